@@ -1,0 +1,202 @@
+// Package runner is the contract between the node and whatever starts
+// processes: a container is started from a Spec, outlives the engine, can be
+// found again, waited for, signalled, entered and removed.
+//
+// The implementations are sandbox (an isolated root file system and
+// namespaces), host (a plain process of this machine) and fake (scripted).
+// sandbox and host live in the supervisor, a process of its own that is the
+// parent of every container; see package supervisor.
+package runner
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Runner starts and keeps containers. All methods are safe for concurrent use.
+type Runner interface {
+	// Start starts the container and returns once its process runs, or with the
+	// reason why it could not. A *StartError tells what Kubernetes calls it.
+	// The ID must be new.
+	Start(ctx context.Context, spec *Spec) (Status, error)
+	// List returns every container that was started and not removed, those
+	// included that a former engine started.
+	List(ctx context.Context) ([]Status, error)
+	// Wait returns when the container's first process has ended and all that it
+	// wrote is in the log file; at once when that was long ago.
+	Wait(ctx context.Context, id string) (Status, error)
+	// Signal sends a signal to the container's first process; SIGKILL ends
+	// every process of the container.
+	Signal(ctx context.Context, id string, signal int) error
+	// Exec runs a command inside the container and returns its exit code and
+	// the first 10 KiB of what it wrote, stdout and stderr together.
+	Exec(ctx context.Context, id string, cmd ExecSpec) (ExecResult, error)
+	// Remove forgets an ended container and removes its writable layer. Its log
+	// file stays; that is the agent's to remove.
+	Remove(ctx context.Context, id string) error
+	// RemovePod releases what the containers of a pod shared.
+	RemovePod(ctx context.Context, podUID string) error
+}
+
+// ErrNotFound: no such container.
+var ErrNotFound = errors.New("runner: no such container")
+
+// StartError says why a container could not be started, in Kubernetes' words.
+type StartError struct {
+	// Reason is the waiting or terminated reason: "RunContainerError",
+	// "CreateContainerError", "CreateContainerConfigError", "StartError".
+	Reason string
+	// Code is the exit code that Kubernetes reports for a command that could
+	// not be executed (126, 127, 128), or 0 when the container never existed.
+	Code int
+	// Message is for people: it names the command or the path.
+	Message string
+}
+
+func (e *StartError) Error() string { return e.Message }
+
+// Class is the kind of isolation, chosen by runtimeClassName or by a flag.
+type Class string
+
+const (
+	Sandbox Class = "sandbox"
+	Host    Class = "host"
+)
+
+// Spec is everything needed to start one container; it is self-contained, and
+// kept on disk so that the container is known after a restart.
+type Spec struct {
+	// ID is unique for ever: <pod uid>_<container>_<attempt>.
+	ID    string
+	Class Class
+	Pod   PodRef
+	// Container is the container's name, Attempt counts its starts from 0.
+	Container string
+	Attempt   int
+
+	// Args is the whole command, Env the whole environment ("K=V").
+	Args []string
+	Env  []string
+	// Dir is the working directory, inside the root if there is one; it is
+	// created if absent. "" means "/" (sandbox) or the state directory (host).
+	Dir string
+
+	// Layers are the unpacked image layers, lowest first (sandbox only).
+	Layers       []string
+	ReadOnlyRoot bool
+	Mounts       []Mount
+	Hostname     string
+	// ShareProcesses puts all containers of the pod into one pid namespace.
+	ShareProcesses bool
+	HostPID        bool
+	HostIPC        bool
+
+	// UID and GID of the process, Groups its supplementary groups. nil UID:
+	// the runner's own user (host), 0 (sandbox).
+	UID    *uint32
+	GID    *uint32
+	Groups []uint32
+
+	// Privileged keeps every capability and device, and no seccomp filter.
+	Privileged   bool
+	Capabilities []string // the whole set, "CAP_CHOWN", …; nil: none
+	// AllowPrivilegeEscalation false sets no_new_privs.
+	AllowPrivilegeEscalation bool
+	// Seccomp is the default profile unless Unconfined.
+	SeccompUnconfined bool
+
+	Resources Resources
+
+	// LogPath is the log file, written in the CRI format (see package crilog).
+	LogPath string
+	// TerminationLog is a file of this machine that the container sees at
+	// TerminationLogPath (sandbox), or finds in the variable
+	// SAMPAN_TERMINATION_LOG (host).
+	TerminationLog     string
+	TerminationLogPath string
+
+	// Stdin keeps the standard input open for attach; else it is /dev/null.
+	Stdin bool
+	TTY   bool
+}
+
+// PodRef tells whose the container is; for people, logs and recovery.
+type PodRef struct {
+	Namespace, Name, UID string
+}
+
+// Mount is a file, directory or file system that the container sees at Target.
+type Mount struct {
+	Source   string // path of this machine
+	Target   string // absolute path inside the container
+	ReadOnly bool
+	// Recursive binds the mounts below Source too.
+	Recursive bool
+	// Propagation is "", "HostToContainer" or "Bidirectional".
+	Propagation string
+	// Tmpfs asks for a tmpfs of TmpfsSize bytes (0: no limit) at Source, an
+	// empty directory of this machine, that every container of the pod with
+	// the same Source shares until RemovePod.
+	Tmpfs     bool
+	TmpfsSize int64
+}
+
+// Resources are the limits that the container's cgroup enforces, where the
+// machine allows. 0 means none.
+type Resources struct {
+	CPUShares   int64 // cgroup v1 weight, 2…262144
+	CPUQuota    int64 // microseconds per CPUPeriod
+	CPUPeriod   int64
+	MemoryLimit int64 // bytes
+	PidsLimit   int64
+}
+
+// Phase of a container's life: created → running → exited.
+type Phase string
+
+const (
+	Created Phase = "created"
+	Running Phase = "running"
+	Exited  Phase = "exited"
+)
+
+// Status is what is known of a container.
+type Status struct {
+	ID        string
+	Pod       PodRef
+	Container string
+	Attempt   int
+	Class     Class
+	Phase     Phase
+	PID       int // on this machine; 0 unless running
+	StartedAt time.Time
+
+	// When Phase is Exited:
+	FinishedAt time.Time
+	ExitCode   int // 128+n when ended by signal n
+	Signal     int
+	OOMKilled  bool
+	// Lost: the supervisor died, and the container with it; how it ended is
+	// not known.
+	Lost bool
+	// Reason and Message say what went wrong, if it is known.
+	Reason, Message string
+
+	// LimitsIgnored says why resource limits could not be enforced; "" if they
+	// are, or none were asked for.
+	LimitsIgnored string
+}
+
+// ExecSpec is a command to run inside a container, as its user.
+type ExecSpec struct {
+	Args    []string
+	Timeout time.Duration // 0: none
+}
+
+// ExecResult is how it ended.
+type ExecResult struct {
+	ExitCode int
+	Output   []byte
+	TimedOut bool
+}
