@@ -1,0 +1,178 @@
+package work
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// run starts the queue in the test's bubble and stops it at the end.
+func run(t *testing.T, q *Queue[string], workers int, h Handler[string]) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- q.Run(ctx, workers, h) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run = %v, want context.Canceled", err)
+		}
+	})
+}
+
+func TestManyAddsAreHandledOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q := New[string](DefaultBackoff)
+		var mu sync.Mutex
+		got := map[string]int{}
+		for range 100 {
+			q.Add("a")
+			q.Add("b")
+		}
+		run(t, q, 4, func(_ context.Context, key string) (time.Time, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			got[key]++
+			return time.Time{}, nil
+		})
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		if got["a"] != 1 || got["b"] != 1 {
+			t.Errorf("handled %v, want each once", got)
+		}
+		if busy, asleep := q.Len(); busy != 0 || asleep != 0 || len(q.items) != 0 {
+			t.Errorf("busy %d, asleep %d, %d items kept", busy, asleep, len(q.items))
+		}
+	})
+}
+
+func TestOneWorkerPerKeyAndAgainWhenDirty(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q := New[string](DefaultBackoff)
+		var mu sync.Mutex
+		running, runs := 0, 0
+		run(t, q, 8, func(context.Context, string) (time.Time, error) {
+			mu.Lock()
+			running++
+			runs++
+			if running > 1 {
+				t.Error("two workers on one key")
+			}
+			mu.Unlock()
+			time.Sleep(time.Second)
+			mu.Lock()
+			running--
+			mu.Unlock()
+			return time.Time{}, nil
+		})
+		q.Add("a")
+		time.Sleep(500 * time.Millisecond)
+		q.Add("a")
+		q.Add("a")
+		time.Sleep(10 * time.Second)
+		mu.Lock()
+		defer mu.Unlock()
+		if runs != 2 {
+			t.Errorf("%d runs, want 2", runs)
+		}
+	})
+}
+
+func TestWakesExactlyWhenAsked(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		q := New[string](DefaultBackoff)
+		var mu sync.Mutex
+		var at []time.Duration
+		run(t, q, 2, func(_ context.Context, key string) (time.Time, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			at = append(at, time.Since(start))
+			if len(at) < 4 {
+				return time.Now().Add(24 * time.Hour), nil
+			}
+			return time.Time{}, nil
+		})
+		q.Add("a")
+		time.Sleep(30 * 24 * time.Hour)
+		mu.Lock()
+		defer mu.Unlock()
+		want := fmt.Sprint([]time.Duration{0, 24 * time.Hour, 48 * time.Hour, 72 * time.Hour})
+		if fmt.Sprint(at) != want {
+			t.Errorf("handled at %v, want %v", at, want)
+		}
+	})
+}
+
+func TestAnAddReplacesTheWakeUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q := New[string](DefaultBackoff)
+		var mu sync.Mutex
+		runs := 0
+		run(t, q, 1, func(context.Context, string) (time.Time, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			runs++
+			if runs == 1 {
+				return time.Now().Add(time.Hour), nil
+			}
+			return time.Time{}, nil
+		})
+		q.Add("a")
+		time.Sleep(time.Minute)
+		q.Add("a") // handled now; it asks for no wake-up any more
+		time.Sleep(48 * time.Hour)
+		mu.Lock()
+		defer mu.Unlock()
+		if runs != 2 {
+			t.Errorf("%d runs, want 2", runs)
+		}
+	})
+}
+
+func TestFailuresBackOff(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		q := New[string](Backoff{Min: time.Second, Max: 4 * time.Second})
+		var mu sync.Mutex
+		var at []time.Duration
+		run(t, q, 1, func(context.Context, string) (time.Time, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			at = append(at, time.Since(start))
+			if len(at) <= 5 {
+				return time.Time{}, errors.New("no")
+			}
+			return time.Time{}, nil
+		})
+		q.Add("a")
+		time.Sleep(time.Hour)
+		mu.Lock()
+		defer mu.Unlock()
+		s := time.Second
+		want := fmt.Sprint([]time.Duration{0, s, 3 * s, 7 * s, 11 * s, 15 * s})
+		if fmt.Sprint(at) != want {
+			t.Errorf("handled at %v, want %v", at, want)
+		}
+	})
+}
+
+func TestBackoffNeverOverflows(t *testing.T) {
+	t.Parallel()
+	b := Backoff{Min: time.Second, Max: time.Minute}
+	for n := 1; n < 200; n++ {
+		if d := b.delay(n); d < b.Min || d > b.Max {
+			t.Fatalf("delay(%d) = %v", n, d)
+		}
+	}
+}
