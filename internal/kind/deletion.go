@@ -3,6 +3,7 @@ package kind
 import (
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
@@ -24,7 +25,7 @@ func (k *Kind) Removal(obj change.Object, rev uint64, now time.Time, asked *int6
 	if k.Grace != nil {
 		grace = k.Grace(obj, asked)
 	}
-	if grace == 0 && len(obj.GetFinalizers()) == 0 {
+	if grace == 0 && !held(obj) {
 		return change.Write{Op: change.Delete, Key: key, Rev: rev}, true
 	}
 	at := metav1.NewTime(now.Add(time.Duration(grace) * time.Second).Truncate(time.Second))
@@ -35,6 +36,9 @@ func (k *Kind) Removal(obj change.Object, rev uint64, now time.Time, asked *int6
 	next := obj.DeepCopyObject().(change.Object)
 	next.SetDeletionTimestamp(&at)
 	next.SetDeletionGracePeriodSeconds(&grace)
+	if ns, ok := next.(*corev1.Namespace); ok {
+		ns.Status.Phase = corev1.NamespaceTerminating
+	}
 	if next.GetGeneration() > 0 && obj.GetDeletionTimestamp() == nil {
 		next.SetGeneration(next.GetGeneration() + 1)
 	}
@@ -48,8 +52,17 @@ func Settle(w change.Write) change.Write {
 	if w.Op != change.Update || w.Object.GetDeletionTimestamp() == nil {
 		return w
 	}
-	if len(w.Object.GetFinalizers()) > 0 || ptr.Deref(w.Object.GetDeletionGracePeriodSeconds(), 0) > 0 {
+	if held(w.Object) || ptr.Deref(w.Object.GetDeletionGracePeriodSeconds(), 0) > 0 {
 		return w
 	}
 	return change.Write{Op: change.Delete, Key: w.Key, Rev: w.Rev}
+}
+
+// held reports whether somebody still has to let go of obj before it may be
+// removed: a finalizer, or what a namespace contains.
+func held(obj change.Object) bool {
+	if ns, ok := obj.(*corev1.Namespace); ok && len(ns.Spec.Finalizers) > 0 {
+		return true
+	}
+	return len(obj.GetFinalizers()) > 0
 }
