@@ -1,0 +1,190 @@
+package place
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/sampan-batch/sampan/internal/change"
+)
+
+var now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func node(name string, cpu string, edit ...func(*corev1.Node)) *corev1.Node {
+	n := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"kubernetes.io/hostname": name}},
+		Status: corev1.NodeStatus{Allocatable: corev1.ResourceList{
+			corev1.ResourceCPU:    resource.MustParse(cpu),
+			corev1.ResourceMemory: resource.MustParse("4Gi"),
+			corev1.ResourcePods:   resource.MustParse("10"),
+		}},
+	}
+	for _, e := range edit {
+		e(n)
+	}
+	return n
+}
+
+func pod(name string, edit ...func(*corev1.Pod)) *corev1.Pod {
+	p := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, ResourceVersion: "7"},
+		Spec: corev1.PodSpec{
+			SchedulerName: "default-scheduler",
+			Containers:    []corev1.Container{{Name: "c"}},
+		},
+	}
+	for _, e := range edit {
+		e(p)
+	}
+	return p
+}
+
+func cpu(q string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		p.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(q)}
+	}
+}
+
+func port(n int32) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		p.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: n, HostPort: n, Protocol: corev1.ProtocolTCP}}
+	}
+}
+
+func taint(n *corev1.Node) {
+	n.Spec.Taints = []corev1.Taint{{Key: "team", Value: "a", Effect: corev1.TaintEffectNoSchedule}}
+}
+
+func decide(unbound []*corev1.Pod, nodes ...Node) change.Set {
+	return Decide(now, State{Unbound: unbound, Nodes: nodes}, func(p *corev1.Pod) (change.Key, uint64) {
+		return change.Key{Resource: "pods", Namespace: p.Namespace, Name: p.Name}, 7
+	})
+}
+
+func with(n *corev1.Node, pods ...*corev1.Pod) Node {
+	return Node{Node: n, Active: slices.Values(pods), Count: len(pods)}
+}
+
+func TestDecide(t *testing.T) {
+	t.Parallel()
+	const none = " preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
+	const never = " preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+	many := make([]*corev1.Pod, 10)
+	for i := range many {
+		many[i] = pod(fmt.Sprint("m", i))
+	}
+	for _, tc := range []struct {
+		name  string
+		pods  []*corev1.Pod
+		nodes []Node
+		want  []string // pod=node, or pod: message
+	}{
+		{"no node", []*corev1.Pod{pod("a")}, nil, []string{"a: no nodes available to schedule pods"}},
+		{"fits", []*corev1.Pod{pod("a", cpu("1"))}, []Node{with(node("n", "2"), pod("x", cpu("1")))}, []string{"a=n"}},
+		{
+			"the second of two is one too many",
+			[]*corev1.Pod{pod("a", cpu("1500m")), pod("b", cpu("1"))},
+			[]Node{with(node("n", "2"))},
+			[]string{"a=n", "b: 0/1 nodes are available: 1 Insufficient cpu." + none},
+		},
+		{"full of pods", []*corev1.Pod{pod("a")}, []Node{with(node("n", "2"), many...)}, []string{"a: 0/1 nodes are available: 1 Too many pods." + none}},
+		{"emptier node first", []*corev1.Pod{pod("a"), pod("b")}, []Node{with(node("n", "2"), many[:3]...), with(node("o", "2"), many[:2]...)}, []string{"a=o", "b=n"}},
+		{
+			"selector", []*corev1.Pod{pod("a", func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"gpu": "yes"} })},
+			[]Node{with(node("n", "2"))},
+			[]string{"a: 0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector." + never},
+		},
+		{
+			"taint", []*corev1.Pod{pod("a"), pod("b", func(p *corev1.Pod) {
+				p.Spec.Tolerations = []corev1.Toleration{{Key: "team", Operator: corev1.TolerationOpExists}}
+			})},
+			[]Node{with(node("n", "2", taint))},
+			[]string{"a: 0/1 nodes are available: 1 node(s) had untolerated taint {team: a}." + never, "b=n"},
+		},
+		{
+			"host port", []*corev1.Pod{pod("a", port(80)), pod("b", port(80)), pod("c", port(81))},
+			[]Node{with(node("n", "2"))},
+			[]string{"a=n", "b: 0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports." + never, "c=n"},
+		},
+		{
+			"cordoned", []*corev1.Pod{pod("a")},
+			[]Node{with(node("n", "2", func(n *corev1.Node) { n.Spec.Unschedulable = true }))},
+			[]string{"a: 0/1 nodes are available: 1 node(s) were unschedulable." + never},
+		},
+		{
+			"not ours", []*corev1.Pod{
+				pod("gated", func(p *corev1.Pod) { p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "g"}} }),
+				pod("other", func(p *corev1.Pod) { p.Spec.SchedulerName = "mine" }),
+				pod("going", func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: now} }),
+			},
+			[]Node{with(node("n", "2"))}, nil,
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			set := decide(tc.pods, tc.nodes...)
+			var got []string
+			for _, w := range set.Writes {
+				p := w.Object.(*corev1.Pod)
+				if p.Spec.NodeName != "" {
+					got = append(got, p.Name+"="+p.Spec.NodeName)
+				} else {
+					got = append(got, p.Name+": "+p.Status.Conditions[0].Message)
+				}
+			}
+			if !slices.Equal(got, tc.want) {
+				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(tc.want, "\n"))
+			}
+			if len(set.Notes) != len(set.Writes) {
+				t.Errorf("%d notes for %d writes", len(set.Notes), len(set.Writes))
+			}
+		})
+	}
+}
+
+func TestRefusalIsSaidOnce(t *testing.T) {
+	t.Parallel()
+	first := decide([]*corev1.Pod{pod("a", cpu("3"))}, with(node("n", "2")))
+	again := decide([]*corev1.Pod{first.Writes[0].Object.(*corev1.Pod)}, with(node("n", "2")))
+	if !again.Empty() {
+		t.Errorf("said again: %+v", again)
+	}
+}
+
+func TestTrivial(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name string
+		pod  *corev1.Pod
+		node Node
+		want bool
+	}{
+		{"asks nothing", pod("a"), Node{Node: node("n", "2")}, true},
+		{"asks cpu", pod("a", cpu("1")), Node{Node: node("n", "2")}, false},
+		{"asks a port", pod("a", port(80)), Node{Node: node("n", "2")}, false},
+		{"half full", pod("a"), Node{Node: node("n", "2"), Count: 5}, false},
+		{"tainted", pod("a"), Node{Node: node("n", "2", taint)}, false},
+	} {
+		if got := Trivial(tc.pod, tc.node); got != tc.want {
+			t.Errorf("%s: Trivial = %v, want %v", tc.name, got, tc.want)
+		}
+	}
+}
+
+func TestBatchesLargeBacklogs(t *testing.T) {
+	t.Parallel()
+	var pods []*corev1.Pod
+	for i := range batch + 1 {
+		pods = append(pods, pod(fmt.Sprint("p", i)))
+	}
+	set := decide(pods, with(node("n", "2")))
+	if len(set.Writes) != batch || !set.WakeAt.Equal(now) {
+		t.Errorf("%d writes, wake at %v", len(set.Writes), set.WakeAt)
+	}
+}
