@@ -42,6 +42,9 @@ type State struct {
 	Nodes   []Node
 }
 
+// noPorts is the only refusal of a whole node that evicting pods could lift.
+const noPorts = "node(s) didn't have free ports for the requested pod ports"
+
 // batch bounds one Set, so that ten thousand waiting pods starve nobody.
 const batch = 500
 
@@ -169,7 +172,7 @@ func (r *room) refuses(pod *corev1.Pod) []string {
 	r.sum()
 	for _, p := range hostPorts(pod) {
 		if r.conflicts(p) {
-			why = append(why, "node(s) didn't have free ports for the requested pod ports")
+			why = append(why, noPorts)
 			break
 		}
 	}
@@ -285,7 +288,7 @@ func unschedulable(nodes int, why map[string]int) string {
 	var parts []string
 	for reason, n := range why {
 		parts = append(parts, fmt.Sprintf("%d %s", n, reason))
-		if n == nodes && strings.HasPrefix(reason, "node(s)") {
+		if n == nodes && strings.HasPrefix(reason, "node(s)") && reason != noPorts {
 			hopeless = "Preemption is not helpful for scheduling"
 		}
 	}

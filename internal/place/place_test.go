@@ -110,7 +110,7 @@ func TestDecide(t *testing.T) {
 		{
 			"host port", []*corev1.Pod{pod("a", port(80)), pod("b", port(80)), pod("c", port(81))},
 			[]Node{with(node("n", "2"))},
-			[]string{"a=n", "b: 0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports." + never, "c=n"},
+			[]string{"a=n", "b: 0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports." + none, "c=n"},
 		},
 		{
 			"cordoned", []*corev1.Pod{pod("a")},

@@ -1,0 +1,87 @@
+package sweep
+
+import (
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
+)
+
+// Namespace decides for a namespace: one that is being deleted is emptied, and
+// let go when nothing is left in it; any other has its default ServiceAccount.
+// contents yields everything in the namespace; account reports whether the
+// default ServiceAccount exists.
+func Namespace(now time.Time, kinds Kinds, item Item, contents iter.Seq2[change.Key, change.Object], account bool) change.Set {
+	var set change.Set
+	ns := item.Object.(*corev1.Namespace)
+	if ns.DeletionTimestamp == nil {
+		if !account {
+			set.Create(change.Key{Resource: "serviceaccounts", Namespace: ns.Name, Name: "default"},
+				&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns.Name, Name: "default"}})
+		}
+		return set
+	}
+	left := map[string]int{}
+	for key, obj := range contents {
+		left[key.Resource]++
+		if len(set.Writes) == batch {
+			set.Wake(now)
+			return set
+		}
+		if obj.GetDeletionTimestamp() == nil {
+			remove(&set, kinds, Item{key, obj}, now, false)
+		}
+	}
+	if len(left) == 0 {
+		release(&set, item, "", func(next change.Object) {
+			spec := &next.(*corev1.Namespace).Spec
+			spec.Finalizers = slices.DeleteFunc(spec.Finalizers, func(f corev1.FinalizerName) bool {
+				return f == corev1.FinalizerKubernetes
+			})
+		})
+		return set
+	}
+	if len(set.Writes) == 0 {
+		describe(&set, now, item, left)
+	}
+	return set
+}
+
+// describe says in the namespace's conditions what its deletion waits for.
+func describe(set *change.Set, now time.Time, item Item, left map[string]int) {
+	var parts []string
+	for resource, n := range left {
+		parts = append(parts, fmt.Sprintf("%s. has %d resource instances", resource, n))
+	}
+	slices.Sort(parts)
+	message := "Some resources are remaining: "
+	for i, p := range parts {
+		if i > 0 {
+			message += ", "
+		}
+		message += p
+	}
+	next := item.Object.DeepCopyObject().(*corev1.Namespace)
+	for i, c := range next.Status.Conditions {
+		if c.Type == corev1.NamespaceContentRemaining {
+			if c.Message == message {
+				return
+			}
+			next.Status.Conditions = slices.Delete(next.Status.Conditions, i, i+1)
+			break
+		}
+	}
+	next.Status.Conditions = append(next.Status.Conditions, corev1.NamespaceCondition{
+		Type: corev1.NamespaceContentRemaining, Status: corev1.ConditionTrue,
+		Reason: "SomeResourcesRemain", Message: message, LastTransitionTime: metav1.NewTime(now),
+	})
+	set.Writes = append(set.Writes, kind.Settle(change.Write{
+		Op: change.Update, Key: item.Key, Rev: item.rev(), Object: next,
+	}))
+}

@@ -1,0 +1,163 @@
+package sweep
+
+import (
+	"iter"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/sampan-batch/sampan/internal/change"
+)
+
+// Owner is an owner reference with what was found under it.
+type Owner struct {
+	Ref metav1.OwnerReference
+	// Object is the owner, nil when no object of that name has that UID.
+	Object change.Object
+	// Unknown: the reference names a resource that this engine does not serve,
+	// so nobody can say whether it is gone.
+	Unknown bool
+}
+
+// Dependents decides for an owner whose deletion waits for its dependents: in
+// the foreground they are deleted first, orphaned they lose their reference.
+func Dependents(now time.Time, kinds Kinds, owner Item, owned iter.Seq2[change.Key, change.Object]) change.Set {
+	var set change.Set
+	if owner.Object.GetDeletionTimestamp() == nil {
+		return set
+	}
+	switch finalizers := owner.Object.GetFinalizers(); {
+	case has(finalizers, metav1.FinalizerOrphanDependents):
+		orphan(&set, now, owner, owned)
+	case has(finalizers, metav1.FinalizerDeleteDependents):
+		foreground(&set, now, kinds, owner, owned)
+	}
+	return set
+}
+
+func orphan(set *change.Set, now time.Time, owner Item, owned iter.Seq2[change.Key, change.Object]) {
+	for key, obj := range owned {
+		if len(set.Writes) == batch {
+			set.Wake(now)
+			return
+		}
+		release(set, Item{key, obj}, tracking(obj), func(next change.Object) {
+			next.SetOwnerReferences(refsWithout(next, func(ref metav1.OwnerReference) bool {
+				return ref.UID == owner.Object.GetUID()
+			}))
+		})
+	}
+	release(set, owner, metav1.FinalizerOrphanDependents, nil)
+}
+
+func foreground(set *change.Set, now time.Time, kinds Kinds, owner Item, owned iter.Seq2[change.Key, change.Object]) {
+	waits := false
+	for key, obj := range owned {
+		if len(set.Writes) == batch {
+			set.Wake(now)
+			return
+		}
+		_, blocks := names(obj, owner.Object.GetUID())
+		waits = waits || blocks
+		if obj.GetDeletionTimestamp() == nil {
+			remove(set, kinds, Item{key, obj}, now, blocks && mayOwn(obj))
+		}
+	}
+	// What was deleted in this very set is gone with it only if nothing holds
+	// it; the next look, after the commit, tells.
+	if !waits {
+		release(set, owner, metav1.FinalizerDeleteDependents, nil)
+	}
+}
+
+// mayOwn reports whether obj can have dependents worth waiting for. Pods never
+// do; the finalizer would only cost each of them two more writes.
+func mayOwn(obj change.Object) bool {
+	_, isPod := obj.(*corev1.Pod)
+	return !isPod
+}
+
+// Dependent decides for an object with owners: it goes when all of them are
+// gone, and loses its references to those that are when some remain. A pod
+// without its Job is released from the Job's tracking.
+func Dependent(now time.Time, kinds Kinds, item Item, owners []Owner) change.Set {
+	var set change.Set
+	absent, solid, waiting := 0, 0, false
+	for _, o := range owners {
+		switch {
+		case o.Unknown:
+			solid++
+		case o.Object == nil:
+			absent++
+		case o.Object.GetDeletionTimestamp() != nil && has(o.Object.GetFinalizers(), metav1.FinalizerDeleteDependents):
+			waiting = true
+		default:
+			solid++
+		}
+	}
+	stray := isStray(item.Object, owners)
+	if stray {
+		item.Object = released(item.Object)
+	}
+	switch {
+	case item.Object.GetDeletionTimestamp() == nil && solid == 0 && (absent > 0 || waiting):
+		remove(&set, kinds, item, now, waiting && mayOwn(item.Object))
+	case absent > 0 && solid > 0:
+		release(&set, item, tracking(item.Object), func(next change.Object) {
+			next.SetOwnerReferences(refsWithout(next, func(ref metav1.OwnerReference) bool { return gone(owners, ref) }))
+		})
+	case stray:
+		release(&set, item, batchv1.JobTrackingFinalizer, nil)
+	}
+	return set
+}
+
+// isStray reports whether obj is a pod that no Job counts any more although it
+// waits to be counted.
+func isStray(obj change.Object, owners []Owner) bool {
+	if _, ok := obj.(*corev1.Pod); !ok || !has(obj.GetFinalizers(), batchv1.JobTrackingFinalizer) {
+		return false
+	}
+	for _, o := range owners {
+		if o.Ref.Controller != nil && *o.Ref.Controller && o.Ref.Kind == "Job" && (o.Object != nil || o.Unknown) {
+			return false
+		}
+	}
+	return true
+}
+
+func released(obj change.Object) change.Object {
+	next := obj.DeepCopyObject().(change.Object)
+	next.SetFinalizers(without(next.GetFinalizers(), batchv1.JobTrackingFinalizer))
+	return next
+}
+
+// tracking is the finalizer that a pod loses together with its owner; "" names
+// none.
+func tracking(obj change.Object) string {
+	if _, ok := obj.(*corev1.Pod); ok {
+		return batchv1.JobTrackingFinalizer
+	}
+	return ""
+}
+
+func gone(owners []Owner, ref metav1.OwnerReference) bool {
+	for _, o := range owners {
+		if o.Ref.UID == ref.UID {
+			return o.Object == nil && !o.Unknown
+		}
+	}
+	return false
+}
+
+func refsWithout(obj metav1.Object, drop func(metav1.OwnerReference) bool) []metav1.OwnerReference {
+	var kept []metav1.OwnerReference
+	for _, ref := range obj.GetOwnerReferences() {
+		if !drop(ref) {
+			kept = append(kept, ref)
+		}
+	}
+	return kept
+}

@@ -1,0 +1,42 @@
+package sweep
+
+import (
+	"iter"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sampan-batch/sampan/internal/change"
+)
+
+// TerminatedPodThreshold is how many terminated pods Kubernetes keeps.
+const TerminatedPodThreshold = 12500
+
+// TerminatedPods deletes the oldest terminated pods beyond keep.
+func TerminatedPods(now time.Time, kinds Kinds, pods iter.Seq2[change.Key, change.Object], keep int) change.Set {
+	var set change.Set
+	var ended []Item
+	for key, obj := range pods {
+		pod := obj.(*corev1.Pod)
+		terminal := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+		if terminal && pod.DeletionTimestamp == nil {
+			ended = append(ended, Item{key, pod})
+		}
+	}
+	if len(ended) <= keep {
+		return set
+	}
+	slices.SortFunc(ended, func(a, b Item) int {
+		at, bt := a.Object.GetCreationTimestamp(), b.Object.GetCreationTimestamp()
+		return at.Compare(bt.Time)
+	})
+	for _, item := range ended[:len(ended)-keep] {
+		if len(set.Writes) == batch {
+			set.Wake(now)
+			break
+		}
+		remove(&set, kinds, item, now, false)
+	}
+	return set
+}
