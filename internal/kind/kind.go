@@ -36,42 +36,46 @@ type Kind struct {
 	// events.k8s.io/v1 for Events. The scheme converts.
 	Served []schema.GroupVersion
 
-	New     func() change.Object
+	New     func() Object
 	NewList func() runtime.Object
+
+	// Default fills in what a manifest leaves out. The scheme calls it when an
+	// object of the stored version is decoded.
+	Default func(obj Object)
 
 	// PrepareCreate and PrepareUpdate are what Kubernetes' strategies do after
 	// decoding and defaulting: drop what a client may not set (status), start
 	// and advance metadata.generation, generate labels and selectors.
-	PrepareCreate func(obj change.Object)
-	PrepareUpdate func(obj, old change.Object)
+	PrepareCreate func(obj Object)
+	PrepareUpdate func(obj, old Object)
 	// PrepareStatus does the same for a write through /status; nil means that
 	// the resource has no status subresource. It must carry spec and metadata
 	// that /status may not change over from old.
-	PrepareStatus func(obj, old change.Object)
+	PrepareStatus func(obj, old Object)
 
 	// Validate checks a new object, ValidateUpdate a changed one (metadata
 	// included in both), ValidateStatus one written through /status.
-	Validate       func(obj change.Object) field.ErrorList
-	ValidateUpdate func(obj, old change.Object) field.ErrorList
-	ValidateStatus func(obj, old change.Object) field.ErrorList
+	Validate       func(obj Object) field.ErrorList
+	ValidateUpdate func(obj, old Object) field.ErrorList
+	ValidateStatus func(obj, old Object) field.ErrorList
 	// Warn returns the warnings that the API answers with; old is nil on create.
-	Warn func(obj, old change.Object) []string
+	Warn func(obj, old Object) []string
 
 	// Columns and Cells print the server-side table, Kubernetes' own columns.
 	// Wide-only columns have Priority 1. Cells returns one cell per column.
 	Columns []metav1.TableColumnDefinition
-	Cells   func(obj change.Object, now time.Time) []any
+	Cells   func(obj Object, now time.Time) []any
 
 	// Fields returns the selectable fields beyond metadata.name and
 	// metadata.namespace, under their Kubernetes names.
-	Fields func(obj change.Object) fields.Set
+	Fields func(obj Object) fields.Set
 
 	// Index returns the terms under which the store indexes the object.
-	Index func(obj change.Object) []string
+	Index func(obj Object) []string
 
 	// Grace returns the grace period in seconds of a deletion; nil: 0 always.
 	// asked is what the client asked for, nil if nothing.
-	Grace func(obj change.Object, asked *int64) int64
+	Grace func(obj Object, asked *int64) int64
 	// OrphanByDefault: a DELETE without propagationPolicy leaves the
 	// dependents (batch/v1 Jobs).
 	OrphanByDefault bool
@@ -82,6 +86,16 @@ type Kind struct {
 // GR is the group and resource, as the API's errors name it.
 func (k *Kind) GR() schema.GroupResource {
 	return schema.GroupResource{Group: k.GVK.Group, Resource: k.Resource}
+}
+
+// GVKs returns every group, version and kind under which the resource is
+// served: the stored one first.
+func (k *Kind) GVKs() []schema.GroupVersionKind {
+	gvks := []schema.GroupVersionKind{k.GVK}
+	for _, gv := range k.Served {
+		gvks = append(gvks, gv.WithKind(k.GVK.Kind))
+	}
+	return gvks
 }
 
 // Key returns the key of the named object of this kind.
