@@ -1,0 +1,89 @@
+package runner
+
+import (
+	"log/slog"
+	"os"
+
+	"github.com/sampan-batch/sampan/internal/runner/reap"
+)
+
+// Launcher starts containers' processes inside the supervisor process; host
+// and sandbox implement it. All methods are safe for concurrent use.
+//
+// Two rules come from the supervisor's being a Go process with many threads.
+// Every child is started through the Reaper of the LauncherEnv: the supervisor
+// is a subreaper and collects children that nobody owns. And a thread that
+// has started a child must not end before it (a goroutine must not return
+// while locked to it), because a child's parent-death signal is bound to the
+// thread.
+type Launcher interface {
+	// Launch starts the container's first process with the given standard
+	// streams, which stay the caller's to close, and returns once execve has
+	// succeeded. A nil stdin is /dev/null. With Spec.TTY all three are the same
+	// terminal, which becomes the controlling one.
+	// An error that the container's command, user or files are the cause of is a
+	// *StartError; whatever was made for the container is then gone again.
+	Launch(spec *Spec, stdin, stdout, stderr *os.File) (Process, error)
+	// RemovePod releases what the pod's containers shared. All of them have been
+	// released; a pod that is not known is no error.
+	RemovePod(podUID string) error
+	// Recover is called once, before anything else, with the containers that
+	// a former supervisor had when it died: it ends what still runs of them,
+	// whatever its state, and releases what they held.
+	Recover(lost []*Spec) error
+}
+
+// Process is a container's first process, or one that Exec added to it.
+type Process interface {
+	// PID is the process's id as the supervisor sees it.
+	PID() int
+	// Wait returns when the process has ended. For a first process, every other
+	// process of the container has been killed by then, so that nobody is left
+	// who could write to its streams. It is called once.
+	Wait() (ExitInfo, error)
+	// Signal sends a signal to the process; SIGKILL ends every process of the
+	// container (for one from Exec: that process and its process group). It is
+	// os.ErrProcessDone when the process has ended.
+	Signal(sig int) error
+	// Exec starts a further process inside the container, as its user, with its
+	// environment and under the same restrictions. The streams stay the caller's.
+	Exec(spec ExecSpec, stdin, stdout, stderr *os.File) (Process, error)
+	// Release gives back what an ended container held: mounts, cgroup, writable
+	// layer. It is called once, after Wait, and on first processes only.
+	Release() error
+	// LimitsIgnored says why resource limits could not be enforced, or "".
+	LimitsIgnored() string
+}
+
+// ExitInfo is how a process ended.
+type ExitInfo struct {
+	Code      int // the exit code; 128+n when ended by signal n
+	Signal    int // the signal that ended it, or 0
+	OOMKilled bool
+}
+
+// LauncherEnv is what a Launcher finds around itself. A supervisor keeps the
+// containers of one class and has one Launcher.
+type LauncherEnv struct {
+	// Dir is a directory of the Launcher's own, on disk; it exists, mode 0700.
+	// It outlives the supervisor.
+	Dir string
+	// Marker is an environment variable ("K=V") that every process of this
+	// supervisor's containers is given, so that a later one can find them.
+	Marker string
+	Reaper *reap.Reaper
+	Log    *slog.Logger
+	// NoNamespaces says why the supervisor of an ordinary user could not be put
+	// into a user namespace of its own, and what would help; "" when it was, or
+	// when it runs as root. The supervisor of the sandbox class also has a
+	// mount namespace of its own, from which nothing propagates.
+	NoNamespaces string
+}
+
+// ExitFromWait puts a wait status into Kubernetes' terms.
+func ExitFromWait(ws reap.Status) ExitInfo {
+	if ws.Signaled() {
+		return ExitInfo{Code: 128 + int(ws.Signal()), Signal: int(ws.Signal())}
+	}
+	return ExitInfo{Code: ws.ExitStatus()}
+}
