@@ -1,0 +1,166 @@
+// Package control is the shell around the cores: a write makes keys dirty; a
+// worker takes a key, reads one consistent view, lets a core decide, applies
+// what it decided, and sleeps until the decision's wake-up time or the next
+// write. Nothing else is remembered, so a restart, a clock that was set or a
+// machine that slept is only a larger now.
+//
+//	store ──watch──▶ Dirties ──key──▶ work.Queue ──▶ View ─▶ Decide ─▶ Apply
+//	  ▲                                                              │
+//	  └──────────────────────────────────────────────────────────────┘
+//
+// A conflict means that somebody wrote what the decision had read; the key is
+// then simply decided again.
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/store"
+	"github.com/sampan-batch/sampan/internal/work"
+)
+
+// Controller is one row of the table of controllers: which writes it looks at,
+// and what it decides.
+type Controller struct {
+	Name string
+	// Dirties calls add for every key that wants another look after ev. view is
+	// a state that contains ev. It must be quick.
+	Dirties func(view *store.View, ev store.Event, add func(change.Key))
+	// Decide decides for one key. It must not modify what it reads.
+	Decide func(now time.Time, view *store.View, key change.Key) change.Set
+}
+
+// Options for New; all are required but Workers.
+type Options struct {
+	Store       *store.Store
+	Kinds       *kind.Kinds
+	Controllers []Controller
+	Recorder    *Recorder
+	Logger      *slog.Logger
+	// Workers is how many keys are decided at a time; 0 means DefaultWorkers.
+	Workers int
+}
+
+// DefaultWorkers is more than the cores of most machines, because a worker
+// spends most of its time waiting for the disk together with the others.
+const DefaultWorkers = 64
+
+// Loop runs the controllers.
+type Loop struct {
+	Options
+	queue *work.Queue[task]
+}
+
+// task is a key as one controller sees it.
+type task struct {
+	controller int
+	key        change.Key
+}
+
+// New returns a loop; Run runs it.
+func New(o Options) *Loop {
+	if o.Workers == 0 {
+		o.Workers = DefaultWorkers
+	}
+	return &Loop{Options: o, queue: work.New[task](work.DefaultBackoff)}
+}
+
+// Run decides until ctx ends, and returns when the last decision has been
+// applied.
+func (l *Loop) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	done := make(chan error, 1)
+	go func() { done <- l.queue.Run(ctx, l.Workers, l.handle) }()
+	err := l.follow(ctx)
+	cancel(err)
+	<-done
+	return err
+}
+
+// ClockSet tells the loop that the wall clock jumped.
+func (l *Loop) ClockSet() { l.queue.Recheck() }
+
+// follow turns writes into keys, from a full look at the store on.
+func (l *Loop) follow(ctx context.Context) error {
+	for {
+		view := l.Store.View()
+		l.lookAtAll(view)
+		w, err := l.Store.Watch("", view.Rev())
+		for err == nil {
+			var events []store.Event
+			if events, _, err = w.Next(ctx); err == nil && len(events) > 0 {
+				view = l.Store.View()
+				for _, ev := range events {
+					l.dirty(view, ev)
+				}
+			}
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if !errors.Is(err, store.ErrGone) {
+			return fmt.Errorf("control: watch the store: %w", err)
+		}
+		l.Logger.Warn("controllers fell behind; looking at everything again", "rev", view.Rev())
+	}
+}
+
+// lookAtAll makes everything dirty, as if it had just been created.
+func (l *Loop) lookAtAll(view *store.View) {
+	for _, k := range l.Kinds.All() {
+		for obj := range view.List(k.GR().String(), "") {
+			l.dirty(view, store.Event{Op: change.Create, Key: k.KeyOf(obj), Object: obj, Rev: view.Rev()})
+		}
+	}
+}
+
+func (l *Loop) dirty(view *store.View, ev store.Event) {
+	for i := range l.Controllers {
+		l.Controllers[i].Dirties(view, ev, func(key change.Key) { l.queue.Add(task{i, key}) })
+	}
+}
+
+// handle decides one key.
+func (l *Loop) handle(ctx context.Context, t task) (time.Time, error) {
+	c := &l.Controllers[t.controller]
+	now := time.Now().Round(0)
+	set := c.Decide(now, l.Store.View(), t.key)
+	if len(set.Writes) > 0 {
+		stamp(&set, now)
+		if _, err := l.Store.Apply(ctx, set); err != nil {
+			var conflict *store.ConflictError
+			if !errors.As(err, &conflict) && ctx.Err() == nil {
+				l.Logger.Error("decision was not stored", "controller", c.Name, "key", t.key.String(), "err", err)
+			}
+			return set.WakeAt, err
+		}
+	}
+	l.Recorder.Record(set.Notes...)
+	return set.WakeAt, nil
+}
+
+// stamp gives created objects what a core, being pure, leaves out.
+func stamp(set *change.Set, now time.Time) {
+	for _, w := range set.Writes {
+		if w.Op != change.Create {
+			continue
+		}
+		if w.Object.GetUID() == "" {
+			w.Object.SetUID(types.UID(uuid.NewString()))
+		}
+		if at := w.Object.GetCreationTimestamp(); at.IsZero() {
+			w.Object.SetCreationTimestamp(metav1.NewTime(now.Truncate(time.Second)))
+		}
+	}
+}

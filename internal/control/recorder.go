@@ -1,0 +1,193 @@
+package control
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"hash/fnv"
+	"log/slog"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/store"
+)
+
+// Recorder turns notes into Events. An Event's name derives from what it says
+// about whom, so that the same note again raises the count of the same Event.
+// It is best effort: when more notes arrive than can be stored, notes are
+// dropped and counted, and nobody waits.
+type Recorder struct {
+	store   *store.Store
+	node    string
+	log     *slog.Logger
+	notes   chan noted
+	dropped atomic.Int64
+}
+
+// noted is a note and when it was taken.
+type noted struct {
+	change.Note
+	at time.Time
+}
+
+const (
+	recorderQueue = 32768
+	recorderBatch = 512
+	// maxMessage is Kubernetes' limit for an Event's message, in bytes.
+	maxMessage = 1024
+)
+
+// NewRecorder returns a recorder that stores Events; node is the host that
+// notes of the kubelet name. Run runs it.
+func NewRecorder(s *store.Store, node string, log *slog.Logger) *Recorder {
+	return &Recorder{store: s, node: node, log: log, notes: make(chan noted, recorderQueue)}
+}
+
+// Record takes notes to be stored soon. It never blocks.
+func (r *Recorder) Record(notes ...change.Note) {
+	if len(notes) == 0 {
+		return
+	}
+	now := time.Now().Round(0)
+	for _, n := range notes {
+		select {
+		case r.notes <- noted{n, now}:
+		default:
+			r.dropped.Add(1)
+		}
+	}
+}
+
+// Run stores notes until ctx ends, then what is left of them.
+func (r *Recorder) Run(ctx context.Context) error {
+	for {
+		select {
+		case first := <-r.notes:
+			r.write(ctx, r.batch(first))
+		case <-ctx.Done():
+			r.flush()
+			return context.Cause(ctx)
+		}
+		if n := r.dropped.Swap(0); n > 0 {
+			r.log.Warn("events were dropped: more than can be stored", "count", n)
+		}
+	}
+}
+
+func (r *Recorder) flush() {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	for {
+		select {
+		case first := <-r.notes:
+			r.write(ctx, r.batch(first))
+		default:
+			return
+		}
+	}
+}
+
+// batch returns first and the notes that are waiting behind it.
+func (r *Recorder) batch(first noted) []noted {
+	notes := []noted{first}
+	for len(notes) < recorderBatch {
+		select {
+		case n := <-r.notes:
+			notes = append(notes, n)
+		default:
+			return notes
+		}
+	}
+	return notes
+}
+
+func (r *Recorder) write(ctx context.Context, notes []noted) {
+	for attempt := 0; ; attempt++ {
+		set := r.decide(r.store.View(), notes)
+		stamp(&set, notes[0].at)
+		_, err := r.store.Apply(ctx, set)
+		var conflict *store.ConflictError
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return
+		case errors.As(err, &conflict) && attempt < 3:
+		default:
+			r.log.Warn("events were not stored", "count", len(notes), "err", err)
+			return
+		}
+	}
+}
+
+// decide returns the set that stores notes on top of view.
+func (r *Recorder) decide(view *store.View, notes []noted) change.Set {
+	set := change.Set{Lazy: true}
+	pending := make(map[change.Key]*corev1.Event, len(notes))
+	for _, n := range notes {
+		key := eventKey(n.Note)
+		ev := pending[key]
+		if ev == nil {
+			if old, ok := view.Get(key); ok {
+				ev = old.DeepCopyObject().(*corev1.Event)
+				rev, _ := strconv.ParseUint(ev.ResourceVersion, 10, 64)
+				set.Update(key, rev, ev)
+			} else {
+				ev = r.event(key, n)
+				set.Create(key, ev)
+			}
+			pending[key] = ev
+		}
+		ev.Count++
+		ev.LastTimestamp = metav1.NewTime(n.at.Truncate(time.Second))
+		ev.InvolvedObject.ResourceVersion = n.Regarding.ResourceVersion
+	}
+	return set
+}
+
+// event returns a new Event, not counted yet.
+func (r *Recorder) event(key change.Key, n noted) *corev1.Event {
+	message := n.Message
+	if len(message) > maxMessage {
+		message = message[:maxMessage]
+	}
+	source := corev1.EventSource{Component: n.Component}
+	if n.Component == "kubelet" {
+		source.Host = r.node
+	}
+	return &corev1.Event{
+		ObjectMeta:          metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name},
+		InvolvedObject:      n.Regarding,
+		Reason:              n.Reason,
+		Message:             message,
+		Type:                n.Type,
+		Source:              source,
+		FirstTimestamp:      metav1.NewTime(n.at.Truncate(time.Second)),
+		ReportingController: n.Component,
+		ReportingInstance:   source.Host,
+	}
+}
+
+// eventKey derives the Event's key from what the note says.
+func eventKey(n change.Note) change.Key {
+	h := fnv.New64a()
+	for _, s := range []string{
+		n.Regarding.Kind, string(n.Regarding.UID), n.Regarding.FieldPath, n.Component, n.Type, n.Reason, n.Message,
+	} {
+		h.Write([]byte(s))
+		h.Write([]byte{0})
+	}
+	ns := n.Regarding.Namespace
+	if ns == "" {
+		ns = metav1.NamespaceDefault
+	}
+	name := n.Regarding.Name
+	const suffix = 1 + 16
+	if len(name) > 253-suffix {
+		name = name[:253-suffix]
+	}
+	return change.Key{Resource: "events", Namespace: ns, Name: name + "." + hex.EncodeToString(h.Sum(nil))}
+}
