@@ -19,16 +19,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
-
-	"k8s.io/apimachinery/pkg/types"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/sampan-batch/sampan/internal/change"
 )
 
-// Codec turns objects into bytes and back.
+// DefaultRetain is how many of the latest writes a watch can resume after,
+// unless Options say otherwise.
+const DefaultRetain = 16384
+
+// Codec turns objects into bytes and back. The store keeps the resourceVersion
+// itself: Encode sees an empty one, and what Decode leaves there is replaced.
+// Both are called by several goroutines at once.
 type Codec interface {
+	// Encode returns bytes that it does not use again.
 	Encode(obj change.Object) ([]byte, error)
+	// Decode must not keep data: it is only valid during the call.
 	Decode(resource string, data []byte) (change.Object, error)
 }
 
@@ -36,14 +44,21 @@ type Codec interface {
 type Options struct {
 	Path  string // the database file; its directory must exist
 	Codec Codec
-	// Index names the terms under which View.Index finds obj. May be nil.
+	// Index names the terms under which View.Index finds obj. May be nil. It
+	// must depend on nothing but obj.
 	Index func(resource string, obj change.Object) []string
 	// Retain is how many of the latest writes a watch can resume after.
 	// 0 means DefaultRetain.
 	Retain int
+	// Strict runs Check after every commit and panics when it fails. For tests.
+	Strict bool
+
+	// fault, when set, is asked before every disk call; see file.go.
+	fault func(label string) error
 }
 
-// ErrGone: the revision to resume a watch after is no longer retained.
+// ErrGone: the revision to resume a watch after is no longer retained, or was
+// never given out by this store.
 var ErrGone = errors.New("store: revision is no longer retained")
 
 // ErrClosed: the store was closed.
@@ -60,9 +75,11 @@ func (e *ConflictError) Error() string {
 	return fmt.Sprintf("store: %s is at revision %d, not %d", e.Key, e.Have, e.Want)
 }
 
-// Exists reports a Create whose key is taken, Missing an Update or Delete whose
-// key is gone.
-func (e *ConflictError) Exists() bool  { return e.Want == 0 }
+// Exists reports a Create whose key is taken, or a Guard of absence that does
+// not hold.
+func (e *ConflictError) Exists() bool { return e.Want == 0 }
+
+// Missing reports an Update, Delete or Guard whose key is gone.
 func (e *ConflictError) Missing() bool { return e.Have == 0 }
 
 // Result of a commit: one entry per write, in the order of the Set.
@@ -75,78 +92,125 @@ type Result struct {
 }
 
 // Store is the open database. All methods are safe for concurrent use.
-type Store struct{}
+type Store struct {
+	opts    Options
+	file    *file
+	view    atomic.Pointer[View] // the published state
+	history *history
+
+	// mu is held to validate and stage a set and to publish a batch, never
+	// while the disk is written.
+	mu     sync.Mutex
+	idle   sync.Cond // signalled when busy becomes false
+	staged *trees    // the newest state: published, being written, and queued
+	rev    uint64    // the newest revision given
+	mark   uint64    // on disk: no revision above it was ever made visible
+	busy   bool      // a leader is writing
+	queue  []*commit // the next batch; its first entry is durable
+	closed bool
+	broken error // the disk is in an unknown state; nothing is written any more
+
+	// Lazy sets. ahead were staged behind the batch being written and before
+	// queue, and are published with it (aheadView); afloat are published, but
+	// not on disk.
+	ahead     []*commit
+	aheadView *View
+	afloat    []*commit
+	flusher   *time.Timer // armed when something is afloat
+}
 
 // Open opens or creates the store at o.Path and loads it. It refuses a file
 // that another process holds, and one of a newer format.
-func Open(o Options) (*Store, error) { return nil, errors.New("store: not built") }
+func Open(o Options) (*Store, error) {
+	if o.Codec == nil {
+		return nil, errors.New("store: no codec")
+	}
+	if o.Retain <= 0 {
+		o.Retain = DefaultRetain
+	}
+	f, err := openFile(o.Path, o.fault)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{opts: o, file: f, staged: newTrees()}
+	s.idle.L = &s.mu
+	s.mark, err = f.load(o.Codec, func(it *item) {
+		s.describe(it)
+		s.staged.put(nil, it)
+	})
+	if err != nil {
+		return nil, errors.Join(err, f.close())
+	}
+	s.rev = s.mark
+	s.history = newHistory(o.Retain, s.rev)
+	s.view.Store(s.staged.freeze(s.rev))
+	return s, nil
+}
 
-// Close waits for the commit under way, then closes the file. Watches end with
-// ErrClosed.
-func (s *Store) Close() error { return nil }
+// Close waits for the commits under way, writes what lazy sets left, and
+// closes the file. Watches end with ErrClosed.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	for s.busy {
+		s.idle.Wait()
+	}
+	if s.flusher != nil {
+		s.flusher.Stop()
+	}
+	last := &batch{lazy: s.afloat, mark: s.rev}
+	broken := s.broken
+	s.mu.Unlock()
+
+	s.history.close()
+	err := broken
+	if err == nil {
+		err = s.file.write(last)
+	}
+	return errors.Join(err, s.file.close())
+}
 
 // View returns the latest committed state. It costs nothing to hold.
-func (s *Store) View() *View { return nil }
+func (s *Store) View() *View { return s.view.Load() }
 
 // Apply commits the set whole, or returns why not: a *ConflictError, an
 // encoding error, a disk error. ctx bounds the wait for a turn; once the commit
 // is under way its outcome is reported, whatever ctx does.
-func (s *Store) Apply(ctx context.Context, set change.Set) (Result, error) { return Result{}, nil }
+//
+// What Apply returns is visible in View and to watches. A Lazy set waits only for
+// the sets that were staged before it. After a disk error nothing of the set is
+// visible, and the store goes on when the disk does; but when the disk failed
+// to say whether it holds the set, every later Apply returns that error.
+func (s *Store) Apply(ctx context.Context, set change.Set) (Result, error) {
+	if err := ctx.Err(); err != nil {
+		return Result{}, err
+	}
+	c, err := s.prepare(&set)
+	if err != nil {
+		return Result{}, err
+	}
+	lead, err := s.submit(c)
+	if err != nil {
+		return Result{}, err
+	}
+	if !lead {
+		lead = <-c.turn
+	}
+	if lead {
+		s.lead()
+	}
+	return c.result, c.err
+}
 
 // Watch returns a reader of every write after revision after, of one resource,
 // or of all if resource is "". ErrGone when after is no longer retained.
-func (s *Store) Watch(resource string, after uint64) (*Watch, error) { return nil, nil }
-
-// Check verifies every invariant of the store (trees, indexes, revisions and
-// the file agree). It is slow: for tests and `sampan` diagnostics.
-func (s *Store) Check() error { return nil }
-
-// View is one consistent, immutable state of the store.
-type View struct{}
-
-// Rev is the revision of the last write that the view contains.
-func (v *View) Rev() uint64 { return 0 }
-
-// Get returns the object at key.
-func (v *View) Get(key change.Key) (change.Object, bool) { return nil, false }
-
-// List yields the objects of a resource in key order (namespace, then name):
-// of one namespace, or of all if namespace is "".
-func (v *View) List(resource, namespace string) iter.Seq[change.Object] { return nil }
-
-// ListFrom is List from the first key that is not before (namespace, name) of
-// start on, for paging.
-func (v *View) ListFrom(resource, namespace string, start change.Key) iter.Seq[change.Object] {
-	return nil
-}
-
-// Len returns how many objects the resource has, in all namespaces.
-func (v *View) Len(resource string) int { return 0 }
-
-// Owned yields the objects, of any resource, that name uid in their
-// ownerReferences, with their keys.
-func (v *View) Owned(uid types.UID) iter.Seq2[change.Key, change.Object] { return nil }
-
-// Index yields the objects of resource that the index function gave term.
-func (v *View) Index(resource, term string) iter.Seq[change.Object] { return nil }
-
-// Event is one committed write.
-type Event struct {
-	Op  change.Op
-	Key change.Key
-	Rev uint64
-	// Object is the new state; for a Delete the last state at the revision of
-	// its deletion. Prev is the state before; nil for a Create.
-	Object, Prev change.Object
-}
-
-// Watch reads writes in revision order at its own pace. It holds no buffer: a
-// reader that falls behind the retained writes gets ErrGone and must relist.
-type Watch struct{}
-
-// Next waits for writes and returns them, with the revision up to which the
-// watch has now seen everything (for bookmarks). events may be empty when
-// only other resources moved on.
-func (w *Watch) Next(ctx context.Context) (events []Event, rev uint64, err error) {
-	return nil, 0, nil
+func (s *Store) Watch(resource string, after uint64) (*Watch, error) {
+	if after > s.View().Rev() {
+		return nil, ErrGone
+	}
+	return s.history.watch(resource, after)
 }

@@ -1,0 +1,338 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sampan-batch/sampan/internal/change"
+)
+
+const (
+	// reserve is how many revisions ahead the mark on disk is kept.
+	reserve = 10000
+	// flushAfter bounds how long a lazy set stays afloat on an idle store.
+	flushAfter = time.Second
+)
+
+// commit is one Set on its way.
+type commit struct {
+	set    *change.Set
+	steps  []step
+	lazy   bool
+	turn   chan bool // receives once: true to lead the next batch, false when answered
+	result Result
+	err    error
+}
+
+// step is one write of a commit: from old (nil: absent) to next. For a Delete,
+// next is the last state at the revision of the deletion.
+type step struct {
+	op        change.Op
+	old, next *item
+	data      []byte // the encoded object; nil for a Delete
+}
+
+// prepare does everything that needs no lock: it checks the set's shape and
+// encodes its objects.
+func (s *Store) prepare(set *change.Set) (*commit, error) {
+	if err := checkShape(set); err != nil {
+		return nil, err
+	}
+	c := &commit{set: set, lazy: set.Lazy, turn: make(chan bool, 1), steps: make([]step, len(set.Writes))}
+	for i := range set.Writes {
+		w, st := &set.Writes[i], &c.steps[i]
+		st.op = w.Op
+		st.next = &item{key: w.Key, obj: w.Object}
+		if w.Op == change.Delete {
+			// The state at a revision is unique, so the copy can be made
+			// before the guard is checked.
+			if old := s.View().item(w.Key); old != nil && old.rev == w.Rev {
+				st.next.obj = old.obj.DeepCopyObject().(change.Object)
+			}
+			continue
+		}
+		w.Object.SetResourceVersion("")
+		data, err := s.opts.Codec.Encode(w.Object)
+		if err != nil {
+			return nil, fmt.Errorf("store: encode %s: %w", w.Key, err)
+		}
+		st.data = data
+		s.describe(st.next)
+	}
+	return c, nil
+}
+
+// checkShape refuses sets that no state of the store could make right.
+func checkShape(set *change.Set) error {
+	for i := range set.Writes {
+		w := &set.Writes[i]
+		if w.Key.Resource == "" || w.Key.Name == "" || strings.Contains(w.Key.String(), "\x00") {
+			return fmt.Errorf("store: write %d has no valid key: %q", i, w.Key)
+		}
+		switch w.Op {
+		case change.Create, change.Update:
+			if w.Object == nil {
+				return fmt.Errorf("store: write of %s without an object", w.Key)
+			}
+			if w.Object.GetName() != w.Key.Name || w.Object.GetNamespace() != w.Key.Namespace {
+				return fmt.Errorf("store: object %s/%s written as %s", w.Object.GetNamespace(), w.Object.GetName(), w.Key)
+			}
+		case change.Delete:
+		default:
+			return fmt.Errorf("store: write of %s has no operation", w.Key)
+		}
+		if (w.Op == change.Create) != (w.Rev == 0) {
+			return fmt.Errorf("store: write of %s: a create has no revision, an update or delete the one that was read", w.Key)
+		}
+	}
+	return checkTwice(set.Writes)
+}
+
+// checkTwice refuses a set that writes a key twice: the second write could not
+// know the revision of the first.
+func checkTwice(writes []change.Write) error {
+	if len(writes) <= 8 {
+		for i := range writes {
+			for j := range i {
+				if writes[i].Key == writes[j].Key {
+					return fmt.Errorf("store: one set writes %s twice", writes[i].Key)
+				}
+			}
+		}
+		return nil
+	}
+	seen := make(map[change.Key]struct{}, len(writes))
+	for i := range writes {
+		if _, ok := seen[writes[i].Key]; ok {
+			return fmt.Errorf("store: one set writes %s twice", writes[i].Key)
+		}
+		seen[writes[i].Key] = struct{}{}
+	}
+	return nil
+}
+
+// describe fills in what the indexes need to know of an item.
+func (s *Store) describe(it *item) {
+	for _, ref := range it.obj.GetOwnerReferences() {
+		it.owners = append(it.owners, ref.UID)
+	}
+	if s.opts.Index != nil {
+		it.terms = s.opts.Index(it.key.Resource, it.obj)
+	}
+}
+
+// submit stages c and puts it in line. lead tells the caller to lead at once;
+// else it waits for its turn, unless c is answered already (then turn is set).
+func (s *Store) submit(c *commit) (lead bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return false, ErrClosed
+	case s.broken != nil:
+		return false, s.broken
+	}
+	if err := s.guardLocked(c); err != nil {
+		return false, err
+	}
+	s.stageLocked(c)
+	if c.lazy && len(s.queue) == 0 {
+		view := s.staged.freeze(s.rev)
+		if s.busy {
+			s.ahead, s.aheadView = append(s.ahead, c), view
+			return false, nil
+		}
+		s.publishLocked(view, []*commit{c})
+		s.floatLocked([]*commit{c})
+		c.turn <- false
+		return false, nil
+	}
+	s.queue = append(s.queue, c)
+	if s.busy {
+		return false, nil
+	}
+	s.busy = true
+	return true, nil
+}
+
+// guardLocked checks every revision that c was decided from.
+func (s *Store) guardLocked(c *commit) error {
+	for i := range c.set.Writes {
+		w := &c.set.Writes[i]
+		old, rev := s.staged.revOf(w.Key)
+		if rev != w.Rev {
+			return &ConflictError{Key: w.Key, Want: w.Rev, Have: rev}
+		}
+		c.steps[i].old = old
+	}
+	for _, g := range c.set.Guards {
+		if _, rev := s.staged.revOf(g.Key); rev != g.Rev {
+			return &ConflictError{Key: g.Key, Want: g.Rev, Have: rev}
+		}
+	}
+	return nil
+}
+
+// stageLocked gives c its revisions and makes it the newest staged state.
+func (s *Store) stageLocked(c *commit) {
+	c.result.Objects = make([]change.Object, len(c.steps))
+	for i := range c.steps {
+		st := &c.steps[i]
+		s.rev++
+		if st.op == change.Delete {
+			if st.next.obj == nil {
+				st.next.obj = st.old.obj.DeepCopyObject().(change.Object)
+			}
+			s.staged.remove(st.old)
+		} else {
+			s.staged.put(st.old, st.next)
+		}
+		st.next.rev = s.rev
+		st.next.obj.SetResourceVersion(strconv.FormatUint(s.rev, 10))
+		c.result.Objects[i] = st.next.obj
+	}
+	c.result.Rev = s.rev
+	if s.rev > s.mark {
+		c.lazy = false // it may not become visible before the mark is raised
+	}
+}
+
+// batch is what one transaction of the file writes: lazy sets that are visible
+// already, then the durable ones.
+type batch struct {
+	lazy, commits []*commit
+	mark          uint64
+	view          *View // the state after it
+}
+
+// lead writes the queue as one batch, publishes it, answers its callers, and
+// hands the lead to one of those that have queued up meanwhile.
+func (s *Store) lead() {
+	s.mu.Lock()
+	b := s.takeLocked()
+	s.mu.Unlock()
+	s.write(b)
+}
+
+// takeLocked closes the next batch: whatever is staged from now on belongs to
+// another.
+func (s *Store) takeLocked() *batch {
+	b := &batch{lazy: s.afloat, commits: s.queue, mark: s.mark, view: s.staged.freeze(s.rev)}
+	if s.rev+reserve/2 > s.mark {
+		b.mark = s.rev + reserve
+	}
+	s.queue, s.afloat = nil, nil
+	return b
+}
+
+func (s *Store) write(b *batch) {
+	err := s.file.write(b)
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		s.rollbackLocked(b, err)
+		return
+	}
+	s.mark = b.mark
+	s.publishLocked(b.view, b.commits)
+	answer(b.commits, nil)
+	if ahead := s.ahead; len(ahead) > 0 {
+		s.ahead = nil
+		s.publishLocked(s.aheadView, ahead)
+		s.floatLocked(ahead)
+		answer(ahead, nil)
+	}
+	s.passLocked()
+}
+
+// passLocked hands the lead on, or ends it.
+func (s *Store) passLocked() {
+	if len(s.queue) > 0 {
+		s.queue[0].turn <- true
+		return
+	}
+	s.busy = false
+	s.idle.Broadcast()
+}
+
+// answer tells the callers of commits how they ended. A leader is not waiting
+// any more; its turn is buffered and goes unread.
+func answer(commits []*commit, err error) {
+	for _, c := range commits {
+		if err != nil {
+			c.result, c.err = Result{}, err
+		}
+		select {
+		case c.turn <- false:
+		default:
+		}
+	}
+}
+
+// rollbackLocked takes the state back to what is published. Everything that
+// was staged upon the failed batch fails with it. The revisions are not given
+// again.
+func (s *Store) rollbackLocked(b *batch, err error) {
+	var unknown *unknownError
+	if errors.As(err, &unknown) {
+		s.broken = err
+	}
+	answer(b.commits, err)
+	answer(s.ahead, err)
+	answer(s.queue, err)
+	s.ahead, s.queue, s.afloat = nil, nil, b.lazy
+	s.staged = thaw(s.View())
+	if len(s.afloat) > 0 {
+		s.armLocked()
+	}
+	s.passLocked()
+}
+
+// publishLocked makes a state visible, then its writes.
+func (s *Store) publishLocked(view *View, commits []*commit) {
+	s.view.Store(view)
+	s.history.append(commits)
+	if s.opts.Strict {
+		if err := s.checkMemory(view); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// floatLocked remembers lazy sets until a batch takes them along.
+func (s *Store) floatLocked(commits []*commit) {
+	if len(s.afloat) == 0 {
+		s.armLocked()
+	}
+	s.afloat = append(s.afloat, commits...)
+}
+
+func (s *Store) armLocked() {
+	if s.flusher == nil {
+		s.flusher = time.AfterFunc(flushAfter, s.flush)
+	} else {
+		s.flusher.Reset(flushAfter)
+	}
+}
+
+// flush writes what has been afloat since a while.
+func (s *Store) flush() {
+	s.mu.Lock()
+	if s.closed || s.broken != nil || len(s.afloat) == 0 {
+		s.mu.Unlock()
+		return
+	}
+	if s.busy {
+		s.armLocked()
+		s.mu.Unlock()
+		return
+	}
+	s.busy = true
+	b := s.takeLocked()
+	s.mu.Unlock()
+	s.write(b)
+}

@@ -1,0 +1,196 @@
+package store
+
+import (
+	"context"
+	"sort"
+	"sync"
+
+	"github.com/sampan-batch/sampan/internal/change"
+)
+
+// readMax bounds how many events one Next returns, and so how long it holds
+// the history's lock.
+const readMax = 512
+
+// Event is one committed write.
+type Event struct {
+	Op  change.Op
+	Key change.Key
+	Rev uint64
+	// Object is the new state; for a Delete the last state at the revision of
+	// its deletion. Prev is the state before; nil for a Create.
+	Object, Prev change.Object
+}
+
+// history holds the latest writes, in a line for all resources and in one line
+// per resource, so that a reader of one resource neither looks at nor is woken
+// by the others.
+type history struct {
+	retain int
+
+	mu     sync.RWMutex
+	rev    uint64 // of the last write
+	start  uint64 // the revision that the history began after
+	all    line
+	lines  map[string]*line
+	closed bool
+}
+
+// line is a queue of events in revision order.
+type line struct {
+	events  []*Event // a ring of a power of two
+	head    int      // position of the oldest
+	n       int
+	evicted uint64        // revision of the last event that was dropped
+	wake    chan struct{} // closed at the next write; nil when nobody waits
+}
+
+func newHistory(retain int, rev uint64) *history {
+	return &history{retain: retain, rev: rev, start: rev, lines: map[string]*line{}}
+}
+
+func (l *line) at(i int) *Event { return l.events[(l.head+i)&(len(l.events)-1)] }
+
+func (l *line) push(e *Event) {
+	if l.n == len(l.events) {
+		grown := make([]*Event, max(16, 2*l.n))
+		for i := range l.n {
+			grown[i] = l.at(i)
+		}
+		l.events, l.head = grown, 0
+	}
+	l.events[(l.head+l.n)&(len(l.events)-1)] = e
+	l.n++
+}
+
+func (l *line) pop() *Event {
+	e := l.events[l.head]
+	l.events[l.head] = nil
+	l.head = (l.head + 1) & (len(l.events) - 1)
+	l.n--
+	l.evicted = e.Rev
+	return e
+}
+
+func (l *line) wakeAll() {
+	if l.wake != nil {
+		close(l.wake)
+		l.wake = nil
+	}
+}
+
+// line returns the line of a resource, or of all if resource is "".
+func (h *history) lineLocked(resource string) *line {
+	if resource == "" {
+		return &h.all
+	}
+	l := h.lines[resource]
+	if l == nil {
+		l = &line{}
+		h.lines[resource] = l
+	}
+	return l
+}
+
+// append adds the writes of commits and wakes who waits for them.
+func (h *history) append(commits []*commit) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range commits {
+		for i := range c.steps {
+			st := &c.steps[i]
+			e := &Event{Op: st.op, Key: st.next.key, Rev: st.next.rev, Object: st.next.obj}
+			if st.old != nil {
+				e.Prev = st.old.obj
+			}
+			own := h.lineLocked(e.Key.Resource)
+			own.push(e)
+			own.wakeAll()
+			h.all.push(e)
+			h.rev = e.Rev
+			if h.all.n > h.retain {
+				h.lines[h.all.pop().Key.Resource].pop()
+			}
+		}
+	}
+	h.all.wakeAll()
+}
+
+func (h *history) watch(resource string, after uint64) (*Watch, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return nil, ErrClosed
+	}
+	if after < h.start || after < h.lineLocked(resource).evicted {
+		return nil, ErrGone
+	}
+	return &Watch{history: h, resource: resource, rev: after}, nil
+}
+
+func (h *history) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	h.all.wakeAll()
+	for _, l := range h.lines {
+		l.wakeAll()
+	}
+}
+
+// Watch reads writes in revision order at its own pace. It holds no buffer: a
+// reader that falls behind the retained writes gets ErrGone and must relist.
+// It needs no closing. One goroutine may use it at a time.
+type Watch struct {
+	history  *history
+	resource string
+	rev      uint64
+}
+
+// Next waits for writes and returns them, with the revision up to which the
+// watch has now seen everything (for bookmarks). When ctx ends, it returns that
+// revision with ctx's error, and can be called again.
+func (w *Watch) Next(ctx context.Context) (events []Event, rev uint64, err error) {
+	for {
+		events, wake, err := w.read()
+		if err != nil || len(events) > 0 {
+			return events, w.rev, err
+		}
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			return nil, w.rev, ctx.Err()
+		}
+	}
+}
+
+// read returns what there is after w.rev, or what to wait for.
+func (w *Watch) read() ([]Event, <-chan struct{}, error) {
+	h := w.history
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	l := h.lineLocked(w.resource)
+	switch {
+	case h.closed:
+		return nil, nil, ErrClosed
+	case w.rev < l.evicted:
+		return nil, nil, ErrGone
+	}
+	first := sort.Search(l.n, func(i int) bool { return l.at(i).Rev > w.rev })
+	n := min(l.n-first, readMax)
+	if n == 0 {
+		w.rev = max(w.rev, h.rev)
+		if l.wake == nil {
+			l.wake = make(chan struct{})
+		}
+		return nil, l.wake, nil
+	}
+	events := make([]Event, n)
+	for i := range events {
+		events[i] = *l.at(first + i)
+	}
+	if w.rev = events[n-1].Rev; first+n == l.n {
+		w.rev = max(w.rev, h.rev)
+	}
+	return events, nil, nil
+}
