@@ -1,0 +1,151 @@
+package fork
+
+import (
+	"fmt"
+	"syscall"
+	"unsafe"
+)
+
+// Step is one system call of the child.
+type Step struct {
+	call
+	// Name says what the step does, for the error message: "mount /proc".
+	Name string
+}
+
+// call is the part of a step that the child reads and writes. The assembly
+// knows its layout and, through step's size, the distance to the next one.
+type call struct {
+	nr       uintptr
+	args     [6]uintptr
+	save     uintptr // where to store the result, or 0
+	skip     uintptr // bytes to skip after success
+	tolerate uint64  // bit n: go on after errno n (63 stands for all above)
+	zero     uintptr // 1: a result other than 0 is a failure
+	errno    uintptr // written by the child
+}
+
+// Call makes a step. Arguments that are addresses must be kept alive by the
+// program that the step is added to: see Program.String and Program.Keep.
+func Call(name string, nr uintptr, args ...uintptr) Step {
+	s := Step{Name: name}
+	s.nr = nr
+	copy(s.args[:], args)
+	return s
+}
+
+// Tolerate lets the program go on when the call fails with one of these errors.
+func (s Step) Tolerate(errs ...syscall.Errno) Step {
+	for _, e := range errs {
+		s.tolerate |= 1 << min(uint(e), 63)
+	}
+	return s
+}
+
+// TolerateAll lets the program go on whatever the call returns.
+func (s Step) TolerateAll() Step {
+	s.tolerate = ^uint64(0)
+	return s
+}
+
+// SkipAfter skips the next n steps when the call succeeds: they are what to do
+// when it fails with a tolerated error.
+func (s Step) SkipAfter(n int) Step {
+	s.skip = uintptr(n) * unsafe.Sizeof(s)
+	return s
+}
+
+// MustBeZero makes a positive result a failure (EOWNERDEAD).
+func (s Step) MustBeZero() Step {
+	s.zero = 1
+	return s
+}
+
+// Program is a list of steps and the memory that they refer to. It is for one
+// start; it is not safe for concurrent use.
+type Program struct {
+	head  header
+	steps []Step
+	keep  []any
+	saves []save
+}
+
+// save is a result that becomes an argument of a later step.
+type save struct{ from, to, arg int }
+
+// Len returns the number of steps so far, which is the index of the next one.
+func (p *Program) Len() int { return len(p.steps) }
+
+// Add appends steps.
+func (p *Program) Add(steps ...Step) { p.steps = append(p.steps, steps...) }
+
+// Pass makes the result of step from the argument arg of the later step to.
+func (p *Program) Pass(from, to, arg int) { p.saves = append(p.saves, save{from, to, arg}) }
+
+// Keep keeps what steps refer to alive for as long as the program.
+func (p *Program) Keep(v any) { p.keep = append(p.keep, v) }
+
+// String returns the address of s as a C string. What follows a NUL byte is
+// not seen by the kernel; callers check input of strangers before.
+func (p *Program) String(s string) uintptr {
+	b := make([]byte, len(s)+1)
+	copy(b, s)
+	p.Keep(b)
+	return uintptr(unsafe.Pointer(&b[0]))
+}
+
+// Strings returns the address of a NULL-terminated vector of C strings.
+func (p *Program) Strings(list []string) uintptr {
+	v := make([]uintptr, len(list)+1)
+	for i, s := range list {
+		v[i] = p.String(s)
+	}
+	p.Keep(v)
+	return uintptr(unsafe.Pointer(&v[0]))
+}
+
+// Errno returns the error of a step, 0 if it succeeded or was not reached.
+func (p *Program) Errno(step int) syscall.Errno { return syscall.Errno(p.steps[step].errno) }
+
+// link closes the program with a step that ends the child, should no execve
+// have replaced it, and resolves what could not be known before.
+func (p *Program) link() {
+	p.steps = append(p.steps, Call("end of program", syscall.SYS_EXIT_GROUP, exitFailed))
+	for _, s := range p.saves {
+		p.steps[s.from].save = uintptr(unsafe.Pointer(&p.steps[s.to].args[s.arg]))
+	}
+}
+
+// exitFailed is the exit code of a child that could not do its steps. Nobody
+// sees it: Start reaps such a child.
+const exitFailed = 127
+
+// failure returns the step that ended the child, nil if it executed its command.
+func (p *Program) failure() error {
+	if p.head.failed != 0 {
+		i := int((p.head.failed - uintptr(unsafe.Pointer(&p.steps[0]))) / unsafe.Sizeof(p.steps[0]))
+		return &StepError{Index: i, Name: p.steps[i].Name, Errno: p.Errno(i)}
+	}
+	if end := &p.steps[len(p.steps)-1]; p.head.next == uintptr(unsafe.Pointer(end)) {
+		return &StepError{Index: len(p.steps) - 1, Name: end.Name, Errno: syscall.ENOEXEC}
+	}
+	return nil
+}
+
+// StepError says which step of a program failed.
+type StepError struct {
+	Index int
+	Name  string
+	Errno syscall.Errno
+}
+
+func (e *StepError) Error() string { return fmt.Sprintf("%s: %v", e.Name, e.Errno) }
+
+// Unwrap returns the error number, for errors.Is.
+func (e *StepError) Unwrap() error { return e.Errno }
+
+// NewProgram returns an empty program.
+func NewProgram() *Program { return &Program{steps: make([]Step, 0, 128)} }
+
+// Pointer returns an address as an argument. v must be kept alive by the program.
+func Pointer[T any](v *T) uintptr { return uintptr(unsafe.Pointer(v)) }
