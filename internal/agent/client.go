@@ -1,0 +1,77 @@
+package agent
+
+import (
+	"context"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/sampan-batch/sampan/internal/change"
+)
+
+// Client is the API as the node uses it. In the engine's process it is a
+// function call on shared objects; another node speaks HTTPS.
+//
+// Objects that a Client returns or delivers are shared: the agent never
+// changes them. Objects that the agent hands over are the Client's from then
+// on. Errors are those of the API: apierrors.IsNotFound tells that an object is
+// absent. All methods are safe for concurrent use.
+type Client interface {
+	// WatchPods delivers the pods that are bound to node, and what changes about
+	// them, until ctx ends (its cause is returned) or the watch breaks (the
+	// reason is returned, and the agent calls again). The first delivery, and
+	// any later one that had to list anew, has All set. deliver is never called
+	// concurrently, and returns soon.
+	WatchPods(ctx context.Context, node string, deliver func(PodChanges)) error
+
+	// UpdatePodStatus replaces the status of the pod and returns what was
+	// committed. status is given the present state of the pod and returns the
+	// status to be written; it is called again when somebody else wrote
+	// meanwhile. It must not change what it is given, and what it returns may
+	// share memory with that. When the returned status is the present one, nothing
+	// needs to be written. NotFound: the pod is gone, or one of another uid has
+	// its name.
+	UpdatePodStatus(ctx context.Context, pod PodRef, status func(now *corev1.Pod) corev1.PodStatus) (*corev1.Pod, error)
+	// DeletePod ends the grace period of a pod whose containers have all
+	// stopped: the API's DELETE with grace period 0 and the uid as
+	// precondition. That it is gone already is no error.
+	DeletePod(ctx context.Context, pod PodRef) error
+
+	ConfigMap(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error)
+	Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error)
+	ServiceAccount(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error)
+
+	// Record makes Events of notes. Best effort; it never blocks.
+	Record(notes ...change.Note)
+
+	// RegisterNode creates the node, or, when there is one of this name, gives it
+	// the labels and annotations of this one and keeps everything else. It
+	// returns what is stored.
+	RegisterNode(ctx context.Context, node *corev1.Node) (*corev1.Node, error)
+	// UpdateNodeStatus is UpdatePodStatus for a node.
+	UpdateNodeStatus(ctx context.Context, name string, status func(now *corev1.Node) corev1.NodeStatus) error
+	// RenewLease creates the lease or replaces its spec. It need not survive a
+	// crash.
+	RenewLease(ctx context.Context, lease *coordinationv1.Lease) error
+}
+
+// PodRef names one pod for its whole life.
+type PodRef struct {
+	Namespace, Name string
+	UID             types.UID
+}
+
+// RefOf returns the reference of pod.
+func RefOf(pod *corev1.Pod) PodRef {
+	return PodRef{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID}
+}
+
+// PodChanges is one delivery of a watch: pods that appeared or changed, in
+// their latest state, and pods that are gone.
+type PodChanges struct {
+	// All says that Pods are all pods of the node: every other one is gone.
+	All  bool
+	Pods []*corev1.Pod
+	Gone []PodRef
+}

@@ -1,0 +1,90 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Images provides the images of containers. All methods are safe for
+// concurrent use.
+type Images interface {
+	// Ensure returns the image, pulled if the policy asks for it, unpacked and
+	// ready to be run. An error is an *ImageError. Once Ensure has returned an
+	// image, its layers stay until the pod is released.
+	Ensure(ctx context.Context, req ImageRequest) (*Image, error)
+	// LookupUser finds the user of a container in the image's /etc/passwd and
+	// /etc/group. user is what an image's configuration may say: "", "name",
+	// "name:group", "uid", "uid:gid" and mixtures.
+	LookupUser(ctx context.Context, img *Image, user string) (User, error)
+	// Release says that the pod is gone: none of its containers uses an image.
+	Release(podUID string)
+}
+
+// ImageRequest asks for one image.
+type ImageRequest struct {
+	Ref    string
+	Policy corev1.PullPolicy
+	// PodUID says for whom; see Images.Release.
+	PodUID string
+	// Secrets are the pod's image pull secrets, of the types
+	// kubernetes.io/dockerconfigjson and kubernetes.io/dockercfg, in the order in
+	// which they are tried. They are shared objects.
+	Secrets []*corev1.Secret
+	// Pulling, if not nil, is called once when a registry is about to be asked.
+	Pulling func()
+}
+
+// Image is an image that can be run. It is immutable.
+type Image struct {
+	// Ref is what was asked for; ID the digest of the image's configuration
+	// ("sha256:…"); Digest the name by which Kubernetes reports it
+	// ("docker.io/library/perl@sha256:…"), or "" if it never had one.
+	Ref, ID, Digest string
+	// Layers are the unpacked layers, lowest first.
+	Layers []string
+	Size   int64 // compressed, in bytes
+
+	Entrypoint, Cmd, Env []string
+	WorkingDir           string
+	User                 string
+	StopSignal           string
+
+	// Pulled says that this call brought the image here; PullTime is how long
+	// that took, WaitTime how long it waited for its turn before.
+	Pulled             bool
+	PullTime, WaitTime time.Duration
+	// ByHand says that the image was loaded by hand, so that no registry was
+	// asked although the policy says so.
+	ByHand bool
+}
+
+// User is a user as the kernel and a program's environment know it.
+type User struct {
+	UID, GID uint32
+	Groups   []uint32 // supplementary
+	Name     string   // "" when only the number is known
+	Home     string
+}
+
+// ImageError says why there is no image, in Kubernetes' words.
+type ImageError struct {
+	// Reason is the waiting reason: ErrImagePull, ErrImageNeverPull,
+	// InvalidImageName, ImageInspectError, RegistryUnavailable.
+	Reason  string
+	Message string
+}
+
+func (e *ImageError) Error() string { return e.Message }
+
+// The reasons of an ImageError, and the one that the agent gives while it waits
+// to try again.
+const (
+	ErrImagePull        = "ErrImagePull"
+	ErrImageNeverPull   = "ErrImageNeverPull"
+	InvalidImageName    = "InvalidImageName"
+	ImageInspectError   = "ImageInspectError"
+	RegistryUnavailable = "RegistryUnavailable"
+	ImagePullBackOff    = "ImagePullBackOff"
+)
