@@ -1,0 +1,238 @@
+package image
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sys/unix"
+)
+
+// Limits on what an image may declare of itself.
+const (
+	maxLayers   = 500
+	maxManifest = 4 << 20 // bytes, also of a configuration
+)
+
+// Progress tells how far a pull or load is. Done and Total are bytes as they
+// are transferred; Total is 0 until it is known.
+type Progress struct {
+	Ref         string
+	Layer       int // of Layers, counted from 1; 0 before the first
+	Layers      int
+	Done, Total int64
+}
+
+// add stores img: its layers, then what is known of it. It returns the digest
+// under which names may point to it.
+func (s *Store) add(ctx context.Context, ref string, img v1.Image, progress func(Progress)) (digest string, err error) {
+	config, err := img.ConfigFile()
+	if err != nil {
+		return "", badImage("image %q has no usable configuration: %v", ref, err)
+	}
+	if err := runsHere(ref, config); err != nil {
+		return "", err
+	}
+	layers, err := img.Layers()
+	if err != nil {
+		return "", badImage("image %q: %v", ref, err)
+	}
+	if len(layers) > maxLayers || len(layers) != len(config.RootFS.DiffIDs) {
+		return "", badImage("image %q has %d layers, its configuration names %d", ref, len(layers), len(config.RootFS.DiffIDs))
+	}
+	id, err := img.ConfigName()
+	if err != nil {
+		return "", badImage("image %q: %v", ref, err)
+	}
+	manifest, err := img.Digest()
+	if err != nil {
+		return "", badImage("image %q: %v", ref, err)
+	}
+	rec := &record{Digest: manifest.String(), ID: id.String(), Config: config.Config}
+	meter := newMeter(ref, layers, progress)
+	for i, layer := range layers {
+		diffID := config.RootFS.DiffIDs[i]
+		if diffID.Algorithm != "sha256" || len(diffID.Hex) != 2*sha256.Size {
+			return "", badImage("image %q names the layer %s; only sha256 is known", ref, diffID)
+		}
+		size, err := s.layer(ctx, layer, diffID, meter.layer(i))
+		if err != nil {
+			return "", fmt.Errorf("layer %d of %d: %w", i+1, len(layers), err)
+		}
+		rec.DiffID = append(rec.DiffID, diffID.String())
+		rec.Size += size
+	}
+	data, err := json.Marshal(rec)
+	if err != nil {
+		return "", err
+	}
+	if err := writeFile(s.recordPath(rec.Digest), data); err != nil {
+		return "", fmt.Errorf("store image %q: %w", ref, err)
+	}
+	return rec.Digest, nil
+}
+
+// runsHere refuses what was built for another machine.
+func runsHere(ref string, c *v1.ConfigFile) error {
+	platform := func(os, arch string) string { return os + "/" + arch }
+	want := platform("linux", runtime.GOARCH)
+	have := platform(c.OS, c.Architecture)
+	if c.OS == "" && c.Architecture == "" {
+		return nil // old archives say nothing
+	}
+	if have != want {
+		return badImage("image %q is for %s; this machine is %s", ref, have, want)
+	}
+	return nil
+}
+
+// layer unpacks a layer unless it is here already, and returns its size.
+func (s *Store) layer(ctx context.Context, l v1.Layer, diffID v1.Hash, count func(int64)) (int64, error) {
+	place := s.layerPath(diffID.String())
+	if size, err := s.layerSize(place); err == nil {
+		return size, nil
+	}
+	content, err := l.Uncompressed()
+	if err != nil {
+		return 0, err
+	}
+	defer content.Close()
+	work, done, err := s.workDir()
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+
+	root := filepath.Join(work, "layer")
+	if err := mkdir(root); err != nil {
+		return 0, err
+	}
+	digest := sha256.New()
+	r := &meteredReader{ctx: ctx, r: io.TeeReader(content, digest), count: count}
+	size, err := unpack(r, root, s.privileged)
+	if err == nil {
+		_, err = io.Copy(io.Discard, r) // padding behind the archive's end counts
+	}
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if got := hex.EncodeToString(digest.Sum(nil)); got != diffID.Hex {
+		return 0, badImage("damaged layer: its content is sha256:%s, the image says %s", got, diffID)
+	}
+	return size, s.place(root, place, size)
+}
+
+// place moves an unpacked layer to where it belongs. Another process may have
+// done the same meanwhile.
+func (s *Store) place(root, place string, size int64) error {
+	unlock, err := s.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := writeFile(place+".size", strconv.AppendInt(nil, size, 10)); err != nil {
+		return err
+	}
+	if err := os.Rename(root, place); err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, unix.ENOTEMPTY) {
+		return err
+	}
+	return nil
+}
+
+func (s *Store) layerSize(place string) (int64, error) {
+	if _, err := os.Stat(place); err != nil {
+		return 0, err
+	}
+	data, err := os.ReadFile(place + ".size")
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(string(data), 10, 64)
+}
+
+// workDir returns a directory for unfinished work, held by a lock that tells
+// Prune that it is in use.
+func (s *Store) workDir() (dir string, done func(), err error) {
+	dir, err = os.MkdirTemp(filepath.Join(s.dir, "tmp"), "work-*")
+	if err != nil {
+		return "", nil, err
+	}
+	f, err := os.Open(dir)
+	if err == nil {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_SH)
+	}
+	if err != nil {
+		os.RemoveAll(dir)
+		return "", nil, err
+	}
+	return dir, func() { os.RemoveAll(dir); f.Close() }, nil
+}
+
+// name points names at the image with that digest.
+func (s *Store) name(digest string, loaded bool, names ...string) error {
+	at := time.Now().UTC().Truncate(time.Second)
+	return s.rename(func(table map[string]entry) {
+		for _, n := range names {
+			table[n] = entry{Digest: digest, Loaded: loaded, At: at}
+		}
+	})
+}
+
+// meter adds up what the layers of one image transfer.
+type meter struct {
+	progress func(Progress)
+	p        Progress
+	last     time.Time
+}
+
+func newMeter(ref string, layers []v1.Layer, progress func(Progress)) *meter {
+	m := &meter{progress: progress, p: Progress{Ref: ref, Layers: len(layers)}}
+	for _, l := range layers {
+		if size, err := l.Size(); err == nil && size > 0 {
+			m.p.Total += size
+		}
+	}
+	return m
+}
+
+// layer returns the function that counts layer i's bytes.
+func (m *meter) layer(i int) func(int64) {
+	m.p.Layer = i + 1
+	return func(n int64) {
+		m.p.Done += n
+		if now := time.Now(); m.progress != nil && now.Sub(m.last) > 100*time.Millisecond {
+			m.last = now
+			m.progress(m.p)
+		}
+	}
+}
+
+// meteredReader counts what passes, and stops when ctx ends.
+type meteredReader struct {
+	ctx   context.Context
+	r     io.Reader
+	count func(int64)
+}
+
+func (m *meteredReader) Read(p []byte) (int, error) {
+	if m.ctx.Err() != nil {
+		return 0, context.Cause(m.ctx)
+	}
+	n, err := m.r.Read(p)
+	m.count(int64(n))
+	return n, err
+}
