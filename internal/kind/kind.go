@@ -58,6 +58,16 @@ type Kind struct {
 	Validate       func(obj Object) field.ErrorList
 	ValidateUpdate func(obj, old Object) field.ErrorList
 	ValidateStatus func(obj, old Object) field.ErrorList
+
+	// PrepareFinalize and ValidateFinalize are the rules of a write through
+	// /finalize; nil means that there is no such subresource. (Namespaces)
+	PrepareFinalize  func(obj, old Object)
+	ValidateFinalize func(obj, old Object) field.ErrorList
+
+	// Versions holds what is different for requests in one of the Served
+	// versions.
+	Versions map[schema.GroupVersion]Version
+
 	// Warn returns the warnings that the API answers with; old is nil on create.
 	Warn func(obj, old Object) []string
 
@@ -81,6 +91,18 @@ type Kind struct {
 	OrphanByDefault bool
 	// AllowCreateOnUpdate lets PUT create (Leases, Events).
 	AllowCreateOnUpdate bool
+	// RequireRevision refuses a PUT without a resourceVersion (Leases).
+	RequireRevision bool
+}
+
+// Version holds the rules that differ when a request comes in another served
+// version than the stored one.
+type Version struct {
+	// Validate, if set, is called instead of the row's Validate (old is nil) and
+	// ValidateUpdate. The objects are of the stored version.
+	Validate func(obj, old Object) field.ErrorList
+	// OrphanByDefault takes the place of the row's.
+	OrphanByDefault bool
 }
 
 // GR is the group and resource, as the API's errors name it.

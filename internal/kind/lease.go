@@ -1,19 +1,61 @@
 package kind
 
 import (
+	"time"
+
 	coordinationv1 "k8s.io/api/coordination/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 )
 
 // Lease is the row of coordination.k8s.io/v1 leases.
 func Lease() *Kind {
 	return &Kind{
-		Resource:            "leases",
-		Singular:            "lease",
-		Namespaced:          true,
-		GVK:                 coordinationv1.SchemeGroupVersion.WithKind("Lease"),
+		Resource:      "leases",
+		Singular:      "lease",
+		Namespaced:    true,
+		GVK:           coordinationv1.SchemeGroupVersion.WithKind("Lease"),
+		New:           func() Object { return &coordinationv1.Lease{} },
+		NewList:       func() runtime.Object { return &coordinationv1.LeaseList{} },
+		PrepareCreate: changes(dropElection),
+		PrepareUpdate: updates(func(l, _ *coordinationv1.Lease) { dropElection(l) }),
+		Validate: checks(func(l *coordinationv1.Lease) field.ErrorList {
+			return append(validateMeta(&l.ObjectMeta, true, apivalidation.NameIsDNSSubdomain), validateLeaseSpec(&l.Spec)...)
+		}),
+		ValidateUpdate: checksUpdate(func(l, old *coordinationv1.Lease) field.ErrorList {
+			return append(validateMetaUpdate(&l.ObjectMeta, &old.ObjectMeta), validateLeaseSpec(&l.Spec)...)
+		}),
+		Columns: []metav1.TableColumnDefinition{
+			nameColumn(),
+			column("Holder", "string", coordinationv1.LeaseSpec{}.SwaggerDoc()["holderIdentity"]),
+			ageColumn(),
+		},
+		Cells: prints(func(l *coordinationv1.Lease, now time.Time) []any {
+			return []any{l.Name, ptr.Deref(l.Spec.HolderIdentity, ""), age(l.CreationTimestamp, now)}
+		}),
 		AllowCreateOnUpdate: true,
-		New:                 func() Object { return &coordinationv1.Lease{} },
-		NewList:             func() runtime.Object { return &coordinationv1.LeaseList{} },
+		RequireRevision:     true,
 	}
+}
+
+// dropElection drops the fields of coordinated leader election, which is off
+// in Kubernetes unless asked for.
+func dropElection(l *coordinationv1.Lease) {
+	l.Spec.Strategy = nil
+	l.Spec.PreferredHolder = nil
+}
+
+func validateLeaseSpec(spec *coordinationv1.LeaseSpec) field.ErrorList {
+	var errs field.ErrorList
+	path := field.NewPath("spec")
+	if ptr.Deref(spec.LeaseDurationSeconds, 1) <= 0 {
+		errs = append(errs, field.Invalid(path.Child("leaseDurationSeconds"), spec.LeaseDurationSeconds, "must be greater than 0"))
+	}
+	if ptr.Deref(spec.LeaseTransitions, 0) < 0 {
+		errs = append(errs, field.Invalid(path.Child("leaseTransitions"), spec.LeaseTransitions, "must be greater than or equal to 0"))
+	}
+	return errs
 }

@@ -50,13 +50,6 @@ func addConnectOptions(s *runtime.Scheme) error {
 			return err
 		}
 	}
-	// Streams of a log are mixed unless one is asked for.
-	s.AddTypeDefaultingFunc(&corev1.PodLogOptions{}, func(obj any) {
-		if o := obj.(*corev1.PodLogOptions); o.Stream == nil {
-			all := corev1.LogStreamAll
-			o.Stream = &all
-		}
-	})
 	return nil
 }
 

@@ -3,9 +3,7 @@ package kind
 import (
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/sampan-batch/sampan/internal/change"
@@ -48,12 +46,4 @@ func selects[T Object](f func(T) fields.Set) func(Object) fields.Set {
 
 func prints[T Object](f func(obj T, now time.Time) []any) func(Object, time.Time) []any {
 	return func(obj Object, now time.Time) []any { return f(obj.(T), now) }
-}
-
-// age prints how long ago t was, as kubectl shows it.
-func age(t metav1.Time, now time.Time) string {
-	if t.IsZero() {
-		return "<unknown>"
-	}
-	return duration.HumanDuration(now.Sub(t.Time))
 }
