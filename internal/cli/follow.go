@@ -1,0 +1,293 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+)
+
+// follower watches Jobs to their end through the API, prints what their pods
+// write and what goes wrong, and shows how far they are. Its state belongs to
+// the goroutine of Run; log readers only print.
+type follower struct {
+	client  kubernetes.Interface
+	console *console
+	noLogs  bool
+	started time.Time
+
+	jobs     map[types.UID]*followed
+	readers  sync.WaitGroup
+	reading  map[string]bool // container IDs whose log is being read
+	warned   map[string]bool
+	lastLine map[types.UID]string
+}
+
+// followed is one Job on its way.
+type followed struct {
+	job    *batchv1.Job
+	ended  bool
+	gone   bool // deleted before it ended
+	reason string
+}
+
+func newFollower(client kubernetes.Interface, c *console, noLogs bool, jobs []*batchv1.Job) *follower {
+	f := &follower{
+		client: client, console: c, noLogs: noLogs, started: time.Now(),
+		jobs: map[types.UID]*followed{}, reading: map[string]bool{},
+		warned: map[string]bool{}, lastLine: map[types.UID]string{},
+	}
+	for _, j := range jobs {
+		f.jobs[j.UID] = &followed{job: j}
+	}
+	return f
+}
+
+// update is what the watches deliver.
+type update struct {
+	obj  any
+	gone bool
+}
+
+// Run follows until every Job has ended, or ctx does (its cause is returned).
+func (f *follower) Run(ctx context.Context) error {
+	watchCtx, stop := context.WithCancel(ctx)
+	defer stop()
+	updates := make(chan update, 1024)
+	deliver := func(obj any, gone bool) {
+		select {
+		case updates <- update{obj, gone}:
+		case <-watchCtx.Done():
+		}
+	}
+	handler := cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(obj any) { deliver(obj, false) },
+		UpdateFunc: func(_, obj any) { deliver(obj, false) },
+		DeleteFunc: func(obj any) {
+			if tomb, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+				obj = tomb.Obj
+			}
+			deliver(obj, true)
+		},
+	}
+	factory := informers.NewSharedInformerFactory(f.client, 0)
+	for _, informer := range []cache.SharedIndexInformer{
+		factory.Batch().V1().Jobs().Informer(),
+		factory.Core().V1().Pods().Informer(),
+		factory.Core().V1().Events().Informer(),
+	} {
+		if _, err := informer.AddEventHandler(handler); err != nil {
+			return err
+		}
+	}
+	factory.Start(watchCtx.Done())
+
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for !f.allEnded() {
+		select {
+		case u := <-updates:
+			f.take(ctx, u)
+			f.show()
+		case <-tick.C:
+			f.show() // elapsed times move on
+		case <-ctx.Done():
+			f.console.Status(nil)
+			return context.Cause(ctx)
+		}
+	}
+	// What was written last may still be on its way, and so may be pods that
+	// ended in the same moment as their Job.
+	f.drain(ctx, updates)
+	f.console.Status(nil)
+	return nil
+}
+
+// drain reads the logs of pods that ended together with their Job, to the end.
+func (f *follower) drain(ctx context.Context, updates <-chan update) {
+	settle := time.NewTimer(50 * time.Millisecond)
+	defer settle.Stop()
+	for pending := true; pending; {
+		select {
+		case u := <-updates:
+			f.take(ctx, u)
+		case <-settle.C:
+			pending = false
+		}
+	}
+	done := make(chan struct{})
+	go func() { f.readers.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		f.console.Note("warning: some logs are not complete")
+	case <-ctx.Done():
+	}
+}
+
+func (f *follower) take(ctx context.Context, u update) {
+	switch obj := u.obj.(type) {
+	case *batchv1.Job:
+		f.takeJob(obj, u.gone)
+	case *corev1.Pod:
+		if !u.gone && !f.noLogs {
+			f.takePod(ctx, obj)
+		}
+	case *corev1.Event:
+		if !u.gone && obj.Type == corev1.EventTypeWarning {
+			f.warn(obj)
+		}
+	}
+}
+
+func (f *follower) takeJob(job *batchv1.Job, gone bool) {
+	j := f.jobs[job.UID]
+	if j == nil || j.ended {
+		return
+	}
+	j.job = job
+	for _, c := range job.Status.Conditions {
+		if c.Status == corev1.ConditionTrue && (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) {
+			j.ended, j.reason = true, c.Reason
+		}
+	}
+	if gone && !j.ended {
+		j.ended, j.gone, j.reason = true, true, "Deleted"
+	}
+}
+
+// takePod reads the log of every container of a followed Job that has started.
+func (f *follower) takePod(ctx context.Context, pod *corev1.Pod) {
+	if !f.follows(pod) {
+		return
+	}
+	single := len(pod.Spec.Containers)+len(pod.Spec.InitContainers) == 1
+	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		if last := status.LastTerminationState.Terminated; last != nil && last.ContainerID != "" {
+			f.read(ctx, pod, status.Name, last.ContainerID, single, true)
+		}
+		if status.ContainerID != "" && status.State.Waiting == nil {
+			f.read(ctx, pod, status.Name, status.ContainerID, single, false)
+		}
+	}
+}
+
+func (f *follower) follows(pod *corev1.Pod) bool {
+	for _, ref := range pod.OwnerReferences {
+		if f.jobs[ref.UID] != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// read starts a reader of one container's log, once.
+func (f *follower) read(ctx context.Context, pod *corev1.Pod, container, id string, single, previous bool) {
+	if f.reading[id] {
+		return
+	}
+	f.reading[id] = true
+	name := pod.Name
+	if !single {
+		name += "/" + container
+	}
+	opts := &corev1.PodLogOptions{Container: container, Follow: !previous, Previous: previous}
+	req := f.client.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, opts)
+	f.readers.Go(func() {
+		stream, err := req.Stream(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				f.console.Note("warning: log of %s: %v", name, err)
+			}
+			return
+		}
+		defer stream.Close()
+		f.print(ctx, name, stream)
+	})
+}
+
+func (f *follower) print(ctx context.Context, name string, stream io.Reader) {
+	r := bufio.NewReader(stream)
+	for {
+		line, err := r.ReadString('\n')
+		if len(line) > 0 {
+			if line[len(line)-1] == '\n' {
+				line = line[:len(line)-1]
+			}
+			f.console.Log(name, line)
+		}
+		if err != nil {
+			if !errors.Is(err, io.EOF) && ctx.Err() == nil {
+				f.console.Note("warning: log of %s: %v", name, err)
+			}
+			return
+		}
+	}
+}
+
+// warn prints a Warning event, once.
+func (f *follower) warn(ev *corev1.Event) {
+	about := ev.InvolvedObject
+	line := fmt.Sprintf("warning: %s/%s: %s: %s", lower(about.Kind), about.Name, ev.Reason, ev.Message)
+	if !f.warned[line] {
+		f.warned[line] = true
+		f.console.Note("%s", line)
+	}
+}
+
+func (f *follower) allEnded() bool {
+	for _, j := range f.jobs {
+		if !j.ended {
+			return false
+		}
+	}
+	return true
+}
+
+// show puts one line per Job into the status block, or, without a terminal,
+// prints the line of a Job whose numbers moved.
+func (f *follower) show() {
+	var lines []string
+	for _, j := range f.sorted() {
+		line := progress(j)
+		if f.console.live {
+			lines = append(lines, line+"  "+duration(time.Since(f.since(j))))
+		} else if f.lastLine[j.job.UID] != line {
+			f.lastLine[j.job.UID] = line
+			f.console.Note("%s  %s", line, duration(time.Since(f.since(j))))
+		}
+	}
+	f.console.Status(lines)
+}
+
+func (f *follower) since(j *followed) time.Time {
+	if j.job.Status.StartTime != nil {
+		return j.job.Status.StartTime.Time
+	}
+	return f.started
+}
+
+func (f *follower) sorted() []*followed {
+	all := make([]*followed, 0, len(f.jobs))
+	for _, j := range f.jobs {
+		all = append(all, j)
+	}
+	slices.SortFunc(all, func(a, b *followed) int {
+		if c := a.job.CreationTimestamp.Compare(b.job.CreationTimestamp.Time); c != 0 {
+			return c
+		}
+		return compareNames(a.job, b.job)
+	})
+	return all
+}
