@@ -5,12 +5,34 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+
+	"github.com/sampan-batch/sampan/internal/change"
 )
 
 // Check verifies every invariant of the store (trees, indexes, revisions and
-// the file agree). It is slow: for tests and `sampan` diagnostics.
+// the file agree). It takes its turn among the commits and holds them up, and
+// it is slow: for tests and `sampan` diagnostics.
 func (s *Store) Check() error {
-	return s.checkMemory(s.View())
+	c := &commit{set: &change.Set{}, check: true, turn: make(chan bool, 1)}
+	return s.run(c)
+}
+
+// verify answers the checks in a batch that was written, before it is
+// published; under Options.Strict it insists.
+func (s *Store) verify(b *batch) {
+	asked := slices.ContainsFunc(b.commits, func(c *commit) bool { return c.check })
+	if !asked && !s.opts.Strict {
+		return
+	}
+	err := errors.Join(s.checkMemory(b.view), s.file.verify(b.view, s.opts.Codec.Encode))
+	if s.opts.Strict && err != nil {
+		panic(err)
+	}
+	for _, c := range b.commits {
+		if c.check {
+			c.err = err
+		}
+	}
 }
 
 // checkMemory verifies that the trees of v agree with each other and with what

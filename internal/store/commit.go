@@ -22,6 +22,7 @@ type commit struct {
 	set    *change.Set
 	steps  []step
 	lazy   bool
+	check  bool      // asks for a Check after the batch
 	turn   chan bool // receives once: true to lead the next batch, false when answered
 	result Result
 	err    error
@@ -124,8 +125,8 @@ func (s *Store) describe(it *item) {
 	}
 }
 
-// submit stages c and puts it in line. lead tells the caller to lead at once;
-// else it waits for its turn, unless c is answered already (then turn is set).
+// submit stages c and puts it in line. lead tells the caller to lead the next
+// batch at once; else it waits for its turn.
 func (s *Store) submit(c *commit) (lead bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -135,8 +136,13 @@ func (s *Store) submit(c *commit) (lead bool, err error) {
 	case s.broken != nil:
 		return false, s.broken
 	}
-	if err := s.guardLocked(c); err != nil {
-		return false, err
+	if err := c.guard(&s.staged.View); err != nil {
+		if !s.busy || c.guard(s.View()) != nil {
+			return false, err
+		}
+		// What c conflicts with is not on disk yet. c hears of it when it is,
+		// so that reading again shows the reason.
+		c.steps, c.lazy, c.err = nil, true, err
 	}
 	s.stageLocked(c)
 	if c.lazy && len(s.queue) == 0 {
@@ -147,7 +153,7 @@ func (s *Store) submit(c *commit) (lead bool, err error) {
 		}
 		s.publishLocked(view, []*commit{c})
 		s.floatLocked([]*commit{c})
-		c.turn <- false
+		answer([]*commit{c}, nil)
 		return false, nil
 	}
 	s.queue = append(s.queue, c)
@@ -158,19 +164,29 @@ func (s *Store) submit(c *commit) (lead bool, err error) {
 	return true, nil
 }
 
-// guardLocked checks every revision that c was decided from.
-func (s *Store) guardLocked(c *commit) error {
+// guard checks every revision that c was decided from against v, and notes the
+// states that c replaces.
+func (c *commit) guard(v *View) error {
+	check := func(key change.Key, want uint64) (*item, error) {
+		it, have := v.item(key), uint64(0)
+		if it != nil {
+			have = it.rev
+		}
+		if have != want {
+			return nil, &ConflictError{Key: key, Want: want, Have: have}
+		}
+		return it, nil
+	}
 	for i := range c.set.Writes {
-		w := &c.set.Writes[i]
-		old, rev := s.staged.revOf(w.Key)
-		if rev != w.Rev {
-			return &ConflictError{Key: w.Key, Want: w.Rev, Have: rev}
+		old, err := check(c.set.Writes[i].Key, c.set.Writes[i].Rev)
+		if err != nil {
+			return err
 		}
 		c.steps[i].old = old
 	}
 	for _, g := range c.set.Guards {
-		if _, rev := s.staged.revOf(g.Key); rev != g.Rev {
-			return &ConflictError{Key: g.Key, Want: g.Rev, Have: rev}
+		if _, err := check(g.Key, g.Rev); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -195,7 +211,10 @@ func (s *Store) stageLocked(c *commit) {
 		c.result.Objects[i] = st.next.obj
 	}
 	c.result.Rev = s.rev
-	if s.rev > s.mark {
+	switch {
+	case len(c.steps) == 0 && !c.check:
+		c.lazy = true // it only waits for what it has read
+	case s.rev > s.mark:
 		c.lazy = false // it may not become visible before the mark is raised
 	}
 }
@@ -230,6 +249,9 @@ func (s *Store) takeLocked() *batch {
 
 func (s *Store) write(b *batch) {
 	err := s.file.write(b)
+	if err == nil {
+		s.verify(b)
+	}
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -296,19 +318,19 @@ func (s *Store) rollbackLocked(b *batch, err error) {
 func (s *Store) publishLocked(view *View, commits []*commit) {
 	s.view.Store(view)
 	s.history.append(commits)
-	if s.opts.Strict {
-		if err := s.checkMemory(view); err != nil {
-			panic(err)
-		}
-	}
 }
 
 // floatLocked remembers lazy sets until a batch takes them along.
 func (s *Store) floatLocked(commits []*commit) {
-	if len(s.afloat) == 0 {
-		s.armLocked()
+	for _, c := range commits {
+		if len(c.steps) == 0 {
+			continue
+		}
+		if len(s.afloat) == 0 {
+			s.armLocked()
+		}
+		s.afloat = append(s.afloat, c)
 	}
-	s.afloat = append(s.afloat, commits...)
 }
 
 func (s *Store) armLocked() {

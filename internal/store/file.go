@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sampan-batch/sampan/internal/change"
 )
@@ -71,10 +74,24 @@ func openFile(path string, fault func(string) error) (*file, error) {
 	if err := fault(faultOpen); err != nil {
 		return nil, fmt.Errorf("store: open %s: %w", path, err)
 	}
-	_, statErr := os.Stat(path)
+	db, err := create(path)
+	if errors.Is(err, os.ErrExist) {
+		db, err = openDB(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	f := &file{path: path, db: db, fault: fault}
+	if err := f.checkFormat(); err != nil {
+		return nil, errors.Join(err, f.close())
+	}
+	return f, nil
+}
+
+func openDB(path string) (*bbolt.DB, error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
 		Timeout:        time.Nanosecond, // try the lock once
-		NoFreelistSync: true,
+		NoFreelistSync: true,            // else every commit writes it, however long it is
 		FreelistType:   bbolt.FreelistMapType,
 		NoStatistics:   true,
 	})
@@ -84,37 +101,38 @@ func openFile(path string, fault func(string) error) (*file, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: open %s: %w", path, err)
 	}
-	f := &file{path: path, db: db, fault: fault}
-	if err := f.init(); err != nil {
-		return nil, errors.Join(err, f.close())
-	}
-	if errors.Is(statErr, os.ErrNotExist) {
-		if err := syncDir(filepath.Dir(path)); err != nil {
-			return nil, errors.Join(fmt.Errorf("store: sync directory of %s: %w", path, err), f.close())
-		}
-	}
-	return f, nil
+	return db, nil
 }
 
-// init checks the format of an old file and lays out a new one.
-func (f *file) init() error {
-	var version uint64
-	err := f.db.View(func(tx *bbolt.Tx) error {
-		if meta := tx.Bucket(metaBucket); meta != nil {
-			version = number(meta.Get(formatKey))
+// create makes an empty database at path, or returns os.ErrExist. It is laid
+// out under another name first, so that a half made file is never found at
+// path; the lock that it takes there moves along.
+func create(path string) (*bbolt.DB, error) {
+	if exists(path) {
+		return nil, os.ErrExist
+	}
+	draft := path + ".new"
+	db, err := openDB(draft)
+	if errors.Is(err, berrors.ErrInvalid) || errors.Is(err, berrors.ErrChecksum) || errors.Is(err, berrors.ErrVersionMismatch) {
+		// A creation that was cut short; nobody ever saw it.
+		if err = os.Remove(draft); err == nil {
+			db, err = openDB(draft)
 		}
-		return nil
-	})
+	}
 	if err != nil {
-		return fmt.Errorf("store: read %s: %w", f.path, err)
+		return nil, err
 	}
-	if version > formatVersion {
-		return fmt.Errorf("store: %s has format %d, this program knows formats up to %d; use the newer program", f.path, version, formatVersion)
+	if err := layOut(db, draft, path); err != nil {
+		return nil, errors.Join(err, db.Close())
 	}
-	if version == formatVersion {
-		return nil
+	return db, nil
+}
+
+func layOut(db *bbolt.DB, draft, path string) error {
+	if exists(path) { // somebody was faster
+		return errors.Join(os.ErrExist, os.Remove(draft))
 	}
-	err = f.db.Update(func(tx *bbolt.Tx) error {
+	err := db.Update(func(tx *bbolt.Tx) error {
 		meta, err := tx.CreateBucketIfNotExists(metaBucket)
 		if err != nil {
 			return err
@@ -124,32 +142,123 @@ func (f *file) init() error {
 		}
 		return meta.Put(formatKey, binary.BigEndian.AppendUint64(nil, formatVersion))
 	})
+	if err == nil {
+		err = os.Rename(draft, path)
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(path))
+	}
 	if err != nil {
-		return fmt.Errorf("store: create %s: %w", f.path, err)
+		return fmt.Errorf("store: create %s: %w", path, err)
 	}
 	return nil
 }
 
-// load yields every object in the order of the trees and returns the mark.
-func (f *file) load(codec Codec, yield func(*item)) (mark uint64, err error) {
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+func (f *file) checkFormat() error {
+	return f.db.View(func(tx *bbolt.Tx) error {
+		meta := tx.Bucket(metaBucket)
+		if meta == nil || tx.Bucket(objectsBucket) == nil {
+			return fmt.Errorf("store: %s is a database, but not one of Sampan", f.path)
+		}
+		switch version := number(meta.Get(formatKey)); {
+		case version > formatVersion:
+			return fmt.Errorf("store: %s has format %d, this program knows none above %d: use the program that wrote it, or a newer one",
+				f.path, version, formatVersion)
+		case version == 0:
+			return fmt.Errorf("store: %s does not say which format it has", f.path)
+		}
+		return nil
+	})
+}
+
+// load decodes every object with the help of all processors and returns them
+// in the order of the trees, with the mark.
+func (f *file) load(decode func(k, v []byte) (*item, error)) (items []*item, mark uint64, err error) {
 	err = f.db.View(func(tx *bbolt.Tx) error {
 		mark = number(tx.Bucket(metaBucket).Get(markKey))
-		return tx.Bucket(objectsBucket).ForEach(func(k, v []byte) error {
-			it, err := decode(codec, k, v)
-			if err != nil {
-				return err
-			}
-			if it.rev > mark {
-				return fmt.Errorf("%s is at revision %d, past the mark %d", it.key, it.rev, mark)
-			}
-			yield(it)
+		var entries [][2][]byte
+		err := tx.Bucket(objectsBucket).ForEach(func(k, v []byte) error {
+			entries = append(entries, [2][]byte{k, v})
 			return nil
+		})
+		if err != nil {
+			return err
+		}
+		items = make([]*item, len(entries))
+		return parallel(len(entries), func(i int) (err error) {
+			items[i], err = decode(entries[i][0], entries[i][1])
+			if err == nil && items[i].rev > mark {
+				err = fmt.Errorf("%s is at revision %d, past the mark %d", items[i].key, items[i].rev, mark)
+			}
+			return err
 		})
 	})
 	if err != nil {
-		return 0, fmt.Errorf("store: load %s: %w", f.path, err)
+		return nil, 0, fmt.Errorf("store: load %s: %w", f.path, err)
 	}
-	return mark, nil
+	return items, mark, nil
+}
+
+// parallel calls do for every i below n and returns one of its errors.
+func parallel(n int, do func(i int) error) error {
+	const chunk = 64
+	var next atomic.Int64
+	var group errgroup.Group
+	for range min(runtime.GOMAXPROCS(0), n/chunk+1) {
+		group.Go(func() error {
+			for {
+				end := int(next.Add(chunk))
+				for i := end - chunk; i < min(end, n); i++ {
+					if err := do(i); err != nil {
+						return err
+					}
+				}
+				if end >= n {
+					return nil
+				}
+			}
+		})
+	}
+	return group.Wait()
+}
+
+// verify compares the file with v: the same keys, revisions and bytes.
+func (f *file) verify(v *View, encode func(change.Object) ([]byte, error)) error {
+	var errs []error
+	err := f.db.View(func(tx *bbolt.Tx) error {
+		objects, n := tx.Bucket(objectsBucket), 0
+		for _, tab := range v.tables {
+			n += tab.items.Len()
+			tab.items.Scan(func(it *item) bool {
+				bare := it.obj.DeepCopyObject().(change.Object)
+				bare.SetResourceVersion("")
+				want, err := encode(bare)
+				if err == nil && !bytes.Equal(objects.Get(encodeKey(it.key)), binary.BigEndian.AppendUint64(want, it.rev)) {
+					err = errors.New("the file holds something else")
+				}
+				if err != nil {
+					errs = append(errs, fmt.Errorf("store: check: %s at revision %d: %w", it.key, it.rev, err))
+				}
+				return true
+			})
+		}
+		if in := objects.Stats().KeyN; in != n {
+			errs = append(errs, fmt.Errorf("store: check: the file holds %d objects, memory %d", in, n))
+		}
+		if mark := number(tx.Bucket(metaBucket).Get(markKey)); mark < v.rev {
+			errs = append(errs, fmt.Errorf("store: check: revision %d is past the mark %d", v.rev, mark))
+		}
+		for err := range tx.Check() {
+			errs = append(errs, fmt.Errorf("store: check: %s: %w", f.path, err))
+		}
+		return nil
+	})
+	return errors.Join(append(errs, err)...)
 }
 
 func decode(codec Codec, k, v []byte) (*item, error) {
@@ -234,13 +343,18 @@ func (f *file) fill(tx *bbolt.Tx, b *batch) error {
 }
 
 func put(objects *bbolt.Bucket, st *step) error {
-	key := st.next.key
-	k := make([]byte, 0, len(key.Resource)+len(key.Namespace)+len(key.Name)+2)
-	k = append(append(append(append(append(k, key.Resource...), 0), key.Namespace...), 0), key.Name...)
+	k := encodeKey(st.next.key)
 	if st.op == change.Delete {
 		return objects.Delete(k)
 	}
 	return objects.Put(k, binary.BigEndian.AppendUint64(st.data, st.next.rev))
+}
+
+func encodeKey(key change.Key) []byte {
+	k := make([]byte, 0, len(key.Resource)+len(key.Namespace)+len(key.Name)+2)
+	k = append(append(k, key.Resource...), 0)
+	k = append(append(k, key.Namespace...), 0)
+	return append(k, key.Name...)
 }
 
 func (f *file) close() error {

@@ -134,17 +134,26 @@ func Open(o Options) (*Store, error) {
 	}
 	s := &Store{opts: o, file: f, staged: newTrees()}
 	s.idle.L = &s.mu
-	s.mark, err = f.load(o.Codec, func(it *item) {
-		s.describe(it)
-		s.staged.put(nil, it)
-	})
+	items, mark, err := f.load(s.decode)
 	if err != nil {
 		return nil, errors.Join(err, f.close())
 	}
-	s.rev = s.mark
+	for _, it := range items {
+		s.staged.put(nil, it)
+	}
+	s.rev, s.mark = mark, mark
 	s.history = newHistory(o.Retain, s.rev)
 	s.view.Store(s.staged.freeze(s.rev))
 	return s, nil
+}
+
+// decode reads one entry of the file.
+func (s *Store) decode(k, v []byte) (*item, error) {
+	it, err := decode(s.opts.Codec, k, v)
+	if err == nil {
+		s.describe(it)
+	}
+	return it, err
 }
 
 // Close waits for the commits under way, writes what lazy sets left, and
@@ -193,9 +202,17 @@ func (s *Store) Apply(ctx context.Context, set change.Set) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	if err := s.run(c); err != nil {
+		return Result{}, err
+	}
+	return c.result, nil
+}
+
+// run brings c to its end: it waits for c's turn, and leads if it is told to.
+func (s *Store) run(c *commit) error {
 	lead, err := s.submit(c)
 	if err != nil {
-		return Result{}, err
+		return err
 	}
 	if !lead {
 		lead = <-c.turn
@@ -203,7 +220,7 @@ func (s *Store) Apply(ctx context.Context, set change.Set) (Result, error) {
 	if lead {
 		s.lead()
 	}
-	return c.result, c.err
+	return c.err
 }
 
 // Watch returns a reader of every write after revision after, of one resource,

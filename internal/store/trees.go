@@ -3,8 +3,6 @@ package store
 import (
 	"maps"
 	"slices"
-
-	"github.com/sampan-batch/sampan/internal/change"
 )
 
 // trees is the state that a leader may still change. freeze takes a View of it
@@ -92,13 +90,4 @@ func (t *trees) drop(old, next *item) {
 			t.dirty[""] = true
 		}
 	}
-}
-
-// revOf returns the revision of the object at key, 0 if there is none.
-func (t *trees) revOf(key change.Key) (*item, uint64) {
-	it := t.item(key)
-	if it == nil {
-		return nil, 0
-	}
-	return it, it.rev
 }

@@ -28,7 +28,7 @@ type Event struct {
 type history struct {
 	retain int
 
-	mu     sync.RWMutex
+	mu     sync.Mutex
 	rev    uint64 // of the last write
 	start  uint64 // the revision that the history began after
 	all    line
