@@ -146,12 +146,12 @@ func TestResolveUser(t *testing.T) {
 		want image.User
 		err  string
 	}{
-		{"", image.User{Numeric: true, Home: "/root"}, ""},
-		{"web", image.User{UID: 33, GID: 34, Groups: []uint32{40}, Home: "/srv"}, ""},
-		{"33", image.User{UID: 33, GID: 34, Groups: []uint32{40}, Numeric: true, Home: "/srv"}, ""},
+		{"", image.User{Numeric: true, Name: "root", Home: "/root"}, ""},
+		{"web", image.User{UID: 33, GID: 34, Groups: []uint32{40}, Name: "web", Home: "/srv"}, ""},
+		{"33", image.User{UID: 33, GID: 34, Groups: []uint32{40}, Numeric: true, Name: "web", Home: "/srv"}, ""},
 		{"1000", image.User{UID: 1000, Numeric: true, Home: "/"}, ""},
 		{"1000:1001", image.User{UID: 1000, GID: 1001, Numeric: true, Home: "/"}, ""},
-		{"web:logs", image.User{UID: 33, GID: 40, Home: "/srv"}, ""},
+		{"web:logs", image.User{UID: 33, GID: 40, Name: "web", Home: "/srv"}, ""},
 		{"nobody", image.User{}, "unable to find user nobody"},
 		{"web:none", image.User{}, "unable to find group none"},
 	} {

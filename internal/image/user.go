@@ -20,7 +20,9 @@ type User struct {
 	// Numeric tells that UID was written as a number, or came from outside:
 	// runAsNonRoot can only vouch for those.
 	Numeric bool
-	Home    string
+	// Name is "" when only the number is known.
+	Name string
+	Home string
 }
 
 // maxUserFile bounds /etc/passwd and /etc/group of an image, in bytes.
@@ -53,7 +55,7 @@ func (img *Image) ResolveUser(spec string) (User, error) {
 			return true
 		}
 		found, name = true, f[0]
-		u.UID, u.GID, u.Home = uint32(uid), uint32(gid), f[5]
+		u.UID, u.GID, u.Name, u.Home = uint32(uid), uint32(gid), f[0], f[5]
 		return false
 	})
 	if !found && !u.Numeric {

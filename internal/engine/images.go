@@ -1,0 +1,165 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sampan-batch/sampan/internal/agent"
+	"github.com/sampan-batch/sampan/internal/image"
+)
+
+// nodeImages gives the node its images, and keeps the layers of those in use
+// from being pruned.
+type nodeImages struct {
+	store *image.Store
+
+	mu     sync.Mutex
+	pods   map[string]map[string]bool // pod uid → layers
+	layers map[string]*heldLayer
+}
+
+// heldLayer is a layer's directory under a shared lock, as image.Prune
+// respects it.
+type heldLayer struct {
+	dir  *os.File
+	pods int
+}
+
+func newNodeImages(s *image.Store) *nodeImages {
+	return &nodeImages{store: s, pods: map[string]map[string]bool{}, layers: map[string]*heldLayer{}}
+}
+
+var _ agent.Images = (*nodeImages)(nil)
+
+// Ensure implements agent.Images.
+func (n *nodeImages) Ensure(ctx context.Context, req agent.ImageRequest) (*agent.Image, error) {
+	img, ok, err := n.store.Get(req.Ref)
+	if err != nil {
+		return nil, imageError(err)
+	}
+	if ok && (img.Loaded || req.Policy != corev1.PullAlways) {
+		return n.use(req, img)
+	}
+	if req.Policy == corev1.PullNever {
+		return nil, &agent.ImageError{
+			Reason:  agent.ErrImageNeverPull,
+			Message: fmt.Sprintf("Container image %q is not present with pull policy of Never", req.Ref),
+		}
+	}
+	if req.Pulling != nil {
+		req.Pulling()
+	}
+	secrets, err := credentials(req.Secrets)
+	if err != nil {
+		return nil, &agent.ImageError{Reason: agent.ErrImagePull, Message: err.Error()}
+	}
+	began := time.Now()
+	if img, err = n.store.Pull(ctx, req.Ref, image.PullOptions{Secrets: secrets}); err != nil {
+		return nil, imageError(err)
+	}
+	out, err := n.use(req, img)
+	if err == nil {
+		out.Pulled, out.PullTime = true, time.Since(began)
+	}
+	return out, err
+}
+
+// LookupUser implements agent.Images.
+func (n *nodeImages) LookupUser(_ context.Context, img *agent.Image, user string) (agent.User, error) {
+	u, err := (&image.Image{Layers: img.Layers}).ResolveUser(user)
+	if err != nil {
+		return agent.User{}, err
+	}
+	return agent.User{UID: u.UID, GID: u.GID, Groups: u.Groups, Home: u.Home, Name: u.Name}, nil
+}
+
+// Release implements agent.Images.
+func (n *nodeImages) Release(podUID string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for path := range n.pods[podUID] {
+		held := n.layers[path]
+		if held.pods--; held.pods == 0 {
+			held.dir.Close()
+			delete(n.layers, path)
+		}
+	}
+	delete(n.pods, podUID)
+}
+
+// use holds the image's layers for the pod.
+func (n *nodeImages) use(req agent.ImageRequest, img *image.Image) (*agent.Image, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, path := range img.Layers {
+		if err := n.holdLocked(req.PodUID, path); err != nil {
+			return nil, &agent.ImageError{Reason: agent.ImageInspectError, Message: fmt.Sprintf("image %q: %v", req.Ref, err)}
+		}
+	}
+	out := &agent.Image{
+		Ref: req.Ref, ID: img.ID, Layers: img.Layers, Size: img.Size, ByHand: img.Loaded,
+		Entrypoint: img.Config.Entrypoint, Cmd: img.Config.Cmd, Env: img.Config.Env,
+		WorkingDir: img.Config.WorkingDir, User: img.Config.User, StopSignal: img.Config.StopSignal,
+	}
+	if img.Repo != "" {
+		out.Digest = img.Repo + "@" + img.Digest
+	}
+	return out, nil
+}
+
+func (n *nodeImages) holdLocked(podUID, path string) error {
+	if n.pods[podUID][path] {
+		return nil
+	}
+	held := n.layers[path]
+	if held == nil {
+		dir, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		if err := unix.Flock(int(dir.Fd()), unix.LOCK_SH|unix.LOCK_NB); err != nil {
+			dir.Close()
+			return fmt.Errorf("layer %s is being removed: %w", path, err)
+		}
+		held = &heldLayer{dir: dir}
+		n.layers[path] = held
+	}
+	held.pods++
+	if n.pods[podUID] == nil {
+		n.pods[podUID] = map[string]bool{}
+	}
+	n.pods[podUID][path] = true
+	return nil
+}
+
+// credentials reads the pull secrets of a pod.
+func credentials(secrets []*corev1.Secret) ([]image.Credentials, error) {
+	var all []image.Credentials
+	for _, s := range secrets {
+		data := s.Data[corev1.DockerConfigJsonKey]
+		if s.Type == corev1.SecretTypeDockercfg {
+			data = s.Data[corev1.DockerConfigKey]
+		}
+		creds, err := image.ParseCredentials(data)
+		if err != nil {
+			return nil, fmt.Errorf("imagePullSecret %s: %w", s.Name, err)
+		}
+		all = append(all, creds)
+	}
+	return all, nil
+}
+
+func imageError(err error) error {
+	var e *image.Error
+	if errors.As(err, &e) {
+		return &agent.ImageError{Reason: e.Reason, Message: e.Message}
+	}
+	return &agent.ImageError{Reason: agent.ImageInspectError, Message: err.Error()}
+}

@@ -1,0 +1,274 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/sampan-batch/sampan/internal/agent"
+	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/control"
+	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/store"
+)
+
+// nodeClient is the API as the node in this process uses it: calls on shared
+// objects, with the rules of the API's verbs.
+type nodeClient struct {
+	store    *store.Store
+	kinds    *kind.Kinds
+	recorder *control.Recorder
+}
+
+var _ agent.Client = (*nodeClient)(nil)
+
+// WatchPods implements agent.Client.
+func (c *nodeClient) WatchPods(ctx context.Context, node string, deliver func(agent.PodChanges)) error {
+	view := c.store.View()
+	w, err := c.store.Watch("pods", view.Rev())
+	if err != nil {
+		return err
+	}
+	all := agent.PodChanges{All: true}
+	for obj := range view.Index("pods", "node/"+node) {
+		all.Pods = append(all.Pods, obj.(*corev1.Pod))
+	}
+	deliver(all)
+	for {
+		events, _, err := w.Next(ctx)
+		if err != nil {
+			return err
+		}
+		if changes := podChanges(events, node); len(changes.Pods)+len(changes.Gone) > 0 {
+			deliver(changes)
+		}
+	}
+}
+
+// podChanges keeps the latest of what events say about each pod of node.
+func podChanges(events []store.Event, node string) agent.PodChanges {
+	var changes agent.PodChanges
+	seen := make(map[types.UID]int, len(events))
+	for _, ev := range events {
+		pod := ev.Object.(*corev1.Pod)
+		if pod.Spec.NodeName != node {
+			continue
+		}
+		i, again := seen[pod.UID]
+		switch {
+		case ev.Op == change.Delete:
+			changes.Gone = append(changes.Gone, agent.RefOf(pod))
+			if again {
+				changes.Pods[i] = nil
+			}
+		case again:
+			changes.Pods[i] = pod
+		default:
+			seen[pod.UID] = len(changes.Pods)
+			changes.Pods = append(changes.Pods, pod)
+		}
+	}
+	kept := changes.Pods[:0]
+	for _, pod := range changes.Pods {
+		if pod != nil {
+			kept = append(kept, pod)
+		}
+	}
+	changes.Pods = kept
+	return changes
+}
+
+// UpdatePodStatus implements agent.Client.
+func (c *nodeClient) UpdatePodStatus(ctx context.Context, ref agent.PodRef, status func(*corev1.Pod) corev1.PodStatus) (*corev1.Pod, error) {
+	var done *corev1.Pod
+	err := c.redo(ctx, func(view *store.View) (change.Set, error) {
+		pod, err := c.pod(view, ref)
+		if err != nil {
+			return change.Set{}, err
+		}
+		next := *pod // shares everything but the status, which is replaced
+		next.Status = status(pod)
+		done = pod
+		var set change.Set
+		if !equality.Semantic.DeepEqual(pod.Status, next.Status) {
+			done = &next
+			set.Update(podKey(ref), revisionOf(pod), &next)
+		}
+		return set, nil
+	})
+	return done, err
+}
+
+// DeletePod implements agent.Client.
+func (c *nodeClient) DeletePod(ctx context.Context, ref agent.PodRef) error {
+	pods := c.kinds.ByResource("pods")
+	err := c.redo(ctx, func(view *store.View) (change.Set, error) {
+		pod, err := c.pod(view, ref)
+		if err != nil {
+			return change.Set{}, err
+		}
+		var set change.Set
+		now := new(int64)
+		if w, ok := pods.Removal(pod, revisionOf(pod), time.Now(), now); ok {
+			set.Writes = append(set.Writes, w)
+		}
+		return set, nil
+	})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// ConfigMap implements agent.Client.
+func (c *nodeClient) ConfigMap(_ context.Context, namespace, name string) (*corev1.ConfigMap, error) {
+	return get[*corev1.ConfigMap](c, "configmaps", namespace, name)
+}
+
+// Secret implements agent.Client.
+func (c *nodeClient) Secret(_ context.Context, namespace, name string) (*corev1.Secret, error) {
+	return get[*corev1.Secret](c, "secrets", namespace, name)
+}
+
+// ServiceAccount implements agent.Client.
+func (c *nodeClient) ServiceAccount(_ context.Context, namespace, name string) (*corev1.ServiceAccount, error) {
+	return get[*corev1.ServiceAccount](c, "serviceaccounts", namespace, name)
+}
+
+// Record implements agent.Client.
+func (c *nodeClient) Record(notes ...change.Note) { c.recorder.Record(notes...) }
+
+// RegisterNode implements agent.Client.
+func (c *nodeClient) RegisterNode(ctx context.Context, node *corev1.Node) (*corev1.Node, error) {
+	key := change.Key{Resource: "nodes", Name: node.Name}
+	var done *corev1.Node
+	err := c.redo(ctx, func(view *store.View) (change.Set, error) {
+		var set change.Set
+		old, ok := view.Get(key)
+		if !ok {
+			done = node.DeepCopy()
+			done.UID = types.UID(uuid.NewString())
+			done.CreationTimestamp = metav1.NewTime(time.Now().Truncate(time.Second))
+			set.Create(key, done)
+			return set, nil
+		}
+		present := old.(*corev1.Node)
+		done = present.DeepCopy()
+		done.Labels = merged(done.Labels, node.Labels)
+		done.Annotations = merged(done.Annotations, node.Annotations)
+		if !equality.Semantic.DeepEqual(present, done) {
+			set.Update(key, revisionOf(present), done)
+		}
+		return set, nil
+	})
+	return done, err
+}
+
+// UpdateNodeStatus implements agent.Client.
+func (c *nodeClient) UpdateNodeStatus(ctx context.Context, name string, status func(*corev1.Node) corev1.NodeStatus) error {
+	key := change.Key{Resource: "nodes", Name: name}
+	return c.redo(ctx, func(view *store.View) (change.Set, error) {
+		var set change.Set
+		old, ok := view.Get(key)
+		if !ok {
+			return set, notFound("nodes", name)
+		}
+		node := old.(*corev1.Node)
+		next := *node
+		next.Status = status(node)
+		if !equality.Semantic.DeepEqual(node.Status, next.Status) {
+			set.Update(key, revisionOf(node), &next)
+		}
+		return set, nil
+	})
+}
+
+// RenewLease implements agent.Client. It does not wait for the disk.
+func (c *nodeClient) RenewLease(ctx context.Context, lease *coordinationv1.Lease) error {
+	key := change.Key{Resource: "leases.coordination.k8s.io", Namespace: lease.Namespace, Name: lease.Name}
+	return c.redo(ctx, func(view *store.View) (change.Set, error) {
+		set := change.Set{Lazy: true}
+		old, ok := view.Get(key)
+		if !ok {
+			next := lease.DeepCopy()
+			next.UID = types.UID(uuid.NewString())
+			next.CreationTimestamp = metav1.NewTime(time.Now().Truncate(time.Second))
+			set.Create(key, next)
+			return set, nil
+		}
+		next := old.DeepCopyObject().(*coordinationv1.Lease)
+		lease.Spec.DeepCopyInto(&next.Spec)
+		set.Update(key, revisionOf(old), next)
+		return set, nil
+	})
+}
+
+// redo decides and applies until nobody writes in between.
+func (c *nodeClient) redo(ctx context.Context, decide func(*store.View) (change.Set, error)) error {
+	for wait := 200 * time.Microsecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		set, err := decide(c.store.View())
+		if err != nil || len(set.Writes) == 0 {
+			return err
+		}
+		_, err = c.store.Apply(ctx, set)
+		var conflict *store.ConflictError
+		if !errors.As(err, &conflict) {
+			return err
+		}
+		// What it lost against becomes visible when it is on the disk.
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (c *nodeClient) pod(view *store.View, ref agent.PodRef) (*corev1.Pod, error) {
+	obj, ok := view.Get(podKey(ref))
+	if !ok || obj.GetUID() != ref.UID {
+		return nil, notFound("pods", ref.Name)
+	}
+	return obj.(*corev1.Pod), nil
+}
+
+func get[T change.Object](c *nodeClient, resource, namespace, name string) (T, error) {
+	obj, ok := c.store.View().Get(change.Key{Resource: resource, Namespace: namespace, Name: name})
+	if !ok {
+		var none T
+		return none, notFound(resource, name)
+	}
+	return obj.(T), nil
+}
+
+func notFound(resource, name string) error {
+	return apierrors.NewNotFound(corev1.Resource(resource), name)
+}
+
+func podKey(ref agent.PodRef) change.Key {
+	return change.Key{Resource: "pods", Namespace: ref.Namespace, Name: ref.Name}
+}
+
+func revisionOf(obj metav1.Object) uint64 {
+	rev, _ := strconv.ParseUint(obj.GetResourceVersion(), 10, 64)
+	return rev
+}
+
+func merged(into, from map[string]string) map[string]string {
+	if into == nil && len(from) > 0 {
+		into = map[string]string{}
+	}
+	for k, v := range from {
+		into[k] = v
+	}
+	return into
+}
