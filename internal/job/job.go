@@ -1,0 +1,120 @@
+// Package job is the core of batch/v1 Jobs: everything that Kubernetes' Job
+// controller decides, as one pure function of a Job, its pods and the time.
+//
+// It owns the rules: how many pods a Job wants and which go first when they are
+// too many, when a failed pod is retried and after what wait, what a pod's end
+// means for the Job (podFailurePolicy, successPolicy, limits of the Job and of
+// an index), and when and why the Job is over. It refuses to know where objects
+// live, to look at a clock or to remember anything between two decisions: what
+// has to outlive a decision stands in the objects.
+//
+// A pod is accounted for exactly once. It is created with the tracking
+// finalizer; when it ends, or is given up, one set counts it in the Job's
+// status and takes the finalizer away. As both happen in one commit, the list
+// status.uncountedTerminatedPods is always empty, and a pod without the
+// finalizer that has ended needs no second look.
+//
+//	             ┌──────── adopted (matches the selector, has no owner)
+//	             ▼
+//	created ─▶ active ─▶ succeeded | failed ─▶ counted and released
+//	             │
+//	             └─▶ deleted: by us (scaled down, suspended: never counted;
+//	                 Job over: counted as failed), or by somebody else (a failure)
+//
+// The Job itself goes through
+//
+//	running ⇄ suspended
+//	   ├─▶ SuccessCriteriaMet ─▶ Complete
+//	   └─▶ FailureTarget ──────▶ Failed
+//
+// where the second step waits until no pod is left that runs or terminates, and
+// is taken in the same set when there is none.
+package job
+
+import (
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
+)
+
+// Component is the name under which decisions about Jobs are reported.
+const Component = "job-controller"
+
+// batch bounds how many pods one Set creates or deletes, and how many it
+// counts, so that one big Job starves no other.
+const batch = 500
+
+// State is what Decide reads. Nothing in it is modified or kept.
+type State struct {
+	// Job is the Job as read; its resourceVersion guards the decision.
+	Job *batchv1.Job
+	// Pods holds every pod that the Job controls, in any order, and every pod
+	// of the namespace without a controller that its selector might match.
+	// Pods that have ended and no longer carry the tracking finalizer may be
+	// left out (see Live); all others must be there.
+	Pods []*corev1.Pod
+	// PodKind is the row of pods: how a pod's deletion begins.
+	PodKind *kind.Kind
+	// Taken says whether a pod of this name exists in the Job's namespace.
+	Taken func(name string) bool
+}
+
+// Live reports whether Decide still has to see the pod: it is tracked, or has
+// not ended.
+func Live(pod *corev1.Pod) bool {
+	return !ended(pod) || tracked(pod)
+}
+
+// Decide returns what is to be done about a Job now. The set is empty when
+// nothing is; it wakes at the next moment at which that changes by itself.
+func Decide(now time.Time, s State) change.Set {
+	if externallyManaged(s.Job) {
+		return change.Set{}
+	}
+	d := newDecision(now, s)
+	switch {
+	case finished(s.Job):
+		d.releaseLeftovers()
+	case !knownMode(s.Job):
+		d.note(corev1.EventTypeWarning, "UnknownCompletionMode",
+			"Skipped Job sync because completion mode is unknown")
+	default:
+		d.decide()
+	}
+	return d.set
+}
+
+// externallyManaged: another controller owns the Job and all of its status.
+func externallyManaged(job *batchv1.Job) bool {
+	return job.Spec.ManagedBy != nil && *job.Spec.ManagedBy != batchv1.JobControllerName
+}
+
+func knownMode(job *batchv1.Job) bool {
+	m := job.Spec.CompletionMode
+	return m == nil || *m == batchv1.NonIndexedCompletion || *m == batchv1.IndexedCompletion
+}
+
+func indexed(job *batchv1.Job) bool {
+	m := job.Spec.CompletionMode
+	return m != nil && *m == batchv1.IndexedCompletion
+}
+
+// perIndex: failures are limited, and retries wait, index by index.
+func perIndex(job *batchv1.Job) bool {
+	return job.Spec.BackoffLimitPerIndex != nil && indexed(job)
+}
+
+func suspended(job *batchv1.Job) bool {
+	return job.Spec.Suspend != nil && *job.Spec.Suspend
+}
+
+// replacesOnlyFailed: a pod that is being deleted is neither a failure nor to
+// be replaced before it has ended.
+func replacesOnlyFailed(job *batchv1.Job) bool {
+	p := job.Spec.PodReplacementPolicy
+	return p != nil && *p == batchv1.Failed || job.Spec.PodFailurePolicy != nil
+}
