@@ -1,0 +1,217 @@
+package control
+
+import (
+	"strconv"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/job"
+	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/place"
+	"github.com/sampan-batch/sampan/internal/store"
+)
+
+// Resources as they stand in keys.
+const (
+	pods            = "pods"
+	jobs            = "jobs.batch"
+	nodes           = "nodes"
+	namespaces      = "namespaces"
+	serviceAccounts = "serviceaccounts"
+)
+
+// Controllers returns the table of controllers.
+func Controllers(kinds *kind.Kinds) []Controller {
+	return []Controller{
+		jobController(kinds),
+		placeController(kinds),
+		ownerController(kinds),
+		expiryController(kinds),
+		namespaceController(kinds),
+		podController(kinds),
+	}
+}
+
+// jobController runs Jobs. Pods that ask for nothing scarce are placed in the
+// set that creates them, which saves each of them a commit.
+func jobController(kinds *kind.Kinds) Controller {
+	k := kinds.ByResource(jobs)
+	return Controller{
+		Name: "job",
+		Dirties: func(view *store.View, ev store.Event, add func(change.Key)) {
+			switch ev.Key.Resource {
+			case jobs:
+				if ev.Op != change.Delete {
+					add(ev.Key)
+				}
+			case pods:
+				jobsOf(view, k, ev, add)
+			}
+		},
+		Decide: func(now time.Time, view *store.View, key change.Key) change.Set {
+			obj, ok := view.Get(key)
+			if !ok {
+				return change.Set{}
+			}
+			j := obj.(*batchv1.Job)
+			set := job.Decide(now, job.State{
+				Job:     j,
+				Pods:    podsOf(view, j),
+				PodKind: kinds.ByResource(pods),
+				Taken: func(name string) bool {
+					_, taken := view.Get(change.Key{Resource: pods, Namespace: j.Namespace, Name: name})
+					return taken
+				},
+			})
+			placeCreated(now, view, &set)
+			return set
+		},
+	}
+}
+
+// podsOf returns the Job's pods that are still of interest to it, and those of
+// its namespace that have no controller.
+func podsOf(view *store.View, j *batchv1.Job) []*corev1.Pod {
+	var found []*corev1.Pod
+	for obj := range view.Index(pods, kind.LivePods(j.UID)) {
+		found = append(found, obj.(*corev1.Pod))
+	}
+	for obj := range view.Index(pods, kind.StrayPods(j.Namespace)) {
+		found = append(found, obj.(*corev1.Pod))
+	}
+	return found
+}
+
+// jobsOf adds the Jobs that a pod's write concerns: its controller, the one
+// that it had before, and, when it has none, those whose selector matches it.
+func jobsOf(view *store.View, k *kind.Kind, ev store.Event, add func(change.Key)) {
+	for _, obj := range []change.Object{ev.Object, ev.Prev} {
+		if obj == nil {
+			continue
+		}
+		if ref := metav1.GetControllerOf(obj); ref != nil && ref.Kind == "Job" {
+			add(k.Key(ev.Key.Namespace, ref.Name))
+		}
+	}
+	pod := ev.Object
+	if ev.Op == change.Delete || metav1.GetControllerOf(pod) != nil || len(pod.GetLabels()) == 0 {
+		return
+	}
+	for obj := range view.List(jobs, ev.Key.Namespace) {
+		selector, err := metav1.LabelSelectorAsSelector(obj.(*batchv1.Job).Spec.Selector)
+		if err == nil && !selector.Empty() && selector.Matches(labels.Set(pod.GetLabels())) {
+			add(k.KeyOf(obj))
+		}
+	}
+}
+
+// placeCreated binds the pods that set creates, as far as that needs no look at
+// other pods; the rest is the place controller's.
+func placeCreated(now time.Time, view *store.View, set *change.Set) {
+	var node *place.Node
+	for _, w := range set.Writes {
+		pod, ok := w.Object.(*corev1.Pod)
+		if !ok || w.Op != change.Create {
+			continue
+		}
+		if node == nil {
+			if node = onlyNode(view); node == nil {
+				return
+			}
+		}
+		if !place.Trivial(pod, *node) {
+			continue
+		}
+		node.Count++
+		set.Note(place.Bind(pod, node.Node.Name, now))
+	}
+}
+
+// onlyNode returns the node if there is just one that is ready; with several,
+// which one is best is not a trivial question.
+func onlyNode(view *store.View) *place.Node {
+	all := nodesOf(view)
+	if len(all) != 1 {
+		return nil
+	}
+	return &all[0]
+}
+
+// nodesOf returns the nodes that are ready, with what is bound to them.
+func nodesOf(view *store.View) []place.Node {
+	var all []place.Node
+	for obj := range view.List(nodes, "") {
+		node := obj.(*corev1.Node)
+		if !ready(node) {
+			continue
+		}
+		term := kind.ActivePods(node.Name)
+		n := place.Node{Node: node, Active: func(yield func(*corev1.Pod) bool) {
+			for obj := range view.Index(pods, term) {
+				if !yield(obj.(*corev1.Pod)) {
+					return
+				}
+			}
+		}}
+		for range n.Active {
+			n.Count++
+		}
+		all = append(all, n)
+	}
+	return all
+}
+
+func ready(node *corev1.Node) bool {
+	for _, c := range node.Status.Conditions {
+		if c.Type == corev1.NodeReady {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}
+
+// placeController binds pods. It has one key, so that no two decisions count on
+// the same room.
+func placeController(kinds *kind.Kinds) Controller {
+	k := kinds.ByResource(pods)
+	all := change.Key{Resource: "placement"}
+	return Controller{
+		Name: "place",
+		Dirties: func(_ *store.View, ev store.Event, add func(change.Key)) {
+			switch ev.Key.Resource {
+			case nodes:
+				add(all)
+			case pods:
+				pod := ev.Object.(*corev1.Pod)
+				if pod.Spec.NodeName == "" || ev.Op == change.Delete || terminal(pod) {
+					add(all)
+				}
+			}
+		},
+		Decide: func(now time.Time, view *store.View, _ change.Key) change.Set {
+			s := place.State{}
+			for obj := range view.Index(pods, kind.UnboundPods) {
+				s.Unbound = append(s.Unbound, obj.(*corev1.Pod))
+			}
+			if len(s.Unbound) == 0 {
+				return change.Set{}
+			}
+			s.Nodes = nodesOf(view)
+			return place.Decide(now, s, func(p *corev1.Pod) (change.Key, uint64) { return k.KeyOf(p), revision(p) })
+		},
+	}
+}
+
+func terminal(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
+func revision(obj metav1.Object) uint64 {
+	rev, _ := strconv.ParseUint(obj.GetResourceVersion(), 10, 64)
+	return rev
+}
