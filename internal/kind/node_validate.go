@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	netutils "k8s.io/utils/net"
@@ -24,7 +25,7 @@ func validateNode(n *corev1.Node) field.ErrorList {
 	errs = append(errs, validateTaints(n.Spec.Taints, meta.Child("taints"))...)
 	errs = append(errs, validateNodeResources(n)...)
 	if swap := n.Status.NodeInfo.Swap; swap != nil && swap.Capacity != nil && *swap.Capacity <= 0 {
-		errs = append(errs, field.Invalid(meta.Child("nodeSwapStatus", "capacity"), *swap.Capacity, "must be greater than 0"))
+		errs = append(errs, field.Invalid(meta.Child("nodeSwapStatus", "capacity"), *swap.Capacity, "must be greater than zero"))
 	}
 	errs = append(errs, validateDeclaredFeatures(n.Status.DeclaredFeatures)...)
 	return append(errs, validatePodCIDRs(n.Spec.PodCIDRs)...)
@@ -42,10 +43,12 @@ func validateNodeChange(n, old *corev1.Node) field.ErrorList {
 	errs = append(errs, validateNodeAnnotations(n.Annotations, meta.Child("annotations"))...)
 	errs = append(errs, validateNodeResources(n)...)
 	errs = append(errs, validateDeclaredFeatures(n.Status.DeclaredFeatures)...)
+	addresses := sets.New[corev1.NodeAddress]()
 	for i, address := range n.Status.Addresses {
-		if slices.Contains(n.Status.Addresses[:i], address) {
+		if addresses.Has(address) {
 			errs = append(errs, field.Duplicate(field.NewPath("status", "addresses").Index(i), address))
 		}
+		addresses.Insert(address)
 	}
 	if len(old.Spec.PodCIDRs) > 0 && !slices.Equal(n.Spec.PodCIDRs, old.Spec.PodCIDRs) {
 		errs = append(errs, field.Forbidden(spec.Child("podCIDRs"), `node updates may not change podCIDR except from "" to valid`))
@@ -76,6 +79,11 @@ func validateNodeAnnotations(annotations map[string]string, path *field.Path) fi
 
 func validateTaints(taints []corev1.Taint, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
+	type identity struct {
+		effect corev1.TaintEffect
+		key    string
+	}
+	seen := sets.New[identity]()
 	for i, taint := range taints {
 		at := path.Index(i)
 		errs = append(errs, metavalidation.ValidateLabelName(taint.Key, at.Child("key"))...)
@@ -83,12 +91,13 @@ func validateTaints(taints []corev1.Taint, path *field.Path) field.ErrorList {
 			errs = append(errs, field.Invalid(at.Child("value"), taint.Value, strings.Join(msgs, ";")))
 		}
 		errs = append(errs, validateTaintEffect(taint.Effect, at.Child("effect"))...)
-		same := func(t corev1.Taint) bool { return t.Key == taint.Key && t.Effect == taint.Effect }
-		if slices.ContainsFunc(taints[:i], same) {
+		id := identity{taint.Effect, taint.Key}
+		if seen.Has(id) {
 			err := field.Duplicate(at, taint)
 			err.Detail = "taints must be unique by key and effect pair"
 			errs = append(errs, err)
 		}
+		seen.Insert(id)
 	}
 	return errs
 }
@@ -160,7 +169,7 @@ func validateDeclaredFeatures(features []string) field.ErrorList {
 	return errs
 }
 
-var featureName = regexp.MustCompile(`^[A-Z][A-Za-z0-9]*(/[A-Za-z0-9]+)*$`)
+var featureName = regexp.MustCompile(`^[A-Z][A-Za-z0-9]*(/[A-Za-z][A-Za-z0-9]*)*$`)
 
 // validatePodCIDRs checks that there is at most one range for each IP family.
 func validatePodCIDRs(cidrs []string) field.ErrorList {

@@ -19,8 +19,9 @@ import (
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 )
 
-// NewScheme returns a scheme with the types, defaults, conversions and field
-// labels of Table. An error in it is an error in this program, and panics.
+// NewScheme returns the server's scheme: the types, defaults, conversions and
+// field labels of Table. An error in it is an error in this program, and
+// panics.
 //
 // k8s.io/apiserver insists on converting every request to an internal "hub"
 // version of its group. A type of k8s.io/api is therefore registered twice:
@@ -29,17 +30,29 @@ import (
 // stored ones (events.k8s.io Events, v1beta1 CronJobs) are converted, and
 // both ways lead over the stored type.
 func NewScheme() *runtime.Scheme {
+	s := NewVersionedScheme()
+	for _, gv := range hubVersions() {
+		utilruntime.Must(addHub(s, gv))
+	}
+	// Of events.k8s.io, the stored v1.Event is the hub.
+	s.AddKnownTypes(internalVersion(eventsv1.GroupName), &corev1.Event{}, &corev1.EventList{})
+	return s
+}
+
+// NewVersionedScheme returns the same scheme without the hubs: each type has
+// the group, version and kind that clients know, and no other. It is what
+// names the models of the OpenAPI documents.
+func NewVersionedScheme() *runtime.Scheme {
 	s := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		// Hubs: the stored types.
-		hub(corev1.SchemeGroupVersion, corev1.AddToScheme),
-		hub(batchv1.SchemeGroupVersion, batchv1.AddToScheme),
-		hub(appsv1.SchemeGroupVersion, appsv1.AddToScheme),
-		hub(coordinationv1.SchemeGroupVersion, coordinationv1.AddToScheme),
-		// Hubs of what subresources take and give: Eviction, TokenRequest, Scale.
-		hub(policyv1.SchemeGroupVersion, policyv1.AddToScheme),
-		hub(authenticationv1.SchemeGroupVersion, authenticationv1.AddToScheme),
-		hub(autoscalingv1.SchemeGroupVersion, autoscalingv1.AddToScheme),
+		corev1.AddToScheme,
+		batchv1.AddToScheme,
+		appsv1.AddToScheme,
+		coordinationv1.AddToScheme,
+		// What subresources take and give: Eviction, TokenRequest, Scale.
+		policyv1.AddToScheme,
+		authenticationv1.AddToScheme,
+		autoscalingv1.AddToScheme,
 		// Second versions of stored types.
 		addEvents,
 		addCronJobsBeta,
@@ -51,35 +64,41 @@ func NewScheme() *runtime.Scheme {
 		utilruntime.Must(addRow(s, k))
 	}
 	utilruntime.Must(s.SetVersionPriority(batchv1.SchemeGroupVersion, batchv1beta1.SchemeGroupVersion))
-	for _, gv := range []schema.GroupVersion{
-		corev1.SchemeGroupVersion, appsv1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion, eventsv1.SchemeGroupVersion,
-		policyv1.SchemeGroupVersion, authenticationv1.SchemeGroupVersion, autoscalingv1.SchemeGroupVersion,
-	} {
-		utilruntime.Must(s.SetVersionPriority(gv))
+	utilruntime.Must(s.SetVersionPriority(eventsv1.SchemeGroupVersion))
+	for _, gv := range hubVersions() {
+		if gv.Group != batchv1.GroupName {
+			utilruntime.Must(s.SetVersionPriority(gv))
+		}
 	}
 	return s
 }
 
-// hub returns a function that registers the types of gv under gv, and again as
-// the internal version of its group.
-func hub(gv schema.GroupVersion, addToScheme func(*runtime.Scheme) error) func(*runtime.Scheme) error {
-	internal := schema.GroupVersion{Group: gv.Group, Version: runtime.APIVersionInternal}
-	return func(s *runtime.Scheme) error {
-		if err := addToScheme(s); err != nil {
+// hubVersions are the versions whose types are the hubs of their groups.
+func hubVersions() []schema.GroupVersion {
+	return []schema.GroupVersion{
+		corev1.SchemeGroupVersion, batchv1.SchemeGroupVersion, appsv1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion,
+		policyv1.SchemeGroupVersion, authenticationv1.SchemeGroupVersion, autoscalingv1.SchemeGroupVersion,
+	}
+}
+
+func internalVersion(group string) schema.GroupVersion {
+	return schema.GroupVersion{Group: group, Version: runtime.APIVersionInternal}
+}
+
+// addHub registers the types of gv as the internal version of its group.
+func addHub(s *runtime.Scheme, gv schema.GroupVersion) error {
+	for name, t := range s.KnownTypes(gv) {
+		// The meta types (ListOptions, WatchEvent, …) have no hub.
+		if !strings.HasPrefix(t.PkgPath(), "k8s.io/api/") {
+			continue
+		}
+		obj, err := s.New(gv.WithKind(name))
+		if err != nil {
 			return err
 		}
-		for name, t := range s.KnownTypes(gv) {
-			// The meta types (ListOptions, WatchEvent, …) have no hub.
-			if strings.HasPrefix(t.PkgPath(), "k8s.io/api/") {
-				obj, err := s.New(gv.WithKind(name))
-				if err != nil {
-					return err
-				}
-				s.AddKnownTypeWithName(internal.WithKind(name), obj)
-			}
-		}
-		return nil
+		s.AddKnownTypeWithName(internalVersion(gv.Group).WithKind(name), obj)
 	}
+	return nil
 }
 
 // addRow registers what the row k knows about its type.

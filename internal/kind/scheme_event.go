@@ -8,15 +8,11 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/conversion"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// addEvents serves the stored v1 Events as events.k8s.io/v1 too: v1.Event is
-// that group's hub.
+// addEvents serves the stored v1 Events as events.k8s.io/v1 too.
 func addEvents(s *runtime.Scheme) error {
 	addVersion(s, eventsv1.SchemeGroupVersion, &eventsv1.Event{}, &eventsv1.EventList{})
-	hub := schema.GroupVersion{Group: eventsv1.GroupName, Version: runtime.APIVersionInternal}
-	s.AddKnownTypes(hub, &corev1.Event{}, &corev1.EventList{})
 
 	if err := convertsBothWays(s, coreEvent, newEvent); err != nil {
 		return err
