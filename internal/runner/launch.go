@@ -67,10 +67,7 @@ type ExitInfo struct {
 type LauncherEnv struct {
 	// Dir is a directory of the Launcher's own, on disk; it exists, mode 0700.
 	// It outlives the supervisor.
-	Dir string
-	// Marker is an environment variable ("K=V") that every process of this
-	// supervisor's containers is given, so that a later one can find them.
-	Marker string
+	Dir    string
 	Reaper *reap.Reaper
 	Log    *slog.Logger
 	// NoNamespaces says why the supervisor of an ordinary user could not be put

@@ -27,10 +27,12 @@ type Runner interface {
 	// wrote is in the log file; at once when that was long ago.
 	Wait(ctx context.Context, id string) (Status, error)
 	// Signal sends a signal to the container's first process; SIGKILL ends
-	// every process of the container.
+	// every process of the container. It returns ErrEnded when that is over.
 	Signal(ctx context.Context, id string, signal int) error
 	// Exec runs a command inside the container and returns its exit code and
-	// the first 10 KiB of what it wrote, stdout and stderr together.
+	// the first 10 KiB of what it wrote, stdout and stderr together. It returns a
+	// *StartError when the command could not be executed, ErrEnded when the
+	// container is not running. When ctx is done, the command is killed.
 	Exec(ctx context.Context, id string, cmd ExecSpec) (ExecResult, error)
 	// Remove forgets an ended container and removes its writable layer. Its log
 	// file stays; that is the agent's to remove.
@@ -39,8 +41,16 @@ type Runner interface {
 	RemovePod(ctx context.Context, podUID string) error
 }
 
-// ErrNotFound: no such container.
-var ErrNotFound = errors.New("runner: no such container")
+var (
+	// ErrNotFound: no such container.
+	ErrNotFound = errors.New("runner: no such container")
+	// ErrExists: Start was given the ID of a container that exists.
+	ErrExists = errors.New("runner: container exists already")
+	// ErrRunning: Remove was asked to remove a container that has not ended.
+	ErrRunning = errors.New("runner: container is running")
+	// ErrEnded: Signal or Exec was asked of a container that has ended.
+	ErrEnded = errors.New("runner: container has ended")
+)
 
 // StartError says why a container could not be started, in Kubernetes' words.
 type StartError struct {

@@ -52,27 +52,28 @@ func (r *Reaper) Run(ctx context.Context) error {
 			return nil
 		case <-ended:
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(sweepDelay):
+		for again := true; again; {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(sweepDelay):
+			}
+			again = r.Sweep()
 		}
-		r.Sweep()
 	}
 }
 
-// Sweep collects the orphans that have ended.
-func (r *Reaper) Sweep() {
+// Sweep collects the orphans that have ended. It tells whether to try again: a
+// child that its owner is about to collect may hide others behind it.
+func (r *Reaper) Sweep() (again bool) {
 	var info unix.Siginfo
 	for {
 		pid, err := peek(&info)
 		if err != nil || pid == 0 {
-			return
+			return false
 		}
 		if r.owns(pid) {
-			// Its owner is about to collect it; what is behind it in the kernel's
-			// list is found when the owner has (see Child.reap).
-			return
+			return true
 		}
 		_, _ = syscall.Wait4(pid, nil, syscall.WNOHANG, nil)
 	}
@@ -92,20 +93,6 @@ func (r *Reaper) owns(pid int) bool {
 	r.starting.Lock()
 	defer r.starting.Unlock()
 	return known()
-}
-
-// Owned returns the process ids of the children that were started here and
-// not collected yet.
-func (r *Reaper) Owned() map[int]bool {
-	r.starting.Lock()
-	defer r.starting.Unlock()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	pids := make(map[int]bool, len(r.owned))
-	for pid := range r.owned {
-		pids[pid] = true
-	}
-	return pids
 }
 
 // ForkExec starts a program as syscall.ForkExec does; it returns when execve

@@ -1,0 +1,181 @@
+// Package host starts containers as plain processes of this machine: the
+// command of the manifest, with the environment of the manifest, as this user,
+// in this machine's file system. It isolates nothing; it is for commands that an
+// image would only wrap.
+//
+// What it does keep of a container is that it ends as a whole. A container's
+// process leads a session of its own; when it ends, or is killed, all of its
+// descendants are killed too, those included that went into the background
+// in sessions of their own: they carry the variable SAMPAN_CONTAINER with the
+// container's ID. (Only a process that leaves the session and clears its
+// environment gets away; with resource limits, the cgroup finds even that.)
+//
+// What Kubernetes promises of an image's file system has no meaning here. A
+// mount is accepted when its source and target are the same path, and refused
+// otherwise; ReadOnlyRoot, Hostname, Capabilities and their like are ignored.
+package host
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/sampan-batch/sampan/internal/runner"
+)
+
+// markerKey is the variable that tells a container's processes.
+const markerKey = "SAMPAN_CONTAINER"
+
+// Launcher starts plain processes. It implements runner.Launcher.
+type Launcher struct {
+	env  runner.LauncherEnv
+	ps   processTable
+	null *os.File // what a process reads that has no standard input
+	// inherited are the variables that a container gets from the supervisor when
+	// its own environment lacks them.
+	inherited []string
+}
+
+var _ runner.Launcher = (*Launcher)(nil)
+
+// New returns a Launcher.
+func New(env runner.LauncherEnv) (*Launcher, error) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, err
+	}
+	l := &Launcher{env: env, null: null}
+	for _, key := range []string{"PATH", "HOME"} {
+		if value := os.Getenv(key); value != "" {
+			l.inherited = append(l.inherited, key+"="+value)
+		}
+	}
+	return l, os.MkdirAll(l.podDir(""), 0o711)
+}
+
+// podDir is where the containers of a pod are started that name no directory.
+func (l *Launcher) podDir(uid string) string { return filepath.Join(l.env.Dir, "pods", uid) }
+
+// Launch implements runner.Launcher.
+func (l *Launcher) Launch(spec *runner.Spec, stdin, stdout, stderr *os.File) (runner.Process, error) {
+	for _, m := range spec.Mounts {
+		if filepath.Clean(m.Source) != filepath.Clean(m.Target) {
+			return nil, configError("the host runtime has no file system of its own: it cannot mount %s", m.Target)
+		}
+	}
+	credential, err := credentialOf(spec)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := l.workDir(spec, credential)
+	if err != nil {
+		return nil, err
+	}
+	p := &process{
+		launcher: l, id: spec.ID, limits: spec.Resources != runner.Resources{},
+		dir: dir, env: l.environment(spec), credential: credential,
+	}
+	if err := p.start(spec.Args, stdin, stdout, stderr, spec.TTY); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func configError(format string, args ...any) error {
+	return &runner.StartError{Reason: "CreateContainerConfigError", Message: fmt.Sprintf(format, args...)}
+}
+
+// environment is exactly what the container was given, and three variables
+// that a plain process would have.
+func (l *Launcher) environment(spec *runner.Spec) []string {
+	env := make([]string, 0, len(spec.Env)+len(l.inherited)+2)
+	env = append(env, spec.Env...)
+	for _, kv := range l.inherited {
+		key := kv[:strings.IndexByte(kv, '=')+1]
+		if !slices.ContainsFunc(spec.Env, func(own string) bool { return strings.HasPrefix(own, key) }) {
+			env = append(env, kv)
+		}
+	}
+	if spec.TerminationLog != "" {
+		env = append(env, "SAMPAN_TERMINATION_LOG="+spec.TerminationLog)
+	}
+	return append(env, markerKey+"="+spec.ID)
+}
+
+// credentialOf says as whom to run; nil is the supervisor's own user.
+func credentialOf(spec *runner.Spec) (*syscall.Credential, error) {
+	uid, gid := uint32(os.Geteuid()), uint32(os.Getegid())
+	if spec.UID != nil {
+		uid = *spec.UID
+		if gid = 0; uid == uint32(os.Geteuid()) {
+			gid = uint32(os.Getegid())
+		}
+	}
+	if spec.GID != nil {
+		gid = *spec.GID
+	}
+	same := uid == uint32(os.Geteuid()) && gid == uint32(os.Getegid())
+	if os.Geteuid() == 0 {
+		if same && len(spec.Groups) == 0 && spec.UID == nil {
+			return nil, nil
+		}
+		return &syscall.Credential{Uid: uid, Gid: gid, Groups: spec.Groups}, nil
+	}
+	if !same {
+		return nil, configError("the host runtime cannot run as %d:%d: it is an ordinary user, %d:%d",
+			uid, gid, os.Geteuid(), os.Getegid())
+	}
+	return nil, nil // the groups of an ordinary user are what they are
+}
+
+// workDir returns the working directory, which is created if need be.
+func (l *Launcher) workDir(spec *runner.Spec, as *syscall.Credential) (string, error) {
+	dir := spec.Dir
+	if dir == "" {
+		dir = l.podDir(spec.Pod.UID)
+	}
+	err := os.Mkdir(dir, 0o755)
+	switch {
+	case err == nil:
+		if spec.Dir == "" && as != nil {
+			err = os.Chown(dir, int(as.Uid), int(as.Gid))
+		}
+	case errors.Is(err, os.ErrExist):
+		err = nil
+	default:
+		err = os.MkdirAll(dir, 0o755)
+	}
+	if err != nil {
+		return "", &runner.StartError{Reason: "CreateContainerError", Message: "create the working directory: " + err.Error()}
+	}
+	return dir, nil
+}
+
+// RemovePod implements runner.Launcher.
+func (l *Launcher) RemovePod(podUID string) error {
+	if podUID == "" || podUID != filepath.Base(podUID) || podUID[0] == '.' {
+		return fmt.Errorf("host: %q is no pod's uid", podUID)
+	}
+	dir := l.podDir(podUID)
+	if err := syscall.Rmdir(dir); err == nil || err == syscall.ENOENT {
+		return nil
+	}
+	return os.RemoveAll(dir)
+}
+
+// Recover implements runner.Launcher.
+func (l *Launcher) Recover(lost []*runner.Spec) error {
+	if len(lost) == 0 {
+		return nil
+	}
+	ids := make(map[string]bool, len(lost))
+	for _, spec := range lost {
+		ids[spec.ID] = true
+	}
+	l.ps.kill(l.ps.all, func(pid int) bool { return ids[l.ps.marker(pid)] })
+	return nil
+}

@@ -1,0 +1,168 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/runner/reap"
+)
+
+// process is a container's first process, or one that Exec added.
+type process struct {
+	launcher *Launcher
+	id       string // the container's
+	added    bool   // by Exec
+	limits   bool   // resource limits were asked for
+
+	dir        string
+	env        []string
+	credential *syscall.Credential
+
+	child   *reap.Child
+	started time.Time
+}
+
+var _ runner.Process = (*process)(nil)
+
+// start executes the command. The process leads a session, so that a signal
+// to its group meets what a shell started too, and no terminal of the engine's
+// can reach it; it is killed when the supervisor dies.
+func (p *process) start(args []string, stdin, stdout, stderr *os.File, tty bool) error {
+	if len(args) == 0 {
+		return configError("the host runtime needs a command: it has no image that would name one")
+	}
+	path, err := lookPath(args[0], p.env, p.dir)
+	if err != nil {
+		return notExecutable(args[0], err)
+	}
+	if stdin == nil {
+		stdin = p.launcher.null
+	}
+	p.started = time.Now()
+	p.child, err = p.launcher.env.Reaper.ForkExec(path, args, &syscall.ProcAttr{
+		Dir: p.dir, Env: p.env,
+		Files: []uintptr{stdin.Fd(), stdout.Fd(), stderr.Fd()},
+		Sys: &syscall.SysProcAttr{
+			Setsid: true, Setctty: tty, Ctty: 0, Pdeathsig: syscall.SIGKILL, Credential: p.credential,
+		},
+	})
+	if err != nil {
+		return notExecutable(args[0], err)
+	}
+	p.launcher.ps.sessions.Store(p.PID(), p.id)
+	return nil
+}
+
+// startErrorCode is the exit code that Kubernetes reports for a command that
+// could not be executed; with containerd it is the same whatever the cause.
+const startErrorCode = 128
+
+func notExecutable(name string, err error) error {
+	message := fmt.Sprintf("exec: %q: %v", name, err)
+	if errors.Is(err, errNotInPath) {
+		message = fmt.Sprintf("exec: %q: executable file not found in $PATH", name)
+	}
+	return &runner.StartError{Reason: "StartError", Code: startErrorCode, Message: message}
+}
+
+var errNotInPath = errors.New("executable file not found in $PATH")
+
+// lookPath finds a command as execvp does, with the container's PATH and in
+// its directory.
+func lookPath(name string, env []string, dir string) (string, error) {
+	if strings.Contains(name, "/") {
+		path := name
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(dir, path)
+		}
+		return path, executable(path)
+	}
+	for _, kv := range env {
+		value, ok := strings.CutPrefix(kv, "PATH=")
+		if !ok {
+			continue
+		}
+		for _, in := range filepath.SplitList(value) {
+			if !filepath.IsAbs(in) {
+				in = filepath.Join(dir, in)
+			}
+			if path := filepath.Join(in, name); executable(path) == nil {
+				return path, nil
+			}
+		}
+		break
+	}
+	return "", errNotInPath
+}
+
+func executable(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return err
+	case info.IsDir():
+		return syscall.EISDIR
+	case info.Mode()&0o111 == 0:
+		return fs.ErrPermission
+	}
+	return nil
+}
+
+// PID implements runner.Process.
+func (p *process) PID() int { return p.child.PID() }
+
+// Wait implements runner.Process.
+func (p *process) Wait() (runner.ExitInfo, error) {
+	// While the process is a zombie, nobody else has its id, group or session.
+	if err := p.child.Ended(); err == nil {
+		_ = p.child.SignalGroup(syscall.SIGKILL)
+		if !p.added {
+			p.launcher.ps.killContainer(p)
+		}
+	}
+	p.launcher.ps.sessions.Delete(p.PID())
+	ws, err := p.child.Wait()
+	if err != nil {
+		return runner.ExitInfo{}, err
+	}
+	return runner.ExitFromWait(ws), nil
+}
+
+// Signal implements runner.Process. The rest of the container is killed when
+// its first process has ended, by Wait.
+func (p *process) Signal(sig int) error {
+	if syscall.Signal(sig) == syscall.SIGKILL {
+		return p.child.SignalGroup(syscall.SIGKILL)
+	}
+	return p.child.Signal(syscall.Signal(sig))
+}
+
+// Exec implements runner.Process.
+func (p *process) Exec(spec runner.ExecSpec, stdin, stdout, stderr *os.File) (runner.Process, error) {
+	added := &process{
+		launcher: p.launcher, id: p.id, added: true,
+		dir: p.dir, env: p.env, credential: p.credential,
+	}
+	if err := added.start(spec.Args, stdin, stdout, stderr, false); err != nil {
+		return nil, err
+	}
+	return added, nil
+}
+
+// Release implements runner.Process.
+func (p *process) Release() error { return nil }
+
+// LimitsIgnored implements runner.Process.
+func (p *process) LimitsIgnored() string {
+	if p.limits {
+		return "the host runtime sets no limits"
+	}
+	return ""
+}

@@ -1,0 +1,225 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/runner/crilog"
+)
+
+// ClientOptions are those of a Client.
+type ClientOptions struct {
+	// Private ties the supervisors that this client starts to this process.
+	Private bool
+	// LogLimits are for the supervisors that this client starts;
+	// the zero value is crilog.DefaultLimits.
+	LogLimits crilog.Limits
+	// Command starts this program as a supervisor; by default the running
+	// executable with the argument "supervise".
+	Command Command
+	Log     *slog.Logger
+}
+
+func (o ClientOptions) withDefaults() (ClientOptions, error) {
+	if o.LogLimits == (crilog.Limits{}) {
+		o.LogLimits = crilog.DefaultLimits()
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Command.Path == "" {
+		// Not os.Executable: the program may have been replaced by a newer one since.
+		o.Command = Command{Path: "/proc/self/exe", Args: []string{"supervise"}}
+	}
+	return o, nil
+}
+
+// Client drives the supervisors of a directory. It starts the one of a class
+// when the first container of that class is started, and again when it has
+// died. It is a runner.Runner.
+type Client struct {
+	dir  string
+	opts ClientOptions
+
+	mu     sync.Mutex
+	links  map[runner.Class]*link
+	closed bool
+}
+
+var _ runner.Runner = (*Client)(nil)
+
+// Open returns a Client for the supervisors of dir. It connects to those that
+// run, and starts one wherever a former one left records, so that the first
+// List is whole: what died with it is reported as Lost.
+func Open(ctx context.Context, dir string, opts ClientOptions) (*Client, error) {
+	opts, err := opts.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, err
+	}
+	c := &Client{dir: dir, opts: opts, links: make(map[runner.Class]*link)}
+	for _, class := range []runner.Class{runner.Sandbox, runner.Host} {
+		if _, err := os.Stat(filepath.Join(dir, string(class), "lock")); err != nil {
+			continue // never used
+		}
+		l, err := c.link(class)
+		if err == nil {
+			err = l.ready(ctx)
+		}
+		if err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+	}
+	return c, nil
+}
+
+// Close disconnects. Supervisors and containers go on, private ones until this
+// process ends.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	links := slices.Collect(maps.Values(c.links))
+	c.mu.Unlock()
+	for _, l := range links {
+		l.close()
+	}
+	return nil
+}
+
+// Stop ends every container and the supervisors, and leaves nothing running
+// or mounted. Records and logs stay. The Client is closed then.
+func (c *Client) Stop(ctx context.Context) error {
+	var errs []error
+	for _, l := range c.all() {
+		errs = append(errs, l.stop(ctx))
+	}
+	return errors.Join(append(errs, c.Close())...)
+}
+
+var errClosed = errors.New("supervisor: the client is closed")
+
+// link returns the link to the supervisor of a class, made at first use.
+func (c *Client) link(class runner.Class) (*link, error) {
+	if class != runner.Sandbox && class != runner.Host {
+		return nil, fmt.Errorf("supervisor: no such class of container: %q", class)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, errClosed
+	}
+	l := c.links[class]
+	if l == nil {
+		l = newLink(Options{
+			Dir: c.dir, Class: class, Private: c.opts.Private, LogLimits: c.opts.LogLimits,
+		}, c.opts)
+		c.links[class] = l
+	}
+	return l, nil
+}
+
+func (c *Client) all() []*link {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Values(c.links))
+}
+
+// having returns the link that knows a container.
+func (c *Client) having(ctx context.Context, id string) (*link, error) {
+	for _, l := range c.all() {
+		if err := l.ready(ctx); err != nil {
+			return nil, err
+		}
+		if l.knows(id) {
+			return l, nil
+		}
+	}
+	return nil, errorf(id, runner.ErrNotFound)
+}
+
+// Start implements runner.Runner.
+func (c *Client) Start(ctx context.Context, spec *runner.Spec) (runner.Status, error) {
+	l, err := c.link(spec.Class)
+	if err != nil {
+		return runner.Status{}, err
+	}
+	var status runner.Status
+	if err := l.call(ctx, verbStart, spec, &status); err != nil {
+		return runner.Status{}, err
+	}
+	l.learn(status)
+	return status, nil
+}
+
+// List implements runner.Runner.
+func (c *Client) List(ctx context.Context) ([]runner.Status, error) {
+	var all []runner.Status
+	for _, l := range c.all() {
+		if err := l.ready(ctx); err != nil {
+			return nil, err
+		}
+		all = l.list(all)
+	}
+	return all, nil
+}
+
+// Wait implements runner.Runner.
+func (c *Client) Wait(ctx context.Context, id string) (runner.Status, error) {
+	l, err := c.having(ctx, id)
+	if err != nil {
+		return runner.Status{}, err
+	}
+	return l.wait(ctx, id)
+}
+
+// Signal implements runner.Runner.
+func (c *Client) Signal(ctx context.Context, id string, signal int) error {
+	l, err := c.having(ctx, id)
+	if err != nil {
+		return err
+	}
+	return l.call(ctx, verbSignal, &signalRequest{ID: id, Signal: signal}, nil)
+}
+
+// Exec implements runner.Runner.
+func (c *Client) Exec(ctx context.Context, id string, cmd runner.ExecSpec) (runner.ExecResult, error) {
+	l, err := c.having(ctx, id)
+	if err != nil {
+		return runner.ExecResult{}, err
+	}
+	var res runner.ExecResult
+	err = l.call(ctx, verbExec, &execRequest{ID: id, Exec: cmd}, &res)
+	return res, err
+}
+
+// Remove implements runner.Runner.
+func (c *Client) Remove(ctx context.Context, id string) error {
+	l, err := c.having(ctx, id)
+	if err != nil {
+		return err
+	}
+	if err := l.call(ctx, verbRemove, &idRequest{ID: id}, nil); err != nil {
+		return err
+	}
+	l.forget(id)
+	return nil
+}
+
+// RemovePod implements runner.Runner.
+func (c *Client) RemovePod(ctx context.Context, podUID string) error {
+	var errs []error
+	for _, l := range c.all() {
+		errs = append(errs, l.call(ctx, verbRemovePod, &idRequest{ID: podUID}, nil))
+	}
+	return errors.Join(errs...)
+}

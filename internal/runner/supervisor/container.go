@@ -1,0 +1,227 @@
+package supervisor
+
+import (
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/runner/crilog"
+)
+
+// container is one container of this supervisor.
+//
+//	created ──▶ running ──▶ exited ──▶ (removed)
+//	   └──▶ (removed: it could not be started)
+type container struct {
+	spec *runner.Spec
+	proc runner.Process // nil: it was a former supervisor's, or is being started
+
+	ended chan struct{} // closed when status is final
+
+	mu      sync.Mutex
+	status  runner.Status
+	removed bool
+}
+
+func newContainer(spec *runner.Spec) *container {
+	return &container{
+		spec:  spec,
+		ended: make(chan struct{}),
+		status: runner.Status{
+			ID: spec.ID, Pod: spec.Pod, Container: spec.Container, Attempt: spec.Attempt,
+			Class: spec.Class, Phase: runner.Created,
+		},
+	}
+}
+
+func (c *container) state() runner.Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.status
+}
+
+// release gives back what an ended container holds, once.
+func (c *container) release() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.releaseLocked()
+}
+
+func (c *container) releaseLocked() error {
+	if c.proc == nil {
+		return nil
+	}
+	if err := c.proc.Release(); err != nil {
+		return errorf(c.spec.ID, err)
+	}
+	c.proc = nil
+	return nil
+}
+
+// streams are the ends of a container's standard streams on this side.
+type streams struct {
+	log   *crilog.Writer
+	stdin *os.File // the writing end, held open; or nil
+	pumps sync.WaitGroup
+	pipes []*os.File
+	// deadline is set when the container has ended: a process that got away with
+	// a pipe must not hold up the end, by being silent or by never pausing.
+	deadline atomic.Pointer[time.Time]
+}
+
+// launch starts the container's process with its streams.
+func (s *Supervisor) launch(c *container) (*streams, error) {
+	log, err := crilog.Open(c.spec.LogPath, s.opts.LogLimits)
+	if err != nil {
+		return nil, &runner.StartError{Reason: "CreateContainerError", Message: "open the log: " + err.Error()}
+	}
+	st := &streams{log: log}
+	stdin, stdout, stderr, err := st.open(c.spec)
+	if err == nil {
+		c.proc, err = s.launcher.Launch(c.spec, stdin, stdout, stderr)
+	}
+	for _, theirs := range []*os.File{stdin, stdout} {
+		closeFile(theirs)
+	}
+	if stderr != stdout {
+		closeFile(stderr)
+	}
+	if err != nil {
+		st.abandon()
+		return nil, err
+	}
+	names := []crilog.Stream{crilog.Stdout, crilog.Stderr}
+	for i, pipe := range st.pipes {
+		st.pumps.Go(func() { s.pump(c.spec.ID, st, pipe, names[i]) })
+	}
+	return st, nil
+}
+
+// open makes the streams and returns the container's ends of them.
+func (st *streams) open(spec *runner.Spec) (stdin, stdout, stderr *os.File, err error) {
+	if spec.TTY {
+		mine, theirs, err := openTerminal()
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		st.pipes = []*os.File{mine}
+		return theirs, theirs, theirs, nil
+	}
+	if spec.Stdin {
+		if stdin, st.stdin, err = os.Pipe(); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	for _, end := range []**os.File{&stdout, &stderr} {
+		mine, theirs, err := pipe()
+		if err != nil {
+			return stdin, stdout, nil, err
+		}
+		st.pipes = append(st.pipes, mine)
+		*end = theirs
+	}
+	return stdin, stdout, stderr, nil
+}
+
+func (st *streams) abandon() {
+	for _, f := range st.pipes {
+		f.Close()
+	}
+	closeFile(st.stdin)
+	st.log.Close()
+}
+
+// pipe makes a pipe whose reading end is in the poller and whose writing end,
+// which is for a child, blocks.
+func pipe() (r, w *os.File, err error) {
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		return nil, nil, os.NewSyscallError("pipe2", err)
+	}
+	if err := unix.SetNonblock(fds[0], true); err != nil {
+		return nil, nil, os.NewSyscallError("fcntl", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "|0"), os.NewFile(uintptr(fds[1]), "|1"), nil
+}
+
+func closeFile(f *os.File) {
+	if f != nil {
+		f.Close()
+	}
+}
+
+// drainLimit is how long a pipe is read after the container has ended. All
+// that it wrote is in the pipe by then; only a process that got away with the
+// writing end can keep it open, and a busy disk slow down the reading.
+const drainLimit = 2 * time.Second
+
+// watch waits for the end of a container and sees to everything that follows.
+func (s *Supervisor) watch(c *container, st *streams) {
+	exit, err := c.proc.Wait()
+	now := time.Now()
+	if err != nil {
+		s.log.Error("waiting for a container", "id", c.spec.ID, "error", err)
+	}
+	deadline := now.Add(drainLimit)
+	st.deadline.Store(&deadline)
+	for _, f := range st.pipes {
+		_ = f.SetReadDeadline(deadline)
+	}
+	st.pumps.Wait()
+	for _, f := range st.pipes {
+		f.Close()
+	}
+	closeFile(st.stdin)
+	if err := st.log.Close(); err != nil {
+		s.log.Error("closing a log", "id", c.spec.ID, "error", err)
+	}
+	c.mu.Lock()
+	c.status.Phase, c.status.PID, c.status.FinishedAt = runner.Exited, 0, now
+	c.status.ExitCode, c.status.Signal, c.status.OOMKilled = exit.Code, exit.Signal, exit.OOMKilled
+	status := c.status
+	c.mu.Unlock()
+	if err := s.records.end(&status); err != nil {
+		s.log.Error("recording a container's end", "id", c.spec.ID, "error", err)
+	}
+	close(c.ended)
+	s.push(verbState, &status, nil)
+}
+
+// pump copies a stream into the log until its end, or the deadline of watch.
+func (s *Supervisor) pump(id string, st *streams, pipe *os.File, name crilog.Stream) {
+	raw, err := pipe.SyscallConn()
+	if err != nil {
+		s.log.Error("reading a container's output", "id", id, "error", err)
+		return
+	}
+	failed := false
+	// The buffer is held only while there is something to read, not while
+	// a silent container is waited for.
+	_ = raw.Read(func(fd uintptr) (done bool) {
+		buf := s.buffers.Get().(*[]byte)
+		defer s.buffers.Put(buf)
+		for {
+			n, err := syscall.Read(int(fd), *buf)
+			switch {
+			case err == syscall.EINTR:
+				continue
+			case err == syscall.EAGAIN:
+				return false
+			case err != nil || n == 0: // a terminal's end is EIO
+				return true
+			}
+			if err := st.log.Write(name, (*buf)[:n]); err != nil && !failed {
+				failed = true
+				s.log.Error("a container's output is lost", "id", id, "error", err)
+			}
+			if d := st.deadline.Load(); d != nil && time.Now().After(*d) {
+				return true
+			}
+		}
+	})
+}

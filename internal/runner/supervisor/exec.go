@@ -1,0 +1,84 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/sampan-batch/sampan/internal/runner"
+)
+
+// maxExecOutput is how much of a command's output is kept; a kubelet keeps as
+// much of a probe's.
+const maxExecOutput = 10 << 10
+
+// exec runs a command inside a container until its end, its timeout or the end
+// of ctx.
+func (s *Supervisor) exec(ctx context.Context, req execRequest) (runner.ExecResult, error) {
+	proc, err := s.running(req.ID)
+	if err != nil {
+		return runner.ExecResult{}, err
+	}
+	mine, theirs, err := pipe()
+	if err != nil {
+		return runner.ExecResult{}, err
+	}
+	defer mine.Close()
+	child, err := proc.Exec(req.Exec, nil, theirs, theirs)
+	theirs.Close()
+	if errors.Is(err, os.ErrProcessDone) {
+		return runner.ExecResult{}, errorf(req.ID, runner.ErrEnded)
+	}
+	if err != nil {
+		return runner.ExecResult{}, err
+	}
+	output := make(chan []byte, 1)
+	go func() { output <- readOutput(mine) }()
+	ended := make(chan struct{})
+	var exit runner.ExitInfo
+	go func() {
+		defer close(ended)
+		exit, err = child.Wait()
+	}()
+
+	var timeout <-chan time.Time
+	if req.Exec.Timeout > 0 {
+		timer := time.NewTimer(req.Exec.Timeout)
+		defer timer.Stop()
+		timeout = timer.C
+	}
+	var res runner.ExecResult
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		_ = child.Signal(int(syscall.SIGKILL))
+		<-ended
+		err = errors.Join(err, context.Cause(ctx))
+	case <-timeout:
+		res.TimedOut = true
+		_ = child.Signal(int(syscall.SIGKILL))
+		<-ended
+	}
+	// What the command wrote is in the pipe. A background process of its own may
+	// hold it open for ever; it gets a moment, as one that is just ending would.
+	_ = mine.SetReadDeadline(time.Now().Add(execDrain))
+	res.ExitCode, res.Output = exit.Code, <-output
+	return res, err
+}
+
+const execDrain = 50 * time.Millisecond
+
+// readOutput reads to the end, or the deadline, and keeps the beginning.
+func readOutput(f *os.File) []byte {
+	kept := make([]byte, 0, 512)
+	buf := make([]byte, 4096)
+	for {
+		n, err := f.Read(buf)
+		kept = append(kept, buf[:min(n, maxExecOutput-len(kept))]...)
+		if err != nil {
+			return kept
+		}
+	}
+}

@@ -1,0 +1,307 @@
+package supervisor
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/sampan-batch/sampan/internal/runner"
+)
+
+// link is a Client's connection to one supervisor, and a mirror of what that
+// one has. The supervisor sends all that it has at first, then every change; so
+// List and Wait cost no message.
+type link struct {
+	opts   Options
+	client ClientOptions
+	ctx    context.Context // ends with close
+	cancel context.CancelFunc
+	done   chan struct{} // closed when run has returned
+
+	mu       sync.Mutex
+	conn     *connection   // nil while there is none
+	changed  chan struct{} // closed and replaced when conn or failure changes
+	failure  error         // why there is none
+	stopping bool          // stop was called: it is not started again
+
+	containers map[string]*mirrored
+}
+
+type mirrored struct {
+	status runner.Status
+	ended  chan struct{} // closed when it has ended, or is gone
+	gone   bool
+}
+
+// connection is one connection's lifetime.
+type connection struct {
+	conn net.Conn
+	out  frameWriter
+	// detach keeps the end of the link from closing the connection.
+	detach func() bool
+
+	mu    sync.Mutex
+	next  uint64
+	calls map[uint64]chan frame
+	dead  bool
+}
+
+var errLost = errors.New("supervisor: the connection was lost")
+
+func newLink(opts Options, client ClientOptions) *link {
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &link{
+		opts: opts, client: client, ctx: ctx, cancel: cancel,
+		done: make(chan struct{}), changed: make(chan struct{}),
+		containers: make(map[string]*mirrored),
+	}
+	go l.run()
+	return l
+}
+
+func (l *link) close() {
+	l.cancel()
+	<-l.done
+}
+
+// run keeps the link connected until it is closed. It starts a supervisor when
+// there is none: at first, and when one has died, so that what it lost is known.
+func (l *link) run() {
+	defer close(l.done)
+	pause := 10 * time.Millisecond
+	for l.ctx.Err() == nil {
+		conn, r, err := l.connect()
+		if err != nil {
+			l.set(nil, err)
+			l.client.Log.Error("no supervisor", "class", l.opts.Class, "error", err)
+			select {
+			case <-l.ctx.Done():
+			case <-time.After(pause):
+			}
+			pause = min(2*pause, 5*time.Second)
+			continue
+		}
+		pause = 10 * time.Millisecond
+		l.read(conn, r)
+		l.set(nil, nil)
+		conn.close()
+		if l.isStopping() {
+			break
+		}
+	}
+	l.set(nil, errClosed)
+}
+
+// connect dials, starting a supervisor if need be, and says hello.
+func (l *link) connect() (*connection, *bufio.Reader, error) {
+	raw, err := dial(l.opts.home())
+	if err != nil {
+		if err := spawn(l.opts, l.client.Command); err != nil {
+			return nil, nil, err
+		}
+		if raw, err = dial(l.opts.home()); err != nil {
+			return nil, nil, fmt.Errorf("%w (the supervisor's log is %s)", err, filepath.Join(l.opts.home(), "log"))
+		}
+	}
+	c := &connection{conn: raw, out: frameWriter{w: raw}, calls: make(map[uint64]chan frame), next: 1}
+	c.detach = context.AfterFunc(l.ctx, func() { raw.Close() })
+	r := bufio.NewReaderSize(raw, 64<<10)
+	if err := l.hello(c, r); err != nil {
+		c.close()
+		return nil, nil, err
+	}
+	return c, r, nil
+}
+
+// hello learns all that the supervisor has. Containers that it does not have any
+// more are gone.
+func (l *link) hello(c *connection, r *bufio.Reader) error {
+	if err := c.out.send(0, verbHello, &helloRequest{Protocol: protocol}); err != nil {
+		return err
+	}
+	f, err := readFrame(r)
+	if err != nil {
+		return err
+	}
+	if f.verb != verbOK {
+		return decodeError(f)
+	}
+	var answer helloAnswer
+	if err := json.Unmarshal(f.body, &answer); err != nil {
+		return err
+	}
+	if answer.Protocol < 1 {
+		return fmt.Errorf("supervisor: it speaks the protocol %d", answer.Protocol)
+	}
+	known := make(map[string]bool, len(answer.Containers))
+	for _, status := range answer.Containers {
+		known[status.ID] = true
+		l.learn(status)
+	}
+	for _, status := range l.list(nil) {
+		if !known[status.ID] {
+			l.forget(status.ID)
+		}
+	}
+	l.set(c, nil)
+	return nil
+}
+
+// read handles what the supervisor sends until the connection ends.
+func (l *link) read(c *connection, r *bufio.Reader) {
+	for {
+		f, err := readFrame(r)
+		if err != nil {
+			return
+		}
+		switch f.verb {
+		case verbOK, verbError:
+			c.answer(f)
+		case verbState:
+			var status runner.Status
+			if json.Unmarshal(f.body, &status) == nil {
+				l.learn(status)
+			}
+		case verbGone:
+			var gone idRequest
+			if json.Unmarshal(f.body, &gone) == nil {
+				l.forget(gone.ID)
+			}
+		}
+	}
+}
+
+func (l *link) set(c *connection, failure error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conn, l.failure = c, failure
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// ready returns when the link is connected, or could not be.
+func (l *link) ready(ctx context.Context) error {
+	_, err := l.connected(ctx)
+	return err
+}
+
+func (l *link) connected(ctx context.Context) (*connection, error) {
+	for {
+		l.mu.Lock()
+		conn, failure, changed := l.conn, l.failure, l.changed
+		l.mu.Unlock()
+		if conn != nil || failure != nil {
+			return conn, failure
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-changed:
+		}
+	}
+}
+
+// call sends a request and decodes the answer into res, if that is not nil.
+func (l *link) call(ctx context.Context, v verb, req, res any) error {
+	c, err := l.connected(ctx)
+	if err != nil {
+		return err
+	}
+	id, answer, err := c.begin()
+	if err != nil {
+		return err
+	}
+	if err := c.out.send(id, v, req); err != nil {
+		c.end(id)
+		return errors.Join(errLost, err)
+	}
+	select {
+	case f, ok := <-answer:
+		switch {
+		case !ok:
+			return errLost
+		case f.verb == verbError:
+			return decodeError(f)
+		case res == nil:
+			return nil
+		default:
+			return json.Unmarshal(f.body, res)
+		}
+	case <-ctx.Done():
+		c.end(id)
+		if v == verbExec {
+			_ = c.out.post(0, verbCancel, &cancelRequest{Request: id})
+		}
+		return context.Cause(ctx)
+	}
+}
+
+func decodeError(f frame) error {
+	var e wireError
+	if err := json.Unmarshal(f.body, &e); err != nil {
+		return err
+	}
+	return e.toError()
+}
+
+// stop tells the supervisor to end everything and waits until it has gone.
+func (l *link) stop(ctx context.Context) error {
+	l.mu.Lock()
+	l.stopping = true
+	l.mu.Unlock()
+	err := l.call(ctx, verbStop, nil, nil)
+	if err != nil && !errors.Is(err, errLost) {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-l.done:
+	}
+	return awaitUnlocked(l.opts.home())
+}
+
+func (c *connection) begin() (uint64, chan frame, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.dead {
+		return 0, nil, errLost
+	}
+	id, answer := c.next, make(chan frame, 1)
+	c.next++
+	c.calls[id] = answer
+	return id, answer, nil
+}
+
+func (c *connection) end(id uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.calls, id)
+}
+
+func (c *connection) answer(f frame) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if answer := c.calls[f.id]; answer != nil {
+		answer <- f
+		delete(c.calls, f.id)
+	}
+}
+
+func (c *connection) close() {
+	c.detach()
+	c.conn.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dead = true
+	for _, answer := range c.calls {
+		close(answer)
+	}
+	c.calls = nil
+}

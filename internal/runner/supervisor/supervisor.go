@@ -1,0 +1,265 @@
+package supervisor
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/runner/reap"
+)
+
+// Supervisor keeps the containers of one class. It is what Main runs.
+type Supervisor struct {
+	opts     Options
+	log      *slog.Logger
+	launcher runner.Launcher
+	records  records
+	buffers  sync.Pool // *[]byte, to read output into
+	started  time.Time
+
+	// starting is held for reading while a container is being started.
+	starting sync.RWMutex
+
+	mu         sync.Mutex
+	containers map[string]*container
+	pods       map[string]bool // uids of those that RemovePod is due for
+	stopping   bool
+	sessions   map[*session]bool // the connected clients, after their hello
+
+	exit func() // ends Main
+}
+
+// readSize is as much as a pipe holds by default.
+const readSize = 64 << 10
+
+func newSupervisor(opts Options, launcher runner.Launcher, log *slog.Logger) (*Supervisor, error) {
+	recs, err := openRecords(filepath.Join(opts.home(), "containers"))
+	if err != nil {
+		return nil, err
+	}
+	return &Supervisor{
+		opts: opts, log: log, launcher: launcher, records: recs, started: time.Now(),
+		buffers:    sync.Pool{New: func() any { b := make([]byte, readSize); return &b }},
+		containers: make(map[string]*container),
+		pods:       make(map[string]bool),
+		sessions:   make(map[*session]bool),
+	}, nil
+}
+
+// newLauncher makes the Launcher of the class, with a directory of its own.
+func newLauncher(opts Options, r *reap.Reaper, log *slog.Logger) (runner.Launcher, error) {
+	build := opts.Launchers[opts.Class]
+	if build == nil {
+		return nil, fmt.Errorf("supervisor: no launcher for the class %q", opts.Class)
+	}
+	dir := filepath.Join(opts.home(), "launcher")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	return build(runner.LauncherEnv{Dir: dir, Reaper: r, Log: log, NoNamespaces: opts.NoNamespaces})
+}
+
+// recover takes over what a former supervisor left: the containers that had
+// ended are as they were, the others are lost.
+func (s *Supervisor) recover() error {
+	recs, err := s.records.load(s.log)
+	if err != nil {
+		return err
+	}
+	var lost []*runner.Spec
+	for _, rec := range recs {
+		if rec.ended == nil {
+			lost = append(lost, rec.spec)
+		}
+	}
+	if err := s.launcher.Recover(lost); err != nil {
+		return fmt.Errorf("ending what a former supervisor left: %w", err)
+	}
+	now := time.Now()
+	for _, rec := range recs {
+		c := newContainer(rec.spec)
+		if rec.ended != nil {
+			c.status = *rec.ended
+		} else {
+			c.status.Phase, c.status.Lost = runner.Exited, true
+			c.status.StartedAt, c.status.FinishedAt = rec.created, now
+			// What a kubelet reports for a container that is not there any more.
+			c.status.ExitCode, c.status.Signal = 137, 9
+			c.status.Reason = "ContainerStatusUnknown"
+			c.status.Message = "The supervisor of the container died, and the container with it"
+			if err := s.records.endLost(rec, &c.status); err != nil {
+				return err
+			}
+			s.log.Warn("a container was lost", "id", rec.spec.ID)
+		}
+		close(c.ended)
+		s.containers[rec.spec.ID] = c
+		s.pods[rec.spec.Pod.UID] = true
+	}
+	return nil
+}
+
+// start starts a container; text is its Spec as it came from the session.
+func (s *Supervisor) start(text []byte, from *session) (runner.Status, error) {
+	s.starting.RLock()
+	defer s.starting.RUnlock()
+	spec := &runner.Spec{}
+	if err := json.Unmarshal(text, spec); err != nil {
+		return runner.Status{}, err
+	}
+	if err := checkID(spec.ID); err != nil {
+		return runner.Status{}, err
+	}
+	c := newContainer(spec)
+	if err := s.add(c); err != nil {
+		return runner.Status{}, err
+	}
+	if err := s.records.create(spec.ID, text, time.Now()); err != nil {
+		s.drop(c)
+		return runner.Status{}, err
+	}
+	st, err := s.launch(c)
+	if err != nil {
+		err = errors.Join(err, s.records.remove(spec.ID))
+		s.drop(c)
+		return runner.Status{}, err
+	}
+	c.mu.Lock()
+	c.status.Phase, c.status.PID, c.status.StartedAt = runner.Running, c.proc.PID(), time.Now()
+	c.status.LimitsIgnored = c.proc.LimitsIgnored()
+	status := c.status
+	c.mu.Unlock()
+	s.push(verbState, &status, from)
+	go s.watch(c, st)
+	return status, nil
+}
+
+func (s *Supervisor) add(c *container) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping {
+		return errors.New("supervisor: it is stopping")
+	}
+	if s.containers[c.spec.ID] != nil {
+		return errorf(c.spec.ID, runner.ErrExists)
+	}
+	s.containers[c.spec.ID] = c
+	s.pods[c.spec.Pod.UID] = true
+	return nil
+}
+
+func (s *Supervisor) drop(c *container) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.containers, c.spec.ID)
+}
+
+func (s *Supervisor) find(id string) (*container, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.containers[id]; c != nil {
+		return c, nil
+	}
+	return nil, errorf(id, runner.ErrNotFound)
+}
+
+// running returns the process of a container that runs.
+func (s *Supervisor) running(id string) (runner.Process, error) {
+	c, err := s.find(id)
+	if err != nil {
+		return nil, err
+	}
+	switch c.state().Phase {
+	case runner.Running:
+		return c.proc, nil
+	case runner.Created:
+		return nil, errorf(id, runner.ErrNotFound) // nobody was told of it yet
+	default:
+		return nil, errorf(id, runner.ErrEnded)
+	}
+}
+
+func (s *Supervisor) signal(id string, signal int) error {
+	proc, err := s.running(id)
+	if err != nil {
+		return err
+	}
+	if err = proc.Signal(signal); errors.Is(err, os.ErrProcessDone) {
+		return errorf(id, runner.ErrEnded)
+	}
+	return err
+}
+
+func (s *Supervisor) remove(id string, from *session) error {
+	c, err := s.find(id)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.status.Phase != runner.Exited {
+		return errorf(id, runner.ErrRunning)
+	}
+	if c.removed {
+		return errorf(id, runner.ErrNotFound)
+	}
+	if err := c.releaseLocked(); err != nil {
+		return err
+	}
+	if err := s.records.remove(id); err != nil {
+		return errorf(id, err)
+	}
+	c.removed = true
+	s.drop(c)
+	s.push(verbGone, &idRequest{ID: id}, from)
+	return nil
+}
+
+func (s *Supervisor) removePod(uid string) error {
+	if err := s.launcher.RemovePod(uid); err != nil {
+		return fmt.Errorf("pod %s: %w", uid, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.pods, uid)
+	return nil
+}
+
+// stop ends every container and lets no new one start. It returns when
+// all have ended, with nothing of them left but their records and logs.
+func (s *Supervisor) stop() error {
+	s.mu.Lock()
+	s.stopping = true
+	s.mu.Unlock()
+	s.starting.Lock() // those that are being started have been
+	defer s.starting.Unlock()
+	s.mu.Lock()
+	all := slices.Collect(maps.Values(s.containers))
+	pods := slices.Collect(maps.Keys(s.pods))
+	s.mu.Unlock()
+
+	var errs []error
+	for _, c := range all {
+		err := s.signal(c.spec.ID, int(syscall.SIGKILL))
+		if !errors.Is(err, runner.ErrEnded) && !errors.Is(err, runner.ErrNotFound) {
+			errs = append(errs, err)
+		}
+	}
+	for _, c := range all {
+		<-c.ended
+		errs = append(errs, c.release())
+	}
+	for _, uid := range pods {
+		errs = append(errs, s.removePod(uid))
+	}
+	return errors.Join(errs...)
+}
