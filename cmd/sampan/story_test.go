@@ -1,0 +1,279 @@
+package main_test
+
+import (
+	"archive/tar"
+	"debug/elf"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/sampan-batch/sampan/internal/image/imagetest"
+)
+
+// TestStories runs the scripts in testdata/stories: what a user does, with the
+// real binary, the real kubectl and real processes.
+//
+// Every script has a data directory $DATA, the images of the seeds' manifests
+// as archives in $IMAGES, the manifests in $MANIFESTS, and KUBECONFIG set to
+// where `sampan serve --data-dir $DATA` writes it. Besides testscript's own it
+// has the commands
+//
+//	serve [args]         start `sampan serve` and wait until it is ready
+//	eventually cmd args  run a command again and again until it succeeds
+//	killserve            kill -9 the engine
+func TestStories(t *testing.T) {
+	t.Parallel()
+	tools := buildTools(t)
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("..", "..", "testdata", "stories"),
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			data := filepath.Join(env.WorkDir, "data")
+			env.Setenv("PATH", tools.bin+":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("XDG_DATA_HOME", filepath.Join(env.WorkDir, "share"))
+			env.Setenv("DATA", data)
+			env.Setenv("IMAGES", tools.images)
+			env.Setenv("MANIFESTS", tools.manifests)
+			env.Setenv("KUBECONFIG", filepath.Join(data, "kubeconfig"))
+			e := &engine{data: data, tools: tools, env: env.Vars}
+			env.Values[engineKey{}] = e
+			env.Defer(e.stop)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"serve":      serve,
+			"killserve":  killServe,
+			"eventually": eventually,
+		},
+	})
+}
+
+type engineKey struct{}
+
+// engine is the `sampan serve` of one script.
+type engine struct {
+	data  string
+	tools *tools
+	env   []string
+	cmd   *exec.Cmd
+}
+
+func of(ts *testscript.TestScript) *engine { return ts.Value(engineKey{}).(*engine) }
+
+func serve(ts *testscript.TestScript, neg bool, args []string) {
+	e := of(ts)
+	if neg || (e.cmd != nil && e.cmd.ProcessState == nil) {
+		ts.Fatalf("usage: serve [args], once at a time")
+	}
+	args = append([]string{"serve", "--data-dir", e.data, "--listen", "127.0.0.1:0"}, args...)
+	e.cmd = exec.Command(filepath.Join(e.tools.bin, "sampan"), args...)
+	e.cmd.Env = e.env
+	e.cmd.Dir = ts.Getenv("WORK")
+	log, err := os.OpenFile(filepath.Join(ts.Getenv("WORK"), "serve.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	ts.Check(err)
+	defer log.Close()
+	e.cmd.Stderr = log
+	out, err := e.cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(e.cmd.Start())
+	line := make([]byte, 4096)
+	n, err := out.Read(line)
+	if err != nil || !strings.HasPrefix(string(line[:n]), "sampan is ready: ") {
+		e.cmd.Wait()
+		said, _ := os.ReadFile(log.Name())
+		ts.Fatalf("serve did not become ready: %q, %v\n%s", line[:n], err, said)
+	}
+	go e.cmd.Wait()
+}
+
+func killServe(ts *testscript.TestScript, neg bool, args []string) {
+	e := of(ts)
+	if neg || len(args) > 0 || e.cmd == nil {
+		ts.Fatalf("usage: killserve, after serve")
+	}
+	ts.Check(e.cmd.Process.Kill())
+	for e.cmd.Process.Signal(syscall.Signal(0)) == nil {
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// stop leaves nothing of a script behind, and fails it if that is not possible.
+func (e *engine) stop() {
+	if _, err := os.Stat(e.data); err != nil {
+		return
+	}
+	cmd := exec.Command(filepath.Join(e.tools.bin, "sampan"), "stop", "--data-dir", e.data, "--grace-period", "2s")
+	cmd.Env = e.env
+	if out, err := cmd.CombinedOutput(); err != nil {
+		panic(fmt.Sprintf("sampan stop: %v\n%s", err, out))
+	}
+}
+
+// eventually runs a command until it succeeds, at most for a minute.
+func eventually(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) == 0 {
+		ts.Fatalf("usage: eventually command [args]")
+	}
+	var last string
+	deadline := time.Now().Add(time.Minute)
+	for time.Now().Before(deadline) {
+		cmd := exec.Command(args[0], args[1:]...)
+		if found, err := lookIn(ts.Getenv("PATH"), args[0]); err == nil {
+			cmd.Path, cmd.Err = found, nil
+		}
+		cmd.Env = of(ts).env
+		cmd.Dir = ts.Getenv("WORK")
+		out, err := cmd.CombinedOutput()
+		if (err == nil) != neg {
+			return
+		}
+		last = fmt.Sprintf("%v\n%s", err, out)
+		time.Sleep(50 * time.Millisecond)
+	}
+	ts.Fatalf("%s: not within a minute: %s", strings.Join(args, " "), last)
+}
+
+func lookIn(path, name string) (string, error) {
+	for _, dir := range filepath.SplitList(path) {
+		if full := filepath.Join(dir, name); isExecutable(full) {
+			return full, nil
+		}
+	}
+	return "", fs.ErrNotExist
+}
+
+func isExecutable(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && !info.IsDir() && info.Mode()&0o111 != 0
+}
+
+// tools are what the scripts use, built once.
+type tools struct {
+	bin, images, manifests string
+}
+
+var buildOnce = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "sampan-tools-*") })
+
+func buildTools(t *testing.T) *tools {
+	t.Helper()
+	dir, err := buildOnce()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	root, err := filepath.Abs(filepath.Join("..", ".."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tl := &tools{
+		bin: filepath.Join(dir, "bin"), images: filepath.Join(dir, "images"),
+		manifests: filepath.Join(root, "testdata", "manifests"),
+	}
+	for _, d := range []string{tl.bin, tl.images} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	goBuild(t, root, filepath.Join(tl.bin, "sampan"), "./cmd/sampan")
+	goBuild(t, filepath.Join(root, "tools", "kubectl"), filepath.Join(tl.bin, "kubectl"), ".")
+	kuard := filepath.Join(dir, "kuard")
+	goBuild(t, root, kuard, "./testdata/kuard")
+
+	save := func(file, ref string, img v1.Image) {
+		if err := os.Rename(imagetest.Save(t, ref, img), filepath.Join(tl.images, file)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	save("busybox.tar", "busybox", busyboxImage(t))
+	save("kuard.tar", "gcr.io/kuar-demo/kuard-amd64:blue", imagetest.Image(t, v1.Config{Entrypoint: []string{"/kuard"}},
+		imagetest.Tar(t, imagetest.FromDisk(t, kuard, "kuard"))))
+	save("perl.tar", "perl", perlImage(t))
+	return tl
+}
+
+func goBuild(t *testing.T, dir, out, pkg string) {
+	t.Helper()
+	cmd := exec.Command("go", "build", "-o", out, pkg)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build %s: %v\n%s", pkg, err, text)
+	}
+}
+
+// busyboxImage is the busybox image, made of Debian's static busybox.
+func busyboxImage(t *testing.T) v1.Image {
+	t.Helper()
+	const path = "/bin/busybox"
+	if f, err := elf.Open(path); err != nil || f.Section(".interp") != nil {
+		t.Fatalf("no static %s: apt-get install busybox-static", path)
+	}
+	list, err := exec.Command(path, "--list").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := []imagetest.File{
+		{Name: "bin/", Type: tar.TypeDir}, {Name: "tmp/", Type: tar.TypeDir, Mode: 0o1777},
+		{Name: "etc/", Type: tar.TypeDir}, {Name: "root/", Type: tar.TypeDir, Mode: 0o700},
+		{Name: "etc/passwd", Body: []byte("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\n")},
+		{Name: "etc/group", Body: []byte("root:x:0:\nnobody:x:65534:\n")},
+		imagetest.FromDisk(t, path, "bin/busybox"),
+	}
+	for _, applet := range strings.Fields(string(list)) {
+		if applet != "busybox" {
+			files = append(files, imagetest.File{Name: "bin/" + applet, Type: tar.TypeLink, Link: "bin/busybox"})
+		}
+	}
+	return imagetest.Image(t, v1.Config{
+		Cmd: []string{"sh"}, Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+	}, imagetest.Tar(t, files...))
+}
+
+// perlImage is the perl image, made of this machine's perl.
+func perlImage(t *testing.T) v1.Image {
+	t.Helper()
+	const need = "apt-get install perl"
+	perl, err := exec.LookPath("perl")
+	if err != nil {
+		t.Fatalf("no perl: %s", need)
+	}
+	inc, err := exec.Command(perl, "-Mbignum", "-e", `print join "\n", $INC{"bignum.pm"}, @INC`).Output()
+	if err != nil {
+		t.Fatalf("perl has no bignum: %s", need)
+	}
+	if perl, err = filepath.EvalSymlinks(perl); err != nil {
+		t.Fatal(err)
+	}
+	files := []imagetest.File{{Name: "tmp/", Type: tar.TypeDir, Mode: 0o1777}, imagetest.FromDisk(t, perl, "usr/bin/perl")}
+	libs, err := exec.Command("ldd", perl).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, lib := range regexp.MustCompile(`/\S+`).FindAllString(string(libs), -1) {
+		files = append(files, imagetest.FromDisk(t, lib, lib[1:]))
+	}
+	modules := map[string]bool{".pm": true, ".pl": true, ".so": true}
+	for _, dir := range strings.Split(string(inc), "\n")[1:] {
+		filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.Type().IsRegular() && modules[filepath.Ext(path)] {
+				files = append(files, imagetest.FromDisk(t, path, path[1:]))
+			}
+			return nil
+		})
+	}
+	return imagetest.Image(t, v1.Config{
+		Cmd: []string{"perl"}, Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin"},
+	}, imagetest.Tar(t, files...))
+}

@@ -1,0 +1,123 @@
+// Package cli is the command line: arguments in, an exit status out. Commands
+// that look at Jobs are clients of the API like any other; only `run`, `serve`
+// and `stop` know the engine.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+)
+
+// Exit statuses of every command.
+const (
+	exitOK          = 0
+	exitFailed      = 1   // a Job failed, or the command could not do its work
+	exitUsage       = 2   // the input is wrong
+	exitInterrupted = 130 // Ctrl-C, as shells report it
+)
+
+// exitError carries an exit status through cobra.
+type exitError struct {
+	code int
+	err  error // printed if not nil
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit status %d", e.code)
+	}
+	return e.err.Error()
+}
+func (e *exitError) Unwrap() error { return e.err }
+
+// usage marks an error as the user's.
+func usage(err error) error { return &exitError{exitUsage, err} }
+
+// Main runs the command line and returns the exit status.
+func Main(args []string) int {
+	root := newRoot()
+	root.SetArgs(args)
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
+	defer stop()
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	var exit *exitError
+	if !errors.As(err, &exit) {
+		exit = &exitError{exitFailed, err}
+	}
+	if exit.err != nil {
+		fmt.Fprintln(os.Stderr, "error:", exit.err)
+	}
+	return exit.code
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "sampan",
+		Short: "Kubernetes batch in one binary",
+		Long: `Sampan runs Kubernetes Jobs on one machine, without a cluster, Docker or root.
+kubectl, the client libraries and the manifests that you have work unmodified.
+
+  sampan run     runs manifests to their end, like "docker run" for Jobs
+  sampan serve   is the long-lived engine that kubectl talks to`,
+		Example: `  sampan run job.yaml                       # run a Job, see its output, get its status
+  sampan image load busybox.tar             # give this machine an image
+  sampan serve &                            # the engine, for kubectl
+  kubectl --kubeconfig ~/.local/share/sampan/kubeconfig get jobs`,
+		Version:       Version(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetVersionTemplate("sampan {{.Version}}\n")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usage(fmt.Errorf("%w\nSee '%s --help'", err, cmd.CommandPath()))
+	})
+	root.AddCommand(newRun(), newServe(), newStop(), newImage(), newSupervise())
+	return root
+}
+
+// Version is what this binary calls itself: the module's version when it was
+// installed as one, else the revision that it was built from.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "0.0.0-unknown"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v[1:]
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+			return "0.0.0-dev+" + s.Value[:12]
+		}
+	}
+	return "0.0.0-dev"
+}
+
+// wantArgs is cobra's argument check with an exit status of its own.
+func wantArgs(check cobra.PositionalArgs, hint string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if check(cmd, args) == nil {
+			return nil
+		}
+		return usage(fmt.Errorf("%s\nSee '%s --help'", hint, cmd.CommandPath()))
+	}
+}
+
+// newLogger writes the engine's own log: what an operator may want to know.
+func newLogger(w io.Writer, level slog.Level) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+}

@@ -1,0 +1,282 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/engine"
+	"github.com/sampan-batch/sampan/internal/runner"
+)
+
+type runOptions struct {
+	runtime   string
+	timeout   time.Duration
+	keep      string
+	output    string
+	noLogs    bool
+	namespace string
+	images    string
+	verbose   bool
+}
+
+func newRun() *cobra.Command {
+	var o runOptions
+	cmd := &cobra.Command{
+		Use:   "run PATH...",
+		Short: "Run manifests to the end of their Jobs",
+		Long: `Run starts a private engine, applies the manifests, follows every Job to its end and
+leaves nothing behind. PATH is a file, a directory or "-" for standard input; YAML with
+several documents or JSON.
+
+It exits with 0 when all Jobs are Complete, 1 when one Failed, 2 when the input is wrong,
+and 130 on Ctrl-C, after ending the pods gracefully (a second Ctrl-C kills them).
+
+Images come from "sampan image load" or from their registries; --runtime=host runs the
+commands of a manifest as plain processes of this machine instead.`,
+		Example: `  sampan run job.yaml
+  sampan run --runtime=host --timeout=10m jobs/
+  generate-jobs | sampan run -o json - > result.json`,
+		Args: wantArgs(cobra.MinimumNArgs(1), "which manifests? Give files, directories or - for standard input"),
+		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd.Context(), args) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.runtime, "runtime", string(runner.Sandbox), `how containers run: "sandbox" (isolated, from their image) or "host" (a plain process of this machine)`)
+	f.DurationVar(&o.timeout, "timeout", 0, "end the Jobs after this time and exit with 1 (0: never)")
+	f.StringVar(&o.keep, "keep", "", "keep the engine's data (objects, logs) in this directory")
+	f.StringVarP(&o.output, "output", "o", "", `print the result to standard output as "json"; everything else goes to standard error`)
+	f.BoolVar(&o.noLogs, "no-logs", false, "do not print what the pods write")
+	f.StringVarP(&o.namespace, "namespace", "n", metav1.NamespaceDefault, "namespace of objects that name none")
+	f.StringVar(&o.images, "image-dir", "", `directory of the images (default: that of "sampan image")`)
+	f.BoolVarP(&o.verbose, "verbose", "v", false, "print the engine's own log")
+	_ = cmd.RegisterFlagCompletionFunc("runtime", cobra.FixedCompletions([]string{"sandbox", "host"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func (o *runOptions) check() error {
+	if o.output != "" && o.output != "json" {
+		return usage(fmt.Errorf("--output: %q is not known; use json", o.output))
+	}
+	if _, err := runtimeClass(o.runtime); err != nil {
+		return err
+	}
+	if o.timeout < 0 {
+		return usage(errors.New("--timeout: must not be negative"))
+	}
+	return nil
+}
+
+func runtimeClass(name string) (runner.Class, error) {
+	switch c := runner.Class(name); c {
+	case runner.Sandbox, runner.Host:
+		return c, nil
+	}
+	return "", usage(fmt.Errorf("--runtime: %q is not known; use sandbox or host", name))
+}
+
+// Causes for which a run ends before its Jobs have.
+var (
+	errInterrupted = errors.New("interrupted")
+	errTimedOut    = errors.New("timed out")
+)
+
+func (o *runOptions) run(ctx context.Context, paths []string) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	manifests, err := readManifests(paths, os.Stdin)
+	if err != nil {
+		return usage(err)
+	}
+	if err := checkRunnable(manifests); err != nil {
+		return usage(err)
+	}
+	out := newConsole(os.Stdout, os.Stderr)
+	if o.output == "json" {
+		out.lines, out.color = os.Stderr, out.live
+	}
+	stops := catchSignals()
+	defer stops.release()
+
+	return o.withEngine(ctx, stops, func(ctx context.Context, config *rest.Config) error {
+		return o.follow(ctx, config, manifests, out, stops)
+	})
+}
+
+// withEngine calls do with a private engine, and ends the engine afterwards.
+func (o *runOptions) withEngine(ctx context.Context, stops *signals, do func(context.Context, *rest.Config) error) error {
+	dir, cleanUp, err := o.dataDir()
+	if err != nil {
+		return err
+	}
+	defer cleanUp()
+	log := slog.New(slog.DiscardHandler)
+	if o.verbose {
+		log = newLogger(os.Stderr, slog.LevelInfo)
+	}
+	class, _ := runtimeClass(o.runtime)
+	e, err := engine.New(engine.Config{
+		DataDir: dir, ImageDir: o.images, Listen: "127.0.0.1:0", Runtime: class, Private: true,
+		Command: "sampan run", Version: Version(), Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	engineCtx, stopEngine := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopEngine()
+	ended := make(chan error, 1)
+	go func() { ended <- e.Run(engineCtx) }()
+	select {
+	case <-e.Ready():
+	case err := <-ended:
+		return fmt.Errorf("the engine did not start: %w", err)
+	}
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	engineErr := make(chan error, 1)
+	go func() {
+		err := <-ended
+		engineErr <- err
+		cancel(fmt.Errorf("the engine ended: %w", err))
+	}()
+	context.AfterFunc(stops.kill, stopEngine)
+	err = do(ctx, e.RESTConfig())
+	stopEngine()
+	if stopErr := <-engineErr; err == nil && stopErr != nil && !errors.Is(stopErr, context.Canceled) {
+		err = stopErr
+	}
+	return err
+}
+
+// dataDir returns where the engine works, and what to do afterwards.
+func (o *runOptions) dataDir() (dir string, cleanUp func(), err error) {
+	if o.keep != "" {
+		if err := os.MkdirAll(o.keep, 0o700); err != nil {
+			return "", nil, fmt.Errorf("--keep: %w", err)
+		}
+		return o.keep, func() {}, nil
+	}
+	dir, err = os.MkdirTemp("", "sampan-run-*")
+	if err != nil {
+		return "", nil, err
+	}
+	return dir, func() { os.RemoveAll(dir) }, nil
+}
+
+// follow applies the manifests and follows the Jobs.
+func (o *runOptions) follow(ctx context.Context, config *rest.Config, manifests []manifest, out *console, stops *signals) error {
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	jobs, err := apply(ctx, config, manifests, o.namespace, out)
+	if err != nil {
+		return err
+	}
+	f := newFollower(client, out, o.noLogs, jobs)
+	followCtx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	context.AfterFunc(stops.end, func() { cancel(errInterrupted) })
+	context.AfterFunc(ctx, func() { cancel(errInterrupted) }) // SIGTERM
+	if o.timeout > 0 {
+		timer := time.AfterFunc(o.timeout, func() { cancel(errTimedOut) })
+		defer timer.Stop()
+	}
+	err = f.Run(followCtx)
+	early := errors.Is(err, errInterrupted) || errors.Is(err, errTimedOut)
+	if err != nil && !early {
+		return err
+	}
+	res := result{Status: "Complete", ExitCode: exitOK, Jobs: f.results()}
+	for _, j := range res.Jobs {
+		if j.Status != string(batchv1.JobComplete) {
+			res.Status, res.ExitCode = "Failed", exitFailed
+		}
+	}
+	if early {
+		res.Status, res.ExitCode = "Interrupted", exitInterrupted
+		if errors.Is(err, errTimedOut) {
+			res.Status, res.ExitCode = "TimedOut", exitFailed
+		}
+		out.Note("%s: ending the pods gracefully (Ctrl-C again kills them)", err)
+		o.end(client, f, jobs, stops)
+	}
+	if err := o.report(res, out); err != nil {
+		return err
+	}
+	if res.ExitCode != exitOK {
+		return &exitError{code: res.ExitCode}
+	}
+	return nil
+}
+
+// end deletes the Jobs and waits until their pods have ended.
+func (o *runOptions) end(client kubernetes.Interface, f *follower, jobs []*batchv1.Job, stops *signals) {
+	ctx := stops.kill
+	for _, j := range jobs {
+		err := client.BatchV1().Jobs(j.Namespace).Delete(ctx, j.Name, metav1.DeleteOptions{
+			PropagationPolicy: ptr.To(metav1.DeletePropagationForeground),
+		})
+		if err != nil && ctx.Err() == nil {
+			f.console.Note("warning: delete job/%s: %v", j.Name, err)
+		}
+	}
+	for _, j := range f.jobs {
+		j.ended = false // now they end by being gone
+	}
+	_ = f.Run(ctx)
+}
+
+func (o *runOptions) report(res result, out *console) error {
+	if o.output == "json" {
+		enc := json.NewEncoder(os.Stdout)
+		enc.SetIndent("", "  ")
+		return enc.Encode(res)
+	}
+	out.Note("")
+	_, err := io.WriteString(out.notes, summary(res.Jobs))
+	return err
+}
+
+// signals are what Ctrl-C asks for: to end, and, the second time, to kill.
+type signals struct {
+	end, kill context.Context
+	release   func()
+}
+
+func catchSignals() *signals {
+	end, doEnd := context.WithCancel(context.Background())
+	kill, doKill := context.WithCancel(context.Background())
+	ch := make(chan os.Signal, 2)
+	signal.Notify(ch, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	go func() {
+		for range ch {
+			if end.Err() != nil {
+				doKill()
+			}
+			doEnd()
+		}
+	}()
+	return &signals{end: end, kill: kill, release: func() {
+		signal.Stop(ch)
+		close(ch)
+		doEnd()
+		doKill()
+	}}
+}

@@ -1,0 +1,121 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/sampan-batch/sampan/internal/engine"
+	"github.com/sampan-batch/sampan/internal/runner"
+)
+
+func newServe() *cobra.Command {
+	var config engine.Config
+	var runtime string
+	var verbose bool
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the long-lived engine that kubectl talks to",
+		Long: `Serve runs the engine on a data directory until it is stopped. It prints one line when it
+is ready (and notifies systemd), and writes a kubeconfig for the administrator.
+
+SIGTERM and Ctrl-C stop the engine and leave the pods running; the next "sampan serve" on
+the same directory finds them as they are. "sampan stop" ends the pods too.`,
+		Example: `  sampan serve
+  sampan serve --data-dir /srv/sampan --listen 127.0.0.1:7443
+  kubectl --kubeconfig ~/.local/share/sampan/kubeconfig get jobs`,
+		Args: wantArgs(cobra.NoArgs, "serve takes no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			class, err := runtimeClass(runtime)
+			if err != nil {
+				return err
+			}
+			config.Runtime = class
+			level := slog.LevelWarn
+			if verbose {
+				level = slog.LevelInfo
+			}
+			config.Logger = newLogger(os.Stderr, level)
+			return serve(cmd.Context(), config)
+		},
+	}
+	config = engine.Default()
+	config.Command = "sampan serve"
+	config.Version = Version()
+	f := cmd.Flags()
+	f.StringVar(&config.DataDir, "data-dir", config.DataDir, "where objects, logs, images and pods are kept")
+	f.StringVar(&config.Listen, "listen", config.Listen, "address of the API; port 0 picks one")
+	f.StringVar(&config.Kubeconfig, "write-kubeconfig", "", "where to write the administrator's kubeconfig (default DATA-DIR/kubeconfig)")
+	f.StringVar(&config.NodeName, "node-name", "", "name of this machine's Node (default: the host name)")
+	f.Int64Var(&config.MaxPods, "max-pods", config.MaxPods, "how many pods may run at a time")
+	f.StringVar(&runtime, "runtime", string(runner.Sandbox), `how containers run unless runtimeClassName says otherwise: "sandbox" or "host"`)
+	f.BoolVarP(&verbose, "verbose", "v", false, "log more")
+	_ = cmd.RegisterFlagCompletionFunc("runtime", cobra.FixedCompletions([]string{"sandbox", "host"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func serve(ctx context.Context, config engine.Config) error {
+	ctx, stop := signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM)
+	defer stop()
+	e, err := engine.New(config)
+	if err != nil {
+		return err
+	}
+	go func() {
+		select {
+		case <-e.Ready():
+			fmt.Printf("sampan is ready: https://%s, kubeconfig %s\n", e.Addr(), e.KubeconfigPath())
+			e.NotifyReady()
+		case <-ctx.Done():
+		}
+	}()
+	err = e.Run(ctx)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+func newStop() *cobra.Command {
+	dir := engine.Default().DataDir
+	var grace time.Duration
+	cmd := &cobra.Command{
+		Use:   "stop",
+		Short: "End the engine of a data directory, its pods and all that belongs to them",
+		Long: `Stop ends the engine that works on the data directory, then its pods and the process
+that owns them, and leaves nothing running or mounted. The objects stay in the directory:
+a later "sampan serve" finds the Jobs, and starts anew what was not finished.`,
+		Example: `  sampan stop
+  sampan stop --data-dir /srv/sampan --grace-period 5s`,
+		Args: wantArgs(cobra.NoArgs, "stop takes no arguments; name the engine by --data-dir"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			report, err := engine.Stop(cmd.Context(), dir, grace)
+			if err != nil {
+				return err
+			}
+			fmt.Println(report)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&dir, "data-dir", dir, "the engine's data directory")
+	cmd.Flags().DurationVar(&grace, "grace-period", 30*time.Second, "how long pods may take to end before they are killed")
+	return cmd
+}
+
+// newSupervise is the process that owns the containers; the engine starts it.
+func newSupervise() *cobra.Command {
+	return &cobra.Command{
+		Use:                "supervise",
+		Short:              "Own the containers of an engine (started by the engine itself)",
+		Hidden:             true,
+		DisableFlagParsing: true,
+		RunE:               func(cmd *cobra.Command, args []string) error { return engine.Supervise(cmd.Context(), args) },
+	}
+}

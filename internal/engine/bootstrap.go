@@ -1,0 +1,52 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/store"
+)
+
+// systemNamespaces exist in every Kubernetes cluster.
+var systemNamespaces = [...]string{
+	metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic, corev1.NamespaceNodeLease,
+}
+
+// bootstrap creates the namespaces that clients expect to find, with their
+// default ServiceAccounts, so that the first pod need not wait for one.
+func bootstrap(ctx context.Context, s *store.Store, kinds *kind.Kinds) error {
+	view := s.View()
+	now := metav1.NewTime(time.Now().Truncate(time.Second))
+	var set change.Set
+	create := func(resource string, obj change.Object) {
+		k := kinds.ByResource(resource)
+		key := k.KeyOf(obj)
+		if _, ok := view.Get(key); ok {
+			return
+		}
+		obj.SetUID(types.UID(uuid.NewString()))
+		obj.SetCreationTimestamp(now)
+		if k.PrepareCreate != nil {
+			k.PrepareCreate(obj)
+		}
+		set.Create(key, obj)
+	}
+	for _, name := range systemNamespaces {
+		create("namespaces", &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+			Name: name, Labels: map[string]string{corev1.LabelMetadataName: name},
+		}})
+		create("serviceaccounts", &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: name, Name: "default"}})
+	}
+	if len(set.Writes) == 0 {
+		return nil
+	}
+	_, err := s.Apply(ctx, set)
+	return err
+}

@@ -1,0 +1,115 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/sampan-batch/sampan/internal/image"
+	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/server"
+)
+
+// Config is everything that an engine can be told. Default gives what a user
+// expects; New checks it before anything is opened.
+type Config struct {
+	// DataDir keeps everything; it is created with mode 0700.
+	DataDir string
+	// ImageDir keeps the images; "" means DataDir/images, or, for a private
+	// engine, the images of the default data directory.
+	ImageDir string
+	// Listen is the API's address; port 0 picks one.
+	Listen string
+	// Kubeconfig is where the administrator's kubeconfig is written, with mode
+	// 0600; "" means DataDir/kubeconfig.
+	Kubeconfig string
+	// Runtime is the class of containers whose pod names none.
+	Runtime runner.Class
+	// NodeName is the Node's name; "" means the host's.
+	NodeName string
+	// MaxPods is how many pods may run at a time.
+	MaxPods int64
+	// Private: pods end with this process, as `sampan run` wants it.
+	Private bool
+	// Command names this engine to whoever finds the directory in use.
+	Command string
+	Version string
+	Logger  *slog.Logger
+}
+
+// DefaultMaxPods is far above Kubernetes' 110, which is about a machine's
+// network and kubelet, neither of which is here.
+const DefaultMaxPods = 10000
+
+// Default returns the configuration of `sampan serve` without flags.
+func Default() Config {
+	return Config{
+		DataDir: defaultDataDir(),
+		Listen:  server.DefaultListen,
+		Runtime: runner.Sandbox,
+		MaxPods: DefaultMaxPods,
+		Logger:  slog.New(slog.DiscardHandler),
+	}
+}
+
+// defaultDataDir follows the Filesystem Hierarchy Standard for root, and the
+// XDG base directories for a user.
+func defaultDataDir() string {
+	if os.Geteuid() == 0 {
+		return "/var/lib/sampan"
+	}
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "sampan")
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		return filepath.Join(home, ".local", "share", "sampan")
+	}
+	return filepath.Join(os.TempDir(), fmt.Sprintf("sampan-%d", os.Getuid()))
+}
+
+// OpenImages opens the images of a data directory.
+func OpenImages(dataDir string) (*image.Store, error) {
+	return image.Open(filepath.Join(dataDir, "images"))
+}
+
+// complete fills in what was left open, and refuses what cannot work.
+func (c *Config) complete() error {
+	if c.DataDir == "" {
+		return errors.New("no data directory")
+	}
+	var err error
+	if c.DataDir, err = filepath.Abs(c.DataDir); err != nil {
+		return err
+	}
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return fmt.Errorf("listen address %q: want HOST:PORT", c.Listen)
+	}
+	if c.ImageDir == "" {
+		base := c.DataDir
+		if c.Private {
+			base = defaultDataDir()
+		}
+		c.ImageDir = filepath.Join(base, "images")
+	}
+	if c.Kubeconfig == "" {
+		c.Kubeconfig = filepath.Join(c.DataDir, "kubeconfig")
+	}
+	if c.NodeName == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return err
+		}
+		c.NodeName = strings.ToLower(host)
+	}
+	if c.MaxPods <= 0 {
+		c.MaxPods = DefaultMaxPods
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}

@@ -1,0 +1,243 @@
+// Package engine wires the rooms into one running whole, and owns the order in
+// which they start and stop.
+//
+// Start: the data directory is locked, the store opened, the supervisor found
+// (pods may be running already); then the API, the recorder, the controllers
+// and the node run together. The engine is ready when the API answers and the
+// node is there to be given pods.
+//
+// Stop, in this order: the API first, so that nothing new is accepted; the
+// node, which leaves its pods running; the controllers; the recorder, which
+// writes what it still has; the store. A private engine then ends its pods.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/rest"
+
+	"github.com/sampan-batch/sampan/internal/agent"
+	"github.com/sampan-batch/sampan/internal/control"
+	"github.com/sampan-batch/sampan/internal/image"
+	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/runner/supervisor"
+	"github.com/sampan-batch/sampan/internal/server"
+	"github.com/sampan-batch/sampan/internal/store"
+)
+
+// Engine is one engine on one data directory. New makes it, Run runs it once.
+type Engine struct {
+	config Config
+	ready  chan struct{}
+
+	lock     *dirLock
+	store    *store.Store
+	runner   *supervisor.Client
+	server   *server.Server
+	agent    *agent.Agent
+	recorder *control.Recorder
+	loop     *control.Loop
+	janitor  *control.Janitor
+}
+
+// New opens the data directory and prepares every room. It returns an
+// *InUseError when another engine works on the directory.
+func New(config Config) (*Engine, error) {
+	if err := config.complete(); err != nil {
+		return nil, err
+	}
+	e := &Engine{config: config, ready: make(chan struct{})}
+	if err := e.open(); err != nil {
+		e.close()
+		return nil, err
+	}
+	return e, nil
+}
+
+func (e *Engine) open() (err error) {
+	c := &e.config
+	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	if e.lock, err = lockDir(c.DataDir, c.Command); err != nil {
+		return err
+	}
+	kinds := kind.NewKinds(kind.Table())
+	e.store, err = store.Open(store.Options{
+		Path: filepath.Join(c.DataDir, "store.db"), Codec: kind.NewCodec(kinds), Index: kinds.Index,
+	})
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	if err := bootstrap(ctx, e.store, kinds); err != nil {
+		return err
+	}
+	images, err := image.Open(c.ImageDir)
+	if err != nil {
+		return err
+	}
+	e.runner, err = supervisor.Open(ctx, filepath.Join(c.DataDir, "run"), supervisor.ClientOptions{
+		Private: c.Private, Log: c.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	e.recorder = control.NewRecorder(e.store, c.NodeName, c.Logger)
+	e.janitor = &control.Janitor{Store: e.store, TTL: eventTTL, Max: maxEvents}
+	e.loop = control.New(control.Options{
+		Store: e.store, Kinds: kinds, Controllers: control.Controllers(kinds),
+		Recorder: e.recorder, Logger: c.Logger,
+	})
+	e.agent, err = agent.New(agent.Options{
+		NodeName: c.NodeName, Dir: c.DataDir, Class: c.Runtime, MaxPods: c.MaxPods, Version: c.Version,
+		Client: &nodeClient{store: e.store, kinds: kinds, recorder: e.recorder},
+		Runner: e.runner, Images: newNodeImages(images), Logger: c.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	e.server, err = server.New(server.Options{
+		Store: e.store, Kinds: kinds.All(), Scheme: kind.NewScheme(), Listen: c.Listen,
+		CertDir: filepath.Join(c.DataDir, "pki"), Pods: e.agent, Logger: c.Logger, Version: c.Version,
+	})
+	return err
+}
+
+// Ready is closed when the API answers and pods can run.
+func (e *Engine) Ready() <-chan struct{} { return e.ready }
+
+// Addr is the API's host:port.
+func (e *Engine) Addr() string { return e.server.Addr() }
+
+// KubeconfigPath is where the administrator's kubeconfig is.
+func (e *Engine) KubeconfigPath() string { return e.config.Kubeconfig }
+
+// RESTConfig is how a client in this process reaches the API.
+func (e *Engine) RESTConfig() *rest.Config { return e.server.LoopbackConfig() }
+
+// NotifyReady tells systemd, if it started this process, that it is ready.
+func (e *Engine) NotifyReady() {
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		e.config.Logger.Warn("systemd was not notified", "err", err)
+	}
+}
+
+// Run runs until ctx ends or a room fails, then stops everything. It returns
+// the cause.
+func (e *Engine) Run(ctx context.Context) error {
+	defer e.close()
+	if err := e.announce(); err != nil {
+		return err
+	}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+
+	// One stage per step of the stop order; each ends when the one before has.
+	api := stage(ctx, fail, "api", e.server.Run)
+	node := stage(api.after, fail, "node", e.agent.Run)
+	controllers := stage(node.after, fail, "controllers", e.loop.Run, e.janitor.Run, e.watchClock)
+	recorder := stage(controllers.after, fail, "recorder", e.recorder.Run)
+
+	go func() {
+		for _, ready := range []<-chan struct{}{e.server.Ready(), e.agent.Ready()} {
+			select {
+			case <-ready:
+			case <-ctx.Done():
+				return
+			}
+		}
+		close(e.ready)
+	}()
+	<-recorder.after.Done()
+	return context.Cause(ctx)
+}
+
+// announce writes down where the API is.
+func (e *Engine) announce() error {
+	if err := e.lock.listening(e.server.Addr()); err != nil {
+		return err
+	}
+	data, err := e.server.Kubeconfig()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(e.config.Kubeconfig), 0o700); err != nil {
+		return fmt.Errorf("write kubeconfig: %w", err)
+	}
+	return writePrivate(e.config.Kubeconfig, data)
+}
+
+// running is a stage of the engine; after ends when all its parts have.
+type running struct{ after context.Context }
+
+// stage runs parts until ctx ends, and fails the engine when one of them does
+// before.
+func stage(ctx context.Context, fail context.CancelCauseFunc, name string, parts ...func(context.Context) error) running {
+	after, done := context.WithCancel(context.WithoutCancel(ctx))
+	var group errgroup.Group
+	for _, run := range parts {
+		group.Go(func() error {
+			err := run(ctx)
+			if ctx.Err() == nil {
+				if err == nil {
+					err = errors.New("ended by itself")
+				}
+				fail(fmt.Errorf("%s: %w", name, err))
+			}
+			return nil
+		})
+	}
+	go func() {
+		_ = group.Wait()
+		done()
+	}()
+	return running{after}
+}
+
+func (e *Engine) watchClock(ctx context.Context) error {
+	err := watchClock(ctx, e.config.Logger, e.loop.ClockSet)
+	<-ctx.Done()
+	return err
+}
+
+// close releases what open took, in the reverse order.
+func (e *Engine) close() {
+	var errs []error
+	if e.runner != nil {
+		if e.config.Private {
+			errs = append(errs, e.runner.Stop(context.Background()))
+		} else {
+			errs = append(errs, e.runner.Close())
+		}
+	}
+	if e.store != nil {
+		errs = append(errs, e.store.Close())
+	}
+	if e.lock != nil {
+		e.lock.release()
+	}
+	if err := errors.Join(errs...); err != nil {
+		e.config.Logger.Error("not everything was closed", "err", err)
+	}
+}
+
+// writePrivate replaces a file that only its owner may read.
+func writePrivate(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}

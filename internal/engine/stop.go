@@ -1,0 +1,131 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/runner/host"
+	"github.com/sampan-batch/sampan/internal/runner/sandbox"
+	"github.com/sampan-batch/sampan/internal/runner/supervisor"
+)
+
+// Events live for an hour, as with Kubernetes' --event-ttl; beyond maxEvents
+// the oldest go earlier.
+const (
+	eventTTL  = time.Hour
+	maxEvents = 20000
+)
+
+// engineGrace is how long an engine may take to end after SIGTERM.
+const engineGrace = 20 * time.Second
+
+// Stop ends the engine that works on dir, then its pods, which get SIGTERM and
+// the grace period, and the supervisors. It returns what it did, for people.
+func Stop(ctx context.Context, dir string, grace time.Duration) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(dir); err != nil {
+		return "", fmt.Errorf("data directory: %w", err)
+	}
+	stopped, err := endEngine(ctx, dir)
+	if err != nil {
+		return "", err
+	}
+	lock, err := lockDir(dir, "sampan stop")
+	if err != nil {
+		return "", err
+	}
+	defer lock.release()
+	client, err := supervisor.Open(ctx, filepath.Join(dir, "run"), supervisor.ClientOptions{})
+	if err != nil {
+		return "", err
+	}
+	ended, err := endPods(ctx, client, grace)
+	if err := errors.Join(err, client.Stop(ctx)); err != nil {
+		return "", err
+	}
+	switch {
+	case stopped && ended > 0:
+		return fmt.Sprintf("stopped the engine and ended %d containers", ended), nil
+	case stopped:
+		return "stopped the engine; no container was running", nil
+	case ended > 0:
+		return fmt.Sprintf("no engine was running; ended %d containers", ended), nil
+	}
+	return "nothing was running", nil
+}
+
+// endEngine sends SIGTERM to whoever holds dir, and waits until it let go.
+func endEngine(ctx context.Context, dir string) (bool, error) {
+	holder, held, err := holderOf(dir)
+	if err != nil || !held {
+		return false, err
+	}
+	if holder.PID <= 0 {
+		return false, fmt.Errorf("%s is held by a process that did not say who it is", lockPath(dir))
+	}
+	if err := unix.Kill(holder.PID, unix.SIGTERM); err != nil && !errors.Is(err, unix.ESRCH) {
+		return false, fmt.Errorf("end process %d (%s): %w", holder.PID, holder.Command, err)
+	}
+	deadline := time.Now().Add(engineGrace)
+	for {
+		if _, held, err = holderOf(dir); err != nil || !held {
+			return true, err
+		}
+		if time.Now().After(deadline) {
+			return false, fmt.Errorf("process %d (%s) did not end within %s after SIGTERM", holder.PID, holder.Command, engineGrace)
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		}
+	}
+}
+
+// endPods asks every container to end and waits for it, at most for grace. It
+// returns how many were running.
+func endPods(ctx context.Context, client *supervisor.Client, grace time.Duration) (int, error) {
+	all, err := client.List(ctx)
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	var running []string
+	for _, c := range all {
+		if c.Phase == runner.Running {
+			running = append(running, c.ID)
+			_ = client.Signal(ctx, c.ID, int(unix.SIGTERM)) // it may just have ended
+		}
+	}
+	for _, id := range running {
+		if _, err := client.Wait(ctx, id); err != nil {
+			break // out of time: Stop kills the rest
+		}
+	}
+	return len(running), nil
+}
+
+// Supervise is the process that owns the containers of one class; args are what
+// the supervisor's client gave it.
+func Supervise(ctx context.Context, args []string) error {
+	opts, err := supervisor.ParseArgs(args)
+	if err != nil {
+		return err
+	}
+	opts.Launchers = map[runner.Class]func(runner.LauncherEnv) (runner.Launcher, error){
+		runner.Sandbox: func(env runner.LauncherEnv) (runner.Launcher, error) { return sandbox.New(env) },
+		runner.Host:    func(env runner.LauncherEnv) (runner.Launcher, error) { return host.New(env) },
+	}
+	return supervisor.Main(ctx, opts)
+}
