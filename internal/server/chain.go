@@ -1,0 +1,42 @@
+package server
+
+import (
+	"net/http"
+
+	genericapifilters "k8s.io/apiserver/pkg/endpoints/filters"
+	"k8s.io/apiserver/pkg/endpoints/filters/impersonation"
+	genericserver "k8s.io/apiserver/pkg/server"
+	genericfilters "k8s.io/apiserver/pkg/server/filters"
+)
+
+// handlerChain is what every request passes, outermost last. It is
+// k8s.io/apiserver's default chain without what has no effect here, or costs
+// without giving: audit, tracing and latency tracking (nobody reads them), CORS
+// and HSTS (no browser), priority and fairness (it needs the API that it
+// guards), and the goroutine with a buffered response that enforces a timeout
+// on handlers which enforce it themselves (docs/adr/0002-api-server.md).
+func (s *Server) handlerChain(api http.Handler, c *genericserver.Config) http.Handler {
+	h := genericapifilters.WithAuthorization(api, c.Authorization.Authorizer, c.Serializer)
+	h = genericfilters.WithMaxInFlightLimit(h, c.MaxRequestsInFlight, c.MaxMutatingRequestsInFlight, c.LongRunningFunc)
+	h = impersonation.WithImpersonation(h, c.Authorization.Authorizer, c.Serializer)
+
+	failed := genericapifilters.Unauthorized(c.Serializer)
+	h = genericapifilters.WithAuthentication(h, c.Authentication.Authenticator, failed,
+		c.Authentication.APIAudiences, c.Authentication.RequestHeaderConfig)
+
+	h = genericapifilters.WithWarningRecorder(h)
+	h = genericapifilters.WithRequestDeadline(h, c.AuditBackend, c.AuditPolicyRuleEvaluator,
+		c.LongRunningFunc, c.Serializer, c.RequestTimeout)
+	h = genericfilters.WithWaitGroup(h, c.LongRunningFunc, c.NonLongRunningRequestWaitGroup)
+	h = genericfilters.WithWatchTerminationDuringShutdown(h, shutdown{s.stopping}, s.watches)
+	h = genericapifilters.WithCacheControl(h)
+	h = genericapifilters.WithRequestInfo(h, c.RequestInfoResolver)
+	h = genericapifilters.WithRequestReceivedTimestamp(h)
+	h = genericfilters.WithPanicRecovery(h, c.RequestInfoResolver)
+	return h
+}
+
+// shutdown tells the watches that the server stops.
+type shutdown struct{ stopping <-chan struct{} }
+
+func (s shutdown) ShuttingDown() <-chan struct{} { return s.stopping }

@@ -1,0 +1,208 @@
+package server
+
+import (
+	"fmt"
+	"net"
+	"path"
+	"slices"
+	"time"
+
+	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/sets"
+	utilwaitgroup "k8s.io/apimachinery/pkg/util/waitgroup"
+	"k8s.io/apimachinery/pkg/version"
+	genericapi "k8s.io/apiserver/pkg/endpoints"
+	"k8s.io/apiserver/pkg/endpoints/discovery"
+	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
+	"k8s.io/apiserver/pkg/registry/rest"
+	genericserver "k8s.io/apiserver/pkg/server"
+	genericfilters "k8s.io/apiserver/pkg/server/filters"
+	basecompatibility "k8s.io/component-base/compatibility"
+	baseversion "k8s.io/component-base/version"
+)
+
+// kubernetesPatch is the release of the Kubernetes libraries underneath; what
+// /version says, so that clients know what to expect.
+const kubernetesPatch = "1.37.2"
+
+// install makes the GenericAPIServer and installs every row's resources.
+func (s *Server) install() error {
+	if err := s.addReviewTypes(); err != nil {
+		return err
+	}
+	codecs := serializer.NewCodecFactory(s.o.Scheme,
+		serializer.WithStreamingCollectionEncodingToJSON(),
+		serializer.WithStreamingCollectionEncodingToProtobuf())
+	config := s.config(codecs)
+	s.requests, s.watches = config.NonLongRunningRequestWaitGroup, new(utilwaitgroup.SafeWaitGroup)
+	generic, err := config.Complete(nil).New("sampan", genericserver.NewEmptyDelegate())
+	if err != nil {
+		return fmt.Errorf("server: %w", err)
+	}
+	s.generic = generic
+
+	docs := newOpenAPI(s.o.Scheme, generic.Handler.GoRestfulContainer)
+	groups := s.groups()
+	for _, g := range groups {
+		if err := s.installGroup(g, codecs, docs); err != nil {
+			return fmt.Errorf("server: install %q: %w", g.PrioritizedVersions[0].Group, err)
+		}
+	}
+	docs.install(generic.Handler.NonGoRestfulMux)
+	return nil
+}
+
+func (s *Server) config(codecs serializer.CodecFactory) *genericserver.Config {
+	c := genericserver.NewConfig(codecs)
+	c.SecureServing = &genericserver.SecureServingInfo{Listener: s.listener}
+	c.ExternalAddress = s.Addr()
+	c.LoopbackClientConfig = s.LoopbackConfig()
+	c.EffectiveVersion = newEffectiveVersion(s.o.Version)
+	c.Authentication.Authenticator = newAuthenticator(s.certs.ca.cert)
+	c.Authorization.Authorizer = newAuthorizer()
+	c.BuildHandlerChainFunc = s.handlerChain
+	c.LongRunningFunc = genericfilters.BasicLongRunningRequestCheck(
+		sets.NewString("watch"), sets.NewString("attach", "exec", "log", "portforward", "proxy"))
+	c.EnableProfiling = false
+	c.SkipOpenAPIInstallation = true // see openAPI
+	c.MaxRequestsInFlight, c.MaxMutatingRequestsInFlight = 1000, 1000
+	return c
+}
+
+// groups gathers the storage of all rows by API group, in table order.
+func (s *Server) groups() []*genericserver.APIGroupInfo {
+	shared := newShared(s.o)
+	var groups []*genericserver.APIGroupInfo
+	add := func(gv schema.GroupVersion, storage map[string]rest.Storage) {
+		i := slices.IndexFunc(groups, func(g *genericserver.APIGroupInfo) bool {
+			return g.PrioritizedVersions[0].Group == gv.Group
+		})
+		if i < 0 {
+			i = len(groups)
+			groups = append(groups, &genericserver.APIGroupInfo{
+				PrioritizedVersions:          s.o.Scheme.PrioritizedVersionsForGroup(gv.Group),
+				VersionedResourcesStorageMap: map[string]map[string]rest.Storage{},
+				OptionsExternalVersion:       &schema.GroupVersion{Version: "v1"},
+				Scheme:                       s.o.Scheme,
+				ParameterCodec:               runtime.NewParameterCodec(s.o.Scheme),
+			})
+		}
+		versions := groups[i].VersionedResourcesStorageMap
+		if versions[gv.Version] == nil {
+			versions[gv.Version] = map[string]rest.Storage{}
+		}
+		for name, st := range storage {
+			versions[gv.Version][name] = st
+		}
+	}
+	for _, k := range s.o.Kinds {
+		for _, gvk := range k.GVKs() {
+			add(gvk.GroupVersion(), shared.storage(k, gvk.GroupVersion()))
+		}
+	}
+	add(authorizationv1.SchemeGroupVersion, shared.accessReviews())
+	add(authenticationv1.SchemeGroupVersion, shared.selfReview())
+	return groups
+}
+
+// installGroup does what GenericAPIServer.InstallAPIGroup does, but for the
+// type converter of server-side apply: the library builds the OpenAPI models of
+// all resources to make it, at each start. Ours builds them when they are needed.
+func (s *Server) installGroup(info *genericserver.APIGroupInfo, codecs serializer.CodecFactory, docs *openAPI) error {
+	g := s.generic
+	group := info.PrioritizedVersions[0].Group
+	root, manager := genericserver.APIGroupPrefix, g.AggregatedDiscoveryGroupManager
+	if group == "" {
+		root, manager = genericserver.DefaultLegacyAPIPrefix, g.AggregatedLegacyDiscoveryGroupManager
+	}
+	var served []metav1.GroupVersionForDiscovery
+	for _, gv := range info.PrioritizedVersions {
+		storage := info.VersionedResourcesStorageMap[gv.Version]
+		if len(storage) == 0 {
+			continue
+		}
+		version := s.groupVersion(info, gv, codecs)
+		version.Root, version.Storage, version.TypeConverter = root, storage, docs.converter()
+		resources, _, err := version.InstallREST(g.Handler.GoRestfulContainer)
+		if err != nil {
+			return err
+		}
+		manager.AddGroupVersion(group, apidiscoveryv2.APIVersionDiscovery{
+			Freshness: apidiscoveryv2.DiscoveryFreshnessCurrent,
+			Version:   gv.Version,
+			Resources: resources,
+		})
+		docs.addGroupVersion(path.Join(root[1:], group, gv.Version))
+		served = append(served, metav1.GroupVersionForDiscovery{GroupVersion: gv.String(), Version: gv.Version})
+	}
+	if group == "" {
+		legacy := discovery.NewLegacyRootAPIHandler(discoveryAddress(s.Addr()), g.Serializer, root)
+		wrapped := aggregated.WrapAggregatedDiscoveryToHandler(legacy, manager, manager)
+		g.Handler.GoRestfulContainer.Add(wrapped.GenerateWebService(root, metav1.APIVersions{}))
+		return nil
+	}
+	api := metav1.APIGroup{Name: group, Versions: served, PreferredVersion: served[0]}
+	g.DiscoveryGroupManager.AddGroup(api)
+	g.Handler.GoRestfulContainer.Add(discovery.NewAPIGroupHandler(g.Serializer, api).WebService())
+	return nil
+}
+
+func (s *Server) groupVersion(info *genericserver.APIGroupInfo, gv schema.GroupVersion, codecs serializer.CodecFactory) *genericapi.APIGroupVersion {
+	scheme := info.Scheme
+	served := map[string][]string{}
+	for v, storage := range info.VersionedResourcesStorageMap {
+		for resource := range storage {
+			served[resource] = append(served[resource], schema.GroupVersion{Group: gv.Group, Version: v}.String())
+		}
+	}
+	return &genericapi.APIGroupVersion{
+		GroupVersion:                gv,
+		AllServedVersionsByResource: served,
+		OptionsExternalVersion:      info.OptionsExternalVersion,
+		ParameterCodec:              info.ParameterCodec,
+		Serializer:                  codecs,
+		Creater:                     scheme,
+		Convertor:                   scheme,
+		ConvertabilityChecker:       scheme,
+		UnsafeConvertor:             runtime.UnsafeObjectConvertor(scheme),
+		Defaulter:                   scheme,
+		Typer:                       scheme,
+		Namer:                       runtime.Namer(meta.NewAccessor()),
+		EquivalentResourceRegistry:  s.generic.EquivalentResourceRegistry,
+		MinRequestTimeout:           30 * time.Minute,
+		MaxRequestBodyBytes:         3 << 20,
+		Authorizer:                  s.generic.Authorizer,
+	}
+}
+
+// discoveryAddress tells every client the one address.
+type discoveryAddress string
+
+func (a discoveryAddress) ServerAddressByClientCIDRs(ip net.IP) []metav1.ServerAddressByClientCIDR {
+	return []metav1.ServerAddressByClientCIDR{{ClientCIDR: "0.0.0.0/0", ServerAddress: string(a)}}
+}
+
+// effectiveVersion is the Kubernetes version that is spoken, with this
+// program's own behind it.
+type effectiveVersion struct {
+	basecompatibility.MutableEffectiveVersion
+	info version.Info
+}
+
+func newEffectiveVersion(own string) *effectiveVersion {
+	v := basecompatibility.NewEffectiveVersionFromString(kubernetesPatch, "", "")
+	info := baseversion.Get()
+	info.Major, info.Minor = fmt.Sprint(v.BinaryVersion().Major()), fmt.Sprint(v.BinaryVersion().Minor())
+	info.GitVersion = "v" + kubernetesPatch + "+sampan." + own
+	info.GitCommit, info.GitTreeState = "", ""
+	return &effectiveVersion{MutableEffectiveVersion: v, info: info}
+}
+
+func (v *effectiveVersion) Info() *version.Info { return &v.info }

@@ -1,0 +1,212 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/utils/ptr"
+)
+
+// PodStreams is what the server needs of the nodes.
+type PodStreams interface {
+	// Logs opens the log of a container of pod, as options ask: its lines, with
+	// times in front if asked so, until the end or, when following, until the
+	// container has ended. options.Container is the container's name. The
+	// container has run: its status in pod says so. ctx ends the stream.
+	Logs(ctx context.Context, pod *corev1.Pod, options *corev1.PodLogOptions) (io.ReadCloser, error)
+}
+
+// podLog is pods/log.
+type podLog struct{ pods *resource }
+
+var _ interface {
+	rest.Storage
+	rest.GetterWithOptions
+	rest.StorageMetadata
+} = &podLog{}
+
+// New implements rest.Storage.
+func (l *podLog) New() runtime.Object { return &corev1.Pod{} }
+
+// Destroy implements rest.Storage.
+func (l *podLog) Destroy() {}
+
+// ProducesMIMETypes implements rest.StorageMetadata.
+func (l *podLog) ProducesMIMETypes(string) []string { return []string{"text/plain"} }
+
+// ProducesObject implements rest.StorageMetadata.
+func (l *podLog) ProducesObject(string) any { return "" }
+
+// OverrideMetricsVerb tells logs, which may last, from other reads.
+func (l *podLog) OverrideMetricsVerb(verb string) string {
+	if verb == "GET" {
+		return "CONNECT"
+	}
+	return verb
+}
+
+// NewGetOptions implements rest.GetterWithOptions.
+func (l *podLog) NewGetOptions() (runtime.Object, bool, string) {
+	return &corev1.PodLogOptions{}, false, ""
+}
+
+// Get returns the log as a stream, or why there is none.
+func (l *podLog) Get(ctx context.Context, name string, opts runtime.Object) (runtime.Object, error) {
+	options := opts.(*corev1.PodLogOptions)
+	if options.Stream == nil {
+		options.Stream = ptr.To(corev1.LogStreamAll)
+	}
+	if errs := validateLogOptions(options); len(errs) > 0 {
+		return nil, apierrors.NewInvalid(schema.GroupKind{Kind: "PodLogOptions"}, name, errs)
+	}
+	obj, err := l.pods.Get(ctx, name, &metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	pod := obj.(*corev1.Pod)
+	if options.Container, err = logContainer(pod, options.Container); err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	if pod.Spec.NodeName == "" {
+		return &logStream{}, nil // an empty log, as in Kubernetes
+	}
+	if err := logState(pod, options.Container, options.Previous); err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	if l.pods.pods == nil {
+		return nil, apierrors.NewInternalError(fmt.Errorf("node %q is not connected", pod.Spec.NodeName))
+	}
+	return &logStream{pods: l.pods.pods, pod: pod, options: options}, nil
+}
+
+func validateLogOptions(o *corev1.PodLogOptions) field.ErrorList {
+	var errs field.ErrorList
+	if o.TailLines != nil && *o.TailLines < 0 {
+		errs = append(errs, field.Invalid(field.NewPath("tailLines"), *o.TailLines, "must be greater than or equal to 0"))
+	}
+	if o.LimitBytes != nil && *o.LimitBytes < 1 {
+		errs = append(errs, field.Invalid(field.NewPath("limitBytes"), *o.LimitBytes, "must be greater than 0"))
+	}
+	switch {
+	case o.SinceSeconds != nil && o.SinceTime != nil:
+		errs = append(errs, field.Forbidden(field.NewPath(""), "at most one of `sinceTime` or `sinceSeconds` may be specified"))
+	case o.SinceSeconds != nil && *o.SinceSeconds < 1:
+		errs = append(errs, field.Invalid(field.NewPath("sinceSeconds"), *o.SinceSeconds, "must be greater than 0"))
+	}
+	switch *o.Stream {
+	case corev1.LogStreamAll:
+	case corev1.LogStreamStdout, corev1.LogStreamStderr:
+		if o.TailLines != nil {
+			errs = append(errs, field.Forbidden(field.NewPath(""), "`tailLines` and specific `stream` are mutually exclusive for now"))
+		}
+	default:
+		errs = append(errs, field.NotSupported(field.NewPath("stream"), *o.Stream,
+			[]string{corev1.LogStreamAll, corev1.LogStreamStderr, corev1.LogStreamStdout}))
+	}
+	return errs
+}
+
+// logContainer returns the container that is meant by name.
+func logContainer(pod *corev1.Pod, name string) (string, error) {
+	if name == "" && len(pod.Spec.Containers) == 1 {
+		return pod.Spec.Containers[0].Name, nil
+	}
+	var names []string
+	for _, c := range pod.Spec.InitContainers {
+		names = append(names, c.Name)
+	}
+	for _, c := range pod.Spec.Containers {
+		names = append(names, c.Name)
+	}
+	for _, c := range pod.Spec.EphemeralContainers {
+		names = append(names, c.Name)
+	}
+	if name == "" {
+		return "", fmt.Errorf("a container name must be specified for pod %s, choose one of: %s", pod.Name, names)
+	}
+	for _, n := range names {
+		if n == name {
+			return name, nil
+		}
+	}
+	return "", fmt.Errorf("container %s is not valid for pod %s", name, pod.Name)
+}
+
+// logState tells, in kubelet's words, why there is no log yet, or none any more.
+func logState(pod *corev1.Pod, container string, previous bool) error {
+	status := containerStatus(&pod.Status, container)
+	if status == nil {
+		return fmt.Errorf("container %q in pod %q is not available", container, pod.Name)
+	}
+	ran := func(t *corev1.ContainerStateTerminated) bool { return t != nil && t.ContainerID != "" }
+	last, state := status.LastTerminationState.Terminated, status.State
+	switch {
+	case previous:
+		if !ran(last) {
+			return fmt.Errorf("previous terminated container %q in pod %q not found", container, pod.Name)
+		}
+	case state.Running != nil:
+	case state.Terminated != nil:
+		if !ran(state.Terminated) && !ran(last) {
+			return fmt.Errorf("container %q in pod %q is terminated", container, pod.Name)
+		}
+	case last != nil:
+		if !ran(last) {
+			return fmt.Errorf("container %q in pod %q is terminated", container, pod.Name)
+		}
+	case state.Waiting != nil:
+		reason := state.Waiting.Reason
+		switch reason {
+		case "ErrImagePull":
+			reason = "image can't be pulled"
+		case "ImagePullBackOff":
+			reason = "trying and failing to pull image"
+		}
+		return fmt.Errorf("container %q in pod %q is waiting to start: %v", container, pod.Name, reason)
+	default:
+		return fmt.Errorf("container %q in pod %q is waiting to start - no logs yet", container, pod.Name)
+	}
+	return nil
+}
+
+func containerStatus(status *corev1.PodStatus, name string) *corev1.ContainerStatus {
+	for _, list := range [][]corev1.ContainerStatus{status.ContainerStatuses, status.InitContainerStatuses, status.EphemeralContainerStatuses} {
+		for i := range list {
+			if list[i].Name == name {
+				return &list[i]
+			}
+		}
+	}
+	return nil
+}
+
+// logStream is an object that the library answers by streaming it.
+type logStream struct {
+	metav1.TypeMeta
+	pods    PodStreams // nil: an empty log
+	pod     *corev1.Pod
+	options *corev1.PodLogOptions
+}
+
+var _ rest.ResourceStreamer = &logStream{}
+
+// DeepCopyObject implements runtime.Object. A stream cannot be copied, and the
+// library does not.
+func (s *logStream) DeepCopyObject() runtime.Object { panic("server: a log stream was copied") }
+
+// InputStream implements rest.ResourceStreamer.
+func (s *logStream) InputStream(ctx context.Context, _, _ string) (stream io.ReadCloser, flush bool, contentType string, err error) {
+	if s.pods == nil {
+		return nil, false, "", nil
+	}
+	stream, err = s.pods.Logs(ctx, s.pod, s.options)
+	return stream, s.options.Follow, "text/plain", err
+}

@@ -1,0 +1,275 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"reflect"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/util/dryrun"
+
+	"github.com/sampan-batch/sampan/internal/change"
+)
+
+// podStorage returns the subresources that only pods have, and the resource
+// "bindings" that stands for one of them.
+func podStorage(pods *resource) map[string]rest.Storage {
+	b := &binding{pods}
+	return map[string]rest.Storage{
+		"pods/log":      &podLog{pods},
+		"pods/binding":  b,
+		"pods/eviction": &eviction{pods},
+		"bindings":      &legacyBinding{b},
+	}
+}
+
+// binding is pods/binding: it puts a pod on a node.
+type binding struct{ pods *resource }
+
+var _ interface {
+	rest.Storage
+	rest.NamedCreater
+	rest.SubresourceObjectMetaPreserver
+} = &binding{}
+
+// New implements rest.Storage.
+func (b *binding) New() runtime.Object { return &corev1.Binding{} }
+
+// Destroy implements rest.Storage.
+func (b *binding) Destroy() {}
+
+// NamespaceScoped implements rest.Scoper.
+func (b *binding) NamespaceScoped() bool { return true }
+
+// PreserveRequestObjectMetaSystemFieldsOnSubresourceCreate keeps uid and
+// resourceVersion of the request: they are preconditions.
+func (b *binding) PreserveRequestObjectMetaSystemFieldsOnSubresourceCreate() bool { return true }
+
+// Create binds the pod called name, unless it is bound already.
+func (b *binding) Create(ctx context.Context, name string, obj runtime.Object, validate rest.ValidateObjectFunc, options *metav1.CreateOptions) (runtime.Object, error) {
+	want := obj.(*corev1.Binding)
+	if name != want.Name {
+		return nil, apierrors.NewBadRequest("name in URL does not match name in Binding object")
+	}
+	if errs := validateBinding(want); len(errs) > 0 {
+		return nil, errs.ToAggregate()
+	}
+	if validate != nil {
+		if err := validate(ctx, want); err != nil {
+			return nil, err
+		}
+	}
+	_, err := b.pods.change(ctx, podChange{
+		name: name, uid: string(want.UID), revision: want.ResourceVersion, dryRun: dryrun.IsDryRun(options.DryRun),
+		change: func(pod *corev1.Pod) error {
+			if err := bind(pod, want, b.pods.now()); err != nil {
+				return apierrors.NewConflict(schema.GroupResource{Resource: "pods/binding"}, name, err)
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &metav1.Status{Status: metav1.StatusSuccess}, nil
+}
+
+func validateBinding(b *corev1.Binding) field.ErrorList {
+	var errs field.ErrorList
+	target := field.NewPath("target")
+	if kind := b.Target.Kind; kind != "" && kind != "Node" {
+		errs = append(errs, field.NotSupported(target.Child("kind"), kind, []string{"Node", "<empty>"}))
+	}
+	if b.Target.Name == "" {
+		errs = append(errs, field.Required(target.Child("name"), ""))
+	}
+	return errs
+}
+
+func bind(pod *corev1.Pod, b *corev1.Binding, now time.Time) error {
+	switch {
+	case pod.DeletionTimestamp != nil:
+		return fmt.Errorf("pod %s is being deleted, cannot be assigned to a host", pod.Name)
+	case pod.Spec.NodeName != "":
+		return fmt.Errorf("pod %v is already assigned to node %q", pod.Name, pod.Spec.NodeName)
+	case len(pod.Spec.SchedulingGates) > 0:
+		return fmt.Errorf("pod %v has non-empty .spec.schedulingGates", pod.Name)
+	}
+	pod.Spec.NodeName = b.Target.Name
+	pod.Status.NominatedNodeName = ""
+	merge(&pod.Annotations, b.Annotations)
+	merge(&pod.Labels, b.Labels)
+	setCondition(&pod.Status, corev1.PodCondition{
+		Type: corev1.PodScheduled, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(now).Rfc3339Copy(),
+	})
+	return nil
+}
+
+func merge(into *map[string]string, more map[string]string) {
+	if len(more) == 0 {
+		return
+	}
+	if *into == nil {
+		*into = make(map[string]string, len(more))
+	}
+	maps.Copy(*into, more)
+}
+
+// setCondition puts c among the pod's conditions; its transition time stays
+// what it was when the status is the same.
+func setCondition(status *corev1.PodStatus, c corev1.PodCondition) {
+	for i := range status.Conditions {
+		old := &status.Conditions[i]
+		if old.Type != c.Type {
+			continue
+		}
+		if old.Status == c.Status {
+			c.LastTransitionTime = old.LastTransitionTime
+		}
+		*old = c
+		return
+	}
+	status.Conditions = append(status.Conditions, c)
+}
+
+// legacyBinding is the resource bindings: the pod's name is the binding's.
+type legacyBinding struct{ of *binding }
+
+var _ interface {
+	rest.Storage
+	rest.Creater
+	rest.Scoper
+	rest.SingularNameProvider
+} = &legacyBinding{}
+
+// New implements rest.Storage.
+func (l *legacyBinding) New() runtime.Object { return &corev1.Binding{} }
+
+// Destroy implements rest.Storage.
+func (l *legacyBinding) Destroy() {}
+
+// NamespaceScoped implements rest.Scoper.
+func (l *legacyBinding) NamespaceScoped() bool { return true }
+
+// GetSingularName implements rest.SingularNameProvider.
+func (l *legacyBinding) GetSingularName() string { return "binding" }
+
+// Create binds the pod that the binding is called after.
+func (l *legacyBinding) Create(ctx context.Context, obj runtime.Object, validate rest.ValidateObjectFunc, options *metav1.CreateOptions) (runtime.Object, error) {
+	return l.of.Create(ctx, obj.(*corev1.Binding).Name, obj, validate, options)
+}
+
+// eviction is pods/eviction. There are no disruption budgets that could refuse
+// one.
+type eviction struct{ pods *resource }
+
+var _ interface {
+	rest.Storage
+	rest.NamedCreater
+	rest.GroupVersionKindProvider
+} = &eviction{}
+
+// New implements rest.Storage.
+func (e *eviction) New() runtime.Object { return &policyv1.Eviction{} }
+
+// Destroy implements rest.Storage.
+func (e *eviction) Destroy() {}
+
+// GroupVersionKind implements rest.GroupVersionKindProvider.
+func (e *eviction) GroupVersionKind(schema.GroupVersion) schema.GroupVersionKind {
+	return policyv1.SchemeGroupVersion.WithKind("Eviction")
+}
+
+// Create says why the pod goes, and deletes it.
+func (e *eviction) Create(ctx context.Context, name string, obj runtime.Object, validate rest.ValidateObjectFunc, options *metav1.CreateOptions) (runtime.Object, error) {
+	want := obj.(*policyv1.Eviction)
+	if name != want.Name {
+		return nil, apierrors.NewBadRequest("name in URL does not match name in Eviction object")
+	}
+	deletion := want.DeleteOptions
+	switch {
+	case deletion == nil:
+		deletion = &metav1.DeleteOptions{DryRun: options.DryRun}
+	case len(deletion.DryRun) == 0:
+		deletion.DryRun = options.DryRun
+	case len(options.DryRun) > 0 && !reflect.DeepEqual(options.DryRun, deletion.DryRun):
+		return nil, fmt.Errorf("Non-matching dry-run options in request and content: %v and %v", options.DryRun, deletion.DryRun)
+	}
+	if validate != nil {
+		if err := validate(ctx, want); err != nil {
+			return nil, err
+		}
+	}
+	explain := podChange{name: name, dryRun: dryrun.IsDryRun(deletion.DryRun), change: func(pod *corev1.Pod) error {
+		setCondition(&pod.Status, corev1.PodCondition{
+			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "EvictionByEvictionAPI",
+			Message: "Eviction API: evicting", LastTransitionTime: metav1.NewTime(e.pods.now()).Rfc3339Copy(),
+		})
+		return nil
+	}}
+	if p := deletion.Preconditions; p != nil {
+		explain.ask(p)
+	}
+	pod, err := e.pods.change(ctx, explain)
+	if err != nil {
+		return nil, err
+	}
+	if p := deletion.Preconditions; p != nil && p.ResourceVersion != nil && !explain.dryRun {
+		rv := pod.GetResourceVersion() // ours is the change that it may have had
+		p.ResourceVersion = &rv
+	}
+	if _, _, err := e.pods.delete(ctx, name, nil, deletion); err != nil {
+		return nil, err
+	}
+	return &metav1.Status{Status: metav1.StatusSuccess}, nil
+}
+
+// podChange is a change to one pod by the server itself, under the client's
+// preconditions.
+type podChange struct {
+	name          string
+	uid, revision string // "": any
+	dryRun        bool
+	change        func(pod *corev1.Pod) error
+}
+
+func (c *podChange) ask(p *metav1.Preconditions) {
+	if p.UID != nil {
+		c.uid = string(*p.UID)
+	}
+	if p.ResourceVersion != nil {
+		c.revision = *p.ResourceVersion
+	}
+}
+
+// change makes c to the pod and returns its new state.
+func (r *resource) change(ctx context.Context, c podChange) (change.Object, error) {
+	info := rest.DefaultUpdatedObjectInfo(nil, func(_ context.Context, _, old runtime.Object) (runtime.Object, error) {
+		pod := old.(*corev1.Pod).DeepCopy()
+		switch {
+		case c.uid != "" && c.uid != string(pod.UID):
+			return nil, apierrors.NewConflict(r.gr, c.name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", c.uid, pod.UID))
+		case c.revision != "" && c.revision != pod.ResourceVersion:
+			return nil, apierrors.NewConflict(r.gr, c.name, fmt.Errorf("Precondition failed: ResourceVersion in precondition: %v, ResourceVersion in object meta: %v", c.revision, pod.ResourceVersion))
+		}
+		return pod, c.change(pod)
+	})
+	// Neither the row's rules for users nor those for /status apply.
+	rules := r.strategy.through(nil, nil)
+	rules.requireRevision = false
+	u := &update{resource: r, rules: rules, name: c.name, info: info, dryRun: c.dryRun}
+	obj, _, err := u.do(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return obj.(change.Object), nil
+}

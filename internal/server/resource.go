@@ -1,0 +1,176 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"strconv"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validate/content"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/store"
+)
+
+// shared is what the storage of all resources has in common.
+type shared struct {
+	store     *store.Store
+	scheme    *runtime.Scheme
+	now       func() time.Time
+	pods      PodStreams
+	views     *views
+	encodings *encodings
+	// guarded: namespaces are served, so that what is created in one needs it.
+	guarded *kind.Kind
+}
+
+func newShared(o Options) *shared {
+	sh := &shared{
+		store: o.Store, scheme: o.Scheme, now: o.Now, pods: o.Pods,
+		views: newViews(o.Now), encodings: newEncodings(),
+	}
+	for _, k := range o.Kinds {
+		if k.GVK.Group == "" && k.Resource == "namespaces" {
+			sh.guarded = k
+		}
+	}
+	return sh
+}
+
+// storage returns what a row serves in one group version: the resource itself
+// and its subresources.
+func (sh *shared) storage(k *kind.Kind, gv schema.GroupVersion) map[string]rest.Storage {
+	r := newResource(sh, k, gv)
+	storage := map[string]rest.Storage{k.Resource: r}
+	if k.PrepareStatus != nil {
+		storage[k.Resource+"/status"] = &status{r}
+	}
+	if k.PrepareFinalize != nil {
+		storage[k.Resource+"/finalize"] = &finalize{r}
+	}
+	if k.GVK.Group == "" && k.Resource == "pods" {
+		for name, st := range podStorage(r) {
+			storage[name] = st
+		}
+	}
+	return storage
+}
+
+// resource is the rest.Storage of one row in one served version.
+type resource struct {
+	*shared
+	kind *kind.Kind
+	// gv is the version that requests come in, gr how errors name the resource.
+	gv       schema.GroupVersion
+	gr       schema.GroupResource
+	strategy strategy
+	table    rest.TableConvertor
+}
+
+func newResource(sh *shared, k *kind.Kind, gv schema.GroupVersion) *resource {
+	r := &resource{shared: sh, kind: k, gv: gv, gr: schema.GroupResource{Group: gv.Group, Resource: k.Resource}}
+	r.strategy = newStrategy(sh.scheme, k, gv)
+	r.table = newTable(k, r.gr, sh.now)
+	return r
+}
+
+var _ interface {
+	rest.StandardStorage
+	rest.ShortNamesProvider
+	rest.CategoriesProvider
+	rest.SingularNameProvider
+	rest.ResetFieldsStrategy
+	rest.MayReturnFullObjectDeleter
+} = &resource{}
+
+// New, NewList and the following tell the library about the row.
+
+func (r *resource) New() runtime.Object     { return r.kind.New() }
+func (r *resource) NewList() runtime.Object { return r.kind.NewList() }
+func (r *resource) Destroy()                {}
+func (r *resource) NamespaceScoped() bool   { return r.kind.Namespaced }
+func (r *resource) ShortNames() []string    { return r.kind.ShortNames }
+func (r *resource) Categories() []string    { return r.kind.Categories }
+func (r *resource) GetSingularName() string { return r.kind.Singular }
+
+// GetResetFields tells server-side apply what a write to the resource itself
+// does not change.
+func (r *resource) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
+	if r.kind.PrepareStatus == nil {
+		return nil
+	}
+	return map[fieldpath.APIVersion]*fieldpath.Set{
+		fieldpath.APIVersion(r.gv.String()): fieldpath.NewSet(fieldpath.MakePathOrDie("status")),
+	}
+}
+
+// ConvertToTable prints an object or a list with the row's columns.
+func (r *resource) ConvertToTable(ctx context.Context, obj, options runtime.Object) (*metav1.Table, error) {
+	return r.table.ConvertToTable(ctx, obj, options)
+}
+
+// key returns the key of the object that the request in ctx names.
+func (r *resource) key(ctx context.Context, name string) (change.Key, error) {
+	namespace := ""
+	if r.kind.Namespaced {
+		if namespace = genericapirequest.NamespaceValue(ctx); namespace == "" {
+			return change.Key{}, apierrors.NewBadRequest("Namespace parameter required.")
+		}
+	}
+	if name == "" {
+		return change.Key{}, apierrors.NewBadRequest("Name parameter required.")
+	}
+	if msgs := content.IsPathSegmentName(name); len(msgs) > 0 {
+		return change.Key{}, apierrors.NewBadRequest(fmt.Sprintf("Name parameter invalid: %q: %s", name, msgs[0]))
+	}
+	return r.kind.Key(namespace, name), nil
+}
+
+// commit applies the set. Errors that are not a conflict come back as the API
+// answers them.
+func (sh *shared) commit(ctx context.Context, set change.Set) (store.Result, error) {
+	result, err := sh.store.Apply(ctx, set)
+	if err == nil {
+		return result, nil
+	}
+	var conflict *store.ConflictError
+	switch {
+	case errors.As(err, &conflict):
+		return result, err
+	case errors.Is(err, store.ErrClosed):
+		return result, apierrors.NewServiceUnavailable("the server is shutting down")
+	case ctx.Err() != nil:
+		return result, apierrors.NewTimeoutError("the request did not complete in time", 0)
+	}
+	return result, apierrors.NewInternalError(err)
+}
+
+// shallow returns a copy of the outermost struct of obj, without TypeMeta: what
+// the library may be given of a shared object in order to encode it.
+func shallow(obj change.Object) change.Object {
+	original := reflect.ValueOf(obj).Elem()
+	clone := reflect.New(original.Type())
+	clone.Elem().Set(original)
+	out := clone.Interface().(change.Object)
+	out.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
+	return out
+}
+
+// revision returns the resourceVersion of an object of the store.
+func revision(obj metav1.Object) uint64 {
+	rev, err := strconv.ParseUint(obj.GetResourceVersion(), 10, 64)
+	if err != nil {
+		panic(fmt.Sprintf("server: stored object %s/%s has resourceVersion %q", obj.GetNamespace(), obj.GetName(), obj.GetResourceVersion()))
+	}
+	return rev
+}

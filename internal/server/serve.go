@@ -1,0 +1,96 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+const (
+	// drainTimeout is how long a stop waits for requests under way.
+	drainTimeout = 5 * time.Second
+	// streamsPerConnection is how many requests and watches one connection
+	// carries at a time.
+	streamsPerConnection = 1000
+	// bodyWindow fits nearly every request body in one frame.
+	bodyWindow = 256 << 10
+)
+
+// httpServer returns the HTTP/2 server with our certificates around handler.
+func (s *Server) httpServer(handler http.Handler) (*http.Server, error) {
+	serving, err := tls.X509KeyPair(s.certs.serving.certPEM, s.certs.serving.keyPEM)
+	if err != nil {
+		return nil, fmt.Errorf("server: serving certificate: %w", err)
+	}
+	clients := x509.NewCertPool()
+	clients.AddCert(s.certs.ca.cert)
+	web := &http.Server{
+		Handler: handler,
+		TLSConfig: &tls.Config{
+			Certificates: []tls.Certificate{serving},
+			// Asked for, not demanded: the authenticator judges, so that who comes
+			// without one gets an answer, not a broken connection.
+			ClientAuth: tls.RequestClientCert,
+			ClientCAs:  clients,
+			MinVersion: tls.VersionTLS12,
+			NextProtos: []string{"h2", "http/1.1"},
+		},
+		MaxHeaderBytes:    1 << 20,
+		IdleTimeout:       90 * time.Second,
+		ReadHeaderTimeout: 32 * time.Second,
+		ErrorLog:          log.New(tlsNoise{s.o.Logger}, "", 0),
+	}
+	err = http2.ConfigureServer(web, &http2.Server{
+		IdleTimeout:                  web.IdleTimeout,
+		MaxConcurrentStreams:         streamsPerConnection,
+		MaxReadFrameSize:             bodyWindow,
+		MaxUploadBufferPerStream:     bodyWindow,
+		MaxUploadBufferPerConnection: bodyWindow * 64,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("server: configure HTTP/2: %w", err)
+	}
+	return web, nil
+}
+
+// drain ends the watches, waits for the requests under way, and closes all.
+// http.Server.Shutdown alone would wait a second for idle HTTP/2 connections.
+func (s *Server) drain(web *http.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	close(s.stopping)
+	s.listener.Close()
+
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		s.requests.Wait()
+		s.watches.Wait()
+	}()
+	select {
+	case <-drained:
+	case <-ctx.Done():
+		s.o.Logger.Warn("requests did not end in time", "timeout", drainTimeout)
+	}
+	web.Close()
+}
+
+// tlsNoise keeps broken handshakes, which any port scan causes, out of the log.
+type tlsNoise struct{ logger *slog.Logger }
+
+func (w tlsNoise) Write(p []byte) (int, error) {
+	level := slog.LevelWarn
+	if bytes.Contains(p, []byte("TLS handshake error")) {
+		level = slog.LevelDebug
+	}
+	w.logger.Log(context.Background(), level, "http server", "message", string(bytes.TrimSpace(p)))
+	return len(p), nil
+}

@@ -1,0 +1,200 @@
+// Package server is the Kubernetes API in front of the store: k8s.io/apiserver
+// with a rest.Storage of our own for every row of package kind.
+//
+// It owns the HTTP endpoint, its certificates, who may do what, and what a
+// request means in terms of the store: which objects it reads, and the one
+// change set that it commits. It decides nothing about Jobs, pods or nodes;
+// whatever has to happen next is somebody else's reaction to the commit.
+//
+// Order of a write: decode, default (library, by the scheme); admit (a namespace
+// that exists, what Kubernetes' admission puts into pods); prepare, validate,
+// warn (the row); commit to the store; answer from what was committed.
+//
+// Objects in the store are immutable and shared. The library writes into the
+// objects that it is given (TypeMeta while encoding, managedFields while
+// merging), so it is given copies: of the outermost struct for reading, deep
+// ones for changing.
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	utilwaitgroup "k8s.io/apimachinery/pkg/util/waitgroup"
+	genericserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/store"
+)
+
+// DefaultListen is where the API listens unless told otherwise.
+const DefaultListen = "127.0.0.1:6443"
+
+// Options say what to serve, and how.
+type Options struct {
+	Store  *store.Store
+	Kinds  []*kind.Kind
+	Scheme *runtime.Scheme // of kind.NewScheme; the server adds review types
+	// Listen is the TCP address to listen on; port 0 picks one. "" means
+	// DefaultListen.
+	Listen string
+	// CertDir keeps the authority, the serving certificate and the
+	// administrator's. It is created, and its certificates are renewed when
+	// they near their end.
+	CertDir string
+	// Pods gives what only a node knows: logs. nil: no node is connected.
+	Pods   PodStreams
+	Logger *slog.Logger
+	// Version of this program, a semantic version such as "0.1.0".
+	Version string
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+func (o *Options) complete() error {
+	if o.Store == nil || o.Scheme == nil || o.CertDir == "" {
+		return errors.New("server: Store, Scheme and CertDir are required")
+	}
+	if o.Listen == "" {
+		o.Listen = DefaultListen
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Version == "" {
+		o.Version = "0.0.0"
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return nil
+}
+
+// Server is the API of one store.
+type Server struct {
+	o        Options
+	certs    *certs
+	listener net.Listener
+	generic  *genericserver.GenericAPIServer
+	// token authenticates LoopbackConfig.
+	token string
+
+	ready    chan struct{} // closed when the API answers
+	stopping chan struct{} // closed when watches shall end
+	// requests and watches that are under way.
+	requests *utilwaitgroup.SafeWaitGroup
+	watches  *utilwaitgroup.SafeWaitGroup
+}
+
+// New prepares a server: it loads or makes the certificates and binds the
+// address, so that Addr and Kubeconfig are known. Nothing is answered before Run.
+func New(o Options) (*Server, error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	host, _, err := net.SplitHostPort(o.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("server: listen address: %w", err)
+	}
+	certs, err := loadCerts(o.CertDir, host, o.Now())
+	if err != nil {
+		return nil, err
+	}
+	listener, err := net.Listen("tcp", o.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
+	token := make([]byte, 32)
+	rand.Read(token)
+	s := &Server{
+		o: o, certs: certs, listener: listener, token: hex.EncodeToString(token),
+		ready: make(chan struct{}), stopping: make(chan struct{}),
+	}
+	if err := s.install(); err != nil {
+		listener.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Ready is closed when the API answers requests.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// Addr is the host:port on which the server listens.
+func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// url is how a client on this machine reaches the server.
+func (s *Server) url() string {
+	addr := s.listener.Addr().(*net.TCPAddr)
+	host := addr.IP.String()
+	if addr.IP.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "https://" + net.JoinHostPort(host, fmt.Sprint(addr.Port))
+}
+
+// Kubeconfig returns the administrator's kubeconfig. It carries the private
+// key: whoever can read it can do everything.
+func (s *Server) Kubeconfig() ([]byte, error) {
+	const name = "sampan"
+	config := clientcmdapi.NewConfig()
+	config.Clusters[name] = &clientcmdapi.Cluster{
+		Server:                   s.url(),
+		CertificateAuthorityData: s.certs.ca.certPEM,
+	}
+	config.AuthInfos[name] = &clientcmdapi.AuthInfo{
+		ClientCertificateData: s.certs.admin.certPEM,
+		ClientKeyData:         s.certs.admin.keyPEM,
+	}
+	config.Contexts[name] = &clientcmdapi.Context{Cluster: name, AuthInfo: name}
+	config.CurrentContext = name
+	return clientcmd.Write(*config)
+}
+
+// LoopbackConfig returns the configuration of a client inside this process,
+// without rate limits, with the rights of the server itself.
+func (s *Server) LoopbackConfig() *rest.Config {
+	return &rest.Config{
+		Host:            s.url(),
+		BearerToken:     s.token,
+		TLSClientConfig: rest.TLSClientConfig{CAData: s.certs.ca.certPEM},
+		UserAgent:       "sampan/" + s.o.Version,
+		QPS:             -1,
+	}
+}
+
+// Run serves until ctx ends, then lets the requests that are under way finish.
+func (s *Server) Run(ctx context.Context) error {
+	prepared := s.generic.PrepareRun()
+	web, err := s.httpServer(prepared.Handler)
+	if err != nil {
+		return err
+	}
+	hooks, stopHooks := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopHooks()
+	defer prepared.Destroy()
+
+	served := make(chan error, 1)
+	go func() { served <- web.ServeTLS(s.listener, "", "") }()
+	prepared.RunPostStartHooks(hooks)
+	close(s.ready)
+
+	select {
+	case <-ctx.Done():
+	case err := <-served:
+		return fmt.Errorf("server: serve: %w", err)
+	}
+	s.drain(web)
+	<-served
+	return nil
+}

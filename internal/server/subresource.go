@@ -1,0 +1,84 @@
+package server
+
+import (
+	"context"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/util/dryrun"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+)
+
+// status is the /status of a resource: the same object under the row's rules
+// for status writes.
+type status struct{ of *resource }
+
+var _ interface {
+	rest.Patcher
+	rest.TableConvertor
+	rest.ResetFieldsStrategy
+	rest.Storage
+} = &status{}
+
+// New implements rest.Storage.
+func (s *status) New() runtime.Object { return s.of.New() }
+
+// Destroy implements rest.Storage.
+func (s *status) Destroy() {}
+
+// Get returns the whole object.
+func (s *status) Get(ctx context.Context, name string, options *metav1.GetOptions) (runtime.Object, error) {
+	return s.of.Get(ctx, name, options)
+}
+
+// Update changes the status only.
+func (s *status) Update(ctx context.Context, name string, info rest.UpdatedObjectInfo, _ rest.ValidateObjectFunc,
+	validateUpdate rest.ValidateObjectUpdateFunc, _ bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
+	k := s.of.kind
+	return s.of.updateThrough(ctx, s.of.strategy.through(k.PrepareStatus, k.ValidateStatus), name, info, validateUpdate, options)
+}
+
+// GetResetFields tells server-side apply what a status write does not change.
+func (s *status) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
+	return map[fieldpath.APIVersion]*fieldpath.Set{
+		fieldpath.APIVersion(s.of.gv.String()): fieldpath.NewSet(fieldpath.MakePathOrDie("spec")),
+	}
+}
+
+// ConvertToTable prints the object as its resource does.
+func (s *status) ConvertToTable(ctx context.Context, obj, options runtime.Object) (*metav1.Table, error) {
+	return s.of.ConvertToTable(ctx, obj, options)
+}
+
+// finalize is the /finalize of namespaces: it releases the finalizers of their
+// spec.
+type finalize struct{ of *resource }
+
+var _ interface {
+	rest.Updater
+	rest.Storage
+} = &finalize{}
+
+// New implements rest.Storage.
+func (f *finalize) New() runtime.Object { return f.of.New() }
+
+// Destroy implements rest.Storage.
+func (f *finalize) Destroy() {}
+
+// Update changes the finalizers only.
+func (f *finalize) Update(ctx context.Context, name string, info rest.UpdatedObjectInfo, _ rest.ValidateObjectFunc,
+	validateUpdate rest.ValidateObjectUpdateFunc, _ bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
+	k := f.of.kind
+	return f.of.updateThrough(ctx, f.of.strategy.through(k.PrepareFinalize, k.ValidateFinalize), name, info, validateUpdate, options)
+}
+
+// updateThrough changes an object under the rules of a subresource.
+func (r *resource) updateThrough(ctx context.Context, rules strategy, name string, info rest.UpdatedObjectInfo,
+	validateUpdate rest.ValidateObjectUpdateFunc, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
+	u := &update{
+		resource: r, rules: rules, name: name, info: info, validateUpdate: validateUpdate,
+		dryRun: options != nil && dryrun.IsDryRun(options.DryRun),
+	}
+	return u.do(ctx)
+}
