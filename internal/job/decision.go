@@ -157,6 +157,8 @@ func (d *decision) claim(pod *corev1.Pod, selects func(map[string]string) bool) 
 			return true
 		case !leaving:
 			d.letGo(pod)
+		case tracked(pod):
+			d.release(pod) // the Job could not go before it
 		}
 		return false
 	}
