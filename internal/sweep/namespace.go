@@ -57,7 +57,7 @@ func Namespace(now time.Time, kinds Kinds, item Item, contents iter.Seq2[change.
 func describe(set *change.Set, now time.Time, item Item, left map[string]int) {
 	var parts []string
 	for resource, n := range left {
-		parts = append(parts, fmt.Sprintf("%s. has %d resource instances", resource, n))
+		parts = append(parts, fmt.Sprintf("%s has %d resource instances", resource, n))
 	}
 	slices.Sort(parts)
 	message := "Some resources are remaining: "

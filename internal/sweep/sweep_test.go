@@ -1,0 +1,305 @@
+package sweep
+
+import (
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
+)
+
+var now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+var kinds = kind.NewKinds(kind.Table()).ByResource
+
+func item(obj change.Object) Item {
+	resource := "pods"
+	switch obj.(type) {
+	case *batchv1.Job:
+		resource = "jobs.batch"
+	case *corev1.ConfigMap:
+		resource = "configmaps"
+	case *corev1.Namespace:
+		resource = "namespaces"
+	}
+	if obj.GetResourceVersion() == "" {
+		obj.SetResourceVersion("7")
+	}
+	return Item{change.Key{Resource: resource, Namespace: obj.GetNamespace(), Name: obj.GetName()}, obj}
+}
+
+func each(objs ...change.Object) iter.Seq2[change.Key, change.Object] {
+	return func(yield func(change.Key, change.Object) bool) {
+		for _, obj := range objs {
+			if !yield(item(obj).Key, obj) {
+				return
+			}
+		}
+	}
+}
+
+// tell words a set, one write a line.
+func tell(set change.Set) string {
+	var lines []string
+	for _, w := range set.Writes {
+		line := "delete " + w.Key.String()
+		if w.Op == change.Create {
+			line = "create " + w.Key.String()
+		}
+		if w.Op == change.Update {
+			line = "update " + w.Key.String()
+			if w.Object.GetDeletionTimestamp() != nil {
+				line += fmt.Sprintf(" deleting grace=%d", ptr.Deref(w.Object.GetDeletionGracePeriodSeconds(), -1))
+			}
+			line += fmt.Sprintf(" finalizers=%v owners=%d", w.Object.GetFinalizers(), len(w.Object.GetOwnerReferences()))
+		}
+		if w.Op != change.Create && w.Rev != 7 {
+			line += fmt.Sprintf(" AT REVISION %d", w.Rev)
+		}
+		lines = append(lines, line)
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+const jobUID = types.UID("job-uid")
+
+func job(edit ...func(*batchv1.Job)) *batchv1.Job {
+	j := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "j", UID: jobUID}}
+	for _, e := range edit {
+		e(j)
+	}
+	return j
+}
+
+func deleting(finalizers ...string) func(*batchv1.Job) {
+	return func(j *batchv1.Job) {
+		j.DeletionTimestamp, j.Finalizers = &metav1.Time{Time: now}, finalizers
+	}
+}
+
+func ended(at time.Time, ttl *int32) func(*batchv1.Job) {
+	return func(j *batchv1.Job) {
+		j.Spec.TTLSecondsAfterFinished = ttl
+		j.Status.Conditions = []batchv1.JobCondition{{
+			Type: batchv1.JobComplete, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(at),
+		}}
+	}
+}
+
+// jobPod is a tracked pod of the job, running unless edit says otherwise.
+func jobPod(name string, edit ...func(*corev1.Pod)) *corev1.Pod {
+	p := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "ns", Name: name, UID: types.UID(name), Finalizers: []string{batchv1.JobTrackingFinalizer},
+			OwnerReferences: []metav1.OwnerReference{{
+				APIVersion: "batch/v1", Kind: "Job", Name: "j", UID: jobUID, Controller: ptr.To(true), BlockOwnerDeletion: ptr.To(true),
+			}},
+		},
+		Spec:   corev1.PodSpec{NodeName: "n", TerminationGracePeriodSeconds: ptr.To(int64(30))},
+		Status: corev1.PodStatus{Phase: corev1.PodRunning},
+	}
+	for _, e := range edit {
+		e(p)
+	}
+	return p
+}
+
+func done(p *corev1.Pod) { p.Status.Phase, p.Finalizers = corev1.PodSucceeded, nil }
+
+func TestDependents(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name  string
+		owner *batchv1.Job
+		owned []change.Object
+		want  string
+	}{
+		{"not being deleted", job(), []change.Object{jobPod("a")}, ""},
+		{"background leaves them to be found", job(deleting("x.y/z")), []change.Object{jobPod("a")}, ""},
+		{
+			"foreground deletes them first", job(deleting(metav1.FinalizerDeleteDependents)),
+			[]change.Object{jobPod("a"), jobPod("b", done)},
+			"delete pods/ns/b\nupdate pods/ns/a deleting grace=30 finalizers=[batch.kubernetes.io/job-tracking] owners=1",
+		},
+		{
+			"foreground lets the owner go when none is left", job(deleting(metav1.FinalizerDeleteDependents)), nil,
+			"delete jobs.batch/ns/j",
+		},
+		{
+			"foreground does not wait for one that does not block", job(deleting(metav1.FinalizerDeleteDependents)),
+			[]change.Object{jobPod("a", func(p *corev1.Pod) { p.OwnerReferences[0].BlockOwnerDeletion = nil })},
+			"delete jobs.batch/ns/j\nupdate pods/ns/a deleting grace=30 finalizers=[batch.kubernetes.io/job-tracking] owners=1",
+		},
+		{
+			"another finalizer still holds the owner", job(deleting(metav1.FinalizerDeleteDependents, "x.y/z")), nil,
+			"update jobs.batch/ns/j deleting grace=-1 finalizers=[x.y/z] owners=0",
+		},
+		{
+			"orphans stay, without reference and tracking", job(deleting(metav1.FinalizerOrphanDependents)),
+			[]change.Object{jobPod("a"), jobPod("b", done)},
+			"delete jobs.batch/ns/j\nupdate pods/ns/a finalizers=[] owners=0\nupdate pods/ns/b finalizers=[] owners=0",
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			if got := tell(Dependents(now, kinds, item(tc.owner), each(tc.owned...))); got != tc.want {
+				t.Errorf("got\n%s\nwant\n%s", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestLargeSweepsGoInParts(t *testing.T) {
+	t.Parallel()
+	var pods []change.Object
+	for i := range batch + 3 {
+		pods = append(pods, jobPod(fmt.Sprintf("p%04d", i)))
+	}
+	for _, finalizer := range []string{metav1.FinalizerOrphanDependents, metav1.FinalizerDeleteDependents} {
+		set := Dependents(now, kinds, item(job(deleting(finalizer))), each(pods...))
+		if len(set.Writes) != batch || !set.WakeAt.Equal(now) {
+			t.Errorf("%s: %d writes, wake at %v", finalizer, len(set.Writes), set.WakeAt)
+		}
+	}
+}
+
+func TestDependent(t *testing.T) {
+	t.Parallel()
+	ref := jobPod("x").OwnerReferences[0]
+	other := metav1.OwnerReference{APIVersion: "v1", Kind: "ConfigMap", Name: "c", UID: "cm"}
+	both := func(p *corev1.Pod) { p.OwnerReferences = []metav1.OwnerReference{ref, other} }
+	for _, tc := range []struct {
+		name   string
+		obj    change.Object
+		owners []Owner
+		want   string
+	}{
+		{"owner is there", jobPod("a"), []Owner{{Ref: ref, Object: job()}}, ""},
+		{
+			"owner is gone: a running pod is ended, and counted by nobody", jobPod("a"), []Owner{{Ref: ref}},
+			"update pods/ns/a deleting grace=30 finalizers=[] owners=1",
+		},
+		{"owner is gone: an ended pod goes", jobPod("a", done), []Owner{{Ref: ref}}, "delete pods/ns/a"},
+		{
+			"one owner of two is gone", jobPod("a", both),
+			[]Owner{{Ref: ref}, {Ref: other, Object: &corev1.ConfigMap{}}},
+			"update pods/ns/a finalizers=[] owners=1",
+		},
+		{"an owner of an unknown kind counts as there", jobPod("a", both, func(p *corev1.Pod) { p.Finalizers = nil }), []Owner{{Ref: ref}, {Ref: other, Unknown: true}}, "update pods/ns/a finalizers=[] owners=1"},
+		{
+			"owner waits in the foreground", jobPod("a"),
+			[]Owner{{Ref: ref, Object: job(deleting(metav1.FinalizerDeleteDependents))}},
+			"update pods/ns/a deleting grace=30 finalizers=[batch.kubernetes.io/job-tracking] owners=1",
+		},
+		{
+			"a pod that lost its Job by hand is released", jobPod("a", func(p *corev1.Pod) { p.OwnerReferences = nil }), nil,
+			"update pods/ns/a finalizers=[] owners=0",
+		},
+		{
+			"a pod that is being deleted and lost its Job goes", jobPod("a", func(p *corev1.Pod) {
+				p.DeletionTimestamp, p.DeletionGracePeriodSeconds = &metav1.Time{Time: now}, ptr.To(int64(0))
+			}), []Owner{{Ref: ref}},
+			"delete pods/ns/a",
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			if got := tell(Dependent(now, kinds, item(tc.obj), tc.owners)); got != tc.want {
+				t.Errorf("got\n%s\nwant\n%s", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestExpiredJob(t *testing.T) {
+	t.Parallel()
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	for _, tc := range []struct {
+		name string
+		job  *batchv1.Job
+		want string
+		wake time.Time
+	}{
+		{"no time to live", job(ended(ago(time.Hour), nil)), "", time.Time{}},
+		{"not finished", job(func(j *batchv1.Job) { j.Spec.TTLSecondsAfterFinished = ptr.To(int32(0)) }), "", time.Time{}},
+		{"not yet", job(ended(ago(time.Second), ptr.To(int32(10)))), "", now.Add(9 * time.Second)},
+		{
+			"over", job(ended(ago(10*time.Second), ptr.To(int32(10)))),
+			"update jobs.batch/ns/j deleting grace=0 finalizers=[foregroundDeletion] owners=0", time.Time{},
+		},
+		{"at once", job(ended(now, ptr.To(int32(0)))), "update jobs.batch/ns/j deleting grace=0 finalizers=[foregroundDeletion] owners=0", time.Time{}},
+		{"already going", job(ended(ago(time.Hour), ptr.To(int32(1))), deleting("x.y/z")), "", time.Time{}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			set := ExpiredJob(now, kinds, item(tc.job))
+			if got := tell(set); got != tc.want || !set.WakeAt.Equal(tc.wake) {
+				t.Errorf("got %q, wake %v; want %q, %v", got, set.WakeAt, tc.want, tc.wake)
+			}
+		})
+	}
+}
+
+func TestNamespace(t *testing.T) {
+	t.Parallel()
+	ns := func(going bool) *corev1.Namespace {
+		n := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns"}, Spec: corev1.NamespaceSpec{Finalizers: []corev1.FinalizerName{"kubernetes"}}}
+		if going {
+			n.DeletionTimestamp = &metav1.Time{Time: now}
+		}
+		return n
+	}
+	held := job(func(j *batchv1.Job) { j.Finalizers, j.DeletionTimestamp = []string{"x.y/z"}, &metav1.Time{Time: now} })
+	for _, tc := range []struct {
+		name     string
+		ns       *corev1.Namespace
+		contents []change.Object
+		account  bool
+		want     string
+	}{
+		{"gets its account", ns(false), nil, false, "create serviceaccounts/ns/default"},
+		{"has its account", ns(false), nil, true, ""},
+		{"is emptied", ns(true), []change.Object{job(), jobPod("a")}, true, "delete jobs.batch/ns/j\nupdate pods/ns/a deleting grace=30 finalizers=[batch.kubernetes.io/job-tracking] owners=1"},
+		{"goes when it is empty", ns(true), nil, false, "delete namespaces/ns"},
+		{"says what it waits for", ns(true), []change.Object{held}, true, "update namespaces/ns deleting grace=-1 finalizers=[] owners=0"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			if got := tell(Namespace(now, kinds, item(tc.ns), each(tc.contents...), tc.account)); got != tc.want {
+				t.Errorf("got\n%s\nwant\n%s", got, tc.want)
+			}
+		})
+	}
+	said := Namespace(now, kinds, item(ns(true)), each(held), true).Writes[0].Object.(*corev1.Namespace)
+	if got, want := said.Status.Conditions[0].Message, "Some resources are remaining: jobs.batch has 1 resource instances"; got != want {
+		t.Errorf("condition %q, want %q", got, want)
+	}
+	if again := Namespace(now, kinds, item(said), each(held), true); !again.Empty() {
+		t.Errorf("said again: %s", tell(again))
+	}
+}
+
+func TestTerminatedPods(t *testing.T) {
+	t.Parallel()
+	var pods []change.Object
+	for i := range 5 {
+		p := jobPod(fmt.Sprint("p", i), done)
+		p.CreationTimestamp = metav1.NewTime(now.Add(-time.Duration(i) * time.Minute))
+		pods = append(pods, p)
+	}
+	pods = append(pods, jobPod("running"))
+	if got, want := tell(TerminatedPods(now, kinds, each(pods...), 3)), "delete pods/ns/p3\ndelete pods/ns/p4"; got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
