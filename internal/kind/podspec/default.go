@@ -63,15 +63,29 @@ func DefaultPod(pod *corev1.Pod) {
 	for i := range spec.InitContainers {
 		defaultRequests(&spec.InitContainers[i].Resources)
 	}
-	defaultPodResources(pod)
 	setDefaultPtr(&spec.EnableServiceLinks, corev1.DefaultEnableServiceLinks)
 	if spec.HostNetwork {
 		defaultHostPorts(spec.Containers)
 		defaultHostPorts(spec.InitContainers)
 	}
+	if s := spec.TerminationGracePeriodSeconds; s != nil && *s < 0 {
+		spec.TerminationGracePeriodSeconds = ptr.To[int64](1)
+	}
 	Default(spec)
+	defaultStatus(&pod.Status)
+}
+
+// defaultStatus keeps the old and the new field of the pod's addresses alike;
+// the old one wins.
+func defaultStatus(s *corev1.PodStatus) {
+	switch {
+	case s.PodIP == "" && len(s.PodIPs) > 0:
+		s.PodIP = s.PodIPs[0].IP
+	case s.PodIP != "" && (len(s.PodIPs) == 0 || s.PodIPs[0].IP != s.PodIP):
+		s.PodIPs = []corev1.PodIP{{IP: s.PodIP}}
+	}
 	for _, list := range [][]corev1.ContainerStatus{
-		pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses, pod.Status.EphemeralContainerStatuses,
+		s.InitContainerStatuses, s.ContainerStatuses, s.EphemeralContainerStatuses,
 	} {
 		for i := range list {
 			roundUp(list[i].AllocatedResources)

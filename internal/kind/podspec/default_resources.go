@@ -9,30 +9,43 @@ import (
 
 // defaultPodResources completes the resources of the pod as a whole from those
 // of its containers, when the pod sets some itself: limits on huge pages first,
-// then requests.
+// then requests, then the limits that every container has.
 func defaultPodResources(pod *corev1.Pod) {
 	r := pod.Spec.Resources
-	if r == nil {
+	if r == nil || len(r.Limits)+len(r.Requests) == 0 {
 		return
 	}
-	if len(r.Limits) > 0 || len(r.Requests) > 0 {
-		r.Limits = withMissing(r.Limits, containerLimits(pod), func(name corev1.ResourceName) bool {
-			_, requested := r.Requests[name]
-			return isHugePages(name) && !requested
-		})
-	}
+	limits := resource.AggregateContainerLimits(pod, resource.PodResourcesOptions{})
+	r.Limits = withMissing(r.Limits, limits, func(name corev1.ResourceName) bool {
+		_, requested := r.Requests[name]
+		return isHugePages(name) && !requested
+	})
 	if len(r.Limits) > 0 {
-		r.Requests = withMissing(r.Requests, containerRequests(pod), allowsOvercommit)
+		requests := resource.AggregateContainerRequests(pod, resource.PodResourcesOptions{})
+		r.Requests = withMissing(r.Requests, requests, allowsOvercommit)
 		r.Requests = withMissing(r.Requests, r.Limits, func(corev1.ResourceName) bool { return true })
 	}
+	for name, limit := range limits {
+		// A limit below the pod's own request would be refused.
+		if request, ok := r.Requests[name]; ok && limit.Cmp(request) < 0 {
+			limits[name] = request
+		}
+	}
+	r.Limits = withMissing(r.Limits, limits, func(name corev1.ResourceName) bool {
+		return allowsOvercommit(name) && allLimited(&pod.Spec, name)
+	})
 }
 
-func containerRequests(pod *corev1.Pod) corev1.ResourceList {
-	return resource.AggregateContainerRequests(pod, resource.PodResourcesOptions{})
-}
-
-func containerLimits(pod *corev1.Pod) corev1.ResourceList {
-	return resource.AggregateContainerLimits(pod, resource.PodResourcesOptions{})
+// allLimited reports whether every container limits name.
+func allLimited(spec *corev1.PodSpec, name corev1.ResourceName) bool {
+	for _, list := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
+		for i := range list {
+			if _, ok := list[i].Resources.Limits[name]; !ok {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // withMissing returns list with those resources of from that it lacks, that a

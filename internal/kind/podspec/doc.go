@@ -10,12 +10,15 @@
 //
 // A write goes through the package in this order:
 //
-//	Default / DefaultPod     what decoding fills in
-//	DropDisabled             fields that only an alpha gate would allow
-//	Admit                    what the default admission plugins fill in (pods)
-//	ValidatePod / Validate / ValidateTemplate / ValidatePodUpdate …
-//	Warnings
+//	DefaultPod, DefaultTemplate       what decoding fills in
+//	Prepare, DropDisabled             what the API server itself sets and drops
+//	ValidatePod, ValidateTemplate, …  what is wrong
+//	Warnings, TemplateWarnings        what is right, but doubtful
+//
+// What admission plugins fill in (service account, priority, tolerations) comes
+// between the first two and is not here.
 //
 // Nothing here stores, schedules or runs anything, and nothing modifies what it
-// is given, except the functions whose purpose that is (Default…, Drop…, Admit).
+// is given, except the functions whose purpose that is (Default…, Prepare,
+// Drop…).
 package podspec
