@@ -16,7 +16,6 @@
 package host
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -34,6 +33,7 @@ const markerKey = "SAMPAN_CONTAINER"
 type Launcher struct {
 	env  runner.LauncherEnv
 	ps   processTable
+	dirs *workDirs
 	null *os.File // what a process reads that has no standard input
 	// inherited are the variables that a container gets from the supervisor when
 	// its own environment lacks them.
@@ -48,17 +48,18 @@ func New(env runner.LauncherEnv) (*Launcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Launcher{env: env, null: null}
+	dirs, err := openWorkDirs(filepath.Join(env.Dir, "work"))
+	if err != nil {
+		return nil, err
+	}
+	l := &Launcher{env: env, null: null, dirs: dirs}
 	for _, key := range []string{"PATH", "HOME"} {
 		if value := os.Getenv(key); value != "" {
 			l.inherited = append(l.inherited, key+"="+value)
 		}
 	}
-	return l, os.MkdirAll(l.podDir(""), 0o711)
+	return l, nil
 }
-
-// podDir is where the containers of a pod are started that name no directory.
-func (l *Launcher) podDir(uid string) string { return filepath.Join(l.env.Dir, "pods", uid) }
 
 // Launch implements runner.Launcher.
 func (l *Launcher) Launch(spec *runner.Spec, stdin, stdout, stderr *os.File) (runner.Process, error) {
@@ -134,19 +135,11 @@ func credentialOf(spec *runner.Spec) (*syscall.Credential, error) {
 
 // workDir returns the working directory, which is created if need be.
 func (l *Launcher) workDir(spec *runner.Spec, as *syscall.Credential) (string, error) {
-	dir := spec.Dir
-	if dir == "" {
-		dir = l.podDir(spec.Pod.UID)
-	}
-	err := os.Mkdir(dir, 0o755)
-	switch {
-	case err == nil:
-		if spec.Dir == "" && as != nil {
-			err = os.Chown(dir, int(as.Uid), int(as.Gid))
-		}
-	case errors.Is(err, os.ErrExist):
-		err = nil
-	default:
+	var dir string
+	var err error
+	if dir = spec.Dir; dir == "" {
+		dir, err = l.dirs.get(spec.Pod.UID, as)
+	} else {
 		err = os.MkdirAll(dir, 0o755)
 	}
 	if err != nil {
@@ -156,16 +149,7 @@ func (l *Launcher) workDir(spec *runner.Spec, as *syscall.Credential) (string, e
 }
 
 // RemovePod implements runner.Launcher.
-func (l *Launcher) RemovePod(podUID string) error {
-	if podUID == "" || podUID != filepath.Base(podUID) || podUID[0] == '.' {
-		return fmt.Errorf("host: %q is no pod's uid", podUID)
-	}
-	dir := l.podDir(podUID)
-	if err := syscall.Rmdir(dir); err == nil || err == syscall.ENOENT {
-		return nil
-	}
-	return os.RemoveAll(dir)
-}
+func (l *Launcher) RemovePod(podUID string) error { return l.dirs.remove(podUID) }
 
 // Recover implements runner.Launcher.
 func (l *Launcher) Recover(lost []*runner.Spec) error {

@@ -140,10 +140,10 @@ func (st *streams) abandon() {
 // which is for a child, blocks.
 func pipe() (r, w *os.File, err error) {
 	var fds [2]int
-	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return nil, nil, os.NewSyscallError("pipe2", err)
 	}
-	if err := unix.SetNonblock(fds[0], true); err != nil {
+	if _, err := unix.FcntlInt(uintptr(fds[1]), unix.F_SETFL, unix.O_WRONLY); err != nil {
 		return nil, nil, os.NewSyscallError("fcntl", err)
 	}
 	return os.NewFile(uintptr(fds[0]), "|0"), os.NewFile(uintptr(fds[1]), "|1"), nil
@@ -185,7 +185,7 @@ func (s *Supervisor) watch(c *container, st *streams) {
 	c.status.ExitCode, c.status.Signal, c.status.OOMKilled = exit.Code, exit.Signal, exit.OOMKilled
 	status := c.status
 	c.mu.Unlock()
-	if err := s.records.end(&status); err != nil {
+	if err := s.journal.end(&status); err != nil {
 		s.log.Error("recording a container's end", "id", c.spec.ID, "error", err)
 	}
 	close(c.ended)

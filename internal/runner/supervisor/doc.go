@@ -32,15 +32,15 @@
 //	DIR/CLASS/lock          held by the running supervisor
 //	DIR/CLASS/sock          where it listens
 //	DIR/CLASS/log           what it has to say
-//	DIR/CLASS/containers/   one record per container, see record.go
+//	DIR/CLASS/journal       which containers there are, see journal.go
 //	DIR/CLASS/launcher/     the Launcher's own
 //
 // # Order of events in a container's life
 //
-//  1. the record is written; from now on nothing runs unknown
+//  1. the start is in the journal; from now on nothing runs unknown
 //  2. the log file is opened, the process started, Start answered: Running
 //  3. the process ends, what remains of the container is killed, the pipes are
 //     read to their ends, the log is closed
-//  4. the end is added to the record, then pushed to every connected Client
-//  5. Remove: the Launcher releases what the container held, the record goes
+//  4. the end is in the journal, then pushed to every connected Client
+//  5. Remove: the Launcher releases what the container held; it is forgotten
 package supervisor

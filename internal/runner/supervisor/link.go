@@ -43,6 +43,7 @@ type mirrored struct {
 type connection struct {
 	conn net.Conn
 	out  frameWriter
+	pid  int // the supervisor's
 	// detach keeps the end of the link from closing the connection.
 	detach func() bool
 
@@ -149,6 +150,7 @@ func (l *link) hello(c *connection, r *bufio.Reader) error {
 			l.forget(status.ID)
 		}
 	}
+	c.pid = answer.PID
 	l.set(c, nil)
 	return nil
 }
@@ -205,6 +207,16 @@ func (l *link) connected(ctx context.Context) (*connection, error) {
 		case <-changed:
 		}
 	}
+}
+
+// pid is the supervisor's process id, or 0 when there is none.
+func (l *link) pid() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn == nil {
+		return 0
+	}
+	return l.conn.pid
 }
 
 // call sends a request and decodes the answer into res, if that is not nil.

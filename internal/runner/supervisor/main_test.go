@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime/pprof"
 	"testing"
 
 	"github.com/sampan-batch/sampan/internal/runner"
@@ -21,7 +22,13 @@ func TestMain(m *testing.M) {
 		opts.Launchers = map[runner.Class]func(runner.LauncherEnv) (runner.Launcher, error){
 			runner.Host: func(env runner.LauncherEnv) (runner.Launcher, error) { return host.New(env) },
 		}
+		if path := os.Getenv("SAMPAN_TEST_PROFILE"); path != "" {
+			f, _ := os.Create(path)
+			_ = pprof.StartCPUProfile(f)
+			defer pprof.StopCPUProfile()
+		}
 		err = Main(context.Background(), opts)
+		pprof.StopCPUProfile()
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

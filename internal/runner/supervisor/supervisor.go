@@ -22,7 +22,7 @@ type Supervisor struct {
 	opts     Options
 	log      *slog.Logger
 	launcher runner.Launcher
-	records  records
+	journal  *journal
 	buffers  sync.Pool // *[]byte, to read output into
 	started  time.Time
 
@@ -42,12 +42,15 @@ type Supervisor struct {
 const readSize = 64 << 10
 
 func newSupervisor(opts Options, launcher runner.Launcher, log *slog.Logger) (*Supervisor, error) {
-	recs, err := openRecords(filepath.Join(opts.home(), "containers"))
+	journal, skipped, err := openJournal(filepath.Join(opts.home(), "journal"))
 	if err != nil {
 		return nil, err
 	}
+	if skipped > 0 {
+		log.Error("the journal is damaged; containers may be unknown", "lines", skipped)
+	}
 	return &Supervisor{
-		opts: opts, log: log, launcher: launcher, records: recs, started: time.Now(),
+		opts: opts, log: log, launcher: launcher, journal: journal, started: time.Now(),
 		buffers:    sync.Pool{New: func() any { b := make([]byte, readSize); return &b }},
 		containers: make(map[string]*container),
 		pods:       make(map[string]bool),
@@ -71,39 +74,37 @@ func newLauncher(opts Options, r *reap.Reaper, log *slog.Logger) (runner.Launche
 // recover takes over what a former supervisor left: the containers that had
 // ended are as they were, the others are lost.
 func (s *Supervisor) recover() error {
-	recs, err := s.records.load(s.log)
-	if err != nil {
-		return err
-	}
 	var lost []*runner.Spec
-	for _, rec := range recs {
-		if rec.ended == nil {
-			lost = append(lost, rec.spec)
+	for id, rec := range s.journal.live {
+		spec := &runner.Spec{}
+		if err := json.Unmarshal(rec.text, spec); err != nil {
+			return errorf(id, err)
 		}
+		c := newContainer(spec)
+		if c.status.StartedAt = rec.created; rec.ended != nil {
+			c.status = *rec.ended
+			close(c.ended)
+		} else {
+			lost = append(lost, spec)
+		}
+		s.containers[id] = c
+		s.pods[spec.Pod.UID] = true
 	}
 	if err := s.launcher.Recover(lost); err != nil {
 		return fmt.Errorf("ending what a former supervisor left: %w", err)
 	}
-	now := time.Now()
-	for _, rec := range recs {
-		c := newContainer(rec.spec)
-		if rec.ended != nil {
-			c.status = *rec.ended
-		} else {
-			c.status.Phase, c.status.Lost = runner.Exited, true
-			c.status.StartedAt, c.status.FinishedAt = rec.created, now
-			// What a kubelet reports for a container that is not there any more.
-			c.status.ExitCode, c.status.Signal = 137, 9
-			c.status.Reason = "ContainerStatusUnknown"
-			c.status.Message = "The supervisor of the container died, and the container with it"
-			if err := s.records.endLost(rec, &c.status); err != nil {
-				return err
-			}
-			s.log.Warn("a container was lost", "id", rec.spec.ID)
-		}
+	for _, spec := range lost {
+		c := s.containers[spec.ID]
+		c.status.Phase, c.status.Lost, c.status.FinishedAt = runner.Exited, true, time.Now()
+		// What a kubelet reports for a container that is not there any more.
+		c.status.ExitCode, c.status.Signal = 137, 9
+		c.status.Reason = "ContainerStatusUnknown"
+		c.status.Message = "The supervisor of the container died, and the container with it"
 		close(c.ended)
-		s.containers[rec.spec.ID] = c
-		s.pods[rec.spec.Pod.UID] = true
+		if err := s.journal.end(&c.status); err != nil {
+			return err
+		}
+		s.log.Warn("a container was lost", "id", spec.ID)
 	}
 	return nil
 }
@@ -123,13 +124,13 @@ func (s *Supervisor) start(text []byte, from *session) (runner.Status, error) {
 	if err := s.add(c); err != nil {
 		return runner.Status{}, err
 	}
-	if err := s.records.create(spec.ID, text, time.Now()); err != nil {
+	if err := s.journal.start(spec.ID, text, time.Now()); err != nil {
 		s.drop(c)
 		return runner.Status{}, err
 	}
 	st, err := s.launch(c)
 	if err != nil {
-		err = errors.Join(err, s.records.remove(spec.ID))
+		err = errors.Join(err, s.journal.gone(spec.ID))
 		s.drop(c)
 		return runner.Status{}, err
 	}
@@ -215,7 +216,7 @@ func (s *Supervisor) remove(id string, from *session) error {
 	if err := c.releaseLocked(); err != nil {
 		return err
 	}
-	if err := s.records.remove(id); err != nil {
+	if err := s.journal.gone(id); err != nil {
 		return errorf(id, err)
 	}
 	c.removed = true

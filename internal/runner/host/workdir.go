@@ -1,0 +1,97 @@
+package host
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+)
+
+// workDirs gives each pod a working directory for those of its containers
+// that name none. To make and remove a directory costs as much as a fifth of
+// starting a process; one that a pod left empty is given to the next.
+type workDirs struct {
+	root string
+
+	mu    sync.Mutex
+	next  int
+	pods  map[string]string // uid → path
+	spare []string          // empty, and the supervisor's own
+}
+
+// maxSpare bounds what is kept of a burst of pods.
+const maxSpare = 64
+
+// openWorkDirs makes the root and empties it: no process of a former
+// supervisor is left that could work there.
+func openWorkDirs(root string) (*workDirs, error) {
+	if err := os.RemoveAll(root); err != nil {
+		return nil, err
+	}
+	return &workDirs{root: root, pods: make(map[string]string)}, os.Mkdir(root, 0o711)
+}
+
+// get returns the pod's directory, which belongs to the first who asks.
+func (w *workDirs) get(pod string, as *syscall.Credential) (string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if path, ok := w.pods[pod]; ok {
+		return path, nil
+	}
+	var path string
+	if n := len(w.spare); n > 0 && as == nil {
+		path, w.spare = w.spare[n-1], w.spare[:n-1]
+	} else {
+		w.next++
+		path = filepath.Join(w.root, strconv.Itoa(w.next))
+		if err := os.Mkdir(path, 0o755); err != nil {
+			return "", err
+		}
+		if as != nil {
+			if err := os.Chown(path, int(as.Uid), int(as.Gid)); err != nil {
+				return "", err
+			}
+		}
+	}
+	w.pods[pod] = path
+	return path, nil
+}
+
+// remove removes the pod's directory with all that is in it.
+func (w *workDirs) remove(pod string) error {
+	w.mu.Lock()
+	path, ok := w.pods[pod]
+	delete(w.pods, pod)
+	w.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	if !untouched(path) {
+		return os.RemoveAll(path)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.spare) >= maxSpare {
+		return os.Remove(path)
+	}
+	w.spare = append(w.spare, path)
+	return nil
+}
+
+// untouched tells whether a directory is as it was made: empty, with the mode
+// and the owner that it had.
+func untouched(path string) bool {
+	dir, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer dir.Close()
+	info, err := dir.Stat()
+	if err != nil || info.Mode() != os.ModeDir|0o755 || info.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid()) {
+		return false
+	}
+	_, err = dir.Readdirnames(1)
+	return err == io.EOF
+}
