@@ -7,7 +7,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/utils/ptr"
 )
 
 // account counts the pods that are over, and releases them.
@@ -152,7 +152,7 @@ func (d *decision) write(v verdict) {
 	}
 	old := d.Job.Annotations[BackoffAnnotation]
 	text := d.backoffText(old, v)
-	if text == old && equality.Semantic.DeepEqual(&d.status, &d.Job.Status) {
+	if text == old && sameStatus(&d.status, &d.Job.Status) {
 		d.guardJob()
 		return
 	}
@@ -169,6 +169,15 @@ func (d *decision) write(v verdict) {
 		}
 	}
 	d.set.Update(jobKey(d.Job), revision(d.Job), &next)
+}
+
+// sameStatus compares what a decision can change.
+func sameStatus(a, b *batchv1.JobStatus) bool {
+	return a.Active == b.Active && a.Succeeded == b.Succeeded && a.Failed == b.Failed &&
+		ptr.Equal(a.Ready, b.Ready) && ptr.Equal(a.Terminating, b.Terminating) &&
+		a.CompletedIndexes == b.CompletedIndexes && ptr.Equal(a.FailedIndexes, b.FailedIndexes) &&
+		a.StartTime.Equal(b.StartTime) && a.CompletionTime.Equal(b.CompletionTime) &&
+		slices.Equal(a.Conditions, b.Conditions) && a.UncountedTerminatedPods == b.UncountedTerminatedPods
 }
 
 // backoffText is the next value of BackoffAnnotation; "" removes it.

@@ -94,25 +94,24 @@ func (d *decision) decide() {
 func (d *decision) census() {
 	selects := selector(d.Job)
 	for _, pod := range d.Pods {
-		if counted(pod, d.Job) || !d.claim(pod, selects) {
+		over := ended(pod)
+		if over && counted(pod, d.Job) || !d.claim(pod, selects) {
 			continue
 		}
-		switch isTracked := tracked(pod) || d.adopted[pod]; {
-		case !ended(pod) && pod.DeletionTimestamp == nil:
+		switch {
+		case over:
+			d.sortEnded(pod)
+		case pod.DeletionTimestamp == nil:
 			if d.active == nil {
 				d.active = make([]*corev1.Pod, 0, len(d.Pods))
 			}
 			d.active = append(d.active, pod)
-			continue
-		case !ended(pod):
-			d.terminating = append(d.terminating, pod)
-			if !isTracked || replacesOnlyFailed(d.Job) {
-				continue
-			}
-			// Whoever deletes a pod makes it fail: it may never get to say so itself.
-			fallthrough
 		default:
-			d.sortEnded(pod)
+			d.terminating = append(d.terminating, pod)
+			// Whoever deletes a pod makes it fail: it may never say so itself.
+			if tracked(pod) && !replacesOnlyFailed(d.Job) {
+				d.sortEnded(pod)
+			}
 		}
 	}
 	if d.indexed {
@@ -124,9 +123,9 @@ func (d *decision) census() {
 	slices.SortFunc(d.failed, byName)
 }
 
-// counted: the pod is the Job's, over, and accounted for.
+// counted: the pod, which has ended, is the Job's, and accounted for.
 func counted(pod *corev1.Pod, job *batchv1.Job) bool {
-	if Live(pod) {
+	if tracked(pod) {
 		return false
 	}
 	owner := metav1.GetControllerOfNoCopy(pod)

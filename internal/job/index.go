@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Indexes is a set of completion indexes, kept as what status.completedIndexes
@@ -27,6 +28,9 @@ func ParseIndexes(s string, completions int32) Indexes {
 // parseIndexes also reports whether s is exactly what the set prints as.
 func parseIndexes(s string, completions int32) (set Indexes, exact bool) {
 	exact = true
+	if n := strings.Count(s, ","); n > 0 {
+		set = make(Indexes, 0, n+1)
+	}
 	for more := s != ""; more; {
 		var item span
 		var ok, short bool
@@ -202,15 +206,22 @@ func (x Indexes) overlap(y Indexes) int32 {
 	return n
 }
 
-// missing returns the lowest n indexes below completions that are not in x.
-func (x Indexes) missing(n, completions int32) []int32 {
+// missing returns the lowest n indexes below completions that are in none of
+// the sets.
+func missing(n, completions int32, sets ...Indexes) []int32 {
 	out := make([]int32, 0, max(0, min(n, completions)))
 	var i int32
+next:
 	for int32(len(out)) < n && i < completions {
-		if len(x) > 0 && i >= x[0].first {
-			i = max(i, x[0].last+1)
-			x = x[1:]
-			continue
+		for at, x := range sets {
+			for len(x) > 0 && x[0].last < i {
+				x = x[1:]
+			}
+			sets[at] = x
+			if len(x) > 0 && x[0].first <= i {
+				i = x[0].last + 1
+				continue next
+			}
 		}
 		out = append(out, i)
 		i++

@@ -120,12 +120,11 @@ func (d *decision) indexesOf(pods []*corev1.Pod) (set Indexes, distinct bool) {
 // to succeed. Those that wait for their back-off keep their turn: they are among
 // the n, but not returned.
 func (d *decision) startable(n int32) []int32 {
-	taken := d.done.union(d.running).union(d.lost)
+	var leaving Indexes
 	if replacesOnlyFailed(d.Job) {
-		leaving, _ := d.indexesOf(d.terminating)
-		taken = taken.union(leaving)
+		leaving, _ = d.indexesOf(d.terminating)
 	}
-	next := taken.missing(n, d.completions)
+	next := missing(n, d.completions, d.done, d.running, d.lost, leaving)
 	if len(d.held) == 0 {
 		return next
 	}

@@ -52,10 +52,11 @@ const batch = 500
 type State struct {
 	// Job is the Job as read; its resourceVersion guards the decision.
 	Job *batchv1.Job
-	// Pods holds every pod that the Job controls, in any order, and every pod
-	// of the namespace without a controller that its selector might match.
-	// Pods that have ended and no longer carry the tracking finalizer may be
-	// left out (see Live); all others must be there.
+	// Pods holds the pods that the Job controls and those of its namespace that
+	// nothing controls, in any order: the index terms kind.LivePods of its uid
+	// and kind.StrayPods of the namespace. Of the former, those that are not
+	// Live may be left out, so that a Job of ten thousand pods is not read ten
+	// thousand times; they make no difference.
 	Pods []*corev1.Pod
 	// PodKind is the row of pods: how a pod's deletion begins.
 	PodKind *kind.Kind
