@@ -247,14 +247,24 @@ func (s *Store) takeLocked() *batch {
 	return b
 }
 
+// write brings b to disk and to its end. Should the engine panic, callers do
+// not wait for ever.
 func (s *Store) write(b *batch) {
-	err := s.file.write(b)
-	if err == nil {
+	err := error(&unknownError{errors.New("store: a commit panicked")})
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.finishLocked(b, err)
+	}()
+	failed := s.file.write(b)
+	if failed == nil {
 		s.verify(b)
 	}
+	err = failed
+}
 
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// finishLocked publishes what was written, or takes it back.
+func (s *Store) finishLocked(b *batch, err error) {
 	if err != nil {
 		s.rollbackLocked(b, err)
 		return
@@ -317,7 +327,7 @@ func (s *Store) rollbackLocked(b *batch, err error) {
 // publishLocked makes a state visible, then its writes.
 func (s *Store) publishLocked(view *View, commits []*commit) {
 	s.view.Store(view)
-	s.history.append(commits)
+	s.history.append(view.rev, commits)
 }
 
 // floatLocked remembers lazy sets until a batch takes them along.

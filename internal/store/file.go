@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strconv"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -76,27 +77,29 @@ func openFile(path string, fault func(string) error) (*file, error) {
 	}
 	db, err := create(path)
 	if errors.Is(err, os.ErrExist) {
-		db, err = openDB(path)
+		if err = inspect(path); err == nil {
+			db, err = openDB(path, false, os.OpenFile)
+		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	f := &file{path: path, db: db, fault: fault}
-	if err := f.checkFormat(); err != nil {
-		return nil, errors.Join(err, f.close())
-	}
-	return f, nil
+	return &file{path: path, db: db, fault: fault}, nil
 }
 
-func openDB(path string) (*bbolt.DB, error) {
+var errInUse = errors.New("in use by another process")
+
+func openDB(path string, readOnly bool, open func(string, int, os.FileMode) (*os.File, error)) (*bbolt.DB, error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
 		Timeout:        time.Nanosecond, // try the lock once
 		NoFreelistSync: true,            // else every commit writes it, however long it is
 		FreelistType:   bbolt.FreelistMapType,
 		NoStatistics:   true,
+		ReadOnly:       readOnly,
+		OpenFile:       open,
 	})
 	if errors.Is(err, berrors.ErrTimeout) {
-		return nil, fmt.Errorf("store: %s is in use by another process", path)
+		return nil, fmt.Errorf("store: %s is %w", path, errInUse)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("store: open %s: %w", path, err)
@@ -112,13 +115,7 @@ func create(path string) (*bbolt.DB, error) {
 		return nil, os.ErrExist
 	}
 	draft := path + ".new"
-	db, err := openDB(draft)
-	if errors.Is(err, berrors.ErrInvalid) || errors.Is(err, berrors.ErrChecksum) || errors.Is(err, berrors.ErrVersionMismatch) {
-		// A creation that was cut short; nobody ever saw it.
-		if err = os.Remove(draft); err == nil {
-			db, err = openDB(draft)
-		}
-	}
+	db, err := openDB(draft, false, openEmpty)
 	if err != nil {
 		return nil, err
 	}
@@ -126,6 +123,26 @@ func create(path string) (*bbolt.DB, error) {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
+}
+
+// openEmpty opens a file and drops what a creation that was cut short may have
+// left in it, unless another process is at work there.
+func openEmpty(name string, flag int, mode os.FileMode) (*os.File, error) {
+	f, err := os.OpenFile(name, flag, mode)
+	if err != nil {
+		return nil, err
+	}
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if err == syscall.EWOULDBLOCK {
+		return f, nil // the engine tries again, and says so
+	}
+	if err == nil {
+		err = f.Truncate(0)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 func layOut(db *bbolt.DB, draft, path string) error {
@@ -159,21 +176,36 @@ func exists(path string) bool {
 	return err == nil
 }
 
-func (f *file) checkFormat() error {
-	return f.db.View(func(tx *bbolt.Tx) error {
+// inspect looks at a file before the engine trusts it: it must be ours, of a
+// format that we know, and as long as it claims (reading past the end of a
+// mapped file would kill the process).
+func inspect(path string) error {
+	db, err := openDB(path, true, os.OpenFile)
+	if err != nil {
+		return err
+	}
+	err = db.View(func(tx *bbolt.Tx) error {
+		info, err := os.Stat(path)
+		if err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
+		if info.Size() < tx.Size() {
+			return fmt.Errorf("store: %s is cut short: %d of %d bytes", path, info.Size(), tx.Size())
+		}
 		meta := tx.Bucket(metaBucket)
 		if meta == nil || tx.Bucket(objectsBucket) == nil {
-			return fmt.Errorf("store: %s is a database, but not one of Sampan", f.path)
+			return fmt.Errorf("store: %s is a database, but not one of Sampan", path)
 		}
 		switch version := number(meta.Get(formatKey)); {
 		case version > formatVersion:
 			return fmt.Errorf("store: %s has format %d, this program knows none above %d: use the program that wrote it, or a newer one",
-				f.path, version, formatVersion)
+				path, version, formatVersion)
 		case version == 0:
-			return fmt.Errorf("store: %s does not say which format it has", f.path)
+			return fmt.Errorf("store: %s does not say which format it has", path)
 		}
 		return nil
 	})
+	return errors.Join(err, db.Close())
 }
 
 // load decodes every object with the help of all processors and returns them

@@ -29,7 +29,7 @@ type history struct {
 	retain int
 
 	mu     sync.Mutex
-	rev    uint64 // of the last write
+	rev    uint64 // everything up to it is in the lines
 	start  uint64 // the revision that the history began after
 	all    line
 	lines  map[string]*line
@@ -92,10 +92,12 @@ func (h *history) lineLocked(resource string) *line {
 	return l
 }
 
-// append adds the writes of commits and wakes who waits for them.
-func (h *history) append(commits []*commit) {
+// append adds the writes of commits, which lead to revision rev, and wakes who
+// waits for them.
+func (h *history) append(rev uint64, commits []*commit) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.rev = rev
 	for _, c := range commits {
 		for i := range c.steps {
 			st := &c.steps[i]
@@ -107,7 +109,6 @@ func (h *history) append(commits []*commit) {
 			own.push(e)
 			own.wakeAll()
 			h.all.push(e)
-			h.rev = e.Rev
 			if h.all.n > h.retain {
 				h.lines[h.all.pop().Key.Resource].pop()
 			}
@@ -152,14 +153,17 @@ type Watch struct {
 // revision with ctx's error, and can be called again.
 func (w *Watch) Next(ctx context.Context) (events []Event, rev uint64, err error) {
 	for {
+		ended := ctx.Err() // before reading: what happened until then is seen
 		events, wake, err := w.read()
 		if err != nil || len(events) > 0 {
 			return events, w.rev, err
 		}
+		if ended != nil {
+			return nil, w.rev, ended
+		}
 		select {
 		case <-wake:
 		case <-ctx.Done():
-			return nil, w.rev, ctx.Err()
 		}
 	}
 }
