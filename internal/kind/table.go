@@ -6,9 +6,11 @@ func Table() []*Kind {
 	return []*Kind{
 		Namespace(),
 		Node(),
+		Pod(),
 		ConfigMap(),
 		Secret(),
 		ServiceAccount(),
+		Pod(),
 		Event(),
 		Lease(),
 		Job(),

@@ -1,0 +1,268 @@
+package main
+
+import (
+	"archive/tar"
+	"context"
+	"debug/elf"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/runner/reap"
+	"github.com/sampan-batch/sampan/internal/runner/sandbox"
+)
+
+// imageName is what the benchmark's Jobs name.
+const imageName = "sampan-bench"
+
+// bench is what all measurements share.
+type bench struct {
+	options
+	binary string // sampan
+	// program does nothing when called with "true": the static busybox where
+	// there is one, else a Go program.
+	program string
+	image   string // an archive of an image that holds only the program
+	layer   string // the same, unpacked
+}
+
+// inside is the program's path as a container of the class sees it.
+func (b *bench) inside(class string) string {
+	if class == "sandbox" {
+		return "/program"
+	}
+	return b.program
+}
+
+// prepare builds the binary and the image.
+func prepare(ctx context.Context, o options) (*bench, error) {
+	b := &bench{options: o, binary: filepath.Join(o.dir, "sampan"), image: filepath.Join(o.dir, "image.tar"), layer: filepath.Join(o.dir, "layer")}
+	if err := goBuild(ctx, b.binary, "github.com/sampan-batch/sampan/cmd/sampan"); err != nil {
+		return nil, err
+	}
+	if f, err := elf.Open("/bin/busybox"); err == nil && f.Section(".interp") == nil {
+		b.program = "/bin/busybox"
+	} else if err := b.buildProgram(ctx); err != nil {
+		return nil, err
+	}
+	body, err := os.ReadFile(b.program)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(b.layer, 0o755); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(b.layer, "program"), body, 0o755); err != nil {
+		return nil, err
+	}
+	return b, b.writeImage(body)
+}
+
+func goBuild(ctx context.Context, out, pkg string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", out, pkg)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build %s: %w\n%s", pkg, err, text)
+	}
+	return nil
+}
+
+func (b *bench) buildProgram(ctx context.Context) error {
+	source := filepath.Join(b.dir, "true.go")
+	if err := os.WriteFile(source, []byte("package main\n\nfunc main() {}\n"), 0o600); err != nil {
+		return err
+	}
+	b.program = filepath.Join(b.dir, "true")
+	return goBuild(ctx, b.program, source)
+}
+
+func (b *bench) writeImage(program []byte) error {
+	file, err := os.Create(filepath.Join(b.dir, "layer.tar"))
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	w := tar.NewWriter(file)
+	if err := w.WriteHeader(&tar.Header{Name: "program", Mode: 0o755, Size: int64(len(program))}); err != nil {
+		return err
+	}
+	if _, err := w.Write(program); err != nil {
+		return err
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return os.Open(file.Name()) })
+	if err != nil {
+		return err
+	}
+	img, err := mutate.AppendLayers(empty.Image, layer)
+	if err != nil {
+		return err
+	}
+	config, err := img.ConfigFile()
+	if err != nil {
+		return err
+	}
+	config = config.DeepCopy()
+	config.OS, config.Architecture, config.Config = "linux", runtime.GOARCH, v1.Config{Entrypoint: []string{"/program"}}
+	if img, err = mutate.ConfigFile(img, config); err != nil {
+		return err
+	}
+	return tarball.WriteToFile(b.image, name.MustParseReference(imageName), img)
+}
+
+// limits measures what the machine can do by bare loops, as many at a time as
+// it has cores: fork+exec, and the same with the sandbox around it.
+func (b *bench) limits() (map[string]rate, error) {
+	limits := map[string]rate{}
+	for _, class := range []string{"host", "sandbox"} {
+		cmd := exec.Command("/proc/self/exe", bareCommand, class, b.program, b.layer, b.dir)
+		cmd.Stderr = os.Stderr
+		if class == "sandbox" {
+			cmd.SysProcAttr = ownNamespaces()
+		}
+		out, err := cmd.Output()
+		if err != nil {
+			return nil, fmt.Errorf("bare loop, %s: %w", class, err)
+		}
+		var r struct{ PerSecond, CPU float64 }
+		if err := json.Unmarshal(out, &r); err != nil {
+			return nil, err
+		}
+		limits[class] = rate{perSecond: r.PerSecond, cpu: time.Duration(r.CPU * float64(time.Second))}
+		fmt.Fprintf(os.Stderr, "%s: bare loop: %.0f per second\n", class, r.PerSecond)
+	}
+	return limits, nil
+}
+
+// ownNamespaces gives the loop what a supervisor has: mounts of its own and,
+// for an ordinary user, a user namespace.
+func ownNamespaces() *syscall.SysProcAttr {
+	attr := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	if os.Geteuid() != 0 {
+		attr.Cloneflags |= syscall.CLONE_NEWUSER
+		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
+		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
+	}
+	return attr
+}
+
+// bareCommand makes this program one of the bare loops.
+const bareCommand = "bare-loop"
+
+// bareTime is how long a bare loop runs.
+const bareTime = 3 * time.Second
+
+// bareMain runs a bare loop and prints its rate.
+func bareMain(args []string) int {
+	class, program, layer, dir := args[0], args[1], args[2], args[3]
+	once := func(int64) error { return exec.Command(program, "true").Run() }
+	if class == "sandbox" {
+		var err error
+		if once, err = sandboxLoop(layer, dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	r, err := loop(runtime.NumCPU(), once)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	fmt.Printf(`{"PerSecond": %f, "CPU": %f}`, r.perSecond, r.cpu.Seconds())
+	return 0
+}
+
+// sandboxLoop starts the same container as a Job would, without a Job.
+func sandboxLoop(layer, dir string) (func(int64) error, error) {
+	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+		return nil, err
+	}
+	home, err := os.MkdirTemp(dir, "bare-*")
+	if err != nil {
+		return nil, err
+	}
+	launcher, err := sandbox.New(runner.LauncherEnv{Dir: home, Reaper: reap.New(), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return nil, err
+	}
+	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	return func(i int64) error {
+		pod := "pod-" + strconv.FormatInt(i, 10)
+		p, err := launcher.Launch(&runner.Spec{
+			ID: pod + "_c_0", Class: runner.Sandbox, Pod: runner.PodRef{Namespace: "default", Name: pod, UID: pod},
+			Container: "c", Args: []string{"/program", "true"}, Layers: []string{layer}, Hostname: pod,
+		}, nil, null, null)
+		if err != nil {
+			return err
+		}
+		info, err := p.Wait()
+		if err != nil || info.Code != 0 {
+			return fmt.Errorf("exit code %d: %w", info.Code, err)
+		}
+		if err := p.Release(); err != nil {
+			return err
+		}
+		return launcher.RemovePod(pod)
+	}, nil
+}
+
+// loop calls once, n at a time, for bareTime.
+func loop(n int, once func(int64) error) (rate, error) {
+	var count atomic.Int64
+	var failed atomic.Pointer[error]
+	var wg sync.WaitGroup
+	before := ownCPU()
+	began := time.Now()
+	for range n {
+		wg.Go(func() {
+			for time.Since(began) < bareTime && failed.Load() == nil {
+				if err := once(count.Add(1)); err != nil {
+					failed.Store(&err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := failed.Load(); err != nil {
+		return rate{}, *err
+	}
+	done := count.Load()
+	return rate{
+		perSecond: float64(done) / time.Since(began).Seconds(),
+		cpu:       (ownCPU() - before) / time.Duration(done),
+	}, nil
+}
+
+// ownCPU is the CPU time of this process and the children it has waited for.
+func ownCPU() time.Duration {
+	var total time.Duration
+	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
+		var u syscall.Rusage
+		if syscall.Getrusage(who, &u) == nil {
+			total += time.Duration(u.Utime.Nano() + u.Stime.Nano())
+		}
+	}
+	return total
+}
