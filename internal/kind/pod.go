@@ -1,0 +1,124 @@
+package kind
+
+import (
+	"fmt"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/sampan-batch/sampan/internal/kind/podspec"
+)
+
+// Pod is the row of v1 pods.
+func Pod() *Kind {
+	return &Kind{
+		Resource:       "pods",
+		Singular:       "pod",
+		ShortNames:     []string{"po"},
+		Categories:     []string{"all"},
+		Namespaced:     true,
+		GVK:            corev1.SchemeGroupVersion.WithKind("Pod"),
+		New:            func() Object { return &corev1.Pod{} },
+		NewList:        func() runtime.Object { return &corev1.PodList{} },
+		Default:        changes(podspec.DefaultPod),
+		PrepareCreate:  changes(podspec.Prepare),
+		PrepareUpdate:  updates(podspec.PrepareUpdate),
+		PrepareStatus:  updates(podspec.PrepareStatus),
+		Validate:       checks(validatePod),
+		ValidateUpdate: checksUpdate(validatePodUpdate),
+		ValidateStatus: checksUpdate(validatePodStatus),
+		Warn:           warns(warnPod),
+		Columns:        podColumns(),
+		Cells:          prints(podCells),
+		Fields:         selects(podFields),
+		Index:          func(obj Object) []string { return podTerms(obj.(*corev1.Pod)) },
+		Grace:          func(obj Object, asked *int64) int64 { return podGrace(obj.(*corev1.Pod), asked) },
+	}
+}
+
+func validatePod(pod *corev1.Pod) field.ErrorList {
+	errs := validateMeta(&pod.ObjectMeta, true, apivalidation.NameIsDNSSubdomain)
+	return append(errs, podspec.ValidatePod(pod)...)
+}
+
+func validatePodUpdate(pod, old *corev1.Pod) field.ErrorList {
+	errs := validateMetaUpdate(&pod.ObjectMeta, &old.ObjectMeta)
+	errs = append(errs, validateMeta(&pod.ObjectMeta, true, apivalidation.NameIsDNSSubdomain)...)
+	return append(errs, podspec.ValidatePodUpdate(pod, old)...)
+}
+
+func validatePodStatus(pod, old *corev1.Pod) field.ErrorList {
+	errs := validateMetaUpdate(&pod.ObjectMeta, &old.ObjectMeta)
+	return append(errs, podspec.ValidatePodStatus(pod, old)...)
+}
+
+// warnPod has nothing to say of updates: people seldom write them.
+func warnPod(pod, old *corev1.Pod) []string {
+	if old != nil {
+		return nil
+	}
+	var warnings []string
+	if msgs := validation.IsDNS1123Label(pod.Name); len(msgs) > 0 {
+		warnings = append(warnings, fmt.Sprintf("metadata.name: this is used in the Pod's hostname, which can result "+
+			"in surprising behavior; a DNS label is recommended: %v", msgs))
+	}
+	return append(warnings, podspec.Warnings(pod)...)
+}
+
+// podFields: status.podIPs can be asked for, but Kubernetes never fills it in.
+func podFields(pod *corev1.Pod) fields.Set {
+	ip := ""
+	if len(pod.Status.PodIPs) > 0 {
+		ip = pod.Status.PodIPs[0].IP
+	}
+	return fields.Set{
+		"spec.nodeName":            pod.Spec.NodeName,
+		"spec.restartPolicy":       string(pod.Spec.RestartPolicy),
+		"spec.schedulerName":       pod.Spec.SchedulerName,
+		"spec.serviceAccountName":  pod.Spec.ServiceAccountName,
+		"spec.hostNetwork":         strconv.FormatBool(pod.Spec.HostNetwork),
+		"status.phase":             string(pod.Status.Phase),
+		"status.podIP":             ip,
+		"status.podIPs":            "",
+		"status.nominatedNodeName": pod.Status.NominatedNodeName,
+	}
+}
+
+// podGrace gives a running pod the time that was asked for, else its own. A
+// pod that no node has, or that has ended, needs none.
+func podGrace(pod *corev1.Pod, asked *int64) int64 {
+	grace := asked
+	if grace == nil {
+		grace = pod.Spec.TerminationGracePeriodSeconds
+	}
+	ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+	switch {
+	case pod.Spec.NodeName == "" || ended || grace == nil:
+		return 0
+	case *grace < 0:
+		return 1
+	}
+	return *grace
+}
+
+// podColumns are the columns of `kubectl get pods`.
+func podColumns() []metav1.TableColumnDefinition {
+	return []metav1.TableColumnDefinition{
+		nameColumn(),
+		column("Ready", "string", "The aggregate readiness state of this pod for accepting traffic."),
+		column("Status", "string", "The aggregate status of the containers in this pod."),
+		column("Restarts", "string", "The number of times the containers in this pod have been restarted "+
+			"and when the last container in this pod has restarted."),
+		ageColumn(),
+		wideColumn("IP", "string", corev1.PodStatus{}.SwaggerDoc()["podIP"]),
+		wideColumn("Node", "string", corev1.PodSpec{}.SwaggerDoc()["nodeName"]),
+		wideColumn("Nominated Node", "string", corev1.PodStatus{}.SwaggerDoc()["nominatedNodeName"]),
+		wideColumn("Readiness Gates", "string", corev1.PodSpec{}.SwaggerDoc()["readinessGates"]),
+	}
+}
