@@ -5,6 +5,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sampan-batch/sampan/internal/agent/podstate"
 )
 
 // Images provides the images of containers. All methods are safe for
@@ -28,10 +30,11 @@ type ImageRequest struct {
 	Policy corev1.PullPolicy
 	// PodUID says for whom; see Images.Release.
 	PodUID string
-	// Secrets are the pod's image pull secrets, of the types
+	// Secrets returns the pod's image pull secrets, of the types
 	// kubernetes.io/dockerconfigjson and kubernetes.io/dockercfg, in the order in
-	// which they are tried. They are shared objects.
-	Secrets []*corev1.Secret
+	// which they are tried. They are shared objects. It is called only when a
+	// registry is asked.
+	Secrets func(ctx context.Context) []*corev1.Secret
 	// Pulling, if not nil, is called once when a registry is about to be asked.
 	Pulling func()
 }
@@ -81,10 +84,10 @@ func (e *ImageError) Error() string { return e.Message }
 // The reasons of an ImageError, and the one that the agent gives while it waits
 // to try again.
 const (
-	ErrImagePull        = "ErrImagePull"
+	ErrImagePull        = podstate.ErrImagePull
 	ErrImageNeverPull   = "ErrImageNeverPull"
 	InvalidImageName    = "InvalidImageName"
 	ImageInspectError   = "ImageInspectError"
 	RegistryUnavailable = "RegistryUnavailable"
-	ImagePullBackOff    = "ImagePullBackOff"
+	ImagePullBackOff    = podstate.ImagePullBackOff
 )

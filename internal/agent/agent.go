@@ -1,0 +1,251 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/sampan-batch/sampan/internal/agent/podstate"
+	"github.com/sampan-batch/sampan/internal/runner"
+)
+
+// Options are what a node needs to know.
+type Options struct {
+	// Node is the node's name; see NodeName.
+	Node string
+	// Dir is the directory of the node's files: pods' volumes and logs.
+	Dir string
+	// IPs are the machine's addresses, the primary one first.
+	IPs []string
+
+	Client Client
+	Images Images
+	// Runners start the containers of each class that this node offers.
+	Runners map[runner.Class]runner.Runner
+	// Class is the class of a pod without a runtimeClassName.
+	Class runner.Class
+	// HostEnv is the environment that a process of the host class starts from.
+	HostEnv []string
+
+	// Capacity is what the node has, and Allocatable what of it pods may use;
+	// see Capacity.
+	Capacity, Allocatable corev1.ResourceList
+	// Version is the version of the program, for the node's status.
+	Version string
+
+	// StatusDelay is how long a status that is not final may wait for a newer
+	// one, so that a short pod needs one write; 0: DefaultStatusDelay.
+	StatusDelay time.Duration
+
+	Log *slog.Logger
+}
+
+// DefaultStatusDelay is long enough for a short process to end in, and too
+// short to be noticed.
+const DefaultStatusDelay = 50 * time.Millisecond
+
+// Agent is the node. New makes one, Run runs it.
+type Agent struct {
+	opts Options
+	host podstate.Host
+	log  *slog.Logger
+
+	tasks sync.WaitGroup // everything that Run has to wait for
+
+	mu   sync.Mutex
+	pods map[types.UID]*entry
+	// found are the containers that were there when Run began, until the
+	// first delivery of pods tells whose they are.
+	found map[types.UID][]runner.Status
+}
+
+// entry is a pod of which the API, or this node's disk, still has something.
+type entry struct {
+	ref    PodRef
+	pod    *corev1.Pod // the latest state
+	keeper *keeper     // nil when the pod is over
+	gone   bool        // the API has it no more
+}
+
+// New returns the node; it starts nothing.
+func New(o Options) (*Agent, error) {
+	switch {
+	case o.Node == "" || o.Dir == "" || o.Client == nil || o.Images == nil || o.Log == nil:
+		return nil, errors.New("agent: Node, Dir, Client, Images and Log must be set")
+	case o.Runners[o.Class] == nil:
+		return nil, fmt.Errorf("agent: no runner for the default class %q", o.Class)
+	}
+	if o.StatusDelay <= 0 {
+		o.StatusDelay = DefaultStatusDelay
+	}
+	return &Agent{
+		opts: o,
+		host: podstate.Host{IPs: o.IPs},
+		log:  o.Log,
+		pods: make(map[types.UID]*entry),
+	}, nil
+}
+
+// Run runs the node until ctx ends, and returns when all its goroutines have.
+// Containers keep running; the next Run finds them.
+func (a *Agent) Run(ctx context.Context) error {
+	defer a.tasks.Wait()
+	if err := os.MkdirAll(filepath.Join(a.opts.Dir, "termination"), 0o755); err != nil {
+		return fmt.Errorf("agent: %w", err)
+	}
+	if err := a.find(ctx); err != nil {
+		return err
+	}
+	for {
+		err := a.opts.Client.WatchPods(ctx, a.opts.Node, func(ch PodChanges) { a.deliver(ctx, ch) })
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		a.log.Warn("the watch of pods broke", "err", err)
+		if !sleep(ctx, time.Second) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// find lists the containers that a former run of the node has left.
+func (a *Agent) find(ctx context.Context) error {
+	found := make(map[types.UID][]runner.Status)
+	for class, r := range a.opts.Runners {
+		list, err := r.List(ctx)
+		if err != nil {
+			return fmt.Errorf("agent: list the containers of class %s: %w", class, err)
+		}
+		for _, st := range list {
+			st.Class = class
+			uid := types.UID(st.Pod.UID)
+			found[uid] = append(found[uid], st)
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.found = found
+	return nil
+}
+
+// deliver takes one delivery of the watch. It blocks for no pod.
+func (a *Agent) deliver(ctx context.Context, ch PodChanges) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if ch.All {
+		listed := make(map[types.UID]bool, len(ch.Pods))
+		for _, pod := range ch.Pods {
+			listed[pod.UID] = true
+		}
+		for uid, e := range a.pods {
+			if !listed[uid] {
+				a.goneLocked(ctx, e)
+			}
+		}
+	}
+	for _, pod := range ch.Pods {
+		a.seeLocked(ctx, pod)
+	}
+	for _, ref := range ch.Gone {
+		if e := a.pods[ref.UID]; e != nil {
+			a.goneLocked(ctx, e)
+		}
+	}
+	if ch.All && a.found != nil {
+		a.orphansLocked(ctx)
+		a.found = nil
+	}
+}
+
+// seeLocked takes the latest state of a pod.
+func (a *Agent) seeLocked(ctx context.Context, pod *corev1.Pod) {
+	e := a.pods[pod.UID]
+	if e == nil {
+		e = &entry{ref: RefOf(pod)}
+		a.pods[pod.UID] = e
+		found := a.found[pod.UID]
+		delete(a.found, pod.UID)
+		if !final(pod) {
+			e.pod = pod
+			e.keeper = newKeeper(a, e.ref, pod, found)
+			a.tasks.Go(func() { e.keeper.run(ctx) })
+			return
+		}
+		if len(found) > 0 {
+			a.tasks.Go(func() { a.discard(ctx, e.ref, found) })
+		}
+	}
+	asked := e.pod != nil && e.pod.DeletionTimestamp != nil
+	e.pod = pod
+	switch {
+	case e.keeper != nil:
+		e.keeper.update(pod)
+	case deleting(pod) && !asked:
+		a.tasks.Go(func() { a.delete(ctx, e.ref) })
+	}
+}
+
+// goneLocked takes that the API has the pod no more.
+func (a *Agent) goneLocked(ctx context.Context, e *entry) {
+	e.gone = true
+	if e.keeper != nil {
+		e.keeper.abandon()
+		return // it calls over when its containers have stopped
+	}
+	delete(a.pods, e.ref.UID)
+	a.tasks.Go(func() { a.erase(ctx, e.ref) })
+}
+
+// over is called by a keeper when nothing of its pod runs any more, its last
+// status is written, and what its containers held is released.
+func (a *Agent) over(ctx context.Context, k *keeper) {
+	a.mu.Lock()
+	e := a.pods[k.ref.UID]
+	e.keeper = nil
+	gone, pod := e.gone, e.pod
+	if gone {
+		delete(a.pods, k.ref.UID)
+	}
+	a.mu.Unlock()
+	switch {
+	case gone:
+		a.erase(ctx, k.ref)
+	case deleting(pod):
+		a.delete(ctx, k.ref)
+	}
+}
+
+// final reports whether the API knows already that the pod is over.
+func final(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
+// deleting reports whether the pod waits for its node to let it go.
+func deleting(pod *corev1.Pod) bool {
+	return pod.DeletionTimestamp != nil && (pod.DeletionGracePeriodSeconds == nil || *pod.DeletionGracePeriodSeconds > 0)
+}
+
+// logDir is where the logs of a pod's containers are.
+func (a *Agent) logDir(ref PodRef) string {
+	return filepath.Join(a.opts.Dir, "logs", ref.Namespace+"_"+ref.Name+"_"+string(ref.UID))
+}
+
+// sleep waits for d, and reports whether ctx still lives.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

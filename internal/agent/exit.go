@@ -1,0 +1,147 @@
+package agent
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/sampan-batch/sampan/internal/agent/podstate"
+	"github.com/sampan-batch/sampan/internal/runner"
+)
+
+const (
+	// maxTermination is how much of a termination message is reported, in bytes;
+	// maxTerminationLog and maxTerminationLines bound what stands in for one
+	// that is taken from the log.
+	maxTermination      = 4096
+	maxTerminationLog   = 2048
+	maxTerminationLines = 80
+)
+
+// apiTime returns t in the precision of the API.
+func apiTime(t time.Time) metav1.Time { return metav1.NewTime(t.Truncate(time.Second)) }
+
+// exit describes how the container of an attempt ended. It takes the
+// termination message, once.
+func (a *attempt) exit(st runner.Status) *corev1.ContainerStateTerminated {
+	t := &corev1.ContainerStateTerminated{
+		ExitCode:    int32(st.ExitCode),
+		Reason:      st.Reason,
+		Message:     st.Message,
+		StartedAt:   apiTime(st.StartedAt),
+		FinishedAt:  apiTime(st.FinishedAt),
+		ContainerID: podstate.ContainerID(a.id),
+	}
+	if t.Reason == "" {
+		switch {
+		case st.Lost:
+			t.Reason = "ContainerStatusUnknown"
+			if t.ExitCode == 0 {
+				t.ExitCode = 137
+			}
+			if t.Message == "" {
+				t.Message = "The container ended together with the supervisor that kept it"
+			}
+		case st.OOMKilled:
+			t.Reason = "OOMKilled"
+		case st.ExitCode == 0:
+			t.Reason = "Completed"
+		default:
+			t.Reason = "Error"
+		}
+	}
+	if message := a.terminationMessage(t.ExitCode); message != "" {
+		t.Message = message
+	}
+	return t
+}
+
+// terminationLog is the file in which a container leaves its last words.
+func (a *attempt) terminationLog() string {
+	return filepath.Join(a.keeper.agent.opts.Dir, "termination", a.id)
+}
+
+// makeTerminationLog gives the container a place for its termination message.
+// A sandbox shows the file inside the container, so that it must exist.
+func (a *attempt) makeTerminationLog(spec *runner.Spec) error {
+	spec.TerminationLogPath = a.container.Spec.TerminationMessagePath
+	if spec.TerminationLogPath == "" {
+		spec.TerminationLogPath = corev1.TerminationMessagePathDefault
+	}
+	spec.TerminationLog = a.terminationLog()
+	if a.class == runner.Host {
+		return nil
+	}
+	const flags = os.O_CREATE | os.O_WRONLY | os.O_TRUNC
+	f, err := os.OpenFile(spec.TerminationLog, flags, 0o666)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Chmod(0o666) // whoever the container runs as; the umask does not count
+}
+
+func (a *attempt) dropTerminationLog() { os.Remove(a.terminationLog()) }
+
+// terminationMessage returns what the container said last, and removes it.
+func (a *attempt) terminationMessage(code int32) string {
+	message := readHead(a.terminationLog(), maxTermination)
+	a.dropTerminationLog()
+	if message == "" && code != 0 && a.container.Spec.TerminationMessagePolicy == corev1.TerminationMessageFallbackToLogsOnError {
+		message = a.logTail()
+	}
+	return strings.ToValidUTF8(message, string(utf8.RuneError))
+}
+
+func readHead(path string, limit int64) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	data, _ := io.ReadAll(io.LimitReader(f, limit))
+	return string(data)
+}
+
+// logTail returns the end of what the container wrote.
+func (a *attempt) logTail() string {
+	const window = 4 * maxTerminationLog // with the stamps of short lines
+	f, err := os.Open(a.keeper.agent.logPath(a.keeper.ref, a.container.Spec.Name, a.number))
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.Size() > window {
+		f.Seek(-window, io.SeekEnd)
+	}
+	data, _ := io.ReadAll(io.LimitReader(f, window))
+	var lines [][]byte
+	for line := range bytes.Lines(data) {
+		if text, ok := logText(line); ok {
+			lines = append(lines, text)
+		}
+	}
+	text := bytes.Join(lines[max(len(lines)-maxTerminationLines, 0):], nil)
+	return string(text[max(len(text)-maxTerminationLog, 0):])
+}
+
+// logText returns what a line of a log in the CRI format says: "TIME STREAM
+// TAG TEXT".
+func logText(line []byte) ([]byte, bool) {
+	fields := bytes.SplitN(line, []byte(" "), 4)
+	if len(fields) < 4 {
+		return nil, false
+	}
+	text := fields[3]
+	if bytes.HasPrefix(fields[2], []byte("P")) {
+		text = bytes.TrimSuffix(text, []byte("\n"))
+	}
+	return text, true
+}

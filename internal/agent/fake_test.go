@@ -1,0 +1,544 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/agent/podstate"
+	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/runner"
+)
+
+// fakeClient is an API with nothing but one node's pods and what they refer to.
+type fakeClient struct {
+	mu      sync.Mutex
+	rev     int
+	pods    map[string]*corev1.Pod
+	configs map[string]*corev1.ConfigMap
+	secrets map[string]*corev1.Secret
+	nodes   map[string]*corev1.Node
+	leases  map[string]*coordinationv1.Lease
+	notes   []change.Note
+	history map[string][]corev1.PodStatus // every status ever written, by pod
+	watch   func(PodChanges)
+	fail    func(verb string) error // makes calls fail, if set
+}
+
+func newFakeClient() *fakeClient {
+	return &fakeClient{
+		pods: map[string]*corev1.Pod{}, configs: map[string]*corev1.ConfigMap{}, secrets: map[string]*corev1.Secret{},
+		nodes: map[string]*corev1.Node{}, leases: map[string]*coordinationv1.Lease{}, history: map[string][]corev1.PodStatus{},
+	}
+}
+
+func notFound(resource, name string) error {
+	return apierrors.NewNotFound(schema.GroupResource{Resource: resource}, name)
+}
+
+func (f *fakeClient) WatchPods(ctx context.Context, node string, deliver func(PodChanges)) error {
+	f.mu.Lock()
+	deliver(PodChanges{All: true, Pods: slices.Collect(maps.Values(f.pods))})
+	f.watch = deliver
+	f.mu.Unlock()
+	<-ctx.Done()
+	f.mu.Lock()
+	f.watch = nil
+	f.mu.Unlock()
+	return context.Cause(ctx)
+}
+
+// put stores pod and tells the watch.
+func (f *fakeClient) put(pod *corev1.Pod) *corev1.Pod {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.putLocked(pod)
+}
+
+func (f *fakeClient) putLocked(pod *corev1.Pod) *corev1.Pod {
+	f.rev++
+	pod.ResourceVersion = strconv.Itoa(f.rev)
+	f.pods[pod.Name] = pod
+	if f.watch != nil {
+		f.watch(PodChanges{Pods: []*corev1.Pod{pod}})
+	}
+	return pod
+}
+
+func (f *fakeClient) get(name string) *corev1.Pod {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.pods[name]
+}
+
+// kill asks for the pod's deletion, as kubectl delete does; negative grace asks
+// for the pod's own.
+func (f *fakeClient) kill(name string, grace int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	pod := f.pods[name].DeepCopy()
+	if grace < 0 {
+		grace = corev1.DefaultTerminationGracePeriodSeconds
+		if s := pod.Spec.TerminationGracePeriodSeconds; s != nil {
+			grace = *s
+		}
+	}
+	at := metav1.NewTime(time.Now().Add(time.Duration(grace) * time.Second))
+	pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = &at, &grace
+	f.putLocked(pod)
+}
+
+// remove removes the pod from the API at once.
+func (f *fakeClient) remove(name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.removeLocked(name)
+}
+
+func (f *fakeClient) removeLocked(name string) {
+	pod := f.pods[name]
+	delete(f.pods, name)
+	if f.watch != nil {
+		f.watch(PodChanges{Gone: []PodRef{RefOf(pod)}})
+	}
+}
+
+func (f *fakeClient) UpdatePodStatus(ctx context.Context, ref PodRef, status func(*corev1.Pod) corev1.PodStatus) (*corev1.Pod, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fail != nil {
+		if err := f.fail("status"); err != nil {
+			return nil, err
+		}
+	}
+	old := f.pods[ref.Name]
+	if old == nil || old.UID != ref.UID {
+		return nil, notFound("pods", ref.Name)
+	}
+	pod := *old
+	pod.Status = status(old)
+	f.history[ref.Name] = append(f.history[ref.Name], pod.Status)
+	return f.putLocked(&pod), nil
+}
+
+func (f *fakeClient) DeletePod(ctx context.Context, ref PodRef) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if pod := f.pods[ref.Name]; pod != nil && pod.UID == ref.UID {
+		f.removeLocked(ref.Name)
+	}
+	return nil
+}
+
+func (f *fakeClient) ConfigMap(ctx context.Context, ns, name string) (*corev1.ConfigMap, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if cm := f.configs[name]; cm != nil {
+		return cm, nil
+	}
+	return nil, notFound("configmaps", name)
+}
+
+func (f *fakeClient) Secret(ctx context.Context, ns, name string) (*corev1.Secret, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s := f.secrets[name]; s != nil {
+		return s, nil
+	}
+	return nil, notFound("secrets", name)
+}
+
+func (f *fakeClient) ServiceAccount(ctx context.Context, ns, name string) (*corev1.ServiceAccount, error) {
+	return nil, notFound("serviceaccounts", name)
+}
+
+func (f *fakeClient) Record(notes ...change.Note) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.notes = append(f.notes, notes...)
+}
+
+func (f *fakeClient) RegisterNode(ctx context.Context, node *corev1.Node) (*corev1.Node, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.nodes[node.Name] = node
+	return node, nil
+}
+
+func (f *fakeClient) UpdateNodeStatus(ctx context.Context, name string, status func(*corev1.Node) corev1.NodeStatus) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	next := *f.nodes[name]
+	next.Status = status(f.nodes[name])
+	f.nodes[name] = &next
+	return nil
+}
+
+func (f *fakeClient) RenewLease(ctx context.Context, lease *coordinationv1.Lease) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.leases[lease.Name] = lease
+	return nil
+}
+
+// events returns what was recorded, as "Reason: message", in order.
+func (f *fakeClient) events() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []string
+	for _, n := range f.notes {
+		out = append(out, n.Reason+": "+n.Message)
+	}
+	return out
+}
+
+// script is what a container does.
+type script struct {
+	runs    time.Duration // how long an attempt runs; 0: for ever
+	code    int           // with which it ends
+	err     error         // it cannot be started
+	onTerm  time.Duration // how long it takes to end when told to; negative: never
+	exec    func(args []string) (runner.ExecResult, error)
+	message string // what it leaves in its termination log
+}
+
+// fakeRunner runs scripts, by the name of the container. The last of a
+// container's scripts is repeated.
+type fakeRunner struct {
+	mu      sync.Mutex
+	scripts map[string][]script
+	all     map[string]*fakeProcess
+	trace   []string // what happened, in order
+	specs   []*runner.Spec
+}
+
+type fakeProcess struct {
+	status  runner.Status
+	script  script
+	ended   chan struct{}
+	signals []int
+}
+
+func newFakeRunner() *fakeRunner {
+	return &fakeRunner{scripts: map[string][]script{}, all: map[string]*fakeProcess{}}
+}
+
+func (f *fakeRunner) Start(ctx context.Context, spec *runner.Spec) (runner.Status, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.all[spec.ID] != nil {
+		return runner.Status{}, fmt.Errorf("container %s exists", spec.ID)
+	}
+	var s script
+	if list := f.scripts[spec.Container]; len(list) > 0 {
+		s = list[min(spec.Attempt, len(list)-1)]
+	}
+	f.specs = append(f.specs, spec)
+	if s.err != nil {
+		return runner.Status{}, s.err
+	}
+	f.trace = append(f.trace, "start "+spec.Container)
+	p := &fakeProcess{script: s, ended: make(chan struct{}), status: runner.Status{
+		ID: spec.ID, Pod: spec.Pod, Container: spec.Container, Attempt: spec.Attempt, Class: spec.Class,
+		Phase: runner.Running, PID: 1, StartedAt: time.Now(),
+	}}
+	f.all[spec.ID] = p
+	if s.message != "" {
+		writeTestFile(spec.TerminationLog, s.message)
+	}
+	if s.runs > 0 {
+		time.AfterFunc(s.runs, func() { f.end(p, s.code, 0) })
+	}
+	return p.status, nil
+}
+
+// end ends the process, unless it has ended.
+func (f *fakeRunner) end(p *fakeProcess, code, sig int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if p.status.Phase == runner.Exited {
+		return
+	}
+	p.status.Phase, p.status.PID = runner.Exited, 0
+	p.status.ExitCode, p.status.Signal, p.status.FinishedAt = code, sig, time.Now()
+	f.trace = append(f.trace, fmt.Sprintf("end %s %d", p.status.Container, code))
+	close(p.ended)
+}
+
+func (f *fakeRunner) List(ctx context.Context) ([]runner.Status, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []runner.Status
+	for _, p := range f.all {
+		out = append(out, p.status)
+	}
+	return out, nil
+}
+
+func (f *fakeRunner) process(id string) (*fakeProcess, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if p := f.all[id]; p != nil {
+		return p, nil
+	}
+	return nil, runner.ErrNotFound
+}
+
+func (f *fakeRunner) Wait(ctx context.Context, id string) (runner.Status, error) {
+	p, err := f.process(id)
+	if err != nil {
+		return runner.Status{}, err
+	}
+	select {
+	case <-p.ended:
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return p.status, nil
+	case <-ctx.Done():
+		return runner.Status{}, ctx.Err()
+	}
+}
+
+func (f *fakeRunner) Signal(ctx context.Context, id string, sig int) error {
+	p, err := f.process(id)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	f.trace = append(f.trace, fmt.Sprintf("signal %s %d", p.status.Container, sig))
+	f.mu.Unlock()
+	switch {
+	case sig == 9:
+		f.end(p, 137, 9)
+	case p.script.onTerm == 0:
+		f.end(p, 128+sig, sig)
+	case p.script.onTerm > 0:
+		time.AfterFunc(p.script.onTerm, func() { f.end(p, 0, 0) })
+	}
+	return nil
+}
+
+func (f *fakeRunner) Exec(ctx context.Context, id string, cmd runner.ExecSpec) (runner.ExecResult, error) {
+	p, err := f.process(id)
+	if err != nil {
+		return runner.ExecResult{}, err
+	}
+	if p.script.exec == nil {
+		return runner.ExecResult{}, nil
+	}
+	return p.script.exec(cmd.Args)
+}
+
+func (f *fakeRunner) Remove(ctx context.Context, id string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.all[id]
+	switch {
+	case p == nil:
+		return runner.ErrNotFound
+	case p.status.Phase != runner.Exited:
+		return fmt.Errorf("container %s runs", id)
+	}
+	delete(f.all, id)
+	return nil
+}
+
+func (f *fakeRunner) RemovePod(ctx context.Context, uid string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.trace = append(f.trace, "release")
+	return nil
+}
+
+func (f *fakeRunner) traced() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.trace)
+}
+
+// fakeImages has every image, unless it is told otherwise.
+type fakeImages struct {
+	mu       sync.Mutex
+	errs     []*ImageError // of the first calls
+	image    Image
+	users    map[string]User
+	released []string
+}
+
+func (f *fakeImages) Ensure(ctx context.Context, req ImageRequest) (*Image, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.errs) > 0 {
+		err := f.errs[0]
+		f.errs = f.errs[1:]
+		if err.Reason == ErrImagePull {
+			req.Pulling()
+		}
+		return nil, err
+	}
+	img := f.image
+	img.Ref, img.ID = req.Ref, "sha256:1234"
+	return &img, nil
+}
+
+func (f *fakeImages) LookupUser(ctx context.Context, img *Image, user string) (User, error) {
+	if user == "" {
+		return User{}, nil
+	}
+	if u, ok := f.users[user]; ok {
+		return u, nil
+	}
+	n, err := strconv.Atoi(user)
+	if err != nil {
+		return User{}, fmt.Errorf("unable to find user %s: no matching entries in passwd file", user)
+	}
+	return User{UID: uint32(n)}, nil
+}
+
+func (f *fakeImages) Release(uid string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.released = append(f.released, uid)
+}
+
+// bench is a node with everything around it made up.
+type bench struct {
+	*fakeClient
+	t      *testing.T
+	dir    string
+	run    *fakeRunner
+	images *fakeImages
+	agent  *Agent
+	stop   func()
+}
+
+// story runs f in a bubble, with a node on a bench.
+func story(t *testing.T, f func(b *bench)) {
+	t.Helper()
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		b := &bench{fakeClient: newFakeClient(), t: t, dir: dir, run: newFakeRunner(), images: &fakeImages{}}
+		b.boot()
+		defer func() { b.stop() }()
+		f(b)
+	})
+}
+
+// boot starts the node.
+func (b *bench) boot() {
+	b.t.Helper()
+	a, err := New(Options{
+		Node: "n1", Dir: b.dir, IPs: []string{"192.0.2.1"},
+		Client: b.fakeClient, Images: b.images, Class: runner.Sandbox,
+		Runners: map[runner.Class]runner.Runner{runner.Sandbox: b.run},
+		Log:     slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.agent = a
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		a.Run(ctx)
+	}()
+	b.stop = func() { cancel(); <-done }
+	synctest.Wait()
+}
+
+// pod returns a pod with one container named "c", changed by edit.
+func testPod(name string, edit func(*corev1.Pod)) *corev1.Pod {
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, UID: types.UID("uid-" + name), Generation: 1},
+		Spec: corev1.PodSpec{
+			NodeName: "n1", RestartPolicy: corev1.RestartPolicyNever,
+			TerminationGracePeriodSeconds: ptr.To[int64](30),
+			Containers:                    []corev1.Container{testContainer("c")},
+		},
+		Status: corev1.PodStatus{Phase: corev1.PodPending, Conditions: []corev1.PodCondition{
+			{Type: corev1.PodScheduled, Status: corev1.ConditionTrue},
+		}},
+	}
+	if edit != nil {
+		edit(pod)
+	}
+	return pod
+}
+
+func testContainer(name string) corev1.Container {
+	return corev1.Container{
+		Name: name, Image: "busybox:1", ImagePullPolicy: corev1.PullIfNotPresent, Command: []string{"do", name},
+		TerminationMessagePath: "/dev/termination-log", TerminationMessagePolicy: corev1.TerminationMessageReadFile,
+	}
+}
+
+func sidecar(name string) corev1.Container {
+	c := testContainer(name)
+	c.RestartPolicy = ptr.To(corev1.ContainerRestartPolicyAlways)
+	return c
+}
+
+// after lets the bubble's clock run on.
+func after(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func state(s *corev1.PodStatus, name string) *corev1.ContainerStatus {
+	for _, list := range [][]corev1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses} {
+		for i := range list {
+			if list[i].Name == name {
+				return &list[i]
+			}
+		}
+	}
+	return nil
+}
+
+// brief prints a container's state in a word or two.
+func brief(c *corev1.ContainerStatus) string {
+	switch {
+	case c == nil:
+		return "none"
+	case c.State.Running != nil:
+		return fmt.Sprintf("running ready=%v restarts=%d", c.Ready, c.RestartCount)
+	case c.State.Terminated != nil:
+		return fmt.Sprintf("ended %d %s restarts=%d", c.State.Terminated.ExitCode, c.State.Terminated.Reason, c.RestartCount)
+	}
+	return fmt.Sprintf("waiting %s restarts=%d", c.State.Waiting.Reason, c.RestartCount)
+}
+
+func (b *bench) want(name string, phase corev1.PodPhase, containers ...string) {
+	b.t.Helper()
+	pod := b.get(name)
+	if pod == nil {
+		b.t.Fatalf("pod %s is gone", name)
+	}
+	if pod.Status.Phase != phase {
+		b.t.Fatalf("phase: got %s, want %s; %+v", pod.Status.Phase, phase, pod.Status)
+	}
+	for i := 0; i < len(containers); i += 2 {
+		if got := brief(state(&pod.Status, containers[i])); got != containers[i+1] {
+			b.t.Fatalf("container %s: got %q, want %q", containers[i], got, containers[i+1])
+		}
+	}
+}
+
+var _ = podstate.IDScheme

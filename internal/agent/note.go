@@ -1,0 +1,33 @@
+package agent
+
+import (
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sampan-batch/sampan/internal/agent/podstate"
+	"github.com/sampan-batch/sampan/internal/change"
+)
+
+// component is who the Events of pods come from, as everywhere in Kubernetes.
+const component = "kubelet"
+
+// note returns an Event about the pod, or about its container c if that is not
+// nil.
+func note(pod *corev1.Pod, c *podstate.Container, kind, reason, message string) change.Note {
+	ref := corev1.ObjectReference{
+		APIVersion: "v1", Kind: "Pod",
+		Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID,
+		ResourceVersion: pod.ResourceVersion,
+	}
+	if c != nil {
+		ref.FieldPath = "spec.containers{" + c.Spec.Name + "}"
+		if c.Kind != podstate.Main {
+			ref.FieldPath = "spec.initContainers{" + c.Spec.Name + "}"
+		}
+	}
+	return change.Note{Regarding: ref, Component: component, Type: kind, Reason: reason, Message: message}
+}
+
+const (
+	normal  = corev1.EventTypeNormal
+	warning = corev1.EventTypeWarning
+)

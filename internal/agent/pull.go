@@ -1,0 +1,94 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sampan-batch/sampan/internal/runner"
+)
+
+// ensureImage gets the container's image here.
+func (a *attempt) ensureImage(ctx context.Context) error {
+	ref, policy := a.container.Spec.Image, a.container.Spec.ImagePullPolicy
+	if a.class == runner.Host {
+		a.note(normal, "ImageNotUsed", fmt.Sprintf("Container image %q is not used: the command runs as a process of this machine", ref))
+		return nil
+	}
+	o := &a.keeper.agent.opts
+	img, err := o.Images.Ensure(ctx, ImageRequest{
+		Ref: ref, Policy: policy, PodUID: string(a.pod.UID),
+		Secrets: a.pullSecrets,
+		Pulling: func() { a.note(normal, "Pulling", fmt.Sprintf("Pulling image %q", ref)) },
+	})
+	var image *ImageError
+	switch {
+	case errors.As(err, &image):
+		if ctx.Err() == nil {
+			a.noteImageError(ref, image)
+		}
+		return err
+	case err != nil:
+		return &ImageError{Reason: ErrImagePull, Message: err.Error()}
+	}
+	a.image = img
+	a.noteImage(ref, img)
+	return nil
+}
+
+func (a *attempt) noteImage(ref string, img *Image) {
+	switch {
+	case img.Pulled:
+		a.note(normal, "Pulled", fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %v bytes.",
+			ref, img.PullTime.Truncate(time.Millisecond), (img.PullTime+img.WaitTime).Truncate(time.Millisecond), img.Size))
+	case img.ByHand && a.container.Spec.ImagePullPolicy == corev1.PullAlways:
+		a.note(normal, "Pulled", fmt.Sprintf("Container image %q was loaded by hand on this machine: no registry was asked", ref))
+	default:
+		a.note(normal, "Pulled", fmt.Sprintf("Container image %q already present on machine and can be accessed by the pod", ref))
+	}
+}
+
+func (a *attempt) noteImageError(ref string, err *ImageError) {
+	switch err.Reason {
+	case ErrImageNeverPull:
+		a.note(warning, "ErrImageNeverPull", err.Message)
+	case InvalidImageName, ImageInspectError:
+		a.note(warning, "InspectFailed", err.Message)
+	default:
+		a.note(warning, "Failed", fmt.Sprintf("Failed to pull image %q: %s", ref, err.Message))
+	}
+}
+
+// pullSecrets returns the pod's image pull secrets, or those of its service
+// account when it names none itself.
+func (a *attempt) pullSecrets(ctx context.Context) []*corev1.Secret {
+	client := a.keeper.agent.opts.Client
+	refs := a.pod.Spec.ImagePullSecrets
+	if len(refs) == 0 {
+		name := a.pod.Spec.ServiceAccountName
+		if name == "" {
+			name = "default"
+		}
+		if sa, err := client.ServiceAccount(ctx, a.pod.Namespace, name); err == nil {
+			refs = sa.ImagePullSecrets
+		}
+	}
+	var secrets []*corev1.Secret
+	var missing string
+	for _, ref := range refs {
+		secret, err := client.Secret(ctx, a.pod.Namespace, ref.Name)
+		if err != nil {
+			missing += ", " + ref.Name
+			continue
+		}
+		secrets = append(secrets, secret)
+	}
+	if missing != "" {
+		a.note(warning, "FailedToRetrieveImagePullSecret", fmt.Sprintf(
+			"Unable to retrieve some image pull secrets (%s); attempting to pull the image may not succeed.", missing[2:]))
+	}
+	return secrets
+}

@@ -1,0 +1,161 @@
+package recipe
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Objects looks up what a pod's specification refers to in its namespace. An
+// absent object is an error for which IsNotFound of apierrors is true.
+type Objects interface {
+	ConfigMap(name string) (*corev1.ConfigMap, error)
+	Secret(name string) (*corev1.Secret, error)
+}
+
+// Env is an ordered set of environment variables.
+type Env struct {
+	list  []string // "NAME=value"
+	index map[string]int
+}
+
+// Set adds the variable, or replaces its value.
+func (e *Env) Set(name, value string) {
+	if i, ok := e.index[name]; ok {
+		e.list[i] = name + "=" + value
+		return
+	}
+	if e.index == nil {
+		e.index = make(map[string]int)
+	}
+	e.index[name] = len(e.list)
+	e.list = append(e.list, name+"="+value)
+}
+
+// Lookup returns the variable's value.
+func (e *Env) Lookup(name string) (string, bool) {
+	i, ok := e.index[name]
+	if !ok {
+		return "", false
+	}
+	return e.list[i][len(name)+1:], true
+}
+
+// Environment returns the variables that the container's specification asks
+// for: envFrom, then env, whose values may refer to what came before.
+func Environment(in *Input, objects Objects) (*Env, error) {
+	env := &Env{}
+	for i := range in.Container.EnvFrom {
+		if err := envFrom(env, &in.Container.EnvFrom[i], objects); err != nil {
+			return nil, err
+		}
+	}
+	for i := range in.Container.Env {
+		v := &in.Container.Env[i]
+		if v.Value != "" || v.ValueFrom == nil {
+			env.Set(v.Name, Expand(v.Value, env.Lookup))
+			continue
+		}
+		value, ok, err := valueFrom(in, v.ValueFrom, objects)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			env.Set(v.Name, value)
+		}
+	}
+	return env, nil
+}
+
+func envFrom(env *Env, from *corev1.EnvFromSource, objects Objects) error {
+	values := map[string]string{}
+	switch {
+	case from.ConfigMapRef != nil:
+		cm, err := objects.ConfigMap(from.ConfigMapRef.Name)
+		if err != nil {
+			return unless(from.ConfigMapRef.Optional, err)
+		}
+		values = cm.Data
+	case from.SecretRef != nil:
+		secret, err := objects.Secret(from.SecretRef.Name)
+		if err != nil {
+			return unless(from.SecretRef.Optional, err)
+		}
+		for k, v := range secret.Data {
+			values[k] = string(v)
+		}
+	}
+	for _, k := range sortedKeys(values) {
+		if name := from.Prefix + k; validName(name) {
+			env.Set(name, values[k])
+		}
+	}
+	return nil
+}
+
+// validName reports whether a program's environment can hold the name.
+func validName(name string) bool {
+	return name != "" && !strings.ContainsAny(name, "=\x00")
+}
+
+// valueFrom returns the value that a variable takes from elsewhere; ok is false
+// when it is optional and not there.
+func valueFrom(in *Input, from *corev1.EnvVarSource, objects Objects) (value string, ok bool, err error) {
+	switch {
+	case from.FieldRef != nil:
+		value, err = PodField(in.Pod, in.IPs, from.FieldRef.FieldPath)
+		return value, err == nil, err
+	case from.ResourceFieldRef != nil:
+		value, err = ResourceField(in.Pod, in.Container, in.Allocatable, from.ResourceFieldRef)
+		return value, err == nil, err
+	case from.ConfigMapKeyRef != nil:
+		ref := from.ConfigMapKeyRef
+		cm, err := objects.ConfigMap(ref.Name)
+		if err != nil {
+			return "", false, unless(ref.Optional, err)
+		}
+		value, ok := cm.Data[ref.Key]
+		if !ok && !isTrue(ref.Optional) {
+			return "", false, fmt.Errorf("couldn't find key %v in ConfigMap %v/%v", ref.Key, in.Pod.Namespace, ref.Name)
+		}
+		return value, ok, nil
+	case from.SecretKeyRef != nil:
+		ref := from.SecretKeyRef
+		secret, err := objects.Secret(ref.Name)
+		if err != nil {
+			return "", false, unless(ref.Optional, err)
+		}
+		data, ok := secret.Data[ref.Key]
+		if !ok && !isTrue(ref.Optional) {
+			return "", false, fmt.Errorf("couldn't find key %v in Secret %v/%v", ref.Key, in.Pod.Namespace, ref.Name)
+		}
+		return string(data), ok, nil
+	case from.FileKeyRef != nil:
+		return "", false, errors.New("env: valueFrom.fileKeyRef is not supported by this node")
+	}
+	return "", true, nil
+}
+
+// Command returns the whole command of the container: its command and args,
+// each in place of what the image has, with references expanded.
+func Command(c *corev1.Container, entrypoint, cmd []string, env *Env) []string {
+	head, tail := expandAll(c.Command, env), expandAll(c.Args, env)
+	if len(head) == 0 {
+		head = entrypoint
+		if len(tail) == 0 {
+			tail = cmd
+		}
+	}
+	return slices.Concat(head, tail)
+}
+
+func expandAll(list []string, env *Env) []string {
+	out := make([]string, len(list))
+	for i, s := range list {
+		out[i] = Expand(s, env.Lookup)
+	}
+	return out
+}

@@ -1,0 +1,130 @@
+// Package recipe turns a container of a pod, and the image that it runs, into
+// what a runner is told: command, environment, user, capabilities, limits. Its
+// rules are the kubelet's and those of the usual container runtimes.
+package recipe
+
+import (
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sampan-batch/sampan/internal/runner"
+)
+
+// Input is what a container is made from. Everything in it is read only.
+type Input struct {
+	Pod       *corev1.Pod
+	Container *corev1.Container
+	// IPs are the pod's addresses, Allocatable what the node has.
+	IPs         []string
+	Allocatable corev1.ResourceList
+	Class       runner.Class
+	Hostname    string
+
+	// What the image says; empty for the host class.
+	Layers, Entrypoint, Cmd, ImageEnv []string
+	WorkingDir                        string
+	// ImageUser is the user as the image names it.
+	ImageUser string
+	// LookupUser finds a user in the image; see agent.Images.
+	LookupUser func(user string) (Account, error)
+}
+
+// Account is a user of an image.
+type Account struct {
+	UID, GID uint32
+	Groups   []uint32
+	Home     string
+}
+
+// defaultPath is where a sandboxed program looks for others when its image
+// does not say.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// ConfigError is a container whose configuration cannot be satisfied now:
+// Kubernetes' CreateContainerConfigError.
+type ConfigError struct{ Message string }
+
+func (e *ConfigError) Error() string { return e.Message }
+
+// Spec returns how the container is started; the caller adds its identity,
+// mounts and files. An error is a *ConfigError, or a *runner.StartError.
+func Spec(in *Input, objects Objects) (*runner.Spec, error) {
+	env, err := Environment(in, objects)
+	if err != nil {
+		return nil, &ConfigError{err.Error()}
+	}
+	c := in.Container
+	spec := &runner.Spec{
+		Class:          in.Class,
+		Container:      c.Name,
+		Args:           Command(c, in.Entrypoint, in.Cmd, env),
+		Dir:            c.WorkingDir,
+		Layers:         in.Layers,
+		Hostname:       in.Hostname,
+		ShareProcesses: isTrue(in.Pod.Spec.ShareProcessNamespace),
+		HostPID:        in.Pod.Spec.HostPID,
+		HostIPC:        in.Pod.Spec.HostIPC,
+		Resources:      Resources(&c.Resources),
+		Stdin:          c.Stdin,
+		TTY:            c.TTY,
+	}
+	if len(spec.Args) == 0 || spec.Args[0] == "" {
+		return nil, noCommand(in.Class)
+	}
+	if spec.Dir == "" {
+		spec.Dir = in.WorkingDir
+	}
+	home, err := secure(in, spec)
+	if err != nil {
+		return nil, err
+	}
+	spec.Env = environ(in, env, home)
+	return spec, nil
+}
+
+func noCommand(class runner.Class) error {
+	msg := "no command specified"
+	if class == runner.Host {
+		msg = "the host runtime class runs commands of this machine and uses no image: the container needs a command"
+	}
+	return &runner.StartError{Reason: "CreateContainerError", Message: msg}
+}
+
+// environ returns the whole environment: what the image says, replaced and
+// followed by what the pod says, and the few variables that every container has.
+func environ(in *Input, env *Env, home string) []string {
+	out := make([]string, 0, len(in.ImageEnv)+len(env.list)+3)
+	has := func(name string) bool {
+		if _, ok := env.index[name]; ok {
+			return true
+		}
+		for _, kv := range in.ImageEnv {
+			if strings.HasPrefix(kv, name) && len(kv) > len(name) && kv[len(name)] == '=' {
+				return true
+			}
+		}
+		return false
+	}
+	if in.Class != runner.Host {
+		if !has("PATH") {
+			out = append(out, "PATH="+defaultPath)
+		}
+		if !has("HOSTNAME") {
+			out = append(out, "HOSTNAME="+in.Hostname)
+		}
+		if in.Container.TTY && !has("TERM") {
+			out = append(out, "TERM=xterm")
+		}
+		if !has("HOME") && home != "" {
+			out = append(out, "HOME="+home)
+		}
+	}
+	for _, kv := range in.ImageEnv {
+		name, _, _ := strings.Cut(kv, "=")
+		if _, ok := env.index[name]; !ok {
+			out = append(out, kv)
+		}
+	}
+	return append(out, env.list...)
+}

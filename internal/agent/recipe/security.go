@@ -1,0 +1,196 @@
+package recipe
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sampan-batch/sampan/internal/runner"
+)
+
+// defaultCapabilities is the set that container runtimes give a container which
+// asks for nothing.
+var defaultCapabilities = [...]string{
+	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID",
+	"CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
+}
+
+// allCapabilities is every capability that Linux knows.
+var allCapabilities = [...]string{
+	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID",
+	"CAP_SETUID", "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN",
+	"CAP_NET_RAW", "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_CHROOT", "CAP_SYS_PTRACE",
+	"CAP_SYS_PACCT", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE", "CAP_SYS_RESOURCE", "CAP_SYS_TIME",
+	"CAP_SYS_TTY_CONFIG", "CAP_MKNOD", "CAP_LEASE", "CAP_AUDIT_WRITE", "CAP_AUDIT_CONTROL", "CAP_SETFCAP",
+	"CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG", "CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ",
+	"CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
+}
+
+// Capabilities returns the capabilities of a container: the default set, plus
+// add, minus drop; "ALL" stands for every one.
+func Capabilities(caps *corev1.Capabilities) []string {
+	set := defaultCapabilities[:]
+	if caps == nil || len(caps.Add) == 0 && len(caps.Drop) == 0 {
+		return slices.Clone(set)
+	}
+	if slices.ContainsFunc(caps.Add, isAll) {
+		set = allCapabilities[:]
+	}
+	if slices.ContainsFunc(caps.Drop, isAll) {
+		set = nil
+		if slices.ContainsFunc(caps.Add, isAll) {
+			return []string{} // dropping wins
+		}
+	}
+	set = slices.Clone(set)
+	for _, c := range caps.Add {
+		if name := capName(c); !isAll(c) && !slices.Contains(set, name) {
+			set = append(set, name)
+		}
+	}
+	return slices.DeleteFunc(set, func(name string) bool {
+		return slices.ContainsFunc(caps.Drop, func(c corev1.Capability) bool { return capName(c) == name })
+	})
+}
+
+func isAll(c corev1.Capability) bool { return strings.EqualFold(string(c), "ALL") }
+
+func capName(c corev1.Capability) string {
+	name := strings.ToUpper(string(c))
+	if !strings.HasPrefix(name, "CAP_") {
+		name = "CAP_" + name
+	}
+	return name
+}
+
+// secure fills in who the container runs as and what it may do. It returns the
+// user's home directory.
+func secure(in *Input, spec *runner.Spec) (home string, err error) {
+	pod, own := in.Pod.Spec.SecurityContext, in.Container.SecurityContext
+	if pod == nil {
+		pod = &corev1.PodSecurityContext{}
+	}
+	if own == nil {
+		own = &corev1.SecurityContext{}
+	}
+	spec.ReadOnlyRoot = isTrue(own.ReadOnlyRootFilesystem)
+	spec.Privileged = isTrue(own.Privileged)
+	spec.AllowPrivilegeEscalation = own.AllowPrivilegeEscalation == nil || *own.AllowPrivilegeEscalation || spec.Privileged
+	if spec.Privileged {
+		spec.Capabilities = slices.Clone(allCapabilities[:])
+	} else {
+		spec.Capabilities = Capabilities(own.Capabilities)
+	}
+	profile := own.SeccompProfile
+	if profile == nil {
+		profile = pod.SeccompProfile
+	}
+	switch {
+	case spec.Privileged:
+		spec.SeccompUnconfined = true
+	case profile == nil:
+	case profile.Type == corev1.SeccompProfileTypeUnconfined:
+		spec.SeccompUnconfined = true
+	case profile.Type == corev1.SeccompProfileTypeLocalhost:
+		return "", &ConfigError{"seccompProfile: profiles of type Localhost are not supported by this node"}
+	}
+	return setUser(in, spec, pod, own)
+}
+
+func setUser(in *Input, spec *runner.Spec, pod *corev1.PodSecurityContext, own *corev1.SecurityContext) (home string, err error) {
+	uid, gid, nonRoot := own.RunAsUser, own.RunAsGroup, own.RunAsNonRoot
+	if uid == nil {
+		uid = pod.RunAsUser
+	}
+	if gid == nil {
+		gid = pod.RunAsGroup
+	}
+	if nonRoot == nil {
+		nonRoot = pod.RunAsNonRoot
+	}
+	if isTrue(nonRoot) {
+		if err := verifyNonRoot(in, uid); err != nil {
+			return "", err
+		}
+	}
+	if in.Class == runner.Host {
+		setHostUser(spec, uid, gid, pod)
+		return "", nil
+	}
+	name := in.ImageUser
+	if uid != nil {
+		name = strconv.FormatInt(*uid, 10)
+	}
+	account, err := in.LookupUser(name)
+	if err != nil {
+		return "", &runner.StartError{Reason: "CreateContainerError", Message: err.Error()}
+	}
+	spec.UID, spec.GID = &account.UID, &account.GID
+	if gid != nil {
+		g := uint32(*gid)
+		spec.GID = &g
+	}
+	if p := pod.SupplementalGroupsPolicy; p == nil || *p == corev1.SupplementalGroupsPolicyMerge {
+		spec.Groups = slices.Clone(account.Groups)
+	}
+	addGroups(spec, pod)
+	return account.Home, nil
+}
+
+// setHostUser sets the user of a process of the machine: the runner's own
+// unless the pod says another.
+func setHostUser(spec *runner.Spec, uid, gid *int64, pod *corev1.PodSecurityContext) {
+	if uid != nil {
+		u := uint32(*uid)
+		spec.UID, spec.GID = &u, new(uint32)
+	}
+	if gid != nil {
+		g := uint32(*gid)
+		spec.GID = &g
+	}
+	addGroups(spec, pod)
+}
+
+func addGroups(spec *runner.Spec, pod *corev1.PodSecurityContext) {
+	add := func(g int64) {
+		if !slices.Contains(spec.Groups, uint32(g)) {
+			spec.Groups = append(spec.Groups, uint32(g))
+		}
+	}
+	for _, g := range pod.SupplementalGroups {
+		add(g)
+	}
+	if pod.FSGroup != nil {
+		add(*pod.FSGroup)
+	}
+}
+
+// verifyNonRoot refuses a container that must not run as root and would, or
+// might.
+func verifyNonRoot(in *Input, uid *int64) error {
+	where := fmt.Sprintf("(pod: %q, container: %s)", PodName(in.Pod), in.Container.Name)
+	if uid != nil {
+		if *uid == 0 {
+			return &ConfigError{"container's runAsUser breaks non-root policy " + where}
+		}
+		return nil
+	}
+	if in.Class == runner.Host {
+		return nil // the engine's own user, which the runner knows
+	}
+	user, _, _ := strings.Cut(in.ImageUser, ":")
+	if n, err := strconv.ParseInt(user, 10, 64); err == nil && n != 0 {
+		return nil
+	} else if err != nil && user != "" {
+		return &ConfigError{fmt.Sprintf("container has runAsNonRoot and image has non-numeric user (%s), cannot verify user is non-root %s", user, where)}
+	}
+	return &ConfigError{"container has runAsNonRoot and image will run as root " + where}
+}
+
+// PodName names a pod in the messages of a node: name_namespace(uid).
+func PodName(pod *corev1.Pod) string {
+	return pod.Name + "_" + pod.Namespace + "(" + string(pod.UID) + ")"
+}

@@ -1,0 +1,126 @@
+package agent
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/sampan-batch/sampan/internal/agent/podstate"
+	"github.com/sampan-batch/sampan/internal/runner"
+)
+
+// report is what a keeper knows about the status that the API has. At most one
+// write is under way; what changes meanwhile waits for the next one.
+//
+//	clean ──change──▶ dirty ──due──▶ writing ──▶ clean
+//	                    ▲               │ failed, or changed meanwhile
+//	                    └───────────────┘
+type report struct {
+	dirty   bool
+	since   time.Time // since when it is dirty; zero when it is not
+	writing bool
+	failed  int       // writes in a row
+	after   time.Time // no write before
+	final   bool      // what the API has, or is about to have, is the last status
+
+	// ended are containers whose end the next status tells; when it is
+	// written, the runner may forget them.
+	ended []ended
+}
+
+// ended is a container that has ended.
+type ended struct {
+	runner runner.Runner
+	id     string
+}
+
+const (
+	minRetry = 100 * time.Millisecond
+	maxRetry = 10 * time.Second
+)
+
+// publish writes the status if it is time. It returns when to look again, and
+// whether the pod is over and its last status is written.
+func (k *keeper) publish(wakeAt time.Time, over bool, now time.Time) (time.Time, bool) {
+	r := &k.report
+	if k.gone.Load() {
+		return wakeAt, over && !r.writing // nobody to tell
+	}
+	if over && r.final && !r.writing && !r.dirty {
+		return wakeAt, true
+	}
+	if over && !r.final {
+		r.dirty = true
+	}
+	if !r.dirty || r.writing {
+		return wakeAt, false
+	}
+	if r.since.IsZero() {
+		r.since = now
+	}
+	at := r.since
+	if !over {
+		at = at.Add(k.agent.opts.StatusDelay)
+	}
+	if at.Before(r.after) {
+		at = r.after
+	}
+	if now.Before(at) {
+		if wakeAt.IsZero() || at.Before(wakeAt) {
+			wakeAt = at
+		}
+		return wakeAt, false
+	}
+	k.write(over, now)
+	return wakeAt, false
+}
+
+// write writes the status as of now, beside the keeper.
+func (k *keeper) write(over bool, now time.Time) {
+	r := &k.report
+	told := r.ended
+	r.dirty, r.since, r.ended = false, time.Time{}, nil
+	r.writing, r.final = true, over
+	snapshot, host := k.state.Snapshot(), k.agent.host
+	k.agent.tasks.Go(func() {
+		_, err := k.agent.opts.Client.UpdatePodStatus(k.ctx, k.ref, func(present *corev1.Pod) corev1.PodStatus {
+			return podstate.Status(snapshot, host, &present.Status, over, now)
+		})
+		if err == nil {
+			k.forget(k.ctx, told)
+		}
+		k.post(func() { k.written(told, err) })
+	})
+}
+
+// written takes the outcome of a write.
+func (k *keeper) written(told []ended, err error) {
+	r := &k.report
+	r.writing = false
+	switch {
+	case err == nil:
+		r.failed, r.after = 0, time.Time{}
+	case apierrors.IsNotFound(err):
+		// The watch is about to say so too.
+		k.gone.Store(true)
+		k.observe()
+	default:
+		k.log.Warn("cannot write a pod's status", "err", err)
+		r.dirty, r.final = true, false
+		r.ended = slices.Concat(told, r.ended)
+		r.after = time.Now().Add(min(minRetry<<min(r.failed, 10), maxRetry))
+		r.failed++
+	}
+}
+
+// forget lets the runner forget containers whose end the API knows.
+func (k *keeper) forget(ctx context.Context, list []ended) {
+	for _, e := range list {
+		if err := e.runner.Remove(ctx, e.id); err != nil && ctx.Err() == nil {
+			k.log.Warn("cannot remove a container", "container", e.id, "err", err)
+		}
+	}
+}

@@ -1,0 +1,298 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sampan-batch/sampan/internal/agent/podstate"
+	"github.com/sampan-batch/sampan/internal/agent/recipe"
+	"github.com/sampan-batch/sampan/internal/runner"
+)
+
+// attempt is one attempt to run a container, from its image to its end. It
+// runs beside the keeper and shares nothing with it but what is immutable.
+type attempt struct {
+	keeper *keeper
+	index  int
+	number int
+	pod    *corev1.Pod
+	// container is a copy: what the keeper knew when the attempt began.
+	container podstate.Container
+	class     runner.Class
+	runner    runner.Runner
+	id        string
+	image     *Image
+}
+
+// containerID is how the runner knows an attempt.
+func containerID(ref PodRef, container string, number int) string {
+	return string(ref.UID) + "_" + container + "_" + strconv.Itoa(number)
+}
+
+// start begins an attempt to run container i.
+func (k *keeper) start(i int, now time.Time) {
+	c := &k.state.Containers[i]
+	if c.Phase == podstate.Exited {
+		c.Retry = c.Retry.Restarted(now)
+	}
+	c.Phase = podstate.Starting
+	ctx, cancel := context.WithCancel(k.ctx)
+	k.tasks[i].cancel = cancel
+	a := k.attempt(i, c.Attempt+1)
+	k.agent.tasks.Go(func() {
+		defer cancel()
+		a.run(ctx)
+	})
+}
+
+// attempt describes attempt number of container i.
+func (k *keeper) attempt(i, number int) *attempt {
+	c := &k.state.Containers[i]
+	return &attempt{
+		keeper: k, index: i, number: number, pod: k.state.Object, container: *c,
+		class: k.tasks[i].class, runner: k.runner(i),
+		id: containerID(k.ref, c.Spec.Name, number),
+	}
+}
+
+// run starts the container and waits for its end.
+func (a *attempt) run(ctx context.Context) {
+	k := a.keeper
+	st, spec, err := a.launch(ctx)
+	if err != nil {
+		if k.ctx.Err() == nil {
+			cancelled := ctx.Err() != nil
+			k.post(func() { k.failed(a, err, cancelled) })
+		}
+		return
+	}
+	user := containerUser(spec)
+	k.post(func() { k.started(a, st, user) })
+	a.wait(k.ctx)
+}
+
+// wait waits for the container's end.
+func (a *attempt) wait(ctx context.Context) {
+	k := a.keeper
+	st, err := a.runner.Wait(ctx, a.id)
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		// The runner does not know what it started: how it ended will never be known.
+		k.log.Warn("cannot wait for a container", "container", a.id, "err", err)
+		st = runner.Status{ID: a.id, Phase: runner.Exited, ExitCode: 137, FinishedAt: time.Now(), Lost: true}
+	}
+	exit := a.exit(st)
+	k.post(func() { k.exited(a, exit, st.FinishedAt) })
+}
+
+// launch gets the image and starts the process.
+func (a *attempt) launch(ctx context.Context) (runner.Status, *runner.Spec, error) {
+	if err := a.ensureImage(ctx); err != nil {
+		return runner.Status{}, nil, err
+	}
+	spec, err := a.spec(ctx)
+	if err != nil {
+		return runner.Status{}, nil, err
+	}
+	// From here on the container may exist: the keeper's end, not that of the
+	// attempt, interrupts.
+	st, err := a.runner.Start(a.keeper.ctx, spec)
+	if err != nil {
+		a.dropTerminationLog()
+		return st, nil, err
+	}
+	a.note(normal, "Created", "Container created")
+	a.note(normal, "Started", "Container started")
+	return st, spec, nil
+}
+
+// spec returns what the runner is told.
+func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
+	o := &a.keeper.agent.opts
+	in := &recipe.Input{
+		Pod: a.pod, Container: a.container.Spec, Class: a.class,
+		IPs: o.IPs, Allocatable: o.Allocatable, Hostname: hostname(a.pod, o.Node),
+		ImageEnv: o.HostEnv,
+	}
+	if img := a.image; img != nil {
+		in.Layers, in.Entrypoint, in.Cmd, in.ImageEnv = img.Layers, img.Entrypoint, img.Cmd, img.Env
+		in.WorkingDir, in.ImageUser = img.WorkingDir, img.User
+		in.LookupUser = func(user string) (recipe.Account, error) {
+			u, err := o.Images.LookupUser(ctx, img, user)
+			return recipe.Account{UID: u.UID, GID: u.GID, Groups: u.Groups, Home: u.Home}, err
+		}
+	}
+	spec, err := recipe.Spec(in, objects{ctx, o.Client, a.pod.Namespace})
+	if err != nil {
+		return nil, err
+	}
+	spec.ID, spec.Attempt = a.id, a.number
+	spec.Pod = runner.PodRef{Namespace: a.pod.Namespace, Name: a.pod.Name, UID: string(a.pod.UID)}
+	spec.LogPath = a.keeper.agent.logPath(a.keeper.ref, spec.Container, a.number)
+	return spec, a.makeTerminationLog(spec)
+}
+
+// logPath is the log file of an attempt.
+func (a *Agent) logPath(ref PodRef, container string, number int) string {
+	return filepath.Join(a.logDir(ref), container, strconv.Itoa(number)+".log")
+}
+
+// hostname is what the pod's processes see as their machine's name.
+func hostname(pod *corev1.Pod, node string) string {
+	name := pod.Spec.Hostname
+	switch {
+	case pod.Spec.HostNetwork:
+		return node
+	case name == "":
+		name = pod.Name
+	}
+	const longest = 63
+	if len(name) > longest {
+		name = name[:longest]
+		for name[len(name)-1] == '-' || name[len(name)-1] == '.' {
+			name = name[:len(name)-1]
+		}
+	}
+	return name
+}
+
+// objects looks up what a pod refers to.
+type objects struct {
+	ctx       context.Context
+	client    Client
+	namespace string
+}
+
+func (o objects) ConfigMap(name string) (*corev1.ConfigMap, error) {
+	return o.client.ConfigMap(o.ctx, o.namespace, name)
+}
+
+func (o objects) Secret(name string) (*corev1.Secret, error) {
+	return o.client.Secret(o.ctx, o.namespace, name)
+}
+
+func containerUser(spec *runner.Spec) *corev1.ContainerUser {
+	if spec.UID == nil || spec.GID == nil {
+		return nil
+	}
+	u := &corev1.LinuxContainerUser{UID: int64(*spec.UID), GID: int64(*spec.GID)}
+	u.SupplementalGroups = append(u.SupplementalGroups, u.GID)
+	for _, g := range spec.Groups {
+		if g != *spec.GID {
+			u.SupplementalGroups = append(u.SupplementalGroups, int64(g))
+		}
+	}
+	return &corev1.ContainerUser{Linux: u}
+}
+
+func (a *attempt) note(kind, reason, message string) {
+	a.keeper.agent.opts.Client.Record(note(a.pod, &a.container, kind, reason, message))
+}
+
+// started takes that the process of an attempt runs.
+func (k *keeper) started(a *attempt, st runner.Status, user *corev1.ContainerUser) {
+	c := &k.state.Containers[a.index]
+	if c.Exit != nil {
+		c.Last, c.Exit = c.Exit, nil
+	}
+	c.Phase, c.Attempt, c.ID, c.StartedAt = podstate.Running, a.number, a.id, st.StartedAt
+	c.Reason, c.Message, c.Pull = "", "", podstate.Backoff{}
+	c.Image, c.ImageID, c.User = "", "", user
+	if a.image != nil {
+		c.Image, c.ImageID = a.image.Ref, a.image.Digest
+		if c.ImageID == "" {
+			c.ImageID = a.image.ID
+		}
+		k.tasks[a.index].stopSignal = a.image.StopSignal
+	}
+	k.report.dirty = true
+	k.limitsIgnored(st)
+	k.attend(a.index)
+}
+
+// limitsIgnored says once per pod that its resource limits have no effect.
+func (k *keeper) limitsIgnored(st runner.Status) {
+	if st.LimitsIgnored != "" && !k.saidLimits {
+		k.saidLimits = true
+		k.note(nil, warning, "LimitsIgnored", "Resource requests and limits are not enforced on this node: "+st.LimitsIgnored)
+	}
+}
+
+// exited takes that a container's process has ended.
+func (k *keeper) exited(a *attempt, exit *corev1.ContainerStateTerminated, at time.Time) {
+	c := &k.state.Containers[a.index]
+	k.unattend(a.index)
+	c.Phase, c.Exit = podstate.Exited, exit
+	c.Hook, c.Started, c.Ready = false, false, false
+	c.Stop = podstate.Stop{}
+	c.Reason, c.Message = "", ""
+	c.Retry = c.Retry.AfterExit(at)
+	k.report.dirty = true
+	k.report.ended = append(k.report.ended, ended{a.runner, a.id})
+}
+
+// configRetry is how soon a container is tried again that could not be made.
+const configRetry = 10 * time.Second
+
+// failed takes that an attempt did not come to a running process.
+func (k *keeper) failed(a *attempt, err error, cancelled bool) {
+	c := &k.state.Containers[a.index]
+	now := time.Now()
+	k.report.dirty = true
+	c.Phase = podstate.Waiting
+	if c.Exit != nil {
+		c.Phase = podstate.Exited
+	}
+	if cancelled {
+		return
+	}
+	var image *ImageError
+	var start *runner.StartError
+	var config *recipe.ConfigError
+	switch {
+	case errors.As(err, &image):
+		c.Reason, c.Message = image.Reason, image.Message
+		c.Pull = c.Pull.AfterFailure(now)
+		c.Retry.Until = c.Pull.Until
+		k.note(c, warning, "Failed", "Error: "+image.Reason)
+		return
+	case errors.As(err, &start) && start.Code != 0:
+		k.note(c, normal, "Created", "Container created")
+		k.note(c, warning, "Failed", "Error: "+start.Message)
+		k.unstartable(a, start, now)
+		return
+	case errors.As(err, &start):
+		c.Reason, c.Message = start.Reason, start.Message
+	case errors.As(err, &config):
+		c.Reason, c.Message = "CreateContainerConfigError", config.Message
+	default:
+		c.Reason, c.Message = "CreateContainerError", err.Error()
+	}
+	k.note(c, warning, "Failed", "Error: "+c.Message)
+	c.Retry.Until = now.Add(configRetry)
+}
+
+// unstartable takes that the container's command could not be executed: that
+// counts as an attempt that ended.
+func (k *keeper) unstartable(a *attempt, err *runner.StartError, now time.Time) {
+	c := &k.state.Containers[a.index]
+	if c.Exit != nil {
+		c.Last = c.Exit
+	}
+	at := apiTime(now)
+	c.Phase, c.Attempt, c.ID = podstate.Exited, a.number, a.id
+	c.Exit = &corev1.ContainerStateTerminated{
+		ExitCode: int32(err.Code), Reason: err.Reason, Message: err.Message,
+		StartedAt: at, FinishedAt: at, ContainerID: podstate.ContainerID(a.id),
+	}
+	c.Reason, c.Message = "", ""
+	c.Retry = c.Retry.AfterExit(now)
+	k.log.Debug("a container could not be started", "container", a.id, "err", err)
+}
