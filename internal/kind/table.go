@@ -6,7 +6,6 @@ func Table() []*Kind {
 	return []*Kind{
 		Namespace(),
 		Node(),
-		Pod(),
 		ConfigMap(),
 		Secret(),
 		ServiceAccount(),
