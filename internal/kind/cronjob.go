@@ -1,26 +1,72 @@
 package kind
 
 import (
+	"time"
+
 	batchv1 "k8s.io/api/batch/v1"
 	batchv1beta1 "k8s.io/api/batch/v1beta1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/utils/ptr"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// CronJob is the row of batch/v1 cronjobs.
+// CronJob is the row of batch/v1 cronjobs, which are batch/v1beta1 cronjobs
+// too, as they were until Kubernetes 1.25.
 func CronJob() *Kind {
+	spec, status := batchv1.CronJobSpec{}.SwaggerDoc(), batchv1.CronJobStatus{}.SwaggerDoc()
 	return &Kind{
-		Resource:   "cronjobs",
-		Singular:   "cronjob",
-		ShortNames: []string{"cj"},
-		Categories: []string{"all"},
-		Namespaced: true,
-		GVK:        batchv1.SchemeGroupVersion.WithKind("CronJob"),
-		Default:    changes(defaultCronJob),
-		Served:     []schema.GroupVersion{batchv1beta1.SchemeGroupVersion},
-		New:        func() Object { return &batchv1.CronJob{} },
-		NewList:    func() runtime.Object { return &batchv1.CronJobList{} },
+		Resource:       "cronjobs",
+		Singular:       "cronjob",
+		ShortNames:     []string{"cj"},
+		Categories:     []string{"all"},
+		Namespaced:     true,
+		GVK:            batchv1.SchemeGroupVersion.WithKind("CronJob"),
+		Served:         []schema.GroupVersion{batchv1beta1.SchemeGroupVersion},
+		New:            func() Object { return &batchv1.CronJob{} },
+		NewList:        func() runtime.Object { return &batchv1.CronJobList{} },
+		Default:        changes(defaultCronJob),
+		PrepareCreate:  changes(prepareCronJob),
+		PrepareUpdate:  updates(prepareCronJobUpdate),
+		PrepareStatus:  updates(func(cj, old *batchv1.CronJob) { cj.Spec = old.Spec }),
+		Validate:       checks(validateCronJob),
+		ValidateUpdate: checksUpdate(validateCronJobUpdate),
+		// Kubernetes checks nothing in a status of a CronJob.
+		ValidateStatus: checksUpdate(func(_, _ *batchv1.CronJob) field.ErrorList { return nil }),
+		Versions:       map[schema.GroupVersion]Version{batchv1beta1.SchemeGroupVersion: {OrphanByDefault: true}},
+		Warn:           warns(warnCronJob),
+		Columns: append([]metav1.TableColumnDefinition{
+			nameColumn(),
+			column("Schedule", "string", spec["schedule"]),
+			column("Timezone", "string", spec["timeZone"]),
+			column("Suspend", "boolean", spec["suspend"]),
+			column("Active", "integer", status["active"]),
+			column("Last Schedule", "string", status["lastScheduleTime"]),
+			ageColumn(),
+		}, templateColumns()...),
+		Cells: prints(cronJobCells),
+	}
+}
+
+func cronJobCells(cj *batchv1.CronJob, now time.Time) []any {
+	zone, suspend, last := "<none>", "<unset>", "<none>"
+	if cj.Spec.TimeZone != nil {
+		zone = *cj.Spec.TimeZone
+	}
+	if cj.Spec.Suspend != nil {
+		suspend = "False"
+		if *cj.Spec.Suspend {
+			suspend = "True"
+		}
+	}
+	if cj.Status.LastScheduleTime != nil {
+		last = age(*cj.Status.LastScheduleTime, now)
+	}
+	template := &cj.Spec.JobTemplate.Spec
+	names, images := containerCells(template.Template.Spec.Containers)
+	return []any{
+		cj.Name, cj.Spec.Schedule, zone, suspend, int64(len(cj.Status.Active)), last, age(cj.CreationTimestamp, now),
+		names, images, metav1.FormatLabelSelector(template.Selector),
 	}
 }
 
@@ -28,13 +74,21 @@ func defaultCronJob(cj *batchv1.CronJob) {
 	if cj.Spec.ConcurrencyPolicy == "" {
 		cj.Spec.ConcurrencyPolicy = batchv1.AllowConcurrent
 	}
-	if cj.Spec.Suspend == nil {
-		cj.Spec.Suspend = new(bool)
-	}
-	if cj.Spec.SuccessfulJobsHistoryLimit == nil {
-		cj.Spec.SuccessfulJobsHistoryLimit = ptr.To[int32](3)
-	}
-	if cj.Spec.FailedJobsHistoryLimit == nil {
-		cj.Spec.FailedJobsHistoryLimit = ptr.To[int32](1)
-	}
+	setDefault(&cj.Spec.Suspend, false)
+	setDefault(&cj.Spec.SuccessfulJobsHistoryLimit, 3)
+	setDefault(&cj.Spec.FailedJobsHistoryLimit, 1)
+	// The rest of the Job's defaults is set when the Job is made.
+	defaultJobTemplate(&cj.Spec.JobTemplate.Spec)
+}
+
+func prepareCronJob(cj *batchv1.CronJob) {
+	cj.Status = batchv1.CronJobStatus{}
+	cj.Generation = 1
+	dropDisabled(&cj.Spec.JobTemplate.Spec, nil)
+}
+
+func prepareCronJobUpdate(cj, old *batchv1.CronJob) {
+	cj.Status = old.Status
+	dropDisabled(&cj.Spec.JobTemplate.Spec, &old.Spec.JobTemplate.Spec)
+	countGeneration(&cj.ObjectMeta, &old.ObjectMeta, cj.Spec, old.Spec)
 }

@@ -1,20 +1,118 @@
 package kind
 
 import (
+	"fmt"
+	"strconv"
+	"time"
+
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/duration"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 )
 
 // Job is the row of batch/v1 jobs.
 func Job() *Kind {
 	return &Kind{
-		Resource:        "jobs",
-		Singular:        "job",
-		Categories:      []string{"all"},
-		Namespaced:      true,
-		GVK:             batchv1.SchemeGroupVersion.WithKind("Job"),
+		Resource:       "jobs",
+		Singular:       "job",
+		Categories:     []string{"all"},
+		Namespaced:     true,
+		GVK:            batchv1.SchemeGroupVersion.WithKind("Job"),
+		New:            func() Object { return &batchv1.Job{} },
+		NewList:        func() runtime.Object { return &batchv1.JobList{} },
+		Default:        changes(defaultJob),
+		PrepareCreate:  changes(prepareJob),
+		PrepareUpdate:  updates(prepareJobUpdate),
+		PrepareStatus:  updates(func(job, old *batchv1.Job) { job.Spec = old.Spec }),
+		Validate:       checks(func(job *batchv1.Job) field.ErrorList { return validateJob(job, nil) }),
+		ValidateUpdate: checksUpdate(validateJobUpdate),
+		ValidateStatus: checksUpdate(validateJobStatusUpdate),
+		Warn:           warns(warnJob),
+		Columns: append([]metav1.TableColumnDefinition{
+			nameColumn(),
+			column("Status", "string", "Status of the job."),
+			column("Completions", "string", batchv1.JobStatus{}.SwaggerDoc()["succeeded"]),
+			column("Duration", "string", "Time required to complete the job."),
+			ageColumn(),
+		}, templateColumns()...),
+		Cells: prints(jobCells),
+		Fields: selects(func(job *batchv1.Job) fields.Set {
+			return fields.Set{"status.successful": strconv.Itoa(int(job.Status.Succeeded))}
+		}),
 		OrphanByDefault: true,
-		New:             func() Object { return &batchv1.Job{} },
-		NewList:         func() runtime.Object { return &batchv1.JobList{} },
 	}
+}
+
+// templateColumns are the wide columns of what makes pods from a template.
+func templateColumns() []metav1.TableColumnDefinition {
+	return []metav1.TableColumnDefinition{
+		wideColumn("Containers", "string", "Names of each container in the template."),
+		wideColumn("Images", "string", "Images referenced by each container in the template."),
+		wideColumn("Selector", "string", batchv1.JobSpec{}.SwaggerDoc()["selector"]),
+	}
+}
+
+func jobCells(job *batchv1.Job, now time.Time) []any {
+	names, images := containerCells(job.Spec.Template.Spec.Containers)
+	return []any{
+		job.Name, jobStatusCell(job), jobCompletions(job), jobDuration(&job.Status, now), age(job.CreationTimestamp, now),
+		names, images, metav1.FormatLabelSelector(job.Spec.Selector),
+	}
+}
+
+func jobStatusCell(job *batchv1.Job) string {
+	is := func(t batchv1.JobConditionType) bool { return jobCondition(&job.Status, t, corev1.ConditionTrue) }
+	switch {
+	case is(batchv1.JobComplete):
+		return "Complete"
+	case is(batchv1.JobFailed):
+		return "Failed"
+	case job.DeletionTimestamp != nil:
+		return "Terminating"
+	case is(batchv1.JobSuspended):
+		return "Suspended"
+	case is(batchv1.JobFailureTarget):
+		return "FailureTarget"
+	case is(batchv1.JobSuccessCriteriaMet):
+		return "SuccessCriteriaMet"
+	}
+	return "Running"
+}
+
+func jobCompletions(job *batchv1.Job) string {
+	if want := job.Spec.Completions; want != nil {
+		return fmt.Sprintf("%d/%d", job.Status.Succeeded, *want)
+	}
+	// A work queue: any one success completes it.
+	if parallelism := ptr.Deref(job.Spec.Parallelism, 0); parallelism > 1 {
+		return fmt.Sprintf("%d/1 of %d", job.Status.Succeeded, parallelism)
+	}
+	return fmt.Sprintf("%d/1", job.Status.Succeeded)
+}
+
+// jobDuration tells how long the Job ran. Only a Job that succeeded has a
+// completionTime: that of a failed one goes on, as on Kubernetes.
+func jobDuration(status *batchv1.JobStatus, now time.Time) string {
+	switch {
+	case status.StartTime == nil:
+		return ""
+	case status.CompletionTime == nil:
+		return duration.HumanDuration(now.Sub(status.StartTime.Time))
+	}
+	return duration.HumanDuration(status.CompletionTime.Sub(status.StartTime.Time))
+}
+
+// jobCondition reports whether the condition t is there with this status.
+func jobCondition(s *batchv1.JobStatus, t batchv1.JobConditionType, status corev1.ConditionStatus) bool {
+	for _, c := range s.Conditions {
+		if c.Type == t && c.Status == status {
+			return true
+		}
+	}
+	return false
 }

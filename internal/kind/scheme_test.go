@@ -139,6 +139,11 @@ func TestSchemeFieldLabels(t *testing.T) {
 		{events.WithKind("Event"), "regarding.uid", "involvedObject.uid", ""},
 		{events.WithKind("Event"), "reportingController", "reportingComponent", ""},
 		{events.WithKind("Event"), "regarding.x", "", "field label not supported: regarding.x"},
+		{core.WithKind("Pod"), "spec.nodeName", "spec.nodeName", ""},
+		{core.WithKind("Pod"), "spec.host", "spec.nodeName", ""},
+		{core.WithKind("Node"), "metadata.namespace", "", "field label not supported: metadata.namespace"},
+		{batchv1.SchemeGroupVersion.WithKind("Job"), "status.successful", "status.successful", ""},
+		{batchv1.SchemeGroupVersion.WithKind("Job"), "status.phase", "", `field label "status.phase" not supported for Job`},
 		{core.WithKind("ConfigMap"), "metadata.name", "metadata.name", ""},
 		{core.WithKind("ConfigMap"), "data", "", `"data" is not a known field selector: only "metadata.name", "metadata.namespace"`},
 	} {
