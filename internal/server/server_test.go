@@ -23,6 +23,13 @@ import (
 
 func TestMain(m *testing.M) {
 	RouteKlog(slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	if dir := os.Getenv(childDir); dir != "" {
+		if err := serveBench(dir); err != nil {
+			slog.Error(err.Error())
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(m.Run())
 }
 

@@ -1,0 +1,251 @@
+package server
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime/pprof"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/store"
+)
+
+// childDir makes the test binary a server on its own: the benchmarks measure
+// the CPU time of a process that does nothing else.
+const childDir = "SAMPAN_BENCH_SERVER_DIR"
+
+// serveBench is the child: a server with a namespace "default".
+func serveBench(dir string) error {
+	start := time.Now()
+	kinds := kind.NewKinds(kind.Table())
+	st, err := store.Open(store.Options{Path: filepath.Join(dir, "store.db"), Codec: kind.NewCodec(kinds), Index: kinds.Index})
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	var set change.Set
+	set.Create(change.Key{Resource: "namespaces", Name: "default"}, &corev1.Namespace{
+		ObjectMeta: metav1.ObjectMeta{Name: "default", UID: "ns", CreationTimestamp: metav1.Now()},
+		Status:     corev1.NamespaceStatus{Phase: corev1.NamespaceActive},
+	})
+	if _, err := st.Apply(context.Background(), set); err != nil {
+		return err
+	}
+	s, err := New(Options{Store: st, Kinds: kinds.All(), Scheme: kind.NewScheme(), Listen: "127.0.0.1:0", CertDir: dir})
+	if err != nil {
+		return err
+	}
+	kubeconfig, err := s.Kubeconfig()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "kubeconfig"), kubeconfig, 0o600); err != nil {
+		return err
+	}
+	if path := os.Getenv("SAMPAN_BENCH_PROFILE"); path != "" {
+		f, err := os.Create(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	go func() {
+		<-s.Ready()
+		fmt.Println("ready", time.Since(start).Microseconds())
+	}()
+	return s.Run(ctx)
+}
+
+// child is a server in a process of its own.
+type child struct {
+	pid    int
+	ready  time.Duration // from the start of the process until it answers
+	config *rest.Config
+}
+
+func startChild(b *testing.B) *child {
+	b.Helper()
+	dir := b.TempDir()
+	cmd := exec.Command(os.Args[0], "-test.run=^$")
+	cmd.Env = append(os.Environ(), childDir+"="+dir)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	start := time.Now()
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		cmd.Process.Signal(os.Interrupt)
+		cmd.Wait()
+	})
+	if !bufio.NewScanner(out).Scan() {
+		b.Fatal("the server did not start")
+	}
+	c := &child{pid: cmd.Process.Pid, ready: time.Since(start)}
+	if c.config, err = clientcmd.BuildConfigFromFlags("", filepath.Join(dir, "kubeconfig")); err != nil {
+		b.Fatal(err)
+	}
+	return c
+}
+
+// cpu is the processor time that the child has used.
+func (c *child) cpu(b *testing.B) time.Duration {
+	b.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.pid))
+	if err != nil {
+		b.Skip("no /proc: ", err)
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+2:]))
+	user, _ := strconv.Atoi(fields[11])
+	system, _ := strconv.Atoi(fields[12])
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+// rss is the child's memory in MB.
+func (c *child) rss(b *testing.B) float64 {
+	b.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.pid))
+	if err != nil {
+		b.Skip("no /proc: ", err)
+	}
+	_, after, _ := strings.Cut(string(status), "VmRSS:")
+	kb, _ := strconv.Atoi(strings.Fields(after)[0])
+	return float64(kb) / 1024
+}
+
+func benchJob() *batchv1.Job {
+	return &batchv1.Job{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "bench-", Labels: map[string]string{"app": "bench"}},
+		Spec: batchv1.JobSpec{
+			Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{
+				RestartPolicy: corev1.RestartPolicyNever,
+				Containers:    []corev1.Container{{Name: "main", Image: "busybox", Command: []string{"true"}}},
+			}},
+			BackoffLimit: ptr.To[int32](4),
+		},
+	}
+}
+
+// BenchmarkCreateJob measures a Job's creation over HTTP/2 and TLS, as JSON and
+// as protobuf, by 16 clients: how many per second, and what each costs the
+// server. The clients share the machine.
+func BenchmarkCreateJob(b *testing.B) {
+	codecs := serializer.NewCodecFactory(kind.NewScheme())
+	for _, mediaType := range []string{runtime.ContentTypeJSON, runtime.ContentTypeProtobuf} {
+		b.Run(strings.TrimPrefix(mediaType, "application/"), func(b *testing.B) {
+			info, _ := runtime.SerializerInfoForMediaType(codecs.SupportedMediaTypes(), mediaType)
+			body, err := runtime.Encode(codecs.EncoderForVersion(info.Serializer, batchv1.SchemeGroupVersion), benchJob())
+			if err != nil {
+				b.Fatal(err)
+			}
+			c := startChild(b)
+			post := c.poster(b, "/apis/batch/v1/namespaces/default/jobs?fieldManager=bench", mediaType, body)
+			for range 50 {
+				if err := post(); err != nil { // the first one builds the types
+					b.Fatal(err)
+				}
+			}
+			before := c.cpu(b)
+			b.ResetTimer()
+			c.run(b, 16, post)
+			b.StopTimer()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "creates/s")
+			b.ReportMetric((c.cpu(b)-before).Seconds()*1000/float64(b.N), "server-cpu-ms/op")
+			b.ReportMetric(c.rss(b), "server-MB")
+		})
+	}
+}
+
+// run calls do b.N times, by workers at a time.
+func (c *child) run(b *testing.B, workers int, do func() error) {
+	var group sync.WaitGroup
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	for range workers {
+		group.Go(func() {
+			for left.Add(-1) >= 0 {
+				if err := do(); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+// poster returns a function that posts body, with as little work of the
+// client's own as possible.
+func (c *child) poster(b *testing.B, path, mediaType string, body []byte) func() error {
+	b.Helper()
+	tlsConfig, err := rest.TLSConfigFor(c.config)
+	if err != nil {
+		b.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: tlsConfig, ForceAttemptHTTP2: true}}
+	return func() error {
+		req, err := http.NewRequest(http.MethodPost, c.config.Host+path, bytes.NewReader(body))
+		if err != nil {
+			return err
+		}
+		req.Header.Set("Content-Type", mediaType)
+		req.Header.Set("Accept", mediaType)
+		resp, err := client.Do(req)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		answer, err := io.ReadAll(resp.Body)
+		if err == nil && resp.StatusCode != http.StatusCreated {
+			err = fmt.Errorf("%s: %s", resp.Status, answer)
+		}
+		return err
+	}
+}
+
+// BenchmarkStart measures the time from the start of a process until the API
+// answers, with certificates to be made, and its memory then.
+func BenchmarkStart(b *testing.B) {
+	var total time.Duration
+	var mb float64
+	for b.Loop() {
+		c := startChild(b)
+		total += c.ready
+		mb = c.rss(b)
+	}
+	b.ReportMetric(total.Seconds()*1000/float64(b.N), "ready-ms/op")
+	b.ReportMetric(mb, "server-MB")
+}
