@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -72,4 +73,9 @@ func (s *stamper) set(t time.Time) {
 		s.text[i] = byte('0' + ns%10)
 		ns /= 10
 	}
+}
+
+// fdPath is a path that leads to an open file, even one that was renamed.
+func fdPath(f *os.File) string {
+	return "/proc/self/fd/" + strconv.Itoa(int(f.Fd()))
 }
