@@ -23,9 +23,9 @@ type Janitor struct {
 
 // lineup holds Events in the order in which they last happened, as far as known
 // when they took their place.
-type lineup []place
+type lineup []turn
 
-type place struct {
+type turn struct {
 	key change.Key
 	at  time.Time
 }
@@ -61,7 +61,7 @@ func (j *Janitor) oldestFirst(view *store.View) lineup {
 	slices.SortFunc(events, func(a, b *corev1.Event) int { return lastSeen(a).Compare(lastSeen(b)) })
 	line := make(lineup, len(events))
 	for i, ev := range events {
-		line[i] = place{change.Key{Resource: "events", Namespace: ev.Namespace, Name: ev.Name}, lastSeen(ev)}
+		line[i] = turn{change.Key{Resource: "events", Namespace: ev.Namespace, Name: ev.Name}, lastSeen(ev)}
 	}
 	return line
 }
@@ -76,7 +76,7 @@ func (j *Janitor) listen(ctx context.Context, w *store.Watch, line lineup, wait 
 	}
 	for _, ev := range events {
 		if ev.Op == change.Create {
-			line = append(line, place{ev.Key, lastSeen(ev.Object.(*corev1.Event))})
+			line = append(line, turn{ev.Key, lastSeen(ev.Object.(*corev1.Event))})
 		}
 	}
 	return line, err
@@ -99,7 +99,7 @@ func (j *Janitor) sweep(ctx context.Context, line lineup) (lineup, time.Duration
 			continue
 		}
 		if at := lastSeen(obj.(*corev1.Event)); at.After(first.at) {
-			line = append(line[1:], place{first.key, at})
+			line = append(line[1:], turn{first.key, at})
 			continue
 		}
 		if left := first.at.Add(j.TTL).Sub(now); left > 0 && excess <= 0 {
