@@ -75,31 +75,37 @@ func openFile(path string, fault func(string) error) (*file, error) {
 	if err := fault(faultOpen); err != nil {
 		return nil, fmt.Errorf("store: open %s: %w", path, err)
 	}
-	db, err := create(path)
-	if errors.Is(err, os.ErrExist) {
-		if err = inspect(path); err == nil {
-			db, err = openDB(path, false, os.OpenFile)
+	if !exists(path) {
+		if err := create(path); err != nil {
+			return nil, err
 		}
 	}
+	if err := inspect(path); err != nil {
+		return nil, err
+	}
+	db, err := openDB(path, false, os.OpenFile)
 	if err != nil {
 		return nil, err
 	}
 	return &file{path: path, db: db, fault: fault}, nil
 }
 
-var errInUse = errors.New("in use by another process")
+// lockWait is how long to try for the file's lock. A process that this one is
+// just forking holds a copy of every lock until it executes its program, also
+// of those that were given up meanwhile.
+const lockWait = 300 * time.Millisecond
 
 func openDB(path string, readOnly bool, open func(string, int, os.FileMode) (*os.File, error)) (*bbolt.DB, error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout:        time.Nanosecond, // try the lock once
-		NoFreelistSync: true,            // else every commit writes it, however long it is
+		Timeout:        lockWait,
+		NoFreelistSync: true, // else every commit writes it, however long it is
 		FreelistType:   bbolt.FreelistMapType,
 		NoStatistics:   true,
 		ReadOnly:       readOnly,
 		OpenFile:       open,
 	})
 	if errors.Is(err, berrors.ErrTimeout) {
-		return nil, fmt.Errorf("store: %s is %w", path, errInUse)
+		return nil, fmt.Errorf("store: %s is in use by another process", path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("store: open %s: %w", path, err)
@@ -107,37 +113,34 @@ func openDB(path string, readOnly bool, open func(string, int, os.FileMode) (*os
 	return db, nil
 }
 
-// create makes an empty database at path, or returns os.ErrExist. It is laid
-// out under another name first, so that a half made file is never found at
-// path; the lock that it takes there moves along.
-func create(path string) (*bbolt.DB, error) {
-	if exists(path) {
-		return nil, os.ErrExist
-	}
+// create makes an empty database at path. It is laid out under another name
+// first, so that a half made file is never found at path.
+func create(path string) error {
 	draft := path + ".new"
 	db, err := openDB(draft, false, openEmpty)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := layOut(db, draft, path); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	return db, nil
+	return errors.Join(layOut(db, draft, path), db.Close())
 }
 
 // openEmpty opens a file and drops what a creation that was cut short may have
-// left in it, unless another process is at work there.
+// left in it. If another process is at work there, the engine says so later; if
+// that has finished just now, the file has its final name, and stays as it is.
 func openEmpty(name string, flag int, mode os.FileMode) (*os.File, error) {
 	f, err := os.OpenFile(name, flag, mode)
 	if err != nil {
 		return nil, err
 	}
-	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if err == syscall.EWOULDBLOCK {
-		return f, nil // the engine tries again, and says so
+	if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+		return f, nil
 	}
+	opened, err := f.Stat()
 	if err == nil {
-		err = f.Truncate(0)
+		named, _ := os.Stat(name)
+		if os.SameFile(opened, named) {
+			err = f.Truncate(0)
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -147,7 +150,8 @@ func openEmpty(name string, flag int, mode os.FileMode) (*os.File, error) {
 
 func layOut(db *bbolt.DB, draft, path string) error {
 	if exists(path) { // somebody was faster
-		return errors.Join(os.ErrExist, os.Remove(draft))
+		os.Remove(draft)
+		return nil
 	}
 	err := db.Update(func(tx *bbolt.Tx) error {
 		meta, err := tx.CreateBucketIfNotExists(metaBucket)
