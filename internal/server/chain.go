@@ -34,6 +34,7 @@ func (s *Server) handlerChain(api http.Handler, c *genericserver.Config) http.Ha
 	h = genericapifilters.WithRequestInfo(h, c.RequestInfoResolver)
 	h = genericapifilters.WithRequestReceivedTimestamp(h)
 	h = withoutAudit(h)
+	h = withDeepStack(h)
 	h = genericfilters.WithPanicRecovery(h, c.RequestInfoResolver)
 	return h
 }

@@ -168,7 +168,7 @@ func (s *Server) groupVersion(info *genericserver.APIGroupInfo, gv schema.GroupV
 		OptionsExternalVersion:      info.OptionsExternalVersion,
 		ParameterCodec:              info.ParameterCodec,
 		Serializer:                  codecs,
-		Creater:                     scheme,
+		Creater:                     deepCreater{scheme},
 		Convertor:                   scheme,
 		ConvertabilityChecker:       scheme,
 		UnsafeConvertor:             runtime.UnsafeObjectConvertor(scheme),
