@@ -6,6 +6,13 @@
 // The versioned types of k8s.io/api are the hub types too: nothing is ever
 // converted, except where one object is served in two API groups or versions
 // (Events; CronJobs).
+//
+// Table lists the rows, each in a file of its own name; the rules of pods and
+// their templates are in podspec. NewScheme is how k8s.io/apiserver sees the
+// table, Codec how the store does, and package openapi how clients do.
+//
+// Field paths, messages and the order of errors are Kubernetes' own. Where it
+// walks a map in random order, a row walks it sorted.
 package kind
 
 import (
