@@ -59,15 +59,19 @@ type cloneArgs struct {
 }
 
 // header is what child and parent share besides the steps. The assembly knows
-// its layout.
+// its layout, but for second, which the kernel writes.
 type header struct {
 	failed uintptr // address of the step that ended the child
-	next   uintptr // address of the step being performed
+	last   uintptr // address of the last step
+	second int32   // process id of the child after a Split
 }
 
 // ErrUnsupported is returned on processors that the child's loop has not been
 // written for.
 var ErrUnsupported = errors.New("fork: not supported on " + runtime.GOARCH)
+
+// errKilled: somebody killed the child before its execve.
+var errKilled = errors.New("fork: killed while starting")
 
 // Start runs the program in a new process and returns when that has executed
 // its command, or with a *StepError when it could not. When ctx ends first, the
@@ -92,50 +96,90 @@ func (p *Program) Start(ctx context.Context, opts Options) (Child, error) {
 		args.flags |= unix.CLONE_INTO_CGROUP
 		args.cgroup = uint64(opts.CgroupFD)
 	}
-	var killed, done atomic.Bool
+	var done atomic.Bool
 	stop := context.AfterFunc(ctx, func() {
-		for !done.Load() {
+		for !done.Load() { // the clone may not have happened yet
 			if fd := pidfd.Load(); fd >= 0 {
-				killed.Store(true)
-				_ = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0)
-				return
+				p.kill(int(fd))
 			}
-			time.Sleep(100 * time.Microsecond) // the clone has not happened yet
+			time.Sleep(time.Millisecond)
 		}
 	})
 	pid, errno := vfork(args, &p.head, &p.steps[0])
 	done.Store(true)
 	cancelled := !stop()
 	runtime.KeepAlive(args)
-	runtime.KeepAlive(p)
 
 	if errno != 0 {
 		return Child{}, &StepError{Name: "clone", Errno: errno}
 	}
 	child := Child{PID: int(pid), PidFD: int(pidfd.Load())}
 	err := p.failure()
+	if p.splits {
+		child, err = p.second(child, err)
+	}
+	// The kill may have come before or after the execve; the caller asked for no
+	// process either way.
 	if err == nil && cancelled {
-		// The kill may have come before or after the execve; the caller asked
-		// for no process either way.
-		if !killed.Load() {
-			_ = unix.PidfdSendSignal(child.PidFD, unix.SIGKILL, nil, 0)
-		}
 		err = fmt.Errorf("fork: start: %w", context.Cause(ctx))
 	}
 	if err != nil {
-		child.reap()
-		return Child{}, err
+		child.end()
+		child = Child{}
 	}
-	return child, nil
+	runtime.KeepAlive(p)
+	return child, err
 }
 
-// reap waits for a child that has ended or is about to, and closes its pidfd.
-func (c Child) reap() {
+// kill kills the child, and the one that it has become after a Split first, so
+// that the first does not return and let Start go on while the second still
+// works through the program.
+func (p *Program) kill(pidfd int) {
+	if pid := atomic.LoadInt32(&p.head.second); pid != 0 {
+		_ = unix.Kill(int(pid), unix.SIGKILL)
+	}
+	_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
+}
+
+// second replaces the child by the one that it has become with a Split. Its id
+// cannot be another process's yet, because nobody else waits for it.
+func (p *Program) second(first Child, failure error) (Child, error) {
+	clean := first.end()
+	pid := int(atomic.LoadInt32(&p.head.second))
+	if pid == 0 {
+		if failure == nil {
+			failure = errKilled
+		}
+		return Child{PidFD: -1}, failure
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		_ = unix.Kill(pid, unix.SIGKILL)
+		_, _ = unix.Wait4(pid, nil, 0, nil)
+		return Child{PidFD: -1}, fmt.Errorf("fork: pidfd_open: %w", err)
+	}
+	if failure == nil && !clean {
+		failure = errKilled // and the second may not have come to its execve
+	}
+	return Child{PID: pid, PidFD: fd}, failure
+}
+
+// end kills a child, unless it has ended by itself, waits for it and closes its
+// pidfd. It tells whether the child ended with the exit code 0.
+func (c Child) end() bool {
+	if c.PidFD < 0 {
+		return false
+	}
+	defer unix.Close(c.PidFD)
+	if c.PID == 0 {
+		return false
+	}
+	_ = unix.PidfdSendSignal(c.PidFD, unix.SIGKILL, nil, 0)
+	var ws unix.WaitStatus
 	for {
-		err := unix.Waitid(unix.P_PIDFD, c.PidFD, nil, unix.WEXITED, nil)
+		_, err := unix.Wait4(c.PID, &ws, 0, nil)
 		if !errors.Is(err, unix.EINTR) {
-			break
+			return err == nil && ws.Exited() && ws.ExitStatus() == 0
 		}
 	}
-	_ = unix.Close(c.PidFD)
 }

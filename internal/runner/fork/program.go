@@ -21,9 +21,16 @@ type call struct {
 	save     uintptr // where to store the result, or 0
 	skip     uintptr // bytes to skip after success
 	tolerate uint64  // bit n: go on after errno n (63 stands for all above)
-	zero     uintptr // 1: a result other than 0 is a failure
+	positive uintptr // what a positive result means: one of the constants below
 	errno    uintptr // written by the child
 }
+
+// What a positive result means. The assembly knows these numbers.
+const (
+	isFine    = 0
+	isFailure = 1
+	isParent  = 2 // the step was a clone, and this is the parent: go to the end
+)
 
 // Call makes a step. Arguments that are addresses must be kept alive by the
 // program that the step is added to: see Program.String and Program.Keep.
@@ -57,21 +64,33 @@ func (s Step) SkipAfter(n int) Step {
 
 // MustBeZero makes a positive result a failure (EOWNERDEAD).
 func (s Step) MustBeZero() Step {
-	s.zero = 1
+	s.positive = isFailure
 	return s
 }
 
 // Program is a list of steps and the memory that they refer to. It is for one
 // start; it is not safe for concurrent use.
 type Program struct {
-	head  header
-	steps []Step
-	keep  []any
-	saves []save
+	head   header
+	steps  []Step
+	keep   []any
+	saves  []save
+	splits bool
 }
 
 // save is a result that becomes an argument of a later step.
 type save struct{ from, to, arg int }
+
+// Split makes the child go on as a child of its own, whose parent is ours as
+// well. It is for a child that has joined a pid namespace: only its children
+// are born in it.
+func (p *Program) Split() {
+	s := Call("clone", syscall.SYS_CLONE, syscall.CLONE_PARENT|syscall.CLONE_VM|syscall.CLONE_VFORK|syscall.CLONE_PARENT_SETTID,
+		0, uintptr(unsafe.Pointer(&p.head.second)))
+	s.positive = isParent
+	p.Add(s)
+	p.splits = true
+}
 
 // Len returns the number of steps so far, which is the index of the next one.
 func (p *Program) Len() int { return len(p.steps) }
@@ -110,26 +129,25 @@ func (p *Program) Errno(step int) syscall.Errno { return syscall.Errno(p.steps[s
 // link closes the program with a step that ends the child, should no execve
 // have replaced it, and resolves what could not be known before.
 func (p *Program) link() {
-	p.steps = append(p.steps, Call("end of program", syscall.SYS_EXIT_GROUP, exitFailed))
+	p.steps = append(p.steps,
+		Call("end of program", noSuchCall),
+		Call("end of the first child", syscall.SYS_EXIT_GROUP, 0))
+	p.head.last = uintptr(unsafe.Pointer(&p.steps[len(p.steps)-1]))
 	for _, s := range p.saves {
 		p.steps[s.from].save = uintptr(unsafe.Pointer(&p.steps[s.to].args[s.arg]))
 	}
 }
 
-// exitFailed is the exit code of a child that could not do its steps. Nobody
-// sees it: Start reaps such a child.
-const exitFailed = 127
+// noSuchCall fails on every kernel.
+const noSuchCall = 0xfffff
 
 // failure returns the step that ended the child, nil if it executed its command.
 func (p *Program) failure() error {
-	if p.head.failed != 0 {
-		i := int((p.head.failed - uintptr(unsafe.Pointer(&p.steps[0]))) / unsafe.Sizeof(p.steps[0]))
-		return &StepError{Index: i, Name: p.steps[i].Name, Errno: p.Errno(i)}
+	if p.head.failed == 0 {
+		return nil
 	}
-	if end := &p.steps[len(p.steps)-1]; p.head.next == uintptr(unsafe.Pointer(end)) {
-		return &StepError{Index: len(p.steps) - 1, Name: end.Name, Errno: syscall.ENOEXEC}
-	}
-	return nil
+	i := int((p.head.failed - uintptr(unsafe.Pointer(&p.steps[0]))) / unsafe.Sizeof(p.steps[0]))
+	return &StepError{Index: i, Name: p.steps[i].Name, Errno: p.Errno(i)}
 }
 
 // StepError says which step of a program failed.

@@ -15,7 +15,7 @@ const (
 	_ = -(unsafe.Offsetof(call{}.save) ^ 56)
 	_ = -(unsafe.Offsetof(call{}.skip) ^ 64)
 	_ = -(unsafe.Offsetof(call{}.tolerate) ^ 72)
-	_ = -(unsafe.Offsetof(call{}.zero) ^ 80)
+	_ = -(unsafe.Offsetof(call{}.positive) ^ 80)
 	_ = -(unsafe.Offsetof(call{}.errno) ^ 88)
 
 	stepSize = 112

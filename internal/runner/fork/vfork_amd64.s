@@ -32,7 +32,6 @@ failed:
 	RET
 
 child:
-	MOVQ	R12, 8(R13)	// head.next
 	MOVQ	0(R12), AX
 	MOVQ	8(R12), DI
 	MOVQ	16(R12), SI
@@ -45,8 +44,9 @@ child:
 	JCC	error
 	TESTQ	AX, AX
 	JZ	ok
-	CMPQ	80(R12), $0	// zero
-	JNE	nonzero
+	MOVQ	80(R12), BX	// positive
+	TESTQ	BX, BX
+	JNZ	positive
 ok:
 	MOVQ	56(R12), BX	// save
 	TESTQ	BX, BX
@@ -57,7 +57,12 @@ next:
 	ADDQ	$112, R12
 	JMP	child
 
-nonzero:
+positive:
+	CMPQ	BX, $1
+	JEQ	unwanted
+	MOVQ	8(R13), R12	// head.last
+	JMP	child
+unwanted:
 	MOVQ	$-130, AX	// EOWNERDEAD
 error:
 	NEGQ	AX

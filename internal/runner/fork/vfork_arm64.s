@@ -29,7 +29,6 @@ failed:
 	RET
 
 child:
-	MOVD	R19, 8(R20)	// head.next
 	MOVD	0(R19), R8
 	MOVD	8(R19), R0
 	MOVD	16(R19), R1
@@ -41,8 +40,8 @@ child:
 	CMN	$4095, R0
 	BCS	error
 	CBZ	R0, ok
-	MOVD	80(R19), R9	// zero
-	CBNZ	R9, nonzero
+	MOVD	80(R19), R9	// positive
+	CBNZ	R9, positive
 ok:
 	MOVD	56(R19), R9	// save
 	CBZ	R9, next
@@ -53,7 +52,12 @@ next:
 	ADD	$112, R19, R19
 	B	child
 
-nonzero:
+positive:
+	CMP	$1, R9
+	BEQ	unwanted
+	MOVD	8(R20), R19	// head.last
+	B	child
+unwanted:
 	MOVD	$-130, R0	// EOWNERDEAD
 error:
 	NEG	R0, R0

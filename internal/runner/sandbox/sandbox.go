@@ -1,113 +1,298 @@
-// Package sandbox runs containers.
+// Package sandbox runs containers: an image's layers under a writable one,
+// namespaces, and no more rights than Kubernetes gives. It implements
+// runner.Launcher, works as root and inside a user namespace, and needs
+// neither a helper program nor an OCI runtime.
+//
+// A container is one fork.Program. Launch writes down what the child will do,
+// in this order, and starts it; everything that can fail on account of the
+// manifest (sources of mounts, users, names) is looked at before:
+//
+//	streams, session            begin.go
+//	root file system            rootfs.go     overlay, pivot_root
+//	/proc /dev /sys             filesystems.go
+//	volumes                     mounts.go
+//	the old root is gone        -- from here on only the container's files exist
+//	directory, limits           command.go
+//	seccomp, capabilities, user identity.go, seccomp.go
+//	execve                      command.go
+//
+// After pivot_root the process has two views: absolute paths are the
+// container's, and cannot leave it whatever links the image contains; relative
+// paths are this machine's, because the working directory still is. That is
+// what makes mounting into a hostile image safe without resolving any path in
+// user space.
+//
+// What it refuses: networks (pods share the machine's), images (it is given
+// directories), logs, and remembering anything across a restart.
 package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/runner/cgroup"
 	"github.com/sampan-batch/sampan/internal/runner/fork"
 	"github.com/sampan-batch/sampan/internal/runner/reap"
 )
 
+// startTimeout ends a start that hangs, on a dead network file system for
+// instance.
+const startTimeout = 2 * time.Minute
+
 // Launcher starts sandboxed containers; it implements runner.Launcher.
 type Launcher struct {
-	env    runner.LauncherEnv
-	userNS bool
-	self   int // pidfd of this process
+	env  runner.LauncherEnv
+	host host
+	kit  kit
 
-	mu sync.Mutex
+	cgroups *cgroup.Manager
+	filters filters
+	maker   namespaceMaker
+
+	mu   sync.Mutex
+	pods map[string]*pod
 }
 
-// New prepares a launcher in env.Dir.
+// New prepares a launcher in env.Dir. The process must be in a mount namespace
+// of its own.
 func New(env runner.LauncherEnv) (*Launcher, error) {
-	l := &Launcher{env: env}
-	for _, dir := range []string{"mnt", "c"} {
-		if err := os.MkdirAll(filepath.Join(env.Dir, dir), 0o700); err != nil {
-			return nil, err
-		}
+	l := &Launcher{env: env, pods: make(map[string]*pod)}
+	if env.NoNamespaces != "" {
+		return l, nil // Launch says so
 	}
-	var err error
-	l.self, err = unix.PidfdOpen(os.Getpid(), 0)
-	return l, err
+	// The Launcher's paths are used relative to the machine's root, where a link
+	// would lead into the container.
+	dir, err := filepath.EvalSymlinks(env.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("sandbox: %w", err)
+	}
+	l.env.Dir = dir
+	if l.host, err = lookAtHost(); err != nil {
+		return nil, fmt.Errorf("sandbox: %w", err)
+	}
+	if l.kit, err = newKit(dir, &l.host); err != nil {
+		return nil, fmt.Errorf("sandbox: %w", err)
+	}
+	l.cgroups = cgroup.NewManager(cgroup.Config{})
+	return l, nil
 }
 
 // Launch implements runner.Launcher.
-func (l *Launcher) Launch(spec *runner.Spec, stdin, stdout, stderr *os.File) (*reap.Child, error) {
-	dir := filepath.Join(l.env.Dir, "c", spec.ID)
-	for _, d := range []string{dir, dir + "/u", dir + "/w"} {
-		if err := os.Mkdir(d, 0o755); err != nil {
-			return nil, err
+func (l *Launcher) Launch(spec *runner.Spec, stdin, stdout, stderr *os.File) (runner.Process, error) {
+	if l.env.NoNamespaces != "" {
+		return nil, &runner.StartError{Reason: "CreateContainerError", Message: "sandbox: " + l.env.NoNamespaces}
+	}
+	c := l.newContainer(spec, spec.Args)
+	proc, err := c.launch([3]*os.File{stdin, stdout, stderr})
+	c.close()
+	if err != nil {
+		c.undo()
+		return nil, err
+	}
+	return proc, nil
+}
+
+// RemovePod implements runner.Launcher.
+func (l *Launcher) RemovePod(podUID string) error {
+	l.mu.Lock()
+	p := l.pods[podUID]
+	delete(l.pods, podUID)
+	l.mu.Unlock()
+	if p == nil {
+		return nil
+	}
+	return p.release()
+}
+
+// Recover implements runner.Launcher. The kernel has killed the containers with
+// their supervisor, and mounts have gone with its namespace; what is left is on
+// disk and in cgroups. Only a first process that was a set-user-id program may
+// have survived: executing one clears the parent-death signal.
+func (l *Launcher) Recover(lost []*runner.Spec) error {
+	if l.env.NoNamespaces != "" {
+		return nil
+	}
+	containers := filepath.Join(l.env.Dir, "c")
+	var errs []error
+	if len(lost) > 0 {
+		errs = append(errs, killLost(containers))
+	}
+	for _, spec := range lost {
+		errs = append(errs, l.cgroups.Recover(spec.ID))
+	}
+	return errors.Join(append(errs, os.RemoveAll(containers), os.Mkdir(containers, 0o700))...)
+}
+
+// container is a process of a container being started: its first one, or one
+// that Exec adds.
+type container struct {
+	l    *Launcher
+	spec *runner.Spec
+	args []string
+	dir  string // holds the writable layer
+	p    *fork.Program
+
+	pod        *pod
+	group      *cgroup.Group
+	ignored    string // why limits are not enforced
+	ids        ids
+	joinUser   int // pidfd of the process whose user namespace is joined, or -1
+	candidates []candidate
+
+	opened  []int // descriptors to close after the start
+	madeDir bool
+}
+
+func (l *Launcher) newContainer(spec *runner.Spec, args []string) *container {
+	return &container{
+		l: l, spec: spec, args: args, dir: filepath.Join(l.env.Dir, "c", spec.ID), p: fork.NewProgram(), joinUser: -1,
+	}
+}
+
+func (c *container) launch(streams [3]*os.File) (runner.Process, error) {
+	if err := c.prepare(); err != nil {
+		return nil, err
+	}
+	c.joinPod()
+	if err := c.begin(streams); err != nil {
+		return nil, err
+	}
+	if err := c.root(); err != nil {
+		return nil, err
+	}
+	if err := c.filesystems(streams); err != nil {
+		return nil, err
+	}
+	if err := c.mounts(); err != nil {
+		return nil, err
+	}
+	c.makeDir()
+	c.leaveOldRoot()
+	if err := c.finish(); err != nil {
+		return nil, err
+	}
+	child, pidfd, err := c.start()
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	return newProcess(c, child, pidfd), nil
+}
+
+// finish writes down what first processes and further ones have in common:
+// the last moments before, and the command.
+func (c *container) finish() error {
+	c.enterDir()
+	c.limits()
+	if err := c.restrict(); err != nil {
+		return err
+	}
+	c.command()
+	return nil
+}
+
+// prepare checks the spec and makes what the container is given from outside.
+func (c *container) prepare() error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	var err error
+	if c.ids, err = c.l.host.resolve(c.spec); err != nil {
+		return err
+	}
+	if c.pod, err = c.l.podOf(c.spec); err != nil {
+		return fmt.Errorf("sandbox: pod %s: %w", c.spec.Pod.UID, err)
+	}
+	c.group, c.ignored = c.l.cgroups.Create(c.spec.ID, c.spec.Resources)
+	return nil
+}
+
+// check refuses what must not reach the kernel as a C string or a path.
+func (c *container) check() error {
+	s := c.spec
+	if s.ID == "" || strings.ContainsAny(s.ID, "/\x00") || s.ID[0] == '.' {
+		return fmt.Errorf("sandbox: container id %q is not a file name", s.ID)
+	}
+	refuse := func(what, value string) error {
+		return &runner.StartError{Reason: "CreateContainerConfigError", Message: fmt.Sprintf("%s: %q", what, value)}
+	}
+	if len(s.Args) == 0 || s.Args[0] == "" {
+		return &runner.StartError{Reason: "CreateContainerError", Message: "no command specified"}
+	}
+	for _, list := range [][]string{s.Args, s.Env, s.Layers, {s.Dir, s.Hostname, s.TerminationLogPath}} {
+		for _, v := range list {
+			if strings.IndexByte(v, 0) >= 0 {
+				return refuse("a value contains a NUL byte", v)
+			}
 		}
 	}
-	p := fork.NewProgram()
-	l.begin(p, []*os.File{stdin, stdout, stderr})
-	l.root(p, spec, dir)
-	l.filesystems(p)
-	p.Add(
-		fork.Call("leave the old root", unix.SYS_UMOUNT2, p.String("."), unix.MNT_DETACH),
-		chdirStep(p, "/"),
-		fork.Call("close files", unix.SYS_CLOSE_RANGE, 3, ^uintptr(0)&0xffffffff, 0),
-	)
-	p.Add(fork.Call("exec", unix.SYS_EXECVE, p.String(spec.Args[0]), p.Strings(spec.Args), p.Strings(spec.Env)))
-	return l.env.Reaper.Start(func() (int, int, error) {
-		c, err := p.Start(context.Background(), fork.Options{
-			Flags:    unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
-			CgroupFD: -1,
-		})
-		return c.PID, c.PidFD, err
+	if s.Dir != "" && !filepath.IsAbs(s.Dir) {
+		return refuse("working directory is not an absolute path", s.Dir)
+	}
+	for _, m := range s.Mounts {
+		if strings.IndexByte(m.Source+m.Target, 0) >= 0 || !filepath.IsAbs(m.Target) || filepath.Clean(m.Target) == "/" {
+			return refuse("a mount's target must be an absolute path other than /", m.Target)
+		}
+	}
+	return nil
+}
+
+func (c *container) start() (*reap.Child, int, error) {
+	opts := fork.Options{CgroupFD: -1, Flags: unix.CLONE_NEWNS | c.pod.cloneFlags(c.spec)}
+	if c.group != nil {
+		opts.CgroupFD = c.group.FD()
+		if c.group.Unified() {
+			opts.Flags |= unix.CLONE_NEWCGROUP
+		}
+	}
+	return c.l.startProgram(c.p, opts)
+}
+
+// startProgram starts p and returns a pidfd besides that is the caller's.
+func (l *Launcher) startProgram(p *fork.Program, opts fork.Options) (*reap.Child, int, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	pidfd := -1
+	child, err := l.env.Reaper.Start(func() (int, int, error) {
+		c, err := p.Start(ctx, opts)
+		if err != nil {
+			return 0, -1, err
+		}
+		pidfd, err = unix.FcntlInt(uintptr(c.PidFD), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			pidfd = -1 // signals still work; Exec says why it does not
+		}
+		return c.PID, c.PidFD, nil
 	})
+	return child, pidfd, err
 }
 
-func (l *Launcher) begin(p *fork.Program, files []*os.File) {
-	poll := []unix.PollFd{{Fd: int32(l.self), Events: unix.POLLIN}}
-	p.Keep(poll)
-	mask := new(unix.Sigset_t)
-	p.Keep(mask)
-	p.Add(
-		fork.Call("unblock signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, fork.Pointer(mask), 0, 8),
-		prctlStep("set parent-death signal", unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL)),
-		fork.Call("check the parent", unix.SYS_POLL, fork.Pointer(&poll[0]), 1, 0).MustBeZero(),
-		fork.Call("new session", unix.SYS_SETSID),
-	)
-	for i, f := range files {
-		p.Add(fork.Call(fmt.Sprintf("open stream %d", i), unix.SYS_DUP3, f.Fd(), uintptr(i), 0))
+// close gives back what only the start needed.
+func (c *container) close() {
+	for _, fd := range c.opened {
+		_ = unix.Close(fd)
 	}
-	p.Add(fork.Call("make mounts private", unix.SYS_MOUNT, 0, p.String("/"), 0, unix.MS_REC|unix.MS_PRIVATE, 0))
+	c.opened = nil
 }
 
-func (l *Launcher) root(p *fork.Program, spec *runner.Spec, dir string) {
-	mnt := filepath.Join(l.env.Dir, "mnt")
-	lower := make([]string, len(spec.Layers))
-	for i, layer := range spec.Layers {
-		lower[len(lower)-1-i] = layer
+// undo removes what a container that did not start has left.
+func (c *container) undo() {
+	if c.group != nil {
+		if err := c.group.Remove(); err != nil {
+			c.l.env.Log.Warn("cannot remove cgroup", "id", c.spec.ID, "err", err)
+		}
 	}
-	opts := "lowerdir=" + strings.Join(lower, ":") + ",upperdir=" + dir + "/u,workdir=" + dir + "/w,volatile"
-	if l.userNS {
-		opts += ",userxattr"
+	if c.madeDir {
+		if err := os.RemoveAll(c.dir); err != nil {
+			c.l.env.Log.Warn("cannot remove writable layer", "id", c.spec.ID, "err", err)
+		}
 	}
-	p.Add(mountStep(p, "overlay", mnt, "overlay", unix.MS_NODEV, opts))
-	open := p.Len()
-	p.Add(
-		fork.Call("open the old root", unix.SYS_OPENAT, at, p.String("/"), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC),
-		chdirStep(p, mnt),
-		fork.Call("pivot_root", unix.SYS_PIVOT_ROOT, p.String("."), p.String(".")),
-		fork.Call("enter the old root", unix.SYS_FCHDIR),
-	)
-	p.Pass(open, open+3, 0)
-}
-
-func (l *Launcher) filesystems(p *fork.Program) {
-	p.Add(
-		mkdirStep(p, "/proc", 0o755),
-		mountStep(p, "proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""),
-		mkdirStep(p, "/dev", 0o755),
-		mountStep(p, "tmpfs", "/dev", "tmpfs", unix.MS_NOSUID|unix.MS_STRICTATIME, "mode=755,size=65536k"),
-	)
 }

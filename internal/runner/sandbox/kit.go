@@ -1,0 +1,106 @@
+package sandbox
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// kit is what all containers are given parts of. It is mounted at Dir/kit in
+// the supervisor's own mount namespace:
+//
+//	empty/   an empty read-only directory, mounted over what is masked
+//	sys/     /sys as containers see it
+//
+// A mount inherits the flags of what it is a copy of, so that one bind mount
+// per path is enough where a container's runtime usually needs two calls.
+type kit struct {
+	empty, sys string   // relative to the machine's root
+	maskedDirs []string // what exists of the paths that Kubernetes hides
+	masked     []string // the same, files
+	readOnly   []string // what exists of those that it makes read-only
+}
+
+// Kubernetes' default masked and read-only paths.
+var (
+	maskedPaths = []string{
+		"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+		"/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats",
+	}
+	maskedSysPaths = []string{"firmware", "devices/virtual/powercap"}
+	readOnlyPaths  = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+)
+
+func newKit(dir string, h *host) (kit, error) {
+	for _, d := range []string{"c", "mnt", "kit"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+			return kit{}, err
+		}
+	}
+	at := filepath.Join(dir, "kit")
+	k := kit{empty: strings.TrimPrefix(at, "/") + "/empty", sys: strings.TrimPrefix(at, "/") + "/sys"}
+	for _, path := range maskedPaths {
+		if st, err := os.Lstat(path); err != nil {
+			continue
+		} else if st.IsDir() {
+			k.maskedDirs = append(k.maskedDirs, path)
+		} else {
+			k.masked = append(k.masked, path)
+		}
+	}
+	for _, path := range readOnlyPaths {
+		if _, err := os.Lstat(path); err == nil {
+			k.readOnly = append(k.readOnly, path)
+		}
+	}
+	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	if err := unix.Mount("tmpfs", at, "tmpfs", flags, "mode=755,size=1m"); err != nil {
+		return kit{}, &os.PathError{Op: "mount", Path: at, Err: err}
+	}
+	for _, d := range []string{"empty", "sys"} {
+		if err := os.Mkdir(filepath.Join(at, d), 0o755); err != nil {
+			return kit{}, err
+		}
+	}
+	if err := unix.Mount("", at, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|flags, ""); err != nil {
+		return kit{}, &os.PathError{Op: "remount", Path: at, Err: err}
+	}
+	return k, mountSys(filepath.Join(at, "sys"), filepath.Join(at, "empty"), h)
+}
+
+// mountSys prepares /sys. A user namespace does not own the machine's network,
+// and so must not mount a sysfs; it gets a copy of the machine's /sys, with the
+// cgroup tree hidden, which a sysfs of its own would not contain either.
+func mountSys(sys, empty string, h *host) error {
+	hide := maskedSysPaths
+	var err error
+	if !h.userNS {
+		err = unix.Mount("sysfs", sys, "sysfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+	} else {
+		err = unix.Mount("/sys", sys, "", unix.MS_BIND|unix.MS_REC, "")
+		hide = append([]string{"fs/cgroup"}, hide...)
+	}
+	if err != nil {
+		return &os.PathError{Op: "mount", Path: sys, Err: err}
+	}
+	attr := unix.MountAttr{
+		Attr_set:    unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC,
+		Propagation: unix.MS_PRIVATE,
+	}
+	if err := unix.MountSetattr(unix.AT_FDCWD, sys, unix.AT_RECURSIVE, &attr); err != nil {
+		return fmt.Errorf("make %s read-only: %w", sys, err)
+	}
+	for _, path := range hide {
+		path = filepath.Join(sys, path)
+		if _, err := os.Lstat(path); err != nil {
+			continue
+		}
+		if err := unix.Mount(empty, path, "", unix.MS_BIND, ""); err != nil {
+			return &os.PathError{Op: "mount", Path: path, Err: err}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,82 @@
+package sandbox
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sampan-batch/sampan/internal/runner"
+)
+
+func TestLaunch(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.want(t, f.spec("echo hello", "pid", "sid", "pwd", "umask", "cat /etc/image", "fds"),
+		"hello", "1", "1", "/", "0022", "from the image", "0 1 2")
+
+	out, info := f.run(t, f.spec("exit 7"))
+	if info.Code != 7 || info.Signal != 0 {
+		t.Errorf("exit 7: got %+v %s", info, out)
+	}
+	spec := f.spec("pwd", "hostname", "env A", "env PATH")
+	spec.Dir, spec.Hostname, spec.Env = "/made/for/it", "its-name", []string{"A=b", "PATH=/bin"}
+	f.want(t, spec, "/made/for/it", "its-name", "b", "/bin")
+}
+
+func TestStartErrors(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	must(t, os.WriteFile(filepath.Join(f.layer, "bin", "data"), []byte("no program"), 0o644))
+	must(t, os.WriteFile(filepath.Join(f.layer, "bin", "script"), []byte("#!/bin/nosuch\n"), 0o755))
+	must(t, os.WriteFile(filepath.Join(f.layer, "bin", "text"), []byte("plain text"), 0o755))
+	missing := filepath.Join(f.layer, "nosuch")
+	for _, c := range []struct {
+		change func(*runner.Spec)
+		reason string
+		code   int
+		want   string
+	}{
+		{args("nosuch"), "StartError", 128, `exec: "nosuch": executable file not found in $PATH`},
+		{args("/bin/nosuch"), "StartError", 128, `exec: "/bin/nosuch": stat /bin/nosuch: no such file or directory`},
+		{args("/bin/data"), "StartError", 128, `exec: "/bin/data": permission denied`},
+		{args("data"), "StartError", 128, `exec: "data": permission denied`},
+		{args("/bin"), "StartError", 128, `exec: "/bin": permission denied`},
+		{args("/bin/script"), "StartError", 128, `exec /bin/script: no such file or directory`},
+		{args("/bin/text"), "StartError", 128, `exec: "/bin/text": exec format error`},
+		{args(), "CreateContainerError", 0, "no command specified"},
+		{args("probe", "a\x00b"), "CreateContainerConfigError", 0, `a value contains a NUL byte: "a\x00b"`},
+		{func(s *runner.Spec) { s.Dir = "relative" }, "CreateContainerConfigError", 0, `working directory is not an absolute path: "relative"`},
+		{func(s *runner.Spec) { s.Dir = "/etc/image" }, "StartError", 128, `chdir /etc/image: not a directory`},
+		{func(s *runner.Spec) { s.Layers = []string{missing} }, "CreateContainerError", 0, "image layer " + missing + " is not a directory"},
+		{func(s *runner.Spec) { s.Capabilities = []string{"CAP_MAGIC"} }, "CreateContainerError", 0, `unknown capability "CAP_MAGIC"`},
+		{func(s *runner.Spec) { s.Mounts = []runner.Mount{{Source: missing, Target: "/data"}} }, "CreateContainerError", 0,
+			`failed to mount "` + missing + `" to "/data": no such file or directory`},
+		{func(s *runner.Spec) { s.Mounts = []runner.Mount{{Source: f.layer, Target: "/"}} }, "CreateContainerConfigError", 0,
+			`a mount's target must be an absolute path other than /: "/"`},
+		{func(s *runner.Spec) { s.Mounts = []runner.Mount{{Source: f.layer, Target: "/etc/image"}} }, "StartError", 128,
+			`mount /etc/image: invalid argument`},
+	} {
+		spec := f.spec("echo")
+		c.change(spec)
+		p, err := f.Launch(spec, nil, nil, nil)
+		var start *runner.StartError
+		if !errors.As(err, &start) {
+			t.Errorf("%s: got %v %v", c.want, p, err)
+			continue
+		}
+		if start.Reason != c.reason || start.Code != c.code || start.Message != c.want {
+			t.Errorf("got  %s %d %s\nwant %s %d %s", start.Reason, start.Code, start.Message, c.reason, c.code, c.want)
+		}
+	}
+	spec := f.spec("echo")
+	spec.ID = "../escape"
+	if _, err := f.Launch(spec, nil, nil, nil); err == nil || !strings.Contains(err.Error(), "not a file name") {
+		t.Errorf("id ../escape: %v", err)
+	}
+}
+
+func args(list ...string) func(*runner.Spec) {
+	return func(s *runner.Spec) { s.Args = list }
+}

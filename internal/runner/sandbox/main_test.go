@@ -1,0 +1,305 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/runner/reap"
+)
+
+// The tests run as a supervisor does: in a mount namespace as root, and in a
+// user namespace and a mount namespace as an ordinary user. Started as root they
+// run twice, the second time as nobody.
+const (
+	stageVar = "SAMPAN_SANDBOX_TEST" // "user": become nobody; "inside": in the namespaces
+	probeVar = "SAMPAN_SANDBOX_PROBE"
+	nobody   = 65534
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(stageVar) == "inside" {
+		os.Exit(inside(m))
+	}
+	code, err := outside()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "FAIL:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// outside builds the probe and runs the tests in their namespaces.
+func outside() (int, error) {
+	if os.Geteuid() != 0 {
+		return runInside(&syscall.SysProcAttr{
+			Cloneflags:  unix.CLONE_NEWNS | unix.CLONE_NEWUSER,
+			UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}},
+			GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}},
+		}, "inside", os.Args[1:])
+	}
+	dir, err := os.MkdirTemp("", "sandbox-test-")
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return 1, err
+	}
+	probe := filepath.Join(dir, "probe")
+	build := exec.Command("go", "build", "-o", probe, "./testdata/probe")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := build.CombinedOutput(); err != nil {
+		return 1, fmt.Errorf("build the probe: %w\n%s", err, out)
+	}
+	os.Setenv(probeVar, probe)
+	code, err := runInside(&syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}, "inside", os.Args[1:])
+	if code != 0 || err != nil {
+		return code, err
+	}
+	home := filepath.Join(dir, "nobody")
+	if err := errors.Join(os.Mkdir(home, 0o700), os.Chown(home, nobody, nobody)); err != nil {
+		return 1, err
+	}
+	os.Setenv("TMPDIR", home)
+	fmt.Println("=== as an ordinary user")
+	return runInside(&syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}, "user", userArgs())
+}
+
+// userArgs are the arguments without those that name files of root's.
+func userArgs() []string {
+	var args []string
+	for _, arg := range os.Args[1:] {
+		name, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		if strings.HasSuffix(name, "profile") || name == "test.testlogfile" || name == "test.outputdir" || name == "test.trace" {
+			continue
+		}
+		args = append(args, arg)
+	}
+	return args
+}
+
+func runInside(attr *syscall.SysProcAttr, stage string, args []string) (int, error) {
+	cmd := exec.Command("/proc/self/exe", args...)
+	cmd.Args[0] = os.Args[0]
+	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = os.Stdin, os.Stdout, os.Stderr, attr
+	cmd.Env = append(os.Environ(), stageVar+"="+stage)
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exit.ExitCode(), nil
+	}
+	if err != nil {
+		return 1, fmt.Errorf("run the tests in namespaces: %w", err)
+	}
+	return 0, nil
+}
+
+func inside(m *testing.M) int {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		fmt.Fprintln(os.Stderr, "keep mounts to itself:", err)
+		return 1
+	}
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		fmt.Fprintln(os.Stderr, "become a subreaper:", err)
+		return 1
+	}
+	if probe := os.Getenv(probeVar); probe == "" { // an ordinary user ran go test
+		fmt.Fprintln(os.Stderr, "no probe")
+		return 1
+	}
+	return m.Run()
+}
+
+// ordinary tells whether the tests run as an ordinary user.
+func ordinary(tb testing.TB) bool {
+	_, is, err := readIDMap("/proc/self/uid_map")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return is
+}
+
+// bench is a launcher with an image of one layer, that contains the probe.
+type fixture struct {
+	*Launcher
+	tb    testing.TB
+	layer string
+	n     atomic.Int64
+}
+
+func setup(tb testing.TB) *fixture {
+	tb.Helper()
+	dir := tb.TempDir()
+	f := &fixture{tb: tb, layer: makeLayer(tb)}
+	l, err := New(runner.LauncherEnv{
+		Dir: dir, Reaper: reap.New(), Log: slog.New(slog.NewTextHandler(testWriter{tb}, nil)),
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	f.Launcher = l
+	tb.Cleanup(func() {
+		for uid := range l.pods {
+			if err := l.RemovePod(uid); err != nil {
+				tb.Error(err)
+			}
+		}
+		if left, err := os.ReadDir(filepath.Join(dir, "c")); err != nil || len(left) > 0 {
+			tb.Errorf("containers are left on disk: %v %v", left, err)
+		}
+		if err := unix.Unmount(filepath.Join(l.env.Dir, "kit"), unix.MNT_DETACH); err != nil {
+			tb.Error(err)
+		}
+	})
+	return f
+}
+
+type testWriter struct{ tb testing.TB }
+
+func (w testWriter) Write(p []byte) (int, error) {
+	w.tb.Logf("%s", p)
+	return len(p), nil
+}
+
+// makeLayer returns a directory like an unpacked image layer.
+func makeLayer(tb testing.TB) string {
+	tb.Helper()
+	layer := tb.TempDir()
+	must(tb, os.Chmod(layer, 0o755))
+	for _, d := range []string{"bin", "etc", "proc", "dev", "sys", "tmp", "srv"} {
+		must(tb, os.Mkdir(filepath.Join(layer, d), 0o755))
+	}
+	must(tb, os.Chmod(filepath.Join(layer, "tmp"), 0o1777))
+	copyFile(tb, os.Getenv(probeVar), filepath.Join(layer, "bin", "probe"), 0o755)
+	must(tb, os.WriteFile(filepath.Join(layer, "etc", "image"), []byte("from the image"), 0o644))
+	return layer
+}
+
+func copyFile(tb testing.TB, from, to string, mode os.FileMode) {
+	tb.Helper()
+	data, err := os.ReadFile(from)
+	must(tb, err)
+	must(tb, os.WriteFile(to, data, 0o755))
+	must(tb, os.Chmod(to, mode))
+}
+
+func must(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// defaultCapabilities is what a container gets on Kubernetes.
+var defaultCapabilities = []string{
+	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID",
+	"CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
+}
+
+// spec returns a container of a pod of its own that runs the probe.
+func (f *fixture) spec(commands ...string) *runner.Spec {
+	n := f.n.Add(1)
+	return &runner.Spec{
+		ID:    fmt.Sprintf("uid-%d_main_0", n),
+		Class: runner.Sandbox,
+		Pod:   runner.PodRef{Namespace: "default", Name: fmt.Sprintf("pod-%d", n), UID: fmt.Sprintf("uid-%d", n)},
+		Args:  append([]string{"probe"}, commands...),
+
+		Container:                "main",
+		Layers:                   []string{f.layer},
+		Hostname:                 fmt.Sprintf("pod-%d", n),
+		Capabilities:             defaultCapabilities,
+		AllowPrivilegeEscalation: true,
+	}
+}
+
+// run launches a container and returns what it wrote and how it ended.
+func (f *fixture) run(tb testing.TB, spec *runner.Spec) (string, runner.ExitInfo) {
+	tb.Helper()
+	c := f.launch(tb, spec)
+	return c.wait()
+}
+
+// want runs a container and compares what it writes.
+func (f *fixture) want(tb testing.TB, spec *runner.Spec, want ...string) {
+	tb.Helper()
+	got, info := f.run(tb, spec)
+	if got != strings.Join(want, "\n") {
+		tb.Errorf("%q: got\n%s\nwant\n%s", spec.Args, got, strings.Join(want, "\n"))
+	}
+	if info.Code != 0 {
+		tb.Errorf("%q: exit code %d", spec.Args, info.Code)
+	}
+}
+
+// running is a container whose output is collected.
+type running struct {
+	runner.Process
+	tb  testing.TB
+	out chan string
+}
+
+func (f *fixture) launch(tb testing.TB, spec *runner.Spec) *running {
+	tb.Helper()
+	r, w, err := os.Pipe()
+	must(tb, err)
+	p, err := f.Launch(spec, nil, w, w)
+	w.Close()
+	if err != nil {
+		tb.Fatalf("launch %q: %v", spec.Args, err)
+	}
+	return &running{p, tb, collect(r)}
+}
+
+func collect(r *os.File) chan string {
+	out := make(chan string, 1)
+	go func() {
+		defer r.Close()
+		text, _ := io.ReadAll(r)
+		out <- strings.TrimRight(string(text), "\n")
+	}()
+	return out
+}
+
+// wait waits for the container, releases it, and returns its output.
+func (r *running) wait() (string, runner.ExitInfo) {
+	r.tb.Helper()
+	info, err := r.Wait()
+	if err != nil {
+		r.tb.Fatal(err)
+	}
+	if err := r.Release(); err != nil {
+		r.tb.Error(err)
+	}
+	return <-r.out, info
+}
+
+// exec runs the probe in the container.
+func (r *running) exec(commands ...string) (string, runner.ExitInfo) {
+	r.tb.Helper()
+	rd, w, err := os.Pipe()
+	must(r.tb, err)
+	out := collect(rd)
+	p, err := r.Exec(runner.ExecSpec{Args: append([]string{"probe"}, commands...)}, nil, w, w)
+	w.Close()
+	if err != nil {
+		r.tb.Fatalf("exec %q: %v", commands, err)
+	}
+	info, err := p.Wait()
+	must(r.tb, err)
+	return <-out, info
+}
+
+func ptr[T any](v T) *T { return &v }

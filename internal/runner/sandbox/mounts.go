@@ -1,0 +1,122 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/runner/fork"
+)
+
+// mounts attaches the volumes, outer ones before those inside them. The
+// sources are opened here, in the supervisor, as copies that belong to no
+// directory yet; the child puts each in its place.
+func (c *container) mounts() error {
+	list := slices.Clone(c.spec.Mounts)
+	if c.spec.TerminationLog != "" && c.spec.TerminationLogPath != "" {
+		list = append(list, runner.Mount{Source: c.spec.TerminationLog, Target: c.spec.TerminationLogPath})
+	}
+	slices.SortStableFunc(list, func(a, b runner.Mount) int { return depth(a.Target) - depth(b.Target) })
+	for _, m := range list {
+		if m.Tmpfs {
+			if err := c.pod.tmpfs(m); err != nil {
+				return mountError(m, err)
+			}
+		}
+		tree, dir, err := c.openMount(m)
+		if err != nil {
+			return mountError(m, err)
+		}
+		c.attach(tree, filepath.Clean(m.Target), dir)
+	}
+	return nil
+}
+
+func depth(path string) int { return strings.Count(filepath.Clean(path), "/") }
+
+func mountError(m runner.Mount, err error) error {
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		err = errno
+	}
+	return &runner.StartError{
+		Reason:  "CreateContainerError",
+		Message: fmt.Sprintf("failed to mount %q to %q: %v", m.Source, m.Target, err),
+	}
+}
+
+// openMount returns a detached copy of the mount's source, with the flags that
+// it shall have, and whether it is a directory.
+func (c *container) openMount(m runner.Mount) (fd int, dir bool, err error) {
+	fd, err = openTree(m.Source, m.Recursive)
+	if err != nil {
+		return -1, false, err
+	}
+	c.opened = append(c.opened, fd)
+	all := unix.MountAttr{Propagation: unix.MS_PRIVATE}
+	switch m.Propagation {
+	case "HostToContainer":
+		all.Propagation = unix.MS_SLAVE
+	case "Bidirectional":
+		all.Propagation = unix.MS_SHARED
+	}
+	if !c.spec.Privileged {
+		all.Attr_set |= unix.MOUNT_ATTR_NODEV
+	}
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &all); err != nil {
+		return -1, false, os.NewSyscallError("mount_setattr", err)
+	}
+	// As in Kubernetes, readOnly concerns the volume, not what is mounted in it.
+	if m.ReadOnly {
+		top := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+		if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &top); err != nil {
+			return -1, false, os.NewSyscallError("mount_setattr", err)
+		}
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return -1, false, os.NewSyscallError("fstat", err)
+	}
+	return fd, st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
+}
+
+// openTree copies the mount at path. In a user namespace a mount with others
+// below it cannot be copied without them, which would uncover what they hide.
+func openTree(path string, recursive bool) (int, error) {
+	const flags = unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC
+	if !recursive {
+		fd, err := unix.OpenTree(unix.AT_FDCWD, path, flags)
+		if !errors.Is(err, unix.EINVAL) {
+			return fd, os.NewSyscallError("open_tree", err)
+		}
+	}
+	fd, err := unix.OpenTree(unix.AT_FDCWD, path, flags|unix.AT_RECURSIVE)
+	return fd, os.NewSyscallError("open_tree", err)
+}
+
+// attach puts a detached mount at target, which is created when it is missing.
+func (c *container) attach(tree int, target string, dir bool) {
+	p := c.p
+	move := fork.Call("mount "+target, unix.SYS_MOVE_MOUNT, uintptr(tree), p.String(""), at, p.String(target),
+		unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_SYMLINKS)
+	var create []fork.Step
+	for i := 1; i < len(target); i++ {
+		if target[i] == '/' {
+			create = append(create, mkdirStep(p, target[:i], 0o755))
+		}
+	}
+	if dir {
+		create = append(create, mkdirStep(p, target, 0o755))
+	} else {
+		create = append(create, touchStep(p, target))
+	}
+	p.Add(move.Tolerate(unix.ENOENT).SkipAfter(len(create) + 1))
+	p.Add(create...)
+	p.Add(move)
+}

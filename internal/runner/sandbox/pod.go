@@ -1,0 +1,254 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/runner/fork"
+)
+
+// pod is what the containers of a pod share. Each part is made when the first
+// container needs it, and kept until RemovePod.
+type pod struct {
+	l   *Launcher
+	uid string
+
+	mu       sync.Mutex
+	ipc, uts int    // namespaces, -1 until made
+	shm      int    // the tree of /dev/shm, -1 until made
+	shmDir   string // where it is mounted, or ""
+	tmpfses  map[string]bool
+	pause    *pause
+}
+
+// podOf returns the pod of a container with what that needs of it made.
+func (l *Launcher) podOf(spec *runner.Spec) (*pod, error) {
+	l.mu.Lock()
+	p := l.pods[spec.Pod.UID]
+	if p == nil {
+		p = &pod{l: l, uid: spec.Pod.UID, ipc: -1, uts: -1, shm: -1, tmpfses: make(map[string]bool)}
+		l.pods[spec.Pod.UID] = p
+	}
+	l.mu.Unlock()
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.uts < 0 {
+		if err := p.makeNamespaces(spec.Hostname); err != nil {
+			return nil, err
+		}
+	}
+	if p.shm < 0 && !spec.HostIPC {
+		if err := p.makeShm(); err != nil {
+			return nil, err
+		}
+	}
+	if spec.ShareProcesses && !spec.HostPID && p.pause == nil {
+		var err error
+		if p.pause, err = l.startPause(); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// makeNamespaces makes the pod's ipc and uts namespaces.
+func (p *pod) makeNamespaces(hostname string) error {
+	ipc, uts, err := p.l.maker.make(hostname)
+	p.ipc, p.uts = ipc, uts
+	return err
+}
+
+// namespaceMaker makes namespaces in a thread of its own, which moves from one
+// to the next: from a namespace that a user namespace owns there is no way back
+// to the machine's. The thread must do nothing else, and not end before the
+// process: see runner.Launcher.
+type namespaceMaker struct {
+	once     sync.Once
+	requests chan func()
+}
+
+func (m *namespaceMaker) make(hostname string) (ipc, uts int, err error) {
+	m.once.Do(func() {
+		m.requests = make(chan func())
+		go func() {
+			runtime.LockOSThread()
+			for f := range m.requests {
+				f()
+			}
+		}()
+	})
+	done := make(chan struct{})
+	m.requests <- func() {
+		defer close(done)
+		ipc, uts, err = makeNamespaces(hostname)
+	}
+	<-done
+	return ipc, uts, err
+}
+
+func makeNamespaces(hostname string) (ipc, uts int, err error) {
+	if err := unix.Unshare(unix.CLONE_NEWIPC | unix.CLONE_NEWUTS); err != nil {
+		return -1, -1, os.NewSyscallError("unshare", err)
+	}
+	if hostname != "" {
+		if err := unix.Sethostname([]byte(hostname)); err != nil {
+			return -1, -1, &runner.StartError{
+				Reason: "CreateContainerConfigError", Message: fmt.Sprintf("hostname %q: %v", hostname, err),
+			}
+		}
+	}
+	if ipc, err = openNamespace("/proc/thread-self/ns/ipc"); err != nil {
+		return -1, -1, err
+	}
+	if uts, err = openNamespace("/proc/thread-self/ns/uts"); err != nil {
+		_ = unix.Close(ipc)
+		return -1, -1, err
+	}
+	return ipc, uts, nil
+}
+
+// joinPod moves the child into the pod's namespaces. It comes first, because
+// in another pid namespace only a child of it is born.
+func (c *container) joinPod() {
+	if c.pod.pause != nil && c.spec.ShareProcesses && !c.spec.HostPID {
+		c.p.Add(fork.Call("join pid namespace", unix.SYS_SETNS, uintptr(c.pod.pause.ns), unix.CLONE_NEWPID))
+		c.p.Split()
+	}
+	c.p.Add(fork.Call("join uts namespace", unix.SYS_SETNS, uintptr(c.pod.uts), unix.CLONE_NEWUTS))
+	if !c.spec.HostIPC {
+		c.p.Add(fork.Call("join ipc namespace", unix.SYS_SETNS, uintptr(c.pod.ipc), unix.CLONE_NEWIPC))
+	}
+}
+
+// cloneFlags are those of the namespaces that a container has for itself.
+func (p *pod) cloneFlags(spec *runner.Spec) uint64 {
+	if spec.HostPID || spec.ShareProcesses {
+		return 0
+	}
+	return unix.CLONE_NEWPID
+}
+
+// newTmpfs makes a tmpfs that is mounted nowhere.
+func newTmpfs(size, mode string) (int, error) {
+	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, os.NewSyscallError("fsopen", err)
+	}
+	defer unix.Close(fs)
+	for key, value := range map[string]string{"size": size, "mode": mode} {
+		if err := unix.FsconfigSetString(fs, key, value); err != nil {
+			return -1, os.NewSyscallError("fsconfig", err)
+		}
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return -1, os.NewSyscallError("fsconfig", err)
+	}
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC)
+	return fd, os.NewSyscallError("fsmount", err)
+}
+
+// makeShm makes the pod's /dev/shm. Before Linux 6.15, only a mount that is
+// somewhere can be copied.
+func (p *pod) makeShm() error {
+	fd, err := newTmpfs("64m", "1777")
+	if err != nil {
+		return err
+	}
+	p.shm = fd
+	if p.l.host.copiesDetached {
+		return nil
+	}
+	dir := filepath.Join(p.l.env.Dir, "shm", p.uid)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	p.shmDir = dir
+	return os.NewSyscallError("move_mount", unix.MoveMount(fd, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH))
+}
+
+// mountShm attaches the pod's /dev/shm.
+func (p *pod) mountShm(c *container) error {
+	tree, err := copyTree(p.shm)
+	if err != nil {
+		return fmt.Errorf("sandbox: /dev/shm: %w", err)
+	}
+	c.opened = append(c.opened, tree)
+	c.p.Add(fork.Call("mount /dev/shm", unix.SYS_MOVE_MOUNT, uintptr(tree), c.p.String(""), at, c.p.String("/dev/shm"),
+		unix.MOVE_MOUNT_F_EMPTY_PATH))
+	return nil
+}
+
+// copyTree returns a detached copy of a mount.
+func copyTree(fd int) (int, error) {
+	tree, err := unix.OpenTree(fd, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	return tree, os.NewSyscallError("open_tree", err)
+}
+
+// tmpfs mounts a tmpfs at m.Source in the supervisor's mount namespace, unless
+// another container of the pod has caused that already. It takes owner and
+// mode of the directory that it covers.
+func (p *pod) tmpfs(m runner.Mount) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.tmpfses[m.Source] {
+		return nil
+	}
+	source, err := filepath.EvalSymlinks(m.Source)
+	if err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(source, &st); err != nil {
+		return err
+	}
+	opts := fmt.Sprintf("mode=%o", st.Mode&0o7777)
+	if p.l.host.uids.has(st.Uid) && p.l.host.gids.has(st.Gid) {
+		opts += fmt.Sprintf(",uid=%d,gid=%d", st.Uid, st.Gid)
+	}
+	if m.TmpfsSize > 0 {
+		opts += fmt.Sprintf(",size=%d", m.TmpfsSize)
+	} else {
+		opts += ",size=0"
+	}
+	if err := unix.Mount("tmpfs", source, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, opts); err != nil {
+		return err
+	}
+	p.tmpfses[m.Source] = true
+	return nil
+}
+
+// release gives everything back. No container of the pod runs any more.
+func (p *pod) release() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var errs []error
+	if p.pause != nil {
+		errs = append(errs, p.pause.end())
+		p.pause = nil
+	}
+	for source := range p.tmpfses {
+		if err := unix.Unmount(source, unix.MNT_DETACH); err != nil {
+			errs = append(errs, &os.PathError{Op: "unmount", Path: source, Err: err})
+		}
+	}
+	clear(p.tmpfses)
+	if p.shmDir != "" {
+		errs = append(errs, unix.Unmount(p.shmDir, unix.MNT_DETACH), os.Remove(p.shmDir))
+		p.shmDir = ""
+	}
+	for _, fd := range []*int{&p.ipc, &p.uts, &p.shm} {
+		if *fd >= 0 {
+			_ = unix.Close(*fd)
+			*fd = -1
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,178 @@
+package sandbox
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/runner/cgroup"
+	"github.com/sampan-batch/sampan/internal/runner/reap"
+)
+
+// process is a container's first process; it implements runner.Process.
+type process struct {
+	l       *Launcher
+	spec    *runner.Spec
+	child   *reap.Child
+	dir     string
+	ids     ids
+	group   *cgroup.Group
+	ignored string
+	// mounts identifies the container's mount namespace when its processes share
+	// their pid namespace with others and cannot be told from them otherwise.
+	mounts string
+
+	mu    sync.Mutex
+	pidfd int // for Exec; -1 when the process has ended
+}
+
+func newProcess(c *container, child *reap.Child, pidfd int) *process {
+	p := &process{
+		l: c.l, spec: c.spec, child: child, dir: c.dir, ids: c.ids, group: c.group, ignored: c.ignored, pidfd: pidfd,
+	}
+	if c.spec.HostPID || c.spec.ShareProcesses {
+		p.mounts, _ = os.Readlink(procPath(child.PID(), "ns/mnt"))
+	}
+	return p
+}
+
+// PID implements runner.Process.
+func (p *process) PID() int { return p.child.PID() }
+
+// LimitsIgnored implements runner.Process.
+func (p *process) LimitsIgnored() string { return p.ignored }
+
+// Wait implements runner.Process. The end of a pid namespace's first process is
+// reported when all the others in it are gone.
+func (p *process) Wait() (runner.ExitInfo, error) {
+	if p.mounts != "" {
+		if err := p.child.Ended(); err != nil {
+			return runner.ExitInfo{}, err
+		}
+		p.killOthers()
+	}
+	ws, err := p.child.Wait()
+	p.mu.Lock()
+	if p.pidfd >= 0 {
+		_ = unix.Close(p.pidfd)
+		p.pidfd = -1
+	}
+	p.mu.Unlock()
+	if err != nil {
+		return runner.ExitInfo{}, err
+	}
+	info := runner.ExitFromWait(ws)
+	if p.group != nil {
+		kills, err := p.group.OOMKills()
+		info.OOMKilled = err == nil && kills > 0
+	}
+	return info, nil
+}
+
+// Signal implements runner.Process.
+func (p *process) Signal(sig int) error {
+	err := p.child.Signal(syscall.Signal(sig))
+	if sig == int(unix.SIGKILL) && p.mounts != "" {
+		p.killOthers()
+	}
+	return err
+}
+
+// Release implements runner.Process. Mounts have gone with the namespace.
+func (p *process) Release() error {
+	var errs []error
+	if p.group != nil {
+		errs = append(errs, p.group.Remove())
+	}
+	return errors.Join(append(errs, os.RemoveAll(p.dir))...)
+}
+
+// killOthers kills the container's processes in a pid namespace that is not
+// its own: those that have its mount namespace.
+func (p *process) killOthers() {
+	if err := killAll(func(pid int) bool {
+		ns, err := os.Readlink(procPath(pid, "ns/mnt"))
+		return err == nil && ns == p.mounts && pid != p.child.PID()
+	}); err != nil {
+		p.l.env.Log.Warn("cannot end a container's processes", "id", p.spec.ID, "err", err)
+	}
+}
+
+// killLost kills the processes of containers that outlived their supervisor.
+// They are known by the writable layer that they run on.
+func killLost(containers string) error {
+	mark := []byte("upperdir=" + containers + "/")
+	return killAll(func(pid int) bool {
+		mounts, err := os.ReadFile(procPath(pid, "mountinfo"))
+		return err == nil && bytes.Contains(mounts, mark)
+	})
+}
+
+// errUnkillable: processes were still there after killPatience.
+var errUnkillable = errors.New("processes do not end")
+
+const killPatience = 5 * time.Second
+
+// killAll kills the processes that belong, and those that they start meanwhile,
+// and returns when there are none but zombies.
+func killAll(belongs func(pid int) bool) error {
+	for deadline := time.Now().Add(killPatience); ; time.Sleep(time.Millisecond) {
+		left, err := killOnce(belongs)
+		if left == 0 || err != nil {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return errUnkillable
+		}
+	}
+}
+
+func killOnce(belongs func(pid int) bool) (left int, err error) {
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return 0, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return 0, err
+	}
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil || !belongs(pid) || zombie(pid) {
+			continue
+		}
+		// The id may have become another process's since; a pidfd says which one
+		// is meant.
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			continue
+		}
+		if belongs(pid) {
+			left++
+			_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+		}
+		_ = unix.Close(fd)
+	}
+	return left, nil
+}
+
+// zombie tells whether a process has ended and only waits to be collected.
+func zombie(pid int) bool {
+	stat, err := os.ReadFile(procPath(pid, "stat"))
+	if err != nil {
+		return true
+	}
+	// The name, in brackets, may contain anything.
+	i := bytes.LastIndexByte(stat, ')')
+	return i < 0 || i+2 >= len(stat) || stat[i+2] == 'Z' || stat[i+2] == 'X'
+}
+
+func procPath(pid int, name string) string { return "/proc/" + strconv.Itoa(pid) + "/" + name }

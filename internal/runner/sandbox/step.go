@@ -1,0 +1,72 @@
+package sandbox
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/sampan-batch/sampan/internal/runner/fork"
+)
+
+// at is AT_FDCWD as an argument of a step.
+const at = ^uintptr(-unix.AT_FDCWD - 1)
+
+// mountStep is mount(2).
+func mountStep(p *fork.Program, source, target, fstype string, flags uintptr, data string) fork.Step {
+	var d uintptr
+	if data != "" {
+		d = p.String(data)
+	}
+	return fork.Call("mount "+target, unix.SYS_MOUNT, p.String(source), p.String(target), p.String(fstype), flags, d)
+}
+
+// bindStep mounts source, a path of this machine without the leading slash.
+func bindStep(p *fork.Program, source, target string, flags uintptr) fork.Step {
+	return fork.Call("bind "+target, unix.SYS_MOUNT, p.String(source), p.String(target), 0, unix.MS_BIND|flags, 0)
+}
+
+// readOnlyStep makes the mount at path read-only.
+func readOnlyStep(p *fork.Program, path string, flags uintptr) fork.Step {
+	return fork.Call("remount "+path+" read-only", unix.SYS_MOUNT, 0, p.String(path), 0,
+		unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|flags, 0)
+}
+
+// mkdirStep creates a directory, if it is not there.
+func mkdirStep(p *fork.Program, path string, mode uintptr) fork.Step {
+	return fork.Call("mkdir "+path, unix.SYS_MKDIRAT, at, p.String(path), mode).Tolerate(unix.EEXIST, unix.EROFS)
+}
+
+// touchStep creates an empty file, if it is not there. Unlike open it never
+// waits for the other end of a FIFO, nor disturbs a device.
+func touchStep(p *fork.Program, path string) fork.Step {
+	return fork.Call("create "+path, unix.SYS_MKNODAT, at, p.String(path), unix.S_IFREG|0o644, 0).
+		Tolerate(unix.EEXIST, unix.EROFS)
+}
+
+// symlinkStep creates a symbolic link, if nothing has that name.
+func symlinkStep(p *fork.Program, to, path string) fork.Step {
+	return fork.Call("link "+path, unix.SYS_SYMLINKAT, p.String(to), at, p.String(path)).Tolerate(unix.EEXIST)
+}
+
+func chdirStep(p *fork.Program, path string) fork.Step {
+	return fork.Call("chdir "+path, unix.SYS_CHDIR, p.String(path))
+}
+
+func prctlStep(name string, op int, arg uintptr) fork.Step {
+	return fork.Call(name, unix.SYS_PRCTL, uintptr(op), arg)
+}
+
+// writeSteps write text to a file, which must exist. What is given is the first
+// step's index; errors are as strict says.
+func writeSteps(p *fork.Program, path, text string, strict bool) {
+	open := p.Len()
+	steps := []fork.Step{
+		fork.Call("open "+path, unix.SYS_OPENAT, at, p.String(path), unix.O_WRONLY|unix.O_CLOEXEC),
+		fork.Call("write "+path, unix.SYS_WRITE, ^uintptr(0), p.String(text), uintptr(len(text))),
+		fork.Call("close "+path, unix.SYS_CLOSE, ^uintptr(0)).TolerateAll(),
+	}
+	if !strict {
+		steps[0], steps[1] = steps[0].TolerateAll(), steps[1].TolerateAll()
+	}
+	p.Add(steps...)
+	p.Pass(open, open+1, 0)
+	p.Pass(open, open+2, 0)
+}
