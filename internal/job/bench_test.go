@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // BenchmarkDecide is the price of one look at a Job with so many pods: when
@@ -54,12 +55,12 @@ func BenchmarkOnePodJob(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		fresh := newJob()
-		set := Decide(t0, State{Job: fresh, PodKind: podRow()})
+		set := Decide(t0, State{Job: fresh, PodKind: kind.Pod()})
 		pod := set.Writes[0].Object.(*corev1.Pod)
 		running := set.Writes[1].Object.(*batchv1.Job)
 		running.ResourceVersion, pod.ResourceVersion = "12", "11"
 		pod.Status.Phase = corev1.PodRunning
-		s := State{Job: running, Pods: []*corev1.Pod{pod}, PodKind: podRow()}
+		s := State{Job: running, Pods: []*corev1.Pod{pod}, PodKind: kind.Pod()}
 		Decide(t0, s)
 		pod.Status.Phase = corev1.PodSucceeded
 		if set = Decide(t0, s); len(set.Writes) != 2 {
@@ -109,7 +110,7 @@ func BenchmarkBigJob(b *testing.B) {
 			for _, pod := range live {
 				list = append(list, pod)
 			}
-			set := Decide(t0.Add(time.Second), State{Job: j, Pods: list, PodKind: podRow()})
+			set := Decide(t0.Add(time.Second), State{Job: j, Pods: list, PodKind: kind.Pod()})
 			looks++
 			for _, w := range set.Writes {
 				rev++

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -11,20 +12,36 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // indexVariable is how a container of an Indexed Job learns its index.
 const indexVariable = "JOB_COMPLETION_INDEX"
 
-// create starts n pods, those of indexes if the Job is Indexed.
+// create starts n pods, those of indexes if the Job is Indexed. They are what
+// the API would make of a client's pod: with its defaults, admitted, prepared.
 func (d *decision) create(n int32, indexes []int32) {
+	if n == 0 {
+		return
+	}
+	model := d.newPod()
+	d.PodKind.Default(model)
+	if err := kind.AdmitPod(model); err != nil {
+		d.note(corev1.EventTypeWarning, "FailedCreate",
+			fmt.Sprintf("Error creating: pods %q is forbidden: %v", model.GenerateName, err))
+		return
+	}
 	names := namer{job: d.Job, taken: d.Taken}
 	for i := range n {
-		pod := d.newPod()
+		pod := model
+		if i < n-1 {
+			pod = model.DeepCopy()
+		}
 		if d.indexed {
 			d.giveIndex(pod, indexes[i])
 			delete(d.held, indexes[i]) // inherited from: it can be counted now
 		}
+		d.PodKind.PrepareCreate(pod)
 		pod.Name = names.next(pod.GenerateName)
 		d.set.Create(podKey(pod.Namespace, pod.Name), pod)
 		d.note(corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: "+pod.Name)
@@ -32,20 +49,19 @@ func (d *decision) create(n int32, indexes []int32) {
 	d.started = n
 }
 
-// newPod returns a pod of the Job's template. Its uid, creation time and QoS
-// class are for the shell to stamp.
+// newPod returns a pod of the Job's template. Its uid is for the shell to give.
 func (d *decision) newPod() *corev1.Pod {
 	t := &d.Job.Spec.Template
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace:       d.Job.Namespace,
-			GenerateName:    d.Job.Name + "-",
-			Labels:          maps.Clone(t.Labels),
-			Annotations:     maps.Clone(t.Annotations),
-			Finalizers:      slices.Clone(t.Finalizers),
-			OwnerReferences: []metav1.OwnerReference{controllerRef(d.Job)},
+			Namespace:         d.Job.Namespace,
+			GenerateName:      d.Job.Name + "-",
+			CreationTimestamp: d.second,
+			Labels:            maps.Clone(t.Labels),
+			Annotations:       maps.Clone(t.Annotations),
+			Finalizers:        slices.Clone(t.Finalizers),
+			OwnerReferences:   []metav1.OwnerReference{controllerRef(d.Job)},
 		},
-		Status: corev1.PodStatus{Phase: corev1.PodPending},
 	}
 	t.Spec.DeepCopyInto(&pod.Spec)
 	if !tracked(pod) {

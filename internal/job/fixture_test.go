@@ -21,24 +21,6 @@ var t0 = time.Date(2026, 1, 31, 7, 0, 0, 0, time.UTC)
 
 func at(d time.Duration) *metav1.Time { return ptr.To(metav1.NewTime(t0.Add(d))) }
 
-// podRow deletes pods as Kubernetes does: at once if no node has them or they
-// have ended, else after their grace period.
-func podRow() *kind.Kind {
-	return &kind.Kind{
-		Resource: "pods", Namespaced: true, GVK: corev1.SchemeGroupVersion.WithKind("Pod"),
-		Grace: func(obj change.Object, asked *int64) int64 {
-			pod := obj.(*corev1.Pod)
-			switch {
-			case pod.Spec.NodeName == "" || ended(pod):
-				return 0
-			case asked != nil:
-				return *asked
-			}
-			return ptr.Deref(pod.Spec.TerminationGracePeriodSeconds, 30)
-		},
-	}
-}
-
 // newJob returns the Job pi as the API would store it, then as edits make it.
 func newJob(edits ...func(*batchv1.Job)) *batchv1.Job {
 	labels := map[string]string{"batch.kubernetes.io/controller-uid": "job-uid", "batch.kubernetes.io/job-name": "pi"}
@@ -103,7 +85,7 @@ func newPod(name string, edits ...func(*corev1.Pod)) *corev1.Pod {
 			Finalizers:      []string{batchv1.JobTrackingFinalizer},
 			OwnerReferences: []metav1.OwnerReference{controllerRef(j)},
 		},
-		Spec:   corev1.PodSpec{NodeName: "node"},
+		Spec:   corev1.PodSpec{NodeName: "node", TerminationGracePeriodSeconds: ptr.To[int64](30)},
 		Status: corev1.PodStatus{Phase: corev1.PodRunning},
 	}
 	for _, edit := range edits {
@@ -153,7 +135,7 @@ func state(j *batchv1.Job, pods ...*corev1.Pod) State {
 	for _, p := range pods {
 		names[p.Name] = true
 	}
-	return State{Job: j, Pods: pods, PodKind: podRow(), Taken: func(n string) bool { return names[n] }}
+	return State{Job: j, Pods: pods, PodKind: kind.Pod(), Taken: func(n string) bool { return names[n] }}
 }
 
 // nextJob returns the Job as the set leaves it.

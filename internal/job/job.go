@@ -58,7 +58,8 @@ type State struct {
 	// Live may be left out, so that a Job of ten thousand pods is not read ten
 	// thousand times; they make no difference.
 	Pods []*corev1.Pod
-	// PodKind is the row of pods: how a pod's deletion begins.
+	// PodKind is the row of pods: what a new one gets from the API, and how a
+	// deletion begins.
 	PodKind *kind.Kind
 	// Taken says whether a pod of this name exists in the Job's namespace.
 	Taken func(name string) bool

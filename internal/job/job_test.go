@@ -161,7 +161,8 @@ func TestNewPod(t *testing.T) {
 		t.Errorf("it is named %+v", pod.ObjectMeta)
 	}
 	if !slices.Equal(pod.Finalizers, []string{"batch.kubernetes.io/job-tracking"}) || pod.Annotations["a"] != "b" ||
-		pod.Labels["batch.kubernetes.io/job-name"] != "pi" || pod.Status.Phase != corev1.PodPending {
+		pod.Labels["batch.kubernetes.io/job-name"] != "pi" || pod.Status.Phase != corev1.PodPending ||
+		pod.Status.QOSClass != corev1.PodQOSBestEffort || pod.Generation != 1 || pod.Spec.ServiceAccountName != "default" {
 		t.Errorf("got %+v", pod)
 	}
 	if owner := metav1.GetControllerOf(pod); owner == nil || owner.Kind != "Job" || owner.UID != j.UID || !*owner.BlockOwnerDeletion {
@@ -176,6 +177,18 @@ func TestNewPod(t *testing.T) {
 	}
 	if j.Status.StartTime != nil || j.Status.Active != 0 {
 		t.Error("the Job that was read was modified")
+	}
+}
+
+func TestForbiddenPod(t *testing.T) {
+	t.Parallel()
+	set := Decide(t0, state(newJob(func(j *batchv1.Job) { j.Spec.Template.Spec.PriorityClassName = "urgent" })))
+	if got := summary(set); len(got) > 0 {
+		t.Errorf("it writes %v", got)
+	}
+	want := `Error creating: pods "pi-" is forbidden: no PriorityClass with name urgent was found`
+	if len(set.Notes) != 1 || set.Notes[0].Reason != "FailedCreate" || set.Notes[0].Message != want {
+		t.Errorf("got  %+v\nwant %s", set.Notes, want)
 	}
 }
 

@@ -36,7 +36,7 @@ var theJob = change.Key{Resource: "jobs.batch", Namespace: "ns", Name: "pi"}
 
 func newWorld(seed uint64) *world {
 	r := rand.New(rand.NewPCG(seed, 0))
-	w := &world{Rand: r, now: t0.Add(time.Duration(r.IntN(1000)) * time.Millisecond), objects: make(map[change.Key]change.Object), row: podRow(), jumps: r.IntN(10) == 0}
+	w := &world{Rand: r, now: t0.Add(time.Duration(r.IntN(1000)) * time.Millisecond), objects: make(map[change.Key]change.Object), row: kind.Pod(), jumps: r.IntN(10) == 0}
 	w.store(theJob, w.randomJob())
 	return w
 }
