@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -41,55 +40,69 @@ func (s *Store) verify(b *batch) {
 func (s *Store) checkMemory(v *View) error {
 	var errs []error
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf("store: check: "+format, args...)) }
-	owners := 0
+	owners := map[*owned]bool{}
 	for name, tab := range v.tables {
-		terms, count := 0, 0
+		terms := map[*termed]bool{}
 		var last *item
+		count := 0
 		tab.items.Scan(func(it *item) bool {
-			count++
-			if last != nil && compareNames(last, it) >= 0 {
+			if count++; last != nil && compareNames(last, it) >= 0 {
 				fail("%s is not after %s", it.key, last.key)
 			}
 			last = it
-			want := &item{key: it.key, obj: it.obj}
-			s.describe(want)
-			if it.key.Resource != name || it.obj.GetName() != it.key.Name || it.obj.GetNamespace() != it.key.Namespace {
-				fail("object %s/%s is in table %s as %s", it.obj.GetNamespace(), it.obj.GetName(), name, it.key)
+			if it.key.Resource != name || it.rev > v.rev {
+				fail("%s at revision %d is in table %s of a view at %d", it.key, it.rev, name, v.rev)
 			}
-			if it.obj.GetResourceVersion() != strconv.FormatUint(it.rev, 10) || it.rev > v.rev {
-				fail("%s is at revision %d, says %s, the view is at %d", it.key, it.rev, it.obj.GetResourceVersion(), v.rev)
+			if err := s.checkItem(it); err != nil {
+				errs = append(errs, err)
 			}
-			if !sameSet(want.owners, it.owners) || !sameSet(want.terms, it.terms) {
-				fail("%s was changed after it was stored", it.key)
-			}
-			for i, term := range it.terms {
-				if got, ok := tab.terms.Get(termed{term, it}); !ok || got.it != it {
-					fail("%s is not indexed under %q", it.key, term)
-				}
-				if !slices.Contains(it.terms[:i], term) {
-					terms++
+			for i := range it.terms {
+				got, ok := tab.terms.Get(&it.terms[i])
+				if terms[got] = true; !ok || got.it != it {
+					fail("%s is not indexed under %q", it.key, it.terms[i].term)
 				}
 			}
-			for i, uid := range it.owners {
-				if got, ok := v.owners.Get(owned{uid, it}); !ok || got.it != it {
-					fail("%s is not indexed under owner %q", it.key, uid)
-				}
-				if !slices.Contains(it.owners[:i], uid) {
-					owners++
+			for i := range it.owners {
+				got, ok := v.owners.Get(&it.owners[i])
+				if owners[got] = true; !ok || got.it != it {
+					fail("%s is not indexed under owner %q", it.key, it.owners[i].uid)
 				}
 			}
 			return true
 		})
-		if count != tab.items.Len() || terms != tab.terms.Len() {
-			fail("%s: %d objects counted, %d walked; %d terms, %d walked", name, tab.items.Len(), count, tab.terms.Len(), terms)
+		if count != tab.items.Len() || len(terms) != tab.terms.Len() {
+			fail("%s: %d objects counted, %d walked; %d terms, %d walked", name, tab.items.Len(), count, tab.terms.Len(), len(terms))
 		}
 	}
-	if owners != v.owners.Len() {
-		fail("%d owner entries, %d walked", v.owners.Len(), owners)
+	if len(owners) != v.owners.Len() {
+		fail("%d owner entries, %d walked", v.owners.Len(), len(owners))
 	}
 	return errors.Join(errs...)
 }
 
-func sameSet[T cmp.Ordered](a, b []T) bool {
-	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
+// checkItem verifies that an object is as it was when it was stored.
+func (s *Store) checkItem(it *item) error {
+	now := &item{key: it.key, obj: it.obj}
+	s.describe(now)
+	switch {
+	case it.obj.GetName() != it.key.Name || it.obj.GetNamespace() != it.key.Namespace:
+		return fmt.Errorf("store: check: object %s/%s is stored as %s", it.obj.GetNamespace(), it.obj.GetName(), it.key)
+	case it.obj.GetResourceVersion() != strconv.FormatUint(it.rev, 10):
+		return fmt.Errorf("store: check: %s is at revision %d, says %s", it.key, it.rev, it.obj.GetResourceVersion())
+	case !sameSet(now.owners, it.owners, func(o owned) string { return string(o.uid) }),
+		!sameSet(now.terms, it.terms, func(e termed) string { return e.term }):
+		return fmt.Errorf("store: check: %s was changed after it was stored", it.key)
+	}
+	return nil
+}
+
+func sameSet[T any](a, b []T, name func(T) string) bool {
+	sorted := func(all []T) (names []string) {
+		for _, e := range all {
+			names = append(names, name(e))
+		}
+		slices.Sort(names)
+		return names
+	}
+	return slices.Equal(sorted(a), sorted(b))
 }

@@ -117,11 +117,20 @@ func checkTwice(writes []change.Write) error {
 
 // describe fills in what the indexes need to know of an item.
 func (s *Store) describe(it *item) {
-	for _, ref := range it.obj.GetOwnerReferences() {
-		it.owners = append(it.owners, ref.UID)
+	if refs := it.obj.GetOwnerReferences(); len(refs) > 0 {
+		it.owners = make([]owned, len(refs))
+		for i := range refs {
+			it.owners[i] = owned{refs[i].UID, it}
+		}
 	}
-	if s.opts.Index != nil {
-		it.terms = s.opts.Index(it.key.Resource, it.obj)
+	if s.opts.Index == nil {
+		return
+	}
+	if terms := s.opts.Index(it.key.Resource, it.obj); len(terms) > 0 {
+		it.terms = make([]termed, len(terms))
+		for i, term := range terms {
+			it.terms[i] = termed{term, it}
+		}
 	}
 }
 

@@ -176,7 +176,7 @@ func TestCheckFindsDamage(t *testing.T) {
 		}, "is at revision 1, says 7"},
 		"an index entry lost": {func(s *Store) error {
 			v := s.View()
-			v.tables["pods"].terms.Delete(termed{"value", v.item(key("pods", "a"))})
+			v.tables["pods"].terms.Delete(&termed{"value", v.item(key("pods", "a"))})
 			return nil
 		}, `is not indexed under "value"`},
 	} {

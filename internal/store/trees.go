@@ -57,11 +57,11 @@ func (t *trees) put(old, it *item) {
 	}
 	t.dirty[it.key.Resource] = true
 	tab.items.Set(it)
-	for _, term := range it.terms {
-		tab.terms.Set(termed{term, it})
+	for i := range it.terms {
+		tab.terms.Set(&it.terms[i])
 	}
-	for _, uid := range it.owners {
-		t.owners.Set(owned{uid, it})
+	for i := range it.owners {
+		t.owners.Set(&it.owners[i])
 		t.dirty[""] = true
 	}
 	if old != nil {
@@ -79,14 +79,16 @@ func (t *trees) remove(old *item) {
 // drop takes old out of the indexes, except where next took its place.
 func (t *trees) drop(old, next *item) {
 	tab := t.tables[old.key.Resource]
-	for _, term := range old.terms {
-		if !slices.Contains(next.terms, term) {
-			tab.terms.Delete(termed{term, old})
+	for i := range old.terms {
+		same := func(e termed) bool { return e.term == old.terms[i].term }
+		if !slices.ContainsFunc(next.terms, same) {
+			tab.terms.Delete(&old.terms[i])
 		}
 	}
-	for _, uid := range old.owners {
-		if !slices.Contains(next.owners, uid) {
-			t.owners.Delete(owned{uid, old})
+	for i := range old.owners {
+		same := func(e owned) bool { return e.uid == old.owners[i].uid }
+		if !slices.ContainsFunc(next.owners, same) {
+			t.owners.Delete(&old.owners[i])
 			t.dirty[""] = true
 		}
 	}

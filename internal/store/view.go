@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"iter"
 	"strings"
 
@@ -16,19 +15,12 @@ type item struct {
 	key    change.Key
 	rev    uint64
 	obj    change.Object
-	owners []types.UID
-	terms  []string
+	owners []owned
+	terms  []termed
 }
 
-func compareNames(a, b *item) int {
-	if c := strings.Compare(a.key.Namespace, b.key.Namespace); c != 0 {
-		return c
-	}
-	return strings.Compare(a.key.Name, b.key.Name)
-}
-
-// owned and termed are the entries of the two indexes. They hold the item, not
-// its key, so that a reader walks one tree only.
+// owned and termed are the entries of the two indexes. They lead to the item,
+// not to its key, so that a reader walks one tree only.
 type owned struct {
 	uid types.UID
 	it  *item
@@ -39,31 +31,49 @@ type termed struct {
 	it   *item
 }
 
+func compareNames(a, b *item) int {
+	if c := strings.Compare(a.key.Namespace, b.key.Namespace); c != 0 {
+		return c
+	}
+	return strings.Compare(a.key.Name, b.key.Name)
+}
+
 func lessItem(a, b *item) bool { return compareNames(a, b) < 0 }
 
-func lessOwned(a, b owned) bool {
-	return cmp.Or(cmp.Compare(a.uid, b.uid), strings.Compare(a.it.key.Resource, b.it.key.Resource), compareNames(a.it, b.it)) < 0
+func lessOwned(a, b *owned) bool {
+	if a.uid != b.uid {
+		return a.uid < b.uid
+	}
+	if a.it.key.Resource != b.it.key.Resource {
+		return a.it.key.Resource < b.it.key.Resource
+	}
+	return compareNames(a.it, b.it) < 0
 }
 
-func lessTermed(a, b termed) bool {
-	return cmp.Or(strings.Compare(a.term, b.term), compareNames(a.it, b.it)) < 0
+func lessTermed(a, b *termed) bool {
+	if a.term != b.term {
+		return a.term < b.term
+	}
+	return compareNames(a.it, b.it) < 0
 }
 
-func newTree[T any](less func(a, b T) bool) *btree.BTreeG[T] {
-	return btree.NewBTreeGOptions(less, btree.Options{NoLocks: true})
+// newTree returns an empty tree. Its nodes are small because nearly every write
+// of a lazy set copies a path of them.
+func newTree[T any](less func(a, b *T) bool) *btree.BTreeG[*T] {
+	return btree.NewBTreeGOptions(less, btree.Options{NoLocks: true, Degree: 16})
 }
 
 // table holds the objects of one resource.
 type table struct {
 	items *btree.BTreeG[*item]
-	terms *btree.BTreeG[termed]
+	terms *btree.BTreeG[*termed]
 }
 
 // View is one consistent, immutable state of the store.
 type View struct {
 	rev    uint64
 	tables map[string]table
-	owners *btree.BTreeG[owned]
+	owners *btree.BTreeG[*owned]
 }
 
 // Rev is the revision of the last write that the view contains.
@@ -124,7 +134,7 @@ func (v *View) Len(resource string) int {
 // ownerReferences, with their keys.
 func (v *View) Owned(uid types.UID) iter.Seq2[change.Key, change.Object] {
 	return func(yield func(change.Key, change.Object) bool) {
-		v.owners.Ascend(owned{uid, &item{}}, func(o owned) bool {
+		v.owners.Ascend(&owned{uid, &item{}}, func(o *owned) bool {
 			return o.uid == uid && yield(o.it.key, o.it.obj)
 		})
 	}
@@ -137,7 +147,7 @@ func (v *View) Index(resource, term string) iter.Seq[change.Object] {
 		if !ok {
 			return
 		}
-		t.terms.Ascend(termed{term, &item{}}, func(e termed) bool {
+		t.terms.Ascend(&termed{term, &item{}}, func(e *termed) bool {
 			return e.term == term && yield(e.it.obj)
 		})
 	}
