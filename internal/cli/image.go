@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
-	"k8s.io/apimachinery/pkg/util/duration"
+	utilduration "k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/sampan-batch/sampan/internal/engine"
 	"github.com/sampan-batch/sampan/internal/image"
@@ -125,7 +125,7 @@ func imageList(open openImages) *cobra.Command {
 					origin = "loaded"
 				}
 				rows = append(rows, []string{familiar(img.Name), shortID(img.ID), bytesOf(img.Size),
-					duration.HumanDuration(time.Since(img.At)), origin})
+					utilduration.HumanDuration(time.Since(img.At)), origin})
 			}
 			fmt.Print(table(rows))
 			return nil
