@@ -35,10 +35,10 @@ type Options struct {
 	// HostEnv is the environment that a process of the host class starts from.
 	HostEnv []string
 
-	// Capacity is what the node has, and Allocatable what of it pods may use;
-	// see Capacity.
+	// Capacity is what the node has (see Capacity), and Allocatable what of it
+	// pods may use; nil: all.
 	Capacity, Allocatable corev1.ResourceList
-	// Version is the version of the program, for the node's status.
+	// Version is what the node's status says for a kubelet's version.
 	Version string
 
 	// StatusDelay is how long a status that is not final may wait for a newer
@@ -57,6 +57,9 @@ type Agent struct {
 	opts Options
 	host podstate.Host
 	log  *slog.Logger
+	info corev1.NodeSystemInfo
+	// hasResolv says that the machine has a resolv.conf.
+	hasResolv bool
 
 	tasks sync.WaitGroup // everything that Run has to wait for
 
@@ -86,11 +89,15 @@ func New(o Options) (*Agent, error) {
 	if o.StatusDelay <= 0 {
 		o.StatusDelay = DefaultStatusDelay
 	}
+	o.Allocatable = allocatable(&o)
+	_, err := os.Stat(resolvPath)
 	return &Agent{
-		opts: o,
-		host: podstate.Host{IPs: o.IPs},
-		log:  o.Log,
-		pods: make(map[types.UID]*entry),
+		opts:      o,
+		host:      podstate.Host{IPs: o.IPs},
+		log:       o.Log,
+		info:      systemInfo(o.Version),
+		hasResolv: err == nil,
+		pods:      make(map[types.UID]*entry),
 	}, nil
 }
 
@@ -98,12 +105,15 @@ func New(o Options) (*Agent, error) {
 // Containers keep running; the next Run finds them.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.tasks.Wait()
-	if err := os.MkdirAll(filepath.Join(a.opts.Dir, "termination"), 0o755); err != nil {
-		return fmt.Errorf("agent: %w", err)
+	for _, dir := range []string{"termination", "etc"} {
+		if err := os.MkdirAll(filepath.Join(a.opts.Dir, dir), 0o755); err != nil {
+			return fmt.Errorf("agent: %w", err)
+		}
 	}
 	if err := a.find(ctx); err != nil {
 		return err
 	}
+	a.tasks.Go(func() { (&herald{agent: a, log: a.log}).run(ctx) })
 	for {
 		err := a.opts.Client.WatchPods(ctx, a.opts.Node, func(ch PodChanges) { a.deliver(ctx, ch) })
 		if ctx.Err() != nil {
@@ -160,6 +170,7 @@ func (a *Agent) deliver(ctx context.Context, ch PodChanges) {
 		}
 	}
 	if ch.All && a.found != nil {
+		a.sweepLocked()
 		a.orphansLocked(ctx)
 		a.found = nil
 	}
@@ -201,7 +212,7 @@ func (a *Agent) goneLocked(ctx context.Context, e *entry) {
 		return // it calls over when its containers have stopped
 	}
 	delete(a.pods, e.ref.UID)
-	a.tasks.Go(func() { a.erase(ctx, e.ref) })
+	a.tasks.Go(func() { a.erase(e.ref) })
 }
 
 // over is called by a keeper when nothing of its pod runs any more, its last
@@ -217,7 +228,7 @@ func (a *Agent) over(ctx context.Context, k *keeper) {
 	a.mu.Unlock()
 	switch {
 	case gone:
-		a.erase(ctx, k.ref)
+		a.erase(k.ref)
 	case deleting(pod):
 		a.delete(ctx, k.ref)
 	}

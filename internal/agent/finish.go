@@ -2,8 +2,11 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -11,6 +14,9 @@ import (
 // they shared.
 func (a *Agent) release(ctx context.Context, k *keeper) {
 	k.forget(ctx, k.report.ended)
+	for i := range k.state.Containers {
+		k.unattend(i)
+	}
 	a.releasePod(ctx, k.ref)
 }
 
@@ -21,16 +27,55 @@ func (a *Agent) releasePod(ctx context.Context, ref PodRef) {
 		}
 	}
 	a.opts.Images.Release(string(ref.UID))
+	a.removeEtc(string(ref.UID))
+	a.removeAll(a.podDir(ref))
 }
 
 // podDir is where the pod's volumes and other files are.
 func (a *Agent) podDir(ref PodRef) string { return filepath.Join(a.opts.Dir, "pods", string(ref.UID)) }
 
-// erase removes the files of a pod that the API has no more.
-func (a *Agent) erase(_ context.Context, ref PodRef) {
-	for _, dir := range []string{a.podDir(ref), a.logDir(ref)} {
-		if err := os.RemoveAll(dir); err != nil {
-			a.log.Warn("cannot remove a pod's files", "dir", dir, "err", err)
+// erase removes the logs of a pod that the API has no more.
+func (a *Agent) erase(ref PodRef) { a.removeAll(a.logDir(ref)) }
+
+func (a *Agent) removeAll(dir string) {
+	if err := os.RemoveAll(dir); err != nil {
+		a.log.Warn("cannot remove a pod's files", "dir", dir, "err", err)
+	}
+}
+
+// sweepLocked removes the files of pods that have ended, or gone, while the
+// node was not there to see it.
+func (a *Agent) sweepLocked() {
+	alive, known := map[string]bool{}, map[string]bool{}
+	for uid, e := range a.pods {
+		known[string(uid)] = true
+		alive[string(uid)] = e.keeper != nil
+	}
+	for uid := range a.found {
+		known[string(uid)], alive[string(uid)] = true, true // discard removes them
+	}
+	a.sweepDir("pods", func(name string) bool { return alive[name] })
+	a.sweepDir("etc", func(name string) bool {
+		uid, _, _ := strings.Cut(name, ".")
+		return alive[uid]
+	})
+	a.sweepDir("termination", func(name string) bool {
+		uid, _, _ := strings.Cut(name, "_")
+		return alive[uid]
+	})
+	a.sweepDir("logs", func(name string) bool { return known[name[strings.LastIndexByte(name, '_')+1:]] })
+}
+
+// sweepDir removes what is in a directory of the node and is not to be kept.
+func (a *Agent) sweepDir(dir string, keep func(name string) bool) {
+	dir = filepath.Join(a.opts.Dir, dir)
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		a.log.Warn("cannot look for files of former pods", "err", err)
+	}
+	for _, e := range entries {
+		if !keep(e.Name()) {
+			a.removeAll(filepath.Join(dir, e.Name()))
 		}
 	}
 }

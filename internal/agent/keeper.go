@@ -31,11 +31,12 @@ type keeper struct {
 	done   chan struct{}              // closed when run has returned
 
 	// What follows belongs to run alone.
-	ctx    context.Context
-	state  *podstate.Pod
-	found  []runner.Status // containers of a former run of the node
-	tasks  []task          // per container
-	report report
+	ctx     context.Context
+	state   *podstate.Pod
+	found   []runner.Status // containers of a former run of the node
+	tasks   []task          // per container
+	report  report
+	volumes volumes
 
 	saidLimits bool // that limits are not enforced
 }
@@ -157,6 +158,7 @@ func (k *keeper) begin() {
 func (k *keeper) observe() {
 	old, pod := k.state.Object, k.latest.Load()
 	k.state.Observe(pod)
+	k.remount(old, pod)
 	if pod.Generation != old.Generation {
 		k.report.dirty = true
 	}
@@ -195,8 +197,18 @@ func (k *keeper) step(now time.Time) (wakeAt time.Time, over bool) {
 		if k.act(&d, now) {
 			continue
 		}
-		return k.publish(d.WakeAt, d.Over, now)
+		wakeAt = earlier(d.WakeAt, k.mount(now))
+		at, over := k.publish(d.Over && !k.volumes.busy, now)
+		return earlier(wakeAt, at), over
 	}
+}
+
+// earlier returns the earlier of two times; a zero one is never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // act does what was decided, and reports whether it changed the state so that

@@ -1,15 +1,119 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
+	"maps"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sampan-batch/sampan/internal/agent/volume"
+	"github.com/sampan-batch/sampan/internal/runner"
+)
+
+// volumes is what a keeper knows about the volumes of its pod.
+type volumes struct {
+	due      time.Time // when to set them up, or refresh them; zero: never
+	busy     bool      // that is being done
+	failures int       // in a row
+	said     string    // the last failure that was noted
+}
+
+const (
+	// refreshPeriod is how often volumes that show API objects are compared
+	// with them, as long as the pod runs.
+	refreshPeriod = time.Minute
+	// Volumes that cannot be set up are tried again with a growing delay.
+	minMountRetry = 500 * time.Millisecond
+	maxMountRetry = 2*time.Minute + 2*time.Second
 )
 
 // prepare gets ready what the pod's containers need before any of them starts.
 func (k *keeper) prepare() {
-	class := k.agent.class(k.state.Object)
+	pod := k.state.Object
+	class := k.agent.class(pod)
 	if k.agent.opts.Runners[class] == nil {
 		k.note(nil, warning, "FailedCreatePodSandBox", fmt.Sprintf("Failed to create pod sandbox: no runtime for %q is configured", class))
 		return
 	}
-	k.state.Ready = true
+	if class != runner.Host {
+		if err := k.agent.writeEtc(pod); err != nil {
+			k.note(nil, warning, "FailedCreatePodSandBox", fmt.Sprintf("Failed to create pod sandbox: %v", err))
+			return
+		}
+	}
+	if len(pod.Spec.Volumes) == 0 {
+		k.state.Ready = true
+		return
+	}
+	k.volumes.due = time.Now()
+}
+
+// mount sets the volumes up, or refreshes them, when that is due. It returns
+// when to look again.
+func (k *keeper) mount(now time.Time) time.Time {
+	v := &k.volumes
+	if v.busy || v.due.IsZero() || k.state.Ending != nil {
+		return time.Time{}
+	}
+	if now.Before(v.due) {
+		return v.due
+	}
+	v.busy, v.due = true, time.Time{}
+	vols := k.agent.volumesOf(k.ref, k.state.Object, objects{k.ctx, k.agent.opts.Client, k.ref.Namespace})
+	k.agent.tasks.Go(func() {
+		err := vols.Setup()
+		k.post(func() { k.mounted(err, time.Now()) })
+	})
+	return time.Time{}
+}
+
+// mounted takes the outcome of setting up the volumes.
+func (k *keeper) mounted(err error, now time.Time) {
+	v := &k.volumes
+	v.busy = false
+	if err == nil {
+		v.failures, v.said = 0, ""
+		if volume.Live(k.state.Object) {
+			v.due = now.Add(refreshPeriod)
+		}
+		if !k.state.Ready {
+			k.state.Ready, k.report.dirty = true, true
+		}
+		return
+	}
+	v.due = now.Add(min(minMountRetry<<min(v.failures, 20), maxMountRetry))
+	v.failures++
+	if text := err.Error(); text != v.said {
+		v.said = text
+		for _, err := range split(err) {
+			k.note(nil, warning, "FailedMount", err.Error())
+		}
+	}
+}
+
+// split returns the errors that err joins.
+func split(err error) []error {
+	var joined interface{ Unwrap() []error }
+	if errors.As(err, &joined) {
+		return joined.Unwrap()
+	}
+	return []error{err}
+}
+
+// remount has the volumes refreshed soon if the pod's own labels or
+// annotations changed, which they may show.
+func (k *keeper) remount(old, pod *corev1.Pod) {
+	if k.volumes.due.IsZero() || maps.Equal(old.Labels, pod.Labels) && maps.Equal(old.Annotations, pod.Annotations) {
+		return
+	}
+	k.volumes.due = time.Now()
+}
+
+func (a *Agent) volumesOf(ref PodRef, pod *corev1.Pod, objects objects) *volume.Pod {
+	return &volume.Pod{
+		Dir: a.podDir(ref), Object: pod, Objects: objects,
+		IPs: a.opts.IPs, Allocatable: a.opts.Allocatable, Now: time.Now,
+	}
 }

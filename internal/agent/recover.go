@@ -21,7 +21,7 @@ func (k *keeper) recover() {
 	for i := range k.state.Containers {
 		k.tasks[i].class = class
 		c := &k.state.Containers[i]
-		if st := findStatus(pod, c); st != nil {
+		if st := findIn(&pod.Status, c); st != nil {
 			recall(c, st)
 		}
 	}
@@ -41,13 +41,18 @@ func (k *keeper) recover() {
 		k.reconcile(i, newest[k.state.Containers[i].Spec.Name])
 	}
 	k.found = nil
+	for i := range k.state.Containers {
+		if k.state.Containers[i].Attempt >= 0 {
+			k.state.Ready = true // its volumes were made before
+		}
+	}
 }
 
-// findStatus returns what the API says about c.
-func findStatus(pod *corev1.Pod, c *podstate.Container) *corev1.ContainerStatus {
-	list := pod.Status.ContainerStatuses
+// findIn returns what a status says about c, nil if nothing.
+func findIn(s *corev1.PodStatus, c *podstate.Container) *corev1.ContainerStatus {
+	list := s.ContainerStatuses
 	if c.Kind != podstate.Main {
-		list = pod.Status.InitContainerStatuses
+		list = s.InitContainerStatuses
 	}
 	for i := range list {
 		if list[i].Name == c.Spec.Name {
@@ -152,7 +157,7 @@ func (a *Agent) orphansLocked(ctx context.Context) {
 		}
 		a.tasks.Go(func() {
 			a.discard(ctx, ref, list)
-			a.erase(ctx, ref)
+			a.erase(ref)
 		})
 	}
 }

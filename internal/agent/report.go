@@ -44,19 +44,19 @@ const (
 
 // publish writes the status if it is time. It returns when to look again, and
 // whether the pod is over and its last status is written.
-func (k *keeper) publish(wakeAt time.Time, over bool, now time.Time) (time.Time, bool) {
+func (k *keeper) publish(over bool, now time.Time) (wakeAt time.Time, done bool) {
 	r := &k.report
 	if k.gone.Load() {
-		return wakeAt, over && !r.writing // nobody to tell
-	}
-	if over && r.final && !r.writing && !r.dirty {
-		return wakeAt, true
+		return time.Time{}, over && !r.writing // nobody to tell
 	}
 	if over && !r.final {
 		r.dirty = true
 	}
+	if over && !r.dirty && !r.writing {
+		return time.Time{}, true
+	}
 	if !r.dirty || r.writing {
-		return wakeAt, false
+		return time.Time{}, false
 	}
 	if r.since.IsZero() {
 		r.since = now
@@ -69,13 +69,10 @@ func (k *keeper) publish(wakeAt time.Time, over bool, now time.Time) (time.Time,
 		at = r.after
 	}
 	if now.Before(at) {
-		if wakeAt.IsZero() || at.Before(wakeAt) {
-			wakeAt = at
-		}
-		return wakeAt, false
+		return at, false
 	}
 	k.write(over, now)
-	return wakeAt, false
+	return time.Time{}, false
 }
 
 // write writes the status as of now, beside the keeper.

@@ -8,10 +8,12 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/sampan-batch/sampan/internal/agent/podstate"
 	"github.com/sampan-batch/sampan/internal/agent/recipe"
 	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/runner/crilog"
 )
 
 // attempt is one attempt to run a container, from its image to its end. It
@@ -129,13 +131,26 @@ func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
 			return recipe.Account{UID: u.UID, GID: u.GID, Groups: u.Groups, Home: u.Home}, err
 		}
 	}
-	spec, err := recipe.Spec(in, objects{ctx, o.Client, a.pod.Namespace})
+	refs := objects{ctx, o.Client, a.pod.Namespace}
+	in.Mounts = func(env *recipe.Env) ([]runner.Mount, error) {
+		mounts, err := a.keeper.agent.volumesOf(a.keeper.ref, a.pod, refs).Mounts(a.container.Spec, env)
+		if err == nil && a.class != runner.Host {
+			mounts = a.keeper.agent.etcMounts(a.pod, a.container.Spec, mounts)
+		}
+		return mounts, err
+	}
+	spec, err := recipe.Spec(in, refs)
 	if err != nil {
 		return nil, err
 	}
 	spec.ID, spec.Attempt = a.id, a.number
 	spec.Pod = runner.PodRef{Namespace: a.pod.Namespace, Name: a.pod.Name, UID: string(a.pod.UID)}
 	spec.LogPath = a.keeper.agent.logPath(a.keeper.ref, spec.Container, a.number)
+	if a.number >= 2 { // one earlier log is kept
+		if err := crilog.Remove(a.keeper.agent.logPath(a.keeper.ref, spec.Container, a.number-2)); err != nil {
+			a.keeper.log.Warn("cannot remove an old log", "container", a.id, "err", err)
+		}
+	}
 	return spec, a.makeTerminationLog(spec)
 }
 
@@ -171,11 +186,21 @@ type objects struct {
 }
 
 func (o objects) ConfigMap(name string) (*corev1.ConfigMap, error) {
-	return o.client.ConfigMap(o.ctx, o.namespace, name)
+	cm, err := o.client.ConfigMap(o.ctx, o.namespace, name)
+	return cm, named(err, "configmap", name)
 }
 
 func (o objects) Secret(name string) (*corev1.Secret, error) {
-	return o.client.Secret(o.ctx, o.namespace, name)
+	secret, err := o.client.Secret(o.ctx, o.namespace, name)
+	return secret, named(err, "secret", name)
+}
+
+// named gives the error for an absent object a kubelet's words.
+func named(err error, kind, name string) error {
+	if apierrors.IsNotFound(err) {
+		return apierrors.NewNotFound(corev1.Resource(kind), name)
+	}
+	return err
 }
 
 func containerUser(spec *runner.Spec) *corev1.ContainerUser {

@@ -138,8 +138,12 @@ type PodRef struct {
 
 // Mount is a file, directory or file system that the container sees at Target.
 type Mount struct {
-	Source   string // path of this machine
-	Target   string // absolute path inside the container
+	Source string // path of this machine
+	Target string // absolute path inside the container
+	// Within, if set, is a directory above Source that containers can write to
+	// (a volume, of which Source is a subPath): on the way from it to Source no
+	// link is followed, so that nobody can redirect the mount meanwhile.
+	Within   string
 	ReadOnly bool
 	// Recursive binds the mounts below Source too.
 	Recursive bool

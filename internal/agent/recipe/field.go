@@ -75,7 +75,7 @@ func formatMap(m map[string]string) string {
 // names, in units of its divisor and rounded up. A limit that is not set is what
 // the node has.
 func ResourceField(pod *corev1.Pod, c *corev1.Container, node corev1.ResourceList, ref *corev1.ResourceFieldSelector) (string, error) {
-	if ref.ContainerName != "" && ref.ContainerName != c.Name {
+	if ref.ContainerName != "" && (c == nil || ref.ContainerName != c.Name) {
 		if c = findContainer(pod, ref.ContainerName); c == nil {
 			return "", fmt.Errorf("container %s not found", ref.ContainerName)
 		}

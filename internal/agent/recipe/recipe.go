@@ -28,6 +28,8 @@ type Input struct {
 	ImageUser string
 	// LookupUser finds a user in the image; see agent.Images.
 	LookupUser func(user string) (Account, error)
+	// Mounts returns what the container mounts, given its environment.
+	Mounts func(env *Env) ([]runner.Mount, error)
 }
 
 // Account is a user of an image.
@@ -47,8 +49,8 @@ type ConfigError struct{ Message string }
 
 func (e *ConfigError) Error() string { return e.Message }
 
-// Spec returns how the container is started; the caller adds its identity,
-// mounts and files. An error is a *ConfigError, or a *runner.StartError.
+// Spec returns how the container is started; the caller adds its identity
+// and files. An error is a *ConfigError, or a *runner.StartError.
 func Spec(in *Input, objects Objects) (*runner.Spec, error) {
 	env, err := Environment(in, objects)
 	if err != nil {
@@ -78,6 +80,9 @@ func Spec(in *Input, objects Objects) (*runner.Spec, error) {
 	home, err := secure(in, spec)
 	if err != nil {
 		return nil, err
+	}
+	if spec.Mounts, err = in.Mounts(env); err != nil {
+		return nil, &ConfigError{err.Error()}
 	}
 	spec.Env = environ(in, env, home)
 	return spec, nil

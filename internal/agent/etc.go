@@ -1,0 +1,181 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sampan-batch/sampan/internal/runner"
+)
+
+// The files by which a sandboxed program resolves names. A pod has a hosts file
+// of its own, in which its own name stands, and the machine's resolv.conf unless
+// it asks for another.
+const (
+	hostsPath  = "/etc/hosts"
+	resolvPath = "/etc/resolv.conf"
+)
+
+// hostsHead is how a kubelet's hosts file begins.
+const hostsHead = `# Kubernetes-managed hosts file.
+127.0.0.1	localhost
+::1	localhost ip6-localhost ip6-loopback
+fe00::0	ip6-localnet
+fe00::0	ip6-mcastprefix
+fe00::1	ip6-allnodes
+fe00::2	ip6-allrouters
+`
+
+// etcFile is where a pod's own version of a file is: flat, so that a pod
+// without volumes needs no directory.
+func (a *Agent) etcFile(uid, path string) string {
+	return filepath.Join(a.opts.Dir, "etc", uid+"."+filepath.Base(path))
+}
+
+// writeEtc writes the pod's own files. Those that a former run of the node has
+// written stay: the pod may have changed them.
+func (a *Agent) writeEtc(pod *corev1.Pod) error {
+	if err := writeNew(a.etcFile(string(pod.UID), hostsPath), a.hosts(pod)); err != nil {
+		return err
+	}
+	if !ownResolv(pod) {
+		return nil
+	}
+	machine := ""
+	if pod.Spec.DNSPolicy != corev1.DNSNone {
+		data, _ := os.ReadFile(resolvPath) // a machine may have none
+		machine = string(data)
+	}
+	return writeNew(a.etcFile(string(pod.UID), resolvPath), []byte(resolv(machine, pod.Spec.DNSConfig)))
+}
+
+func writeNew(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
+}
+
+// removeEtc removes them.
+func (a *Agent) removeEtc(uid string) {
+	os.Remove(a.etcFile(uid, hostsPath))
+	os.Remove(a.etcFile(uid, resolvPath))
+}
+
+// etcMounts returns the mounts of the files, except where the container mounts
+// something of its own.
+func (a *Agent) etcMounts(pod *corev1.Pod, c *corev1.Container, mounts []runner.Mount) []runner.Mount {
+	taken := func(path string) bool {
+		return slices.ContainsFunc(c.VolumeMounts, func(vm corev1.VolumeMount) bool { return filepath.Clean(vm.MountPath) == path })
+	}
+	if !taken(hostsPath) {
+		mounts = append(mounts, runner.Mount{Source: a.etcFile(string(pod.UID), hostsPath), Target: hostsPath})
+	}
+	switch {
+	case taken(resolvPath):
+	case ownResolv(pod):
+		mounts = append(mounts, runner.Mount{Source: a.etcFile(string(pod.UID), resolvPath), Target: resolvPath})
+	case a.hasResolv:
+		mounts = append(mounts, runner.Mount{Source: resolvPath, Target: resolvPath, ReadOnly: true})
+	}
+	return mounts
+}
+
+func (a *Agent) hosts(pod *corev1.Pod) []byte {
+	var b strings.Builder
+	if pod.Spec.HostNetwork {
+		b.WriteString("# Kubernetes-managed hosts file (host network).\n")
+		data, _ := os.ReadFile(hostsPath) // a machine may have none
+		b.Write(data)
+	} else {
+		b.WriteString(hostsHead)
+		for _, ip := range a.opts.IPs {
+			b.WriteString(ip)
+			b.WriteByte('\t')
+			name := hostname(pod, a.opts.Node)
+			if pod.Spec.Subdomain != "" {
+				fmt.Fprintf(&b, "%s.%s.%s.svc.cluster.local\t", name, pod.Spec.Subdomain, pod.Namespace)
+			}
+			b.WriteString(name)
+			b.WriteByte('\n')
+		}
+	}
+	if len(pod.Spec.HostAliases) > 0 {
+		b.WriteString("\n# Entries added by HostAliases.\n")
+		for _, alias := range pod.Spec.HostAliases {
+			fmt.Fprintf(&b, "%s\t%s\n", alias.IP, strings.Join(alias.Hostnames, "\t"))
+		}
+	}
+	return []byte(b.String())
+}
+
+// ownResolv reports whether the pod asks for a resolv.conf of its own.
+func ownResolv(pod *corev1.Pod) bool {
+	return pod.Spec.DNSConfig != nil || pod.Spec.DNSPolicy == corev1.DNSNone
+}
+
+// resolv adds a pod's dnsConfig to the machine's resolv.conf: name servers and
+// searched domains behind the machine's, options in place of the same ones.
+func resolv(machine string, config *corev1.PodDNSConfig) string {
+	var servers, searches, options []string
+	for line := range strings.Lines(machine) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		switch fields[0] {
+		case "nameserver":
+			servers = append(servers, fields[1])
+		case "search":
+			searches = fields[1:]
+		case "options":
+			options = fields[1:]
+		}
+	}
+	if config != nil {
+		servers = appendNew(servers, config.Nameservers)
+		searches = appendNew(searches, config.Searches)
+		for _, o := range config.Options {
+			options = slices.DeleteFunc(options, func(old string) bool {
+				name, _, _ := strings.Cut(old, ":")
+				return name == o.Name
+			})
+			text := o.Name
+			if o.Value != nil && *o.Value != "" {
+				text += ":" + *o.Value
+			}
+			options = append(options, text)
+		}
+	}
+	var b strings.Builder
+	if len(searches) > 0 {
+		fmt.Fprintf(&b, "search %s\n", strings.Join(searches, " "))
+	}
+	for _, s := range servers {
+		fmt.Fprintf(&b, "nameserver %s\n", s)
+	}
+	if len(options) > 0 {
+		fmt.Fprintf(&b, "options %s\n", strings.Join(options, " "))
+	}
+	return b.String()
+}
+
+func appendNew(list, more []string) []string {
+	for _, s := range more {
+		if !slices.Contains(list, s) {
+			list = append(list, s)
+		}
+	}
+	return list
+}

@@ -1,0 +1,88 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+)
+
+const (
+	// leasePeriod is how often the node says that it lives, leaseSeconds how
+	// long it is believed; statusPeriod is how often its whole status is written.
+	leasePeriod  = 10 * time.Second
+	leaseSeconds = 40
+	statusPeriod = 5 * time.Minute
+)
+
+// herald tells the API about the node: it registers it, renews its lease and
+// now and then writes its status.
+type herald struct {
+	agent *Agent
+	log   *slog.Logger
+	// owner is the node, as its lease names it.
+	owner metav1.OwnerReference
+}
+
+// run heralds the node until ctx ends.
+func (h *herald) run(ctx context.Context) {
+	for delay := minRetry; ; delay = min(2*delay, maxRetry) {
+		err := h.register(ctx)
+		if err == nil || ctx.Err() != nil {
+			break
+		}
+		h.log.Warn("cannot register the node", "node", h.agent.opts.Node, "err", err)
+		if !sleep(ctx, delay) {
+			return
+		}
+	}
+	var status time.Time // of the last status
+	for ctx.Err() == nil {
+		if now := time.Now(); now.Sub(status) >= statusPeriod {
+			if err := h.status(ctx, now); err != nil {
+				h.log.Warn("cannot write the node's status", "node", h.agent.opts.Node, "err", err)
+			} else {
+				status = now
+			}
+		}
+		if err := h.renew(ctx); err != nil && ctx.Err() == nil {
+			h.log.Warn("cannot renew the node's lease", "node", h.agent.opts.Node, "err", err)
+		}
+		sleep(ctx, leasePeriod)
+	}
+}
+
+func (h *herald) register(ctx context.Context) error {
+	node := h.agent.nodeObject()
+	node.Status = h.agent.nodeStatus(&corev1.NodeStatus{}, time.Now())
+	stored, err := h.agent.opts.Client.RegisterNode(ctx, node)
+	if err != nil {
+		return err
+	}
+	h.owner = metav1.OwnerReference{APIVersion: "v1", Kind: "Node", Name: stored.Name, UID: stored.UID}
+	return nil
+}
+
+func (h *herald) status(ctx context.Context, now time.Time) error {
+	return h.agent.opts.Client.UpdateNodeStatus(ctx, h.agent.opts.Node, func(node *corev1.Node) corev1.NodeStatus {
+		return h.agent.nodeStatus(&node.Status, now)
+	})
+}
+
+func (h *herald) renew(ctx context.Context) error {
+	name := h.agent.opts.Node
+	return h.agent.opts.Client.RenewLease(ctx, &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: corev1.NamespaceNodeLease, Name: name, OwnerReferences: []metav1.OwnerReference{h.owner},
+		},
+		Spec: coordinationv1.LeaseSpec{
+			HolderIdentity:       ptr.To(name),
+			LeaseDurationSeconds: ptr.To[int32](leaseSeconds),
+			RenewTime:            ptr.To(metav1.NewMicroTime(time.Now().Truncate(time.Microsecond))),
+		},
+	})
+}

@@ -1,0 +1,196 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/sampan-batch/sampan/internal/agent/podstate"
+	"github.com/sampan-batch/sampan/internal/runner/crilog"
+)
+
+// Logs returns the log of a container of the pod, which must be bound to this
+// node. opts has been validated. The reader ends with ctx, and when it is closed.
+// Errors are those of the API.
+func (a *Agent) Logs(ctx context.Context, pod *corev1.Pod, opts *corev1.PodLogOptions) (io.ReadCloser, error) {
+	name, err := logContainer(pod, opts.Container)
+	if err != nil {
+		return nil, err
+	}
+	st, life := a.containerNow(pod, name)
+	if st == nil {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("container %q in pod %q is not available", name, pod.Name))
+	}
+	id, err := loggedAttempt(st, pod.Name, name, opts.Previous)
+	if err != nil {
+		return nil, err
+	}
+	number, err := strconv.Atoi(id[strings.LastIndexByte(id, '_')+1:])
+	if err != nil {
+		return nil, apierrors.NewInternalError(fmt.Errorf("container id %q of pod %q is not one of this node's", id, pod.Name))
+	}
+	read := crilog.Options{
+		Tail: opts.TailLines, LimitBytes: opts.LimitBytes, Timestamps: opts.Timestamps, Follow: opts.Follow,
+	}
+	if st.State.Running != nil && id == st.ContainerID {
+		read.Ended = life
+	} else {
+		read.Follow = false
+	}
+	switch {
+	case opts.SinceTime != nil:
+		read.Since = opts.SinceTime.Time
+	case opts.SinceSeconds != nil:
+		read.Since = time.Now().Add(-time.Duration(*opts.SinceSeconds) * time.Second)
+	}
+	if opts.Stream != nil && *opts.Stream != corev1.LogStreamAll {
+		read.Stream = crilog.Stream(strings.ToLower(*opts.Stream))
+	}
+	path := a.logPath(RefOf(pod), name, number)
+	r, w := io.Pipe()
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		defer cancel()
+		err := crilog.Read(ctx, path, read, w)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil // a container that never ran has written nothing
+		}
+		w.CloseWithError(err)
+	}()
+	return &logReader{PipeReader: r, cancel: cancel}, nil
+}
+
+// logReader ends the reading when it is closed.
+type logReader struct {
+	*io.PipeReader
+	cancel context.CancelFunc
+}
+
+func (r *logReader) Close() error {
+	r.cancel()
+	return r.PipeReader.Close()
+}
+
+// logContainer returns the container whose log is meant.
+func logContainer(pod *corev1.Pod, name string) (string, error) {
+	mains, inits := names(pod.Spec.Containers), names(pod.Spec.InitContainers)
+	if name == "" {
+		switch len(mains) {
+		case 1:
+			return mains[0], nil
+		case 0:
+			return "", apierrors.NewBadRequest(fmt.Sprintf("a container name must be specified for pod %s", pod.Name))
+		}
+		text := fmt.Sprintf("a container name must be specified for pod %s, choose one of: %v", pod.Name, mains)
+		if len(inits) > 0 {
+			text += fmt.Sprintf(" or one of the init containers: %v", inits)
+		}
+		return "", apierrors.NewBadRequest(text)
+	}
+	for _, n := range append(mains, inits...) {
+		if n == name {
+			return name, nil
+		}
+	}
+	return "", apierrors.NewBadRequest(fmt.Sprintf("container %s is not valid for pod %s", name, pod.Name))
+}
+
+func names(list []corev1.Container) []string {
+	out := make([]string, len(list))
+	for i := range list {
+		out[i] = list[i].Name
+	}
+	return out
+}
+
+// containerNow returns the newest status of a container, which the API may not
+// know yet, and a channel that is closed when its process has ended.
+func (a *Agent) containerNow(pod *corev1.Pod, name string) (*corev1.ContainerStatus, <-chan struct{}) {
+	a.mu.Lock()
+	e := a.pods[pod.UID]
+	var k *keeper
+	if e != nil {
+		k = e.keeper
+		if e.pod != nil {
+			pod = e.pod
+		}
+	}
+	a.mu.Unlock()
+	if k != nil {
+		if st, life, ok := k.container(name); ok {
+			return st, life
+		}
+	}
+	for _, list := range [][]corev1.ContainerStatus{pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses} {
+		for i := range list {
+			if list[i].Name == name {
+				return &list[i], nil
+			}
+		}
+	}
+	return nil, nil
+}
+
+// container asks the keeper for the status of a container. ok is false when it
+// has left.
+func (k *keeper) container(name string) (st *corev1.ContainerStatus, life <-chan struct{}, ok bool) {
+	answered := make(chan struct{})
+	k.post(func() {
+		defer close(answered)
+		s := podstate.Status(k.state, k.agent.host, &k.state.Object.Status, false, time.Now())
+		for i := range k.state.Containers {
+			if c := &k.state.Containers[i]; c.Spec.Name == name {
+				st, ok = findIn(&s, c), true
+				if t := k.tasks[i].life; t != nil {
+					life = t.Done()
+				}
+			}
+		}
+	})
+	select {
+	case <-answered:
+		return st, life, ok
+	case <-k.done:
+		return nil, nil, false
+	}
+}
+
+// loggedAttempt returns the id of the attempt whose log is meant: the present
+// one, or the one before. The texts are a kubelet's.
+func loggedAttempt(st *corev1.ContainerStatus, pod, name string, previous bool) (string, error) {
+	refuse := func(format string, args ...any) (string, error) {
+		args = append([]any{name, pod}, args...)
+		return "", apierrors.NewBadRequest(fmt.Sprintf(format, args...))
+	}
+	last, ended := st.LastTerminationState.Terminated, st.State.Terminated
+	hasLast := last != nil && last.ContainerID != ""
+	switch {
+	case previous && !hasLast:
+		return refuse("previous terminated container %q in pod %q not found")
+	case previous:
+		return last.ContainerID, nil
+	case st.State.Running != nil:
+		return st.ContainerID, nil
+	case ended != nil && ended.ContainerID != "":
+		return ended.ContainerID, nil
+	case hasLast:
+		return last.ContainerID, nil
+	case ended != nil || last != nil:
+		return refuse("container %q in pod %q is terminated")
+	case st.State.Waiting == nil:
+		return refuse("container %q in pod %q is waiting to start - no logs yet")
+	case st.State.Waiting.Reason == ErrImagePull:
+		return refuse("container %q in pod %q is waiting to start: image can't be pulled")
+	case st.State.Waiting.Reason == ImagePullBackOff:
+		return refuse("container %q in pod %q is waiting to start: trying and failing to pull image")
+	}
+	return refuse("container %q in pod %q is waiting to start: %v", st.State.Waiting.Reason)
+}

@@ -1,0 +1,141 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sampan-batch/sampan/internal/agent/recipe"
+)
+
+// file is one file of a volume that shows API objects.
+type file struct {
+	data []byte
+	mode os.FileMode
+	uid  int // -1: nobody in particular
+}
+
+// defaultMode is the mode of files of which the manifest says nothing.
+const defaultMode int32 = 0o644
+
+func modeOr(mode *int32, fallback int32) int32 {
+	if mode != nil {
+		return *mode
+	}
+	return fallback
+}
+
+// files returns the files of a volume, by their paths.
+func (p *Pod) files(v *corev1.Volume) (map[string]file, error) {
+	out := map[string]file{}
+	var err error
+	switch src := v.VolumeSource; {
+	case src.ConfigMap != nil:
+		s := src.ConfigMap
+		err = p.configMap(out, s.Name, s.Items, s.Optional, modeOr(s.DefaultMode, defaultMode))
+	case src.Secret != nil:
+		s := src.Secret
+		err = p.secret(out, s.SecretName, s.Items, s.Optional, modeOr(s.DefaultMode, defaultMode))
+	case src.DownwardAPI != nil:
+		err = p.downward(out, src.DownwardAPI.Items, modeOr(src.DownwardAPI.DefaultMode, defaultMode))
+	case src.Projected != nil:
+		err = p.projected(out, src.Projected)
+	}
+	return out, err
+}
+
+func (p *Pod) projected(out map[string]file, src *corev1.ProjectedVolumeSource) error {
+	mode := modeOr(src.DefaultMode, defaultMode)
+	var errs []error
+	for _, s := range src.Sources {
+		switch {
+		case s.ConfigMap != nil:
+			errs = append(errs, p.configMap(out, s.ConfigMap.Name, s.ConfigMap.Items, s.ConfigMap.Optional, mode))
+		case s.Secret != nil:
+			errs = append(errs, p.secret(out, s.Secret.Name, s.Secret.Items, s.Secret.Optional, mode))
+		case s.DownwardAPI != nil:
+			errs = append(errs, p.downward(out, s.DownwardAPI.Items, mode))
+		case s.ServiceAccountToken != nil:
+			errs = append(errs, errors.New("projected serviceAccountToken sources are not supported by this node: pods have no identity in the API"))
+		case s.ClusterTrustBundle != nil:
+			errs = append(errs, errors.New("projected clusterTrustBundle sources are not supported by this node"))
+		case s.PodCertificate != nil:
+			errs = append(errs, errors.New("projected podCertificate sources are not supported by this node"))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (p *Pod) configMap(out map[string]file, name string, items []corev1.KeyToPath, optional *bool, mode int32) error {
+	isOptional := optional != nil && *optional
+	cm, err := p.Objects.ConfigMap(name)
+	if err != nil {
+		if absent(err) && isOptional {
+			return nil
+		}
+		return err
+	}
+	data := make(map[string][]byte, len(cm.Data)+len(cm.BinaryData))
+	for k, v := range cm.Data {
+		data[k] = []byte(v)
+	}
+	for k, v := range cm.BinaryData {
+		data[k] = v
+	}
+	return choose(out, data, items, isOptional, mode, "config")
+}
+
+func (p *Pod) secret(out map[string]file, name string, items []corev1.KeyToPath, optional *bool, mode int32) error {
+	isOptional := optional != nil && *optional
+	secret, err := p.Objects.Secret(name)
+	if err != nil {
+		if absent(err) && isOptional {
+			return nil
+		}
+		return err
+	}
+	return choose(out, secret.Data, items, isOptional, mode, "secret")
+}
+
+// choose adds the files that items name, or all.
+func choose(out map[string]file, data map[string][]byte, items []corev1.KeyToPath, optional bool, mode int32, what string) error {
+	if len(items) == 0 {
+		for k, v := range data {
+			out[k] = file{data: v, mode: fileMode(mode), uid: -1}
+		}
+		return nil
+	}
+	for _, item := range items {
+		v, ok := data[item.Key]
+		if !ok {
+			if optional {
+				continue
+			}
+			return fmt.Errorf("references non-existent %s key: %s", what, item.Key)
+		}
+		out[item.Path] = file{data: v, mode: fileMode(modeOr(item.Mode, mode)), uid: -1}
+	}
+	return nil
+}
+
+func (p *Pod) downward(out map[string]file, items []corev1.DownwardAPIVolumeFile, mode int32) error {
+	var errs []error
+	for _, item := range items {
+		var text string
+		var err error
+		switch {
+		case item.FieldRef != nil:
+			text, err = recipe.PodField(p.Object, p.IPs, item.FieldRef.FieldPath)
+		case item.ResourceFieldRef != nil:
+			text, err = recipe.ResourceField(p.Object, nil, p.Allocatable, item.ResourceFieldRef)
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		out[item.Path] = file{data: []byte(text), mode: fileMode(modeOr(item.Mode, mode)), uid: -1}
+	}
+	return errors.Join(errs...)
+}
