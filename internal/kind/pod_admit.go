@@ -2,9 +2,12 @@ package kind
 
 import (
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/change"
 )
 
 // The two priority classes that every Kubernetes cluster has.
@@ -13,27 +16,65 @@ const (
 	nodeCritical, nodeCriticalValue       = "system-node-critical", 2000001000
 )
 
-// AdmitPod puts into a new pod what Kubernetes' admission puts there, whoever
-// creates it: the service account "default", the priority of its class, and 300
-// seconds on a node that is not ready or not reached. The error says why the
-// pod is forbidden.
-func AdmitPod(pod *corev1.Pod) error {
-	if pod.Spec.ServiceAccountName == "" {
-		pod.Spec.ServiceAccountName = "default"
+// AccountKey is the key of the service account that pod runs as.
+func AccountKey(pod *corev1.Pod) change.Key {
+	name := pod.Spec.ServiceAccountName
+	if name == "" {
+		name = defaultAccount
 	}
-	pod.Spec.DeprecatedServiceAccount = pod.Spec.ServiceAccountName
+	return change.Key{Resource: "serviceaccounts", Namespace: pod.Namespace, Name: name}
+}
+
+const defaultAccount = "default"
+
+// AdmitPod puts into a new pod what Kubernetes' admission puts there, whoever
+// creates it: the name of its service account, the priority of its class, and
+// 300 seconds on a node that is not ready or not reached. The error says why
+// the pod is forbidden.
+func AdmitPod(pod *corev1.Pod) error {
+	name := AccountKey(pod).Name
+	pod.Spec.ServiceAccountName, pod.Spec.DeprecatedServiceAccount = name, name
 	if err := admitPriority(&pod.Spec); err != nil {
 		return err
 	}
+	admitTolerations(&pod.Spec)
+	return nil
+}
+
+// AdmitAccount gives a new pod the imagePullSecrets of its service account, what
+// is at AccountKey; nil if there is none. Only "default" need not exist.
+func AdmitAccount(pod *corev1.Pod, account *corev1.ServiceAccount) error {
+	name := AccountKey(pod).Name
+	if account == nil && name != defaultAccount {
+		return fmt.Errorf("error looking up service account %s/%s: serviceaccount %q not found", pod.Namespace, name, name)
+	}
+	if account != nil && len(pod.Spec.ImagePullSecrets) == 0 {
+		pod.Spec.ImagePullSecrets = slices.Clone(account.ImagePullSecrets)
+	}
+	return nil
+}
+
+// AdmitPodUpdate does what AdmitPod does for a changed pod: what the client left out
+// stays as admission has made it.
+func AdmitPodUpdate(pod, old *corev1.Pod) {
+	if pod.Spec.Priority == nil {
+		pod.Spec.Priority = old.Spec.Priority
+	}
+	if pod.Spec.PreemptionPolicy == nil {
+		pod.Spec.PreemptionPolicy = old.Spec.PreemptionPolicy
+	}
+	admitTolerations(&pod.Spec)
+}
+
+func admitTolerations(spec *corev1.PodSpec) {
 	for _, key := range []string{corev1.TaintNodeNotReady, corev1.TaintNodeUnreachable} {
-		if !toleratesEviction(pod.Spec.Tolerations, key) {
-			pod.Spec.Tolerations = append(pod.Spec.Tolerations, corev1.Toleration{
+		if !toleratesEviction(spec.Tolerations, key) {
+			spec.Tolerations = append(spec.Tolerations, corev1.Toleration{
 				Key: key, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute,
 				TolerationSeconds: ptr.To[int64](300),
 			})
 		}
 	}
-	return nil
 }
 
 func admitPriority(spec *corev1.PodSpec) error {

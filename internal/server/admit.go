@@ -1,8 +1,6 @@
 package server
 
 import (
-	"fmt"
-
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -23,16 +21,17 @@ func (r *resource) admit(view *store.View, namespace string, obj change.Object) 
 	if !ok {
 		return guard, nil
 	}
-	if err := kind.AdmitPod(pod); err != nil {
-		return nil, apierrors.NewForbidden(r.gr, obj.GetName(), err)
+	pod.Namespace = namespace // the library allows it to be left out
+	var account *corev1.ServiceAccount
+	if found, ok := view.Get(kind.AccountKey(pod)); ok {
+		account = found.(*corev1.ServiceAccount)
 	}
-	// The account "default" needs no object here: nothing is in it.
-	if name := pod.Spec.ServiceAccountName; name != "default" {
-		key := change.Key{Resource: "serviceaccounts", Namespace: namespace, Name: name}
-		if _, ok := view.Get(key); !ok {
-			return nil, apierrors.NewForbidden(r.gr, obj.GetName(),
-				fmt.Errorf("error looking up service account %s/%s: serviceaccount %q not found", namespace, name, name))
-		}
+	err = kind.AdmitAccount(pod, account)
+	if err == nil {
+		err = kind.AdmitPod(pod)
+	}
+	if err != nil {
+		return nil, apierrors.NewForbidden(r.gr, obj.GetName(), err)
 	}
 	return guard, nil
 }

@@ -266,7 +266,7 @@ func (r *resource) change(ctx context.Context, c podChange) (change.Object, erro
 	// Neither the row's rules for users nor those for /status apply.
 	rules := r.strategy.through(nil, nil)
 	rules.requireRevision = false
-	u := &update{resource: r, rules: rules, name: c.name, info: info, dryRun: c.dryRun}
+	u := &update{resource: r, rules: rules, subresource: true, name: c.name, info: info, dryRun: c.dryRun}
 	obj, _, err := u.do(ctx)
 	if err != nil {
 		return nil, err

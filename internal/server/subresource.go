@@ -77,7 +77,7 @@ func (f *finalize) Update(ctx context.Context, name string, info rest.UpdatedObj
 func (r *resource) updateThrough(ctx context.Context, rules strategy, name string, info rest.UpdatedObjectInfo,
 	validateUpdate rest.ValidateObjectUpdateFunc, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
 	u := &update{
-		resource: r, rules: rules, name: name, info: info, validateUpdate: validateUpdate,
+		resource: r, rules: rules, subresource: true, name: name, info: info, validateUpdate: validateUpdate,
 		dryRun: options != nil && dryrun.IsDryRun(options.DryRun),
 	}
 	return u.do(ctx)

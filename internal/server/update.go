@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,6 +30,7 @@ type update struct {
 	*resource
 	// rules are the row's, or those of a subresource.
 	rules          strategy
+	subresource    bool
 	name           string
 	info           rest.UpdatedObjectInfo
 	validateCreate rest.ValidateObjectFunc
@@ -156,6 +158,9 @@ func (u *update) merge(ctx context.Context, old change.Object) (change.Object, e
 		return nil, apierrors.NewConflict(u.gr, u.name, errors.New(registry.OptimisticLockErrorMsg))
 	}
 	existing = old.DeepCopyObject().(change.Object)
+	if pod, ok := obj.(*corev1.Pod); ok && !u.subresource {
+		kind.AdmitPodUpdate(pod, existing.(*corev1.Pod))
+	}
 	if err := rest.BeforeUpdate(u.rules, ctx, obj, existing); err != nil {
 		return nil, err
 	}
