@@ -289,7 +289,9 @@ func TestFollowIsPrompt(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	seen := make(chan string, 10)
 	done := make(chan error, 1)
-	go func() { done <- Read(ctx, path, Options{Follow: true}, writerFunc(func(p []byte) { seen <- string(p) })) }()
+	go func() {
+		done <- Read(ctx, path, Options{Follow: true}, writerFunc(func(p []byte) { seen <- string(p) }))
+	}()
 	for i := range 3 {
 		text := fmt.Sprintf("line %d\n", i)
 		mustWrite(t, w, Stdout, text)
