@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -82,6 +83,26 @@ func BenchmarkApply(b *testing.B) {
 		b.Run(fmt.Sprint("writers=", writers), func(b *testing.B) { benchApply(b, s, writers, false) })
 	}
 	b.Run("lazy", func(b *testing.B) { benchApply(b, s, 4, true) })
+	b.Run("lazy/watchers=10", func(b *testing.B) {
+		ctx, cancel := context.WithCancel(context.Background())
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() { follow(ctx, s) })
+		}
+		benchApply(b, s, 4, true)
+		cancel()
+		wg.Wait()
+	})
+}
+
+// follow reads every write, as fast as it can, and starts again when cut.
+func follow(ctx context.Context, s *Store) {
+	for ctx.Err() == nil {
+		w, err := s.Watch("pods", s.View().Rev())
+		for err == nil {
+			_, _, err = w.Next(ctx)
+		}
+	}
 }
 
 func benchApply(b *testing.B, s *Store, writers int, lazy bool) {
@@ -138,7 +159,8 @@ func BenchmarkFsync(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "syncs/s")
 }
 
-// BenchmarkOpen opens a store of 10,000 or 100,000 pods.
+// BenchmarkOpen opens a store of 10,000 or 100,000 pods, and tells what it
+// takes to hold them: Go's heap, and the part of the file that stays mapped.
 func BenchmarkOpen(b *testing.B) {
 	for _, n := range []int{10000, 100000} {
 		b.Run(fmt.Sprint("objects=", n), func(b *testing.B) {
@@ -146,13 +168,39 @@ func BenchmarkOpen(b *testing.B) {
 			if err := s.Close(); err != nil {
 				b.Fatal(err)
 			}
+			o := s.opts
+			s = nil
+			heap, mapped := memory(b)
 			for b.Loop() {
-				s, err := Open(s.opts)
-				if err != nil {
+				b.StopTimer()
+				if s != nil {
+					s.Close()
+					s = nil
+				}
+				b.StartTimer()
+				var err error
+				if s, err = Open(o); err != nil {
 					b.Fatal(err)
 				}
-				s.Close()
 			}
+			heapNow, mappedNow := memory(b)
+			s.Close()
+			b.ReportMetric(float64(heapNow-heap)/float64(n), "heapB/object")
+			b.ReportMetric(float64(mappedNow-mapped)/float64(n), "mappedB/object")
 		})
 	}
+}
+
+// memory returns the bytes of live heap and of resident mapped files.
+func memory(b *testing.B) (heap, mapped int) {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		b.Skip(err)
+	}
+	_, line, _ := strings.Cut(string(status), "RssFile:")
+	fmt.Sscan(line, &mapped)
+	return int(m.HeapAlloc), mapped << 10
 }

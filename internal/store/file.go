@@ -51,9 +51,10 @@ const (
 // file is the database on disk. Its methods are called by one goroutine at a
 // time.
 type file struct {
-	path  string
-	db    *bbolt.DB
-	fault func(label string) error
+	path   string
+	db     *bbolt.DB
+	fault  func(label string) error
+	writes int // since the file was opened
 }
 
 // unknownError wraps a failure after which the file may hold the old state or
@@ -215,7 +216,9 @@ func inspect(path string) error {
 // load decodes every object with the help of all processors and returns them
 // in the order of the trees, with the mark.
 func (f *file) load(decode func(k, v []byte) (*item, error)) (items []*item, mark uint64, err error) {
+	var size int64
 	err = f.db.View(func(tx *bbolt.Tx) error {
+		size = tx.Size()
 		mark = number(tx.Bucket(metaBucket).Get(markKey))
 		var entries [][2][]byte
 		err := tx.Bucket(objectsBucket).ForEach(func(k, v []byte) error {
@@ -237,7 +240,19 @@ func (f *file) load(decode func(k, v []byte) (*item, error)) (items []*item, mar
 	if err != nil {
 		return nil, 0, fmt.Errorf("store: load %s: %w", f.path, err)
 	}
+	f.forget(size)
 	return items, mark, nil
+}
+
+// forgetEvery is how many transactions may read pages before they are forgotten.
+const forgetEvery = 64
+
+// forget unmaps the pages of the file from this process, so that they do not
+// count as its memory for ever: the objects are held in another form. Reading
+// one again costs a fault in the page cache.
+func (f *file) forget(size int64) {
+	// Advice cannot fail in a way that matters.
+	_, _, _ = syscall.Syscall(syscall.SYS_MADVISE, f.db.Info().Data, uintptr(size), syscall.MADV_DONTNEED)
 }
 
 // parallel calls do for every i below n and returns one of its errors.
@@ -335,9 +350,12 @@ func (f *file) commit(b *batch) error {
 	if err := f.fill(tx, b); err != nil {
 		return errors.Join(err, tx.Rollback())
 	}
-	id := tx.ID()
+	id, size := tx.ID(), tx.Size()
 	err = tx.Commit()
 	if err == nil {
+		if f.writes++; f.writes%forgetEvery == 0 {
+			f.forget(size)
+		}
 		err = f.fault(faultSync)
 	}
 	if err != nil && f.reached(id) {
