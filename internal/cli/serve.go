@@ -64,6 +64,7 @@ the same directory finds them as they are. "sampan stop" ends the pods too.`,
 func serve(ctx context.Context, config engine.Config) error {
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM)
 	defer stop()
+	engine.RouteLibraryLogs(config.Logger)
 	e, err := engine.New(config)
 	if err != nil {
 		return err

@@ -67,6 +67,12 @@ func jobController(kinds *kind.Kinds) Controller {
 					_, taken := view.Get(change.Key{Resource: pods, Namespace: j.Namespace, Name: name})
 					return taken
 				},
+				Account: func(key change.Key) *corev1.ServiceAccount {
+					if obj, ok := view.Get(key); ok {
+						return obj.(*corev1.ServiceAccount)
+					}
+					return nil
+				},
 			})
 			placeCreated(now, view, &set)
 			return set

@@ -7,8 +7,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 
+	"github.com/sampan-batch/sampan/internal/agent"
 	"github.com/sampan-batch/sampan/internal/image"
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/server"
@@ -103,7 +103,7 @@ func (c *Config) complete() error {
 		if err != nil {
 			return err
 		}
-		c.NodeName = strings.ToLower(host)
+		c.NodeName = agent.NodeName(host)
 	}
 	if c.MaxPods <= 0 {
 		c.MaxPods = DefaultMaxPods
@@ -113,3 +113,7 @@ func (c *Config) complete() error {
 	}
 	return nil
 }
+
+// RouteLibraryLogs sends what the Kubernetes libraries log to log. That is a
+// setting of the whole process: once, before anything else.
+func RouteLibraryLogs(log *slog.Logger) { server.RouteKlog(log) }

@@ -26,6 +26,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/control"
 	"github.com/sampan-batch/sampan/internal/image"
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/supervisor"
 	"github.com/sampan-batch/sampan/internal/server"
 	"github.com/sampan-batch/sampan/internal/store"
@@ -95,10 +96,16 @@ func (e *Engine) open() (err error) {
 		Store: e.store, Kinds: kinds, Controllers: control.Controllers(kinds),
 		Recorder: e.recorder, Logger: c.Logger,
 	})
+	capacity, err := agent.Capacity(c.DataDir, c.MaxPods)
+	if err != nil {
+		return err
+	}
 	e.agent, err = agent.New(agent.Options{
-		NodeName: c.NodeName, Dir: c.DataDir, Class: c.Runtime, MaxPods: c.MaxPods, Version: c.Version,
-		Client: &nodeClient{store: e.store, kinds: kinds, recorder: e.recorder},
-		Runner: e.runner, Images: newNodeImages(images), Logger: c.Logger,
+		Node: c.NodeName, Dir: c.DataDir, Class: c.Runtime, Version: server.KubernetesVersion(c.Version), Log: c.Logger,
+		IPs: addresses(), HostEnv: hostEnv(), Capacity: capacity,
+		Client:  &nodeClient{store: e.store, kinds: kinds, recorder: e.recorder},
+		Images:  newNodeImages(images),
+		Runners: map[runner.Class]runner.Runner{runner.Sandbox: e.runner, runner.Host: e.runner},
 	})
 	if err != nil {
 		return err
@@ -146,14 +153,14 @@ func (e *Engine) Run(ctx context.Context) error {
 	recorder := stage(controllers.after, fail, "recorder", e.recorder.Run)
 
 	go func() {
-		for _, ready := range []<-chan struct{}{e.server.Ready(), e.agent.Ready()} {
-			select {
-			case <-ready:
-			case <-ctx.Done():
-				return
-			}
+		select {
+		case <-e.server.Ready():
+		case <-ctx.Done():
+			return
 		}
-		close(e.ready)
+		if awaitNode(ctx, e.store, e.config.NodeName) == nil {
+			close(e.ready)
+		}
 	}()
 	<-recorder.after.Done()
 	return context.Cause(ctx)

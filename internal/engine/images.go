@@ -56,7 +56,7 @@ func (n *nodeImages) Ensure(ctx context.Context, req agent.ImageRequest) (*agent
 	if req.Pulling != nil {
 		req.Pulling()
 	}
-	secrets, err := credentials(req.Secrets)
+	secrets, err := credentials(req.Secrets(ctx))
 	if err != nil {
 		return nil, &agent.ImageError{Reason: agent.ErrImagePull, Message: err.Error()}
 	}

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -18,6 +19,10 @@ import (
 // indexVariable is how a container of an Indexed Job learns its index.
 const indexVariable = "JOB_COMPLETION_INDEX"
 
+// createRetry is how long a Job waits whose pods are refused: what refuses them
+// is no object that would wake it.
+const createRetry = 10 * time.Second
+
 // create starts n pods, those of indexes if the Job is Indexed. They are what
 // the API would make of a client's pod: with its defaults, admitted, prepared.
 func (d *decision) create(n int32, indexes []int32) {
@@ -26,9 +31,14 @@ func (d *decision) create(n int32, indexes []int32) {
 	}
 	model := d.newPod()
 	d.PodKind.Default(model)
-	if err := kind.AdmitPod(model); err != nil {
+	err := kind.AdmitAccount(model, d.serviceAccount(model))
+	if err == nil {
+		err = kind.AdmitPod(model)
+	}
+	if err != nil {
 		d.note(corev1.EventTypeWarning, "FailedCreate",
 			fmt.Sprintf("Error creating: pods %q is forbidden: %v", model.GenerateName, err))
+		d.set.Wake(d.now.Add(createRetry))
 		return
 	}
 	names := namer{job: d.Job, taken: d.Taken}
@@ -47,6 +57,14 @@ func (d *decision) create(n int32, indexes []int32) {
 		d.note(corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: "+pod.Name)
 	}
 	d.started = n
+}
+
+// serviceAccount is what pod runs as, nil if there is none.
+func (d *decision) serviceAccount(pod *corev1.Pod) *corev1.ServiceAccount {
+	if d.Account == nil {
+		return nil
+	}
+	return d.Account(kind.AccountKey(pod))
 }
 
 // newPod returns a pod of the Job's template. Its uid is for the shell to give.

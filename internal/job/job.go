@@ -63,6 +63,9 @@ type State struct {
 	PodKind *kind.Kind
 	// Taken says whether a pod of this name exists in the Job's namespace.
 	Taken func(name string) bool
+	// Account finds the service account that pods run as; nil, or a nil answer,
+	// is a namespace without that account.
+	Account func(key change.Key) *corev1.ServiceAccount
 }
 
 // Live reports whether Decide still has to see the pod: it is tracked, or has

@@ -5,6 +5,7 @@ import (
 	"net"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
@@ -189,6 +190,12 @@ func (a discoveryAddress) ServerAddressByClientCIDRs(ip net.IP) []metav1.ServerA
 	return []metav1.ServerAddressByClientCIDR{{ClientCIDR: "0.0.0.0/0", ServerAddress: string(a)}}
 }
 
+// KubernetesVersion is the version that clients see: that of the Kubernetes that
+// is spoken, with this program's own behind it.
+func KubernetesVersion(own string) string {
+	return "v" + kubernetesPatch + "+sampan." + strings.ReplaceAll(own, "+", ".")
+}
+
 // effectiveVersion is the Kubernetes version that is spoken, with this
 // program's own behind it.
 type effectiveVersion struct {
@@ -200,7 +207,7 @@ func newEffectiveVersion(own string) *effectiveVersion {
 	v := basecompatibility.NewEffectiveVersionFromString(kubernetesPatch, "", "")
 	info := baseversion.Get()
 	info.Major, info.Minor = fmt.Sprint(v.BinaryVersion().Major()), fmt.Sprint(v.BinaryVersion().Minor())
-	info.GitVersion = "v" + kubernetesPatch + "+sampan." + own
+	info.GitVersion = KubernetesVersion(own)
 	info.GitCommit, info.GitTreeState = "", ""
 	return &effectiveVersion{MutableEffectiveVersion: v, info: info}
 }

@@ -1,0 +1,92 @@
+package engine
+
+import (
+	"context"
+	"net"
+	"os"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/store"
+)
+
+// addresses are the machine's addresses, the one that others would use first:
+// global before loopback, IPv4 before IPv6. Pods share them.
+func addresses() []string {
+	var global4, global6 []string
+	interfaces, _ := net.Interfaces()
+	for _, i := range interfaces {
+		if i.Flags&net.FlagUp == 0 || i.Flags&net.FlagLoopback != 0 {
+			continue
+		}
+		addrs, err := i.Addrs()
+		if err != nil {
+			continue
+		}
+		for _, a := range addrs {
+			ip, _, err := net.ParseCIDR(a.String())
+			switch {
+			case err != nil || !ip.IsGlobalUnicast():
+			case ip.To4() != nil:
+				global4 = append(global4, ip.String())
+			default:
+				global6 = append(global6, ip.String())
+			}
+		}
+	}
+	// A pod has at most one address of each family.
+	var all []string
+	for _, family := range [][]string{global4, global6} {
+		if len(family) > 0 {
+			all = append(all, family[0])
+		}
+	}
+	if len(all) == 0 {
+		return []string{"127.0.0.1"}
+	}
+	return all
+}
+
+// hostEnv is what a process of the host class finds in its environment besides
+// what its manifest says: enough to find programs and a home, nothing secret.
+func hostEnv() []string {
+	var env []string
+	for _, name := range []string{"PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR"} {
+		if value, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
+}
+
+// awaitNode returns when the node is ready to be given pods, or ctx has ended.
+func awaitNode(ctx context.Context, s *store.Store, name string) error {
+	view := s.View()
+	w, err := s.Watch("nodes", view.Rev())
+	if err != nil {
+		return err
+	}
+	obj, ok := view.Get(change.Key{Resource: "nodes", Name: name})
+	for !ok || !isReady(obj) {
+		events, _, err := w.Next(ctx)
+		if err != nil {
+			return err
+		}
+		for _, ev := range events {
+			if ev.Key.Name == name {
+				obj, ok = ev.Object, ev.Op != change.Delete
+			}
+		}
+	}
+	return nil
+}
+
+func isReady(obj change.Object) bool {
+	for _, c := range obj.(*corev1.Node).Status.Conditions {
+		if c.Type == corev1.NodeReady {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}
