@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -20,7 +21,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
-	"github.com/sampan-batch/sampan/internal/agent/podstate"
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
@@ -224,6 +224,7 @@ type fakeRunner struct {
 	scripts map[string][]script
 	all     map[string]*fakeProcess
 	trace   []string // what happened, in order
+	starts  map[string][]time.Time
 	specs   []*runner.Spec
 }
 
@@ -235,7 +236,7 @@ type fakeProcess struct {
 }
 
 func newFakeRunner() *fakeRunner {
-	return &fakeRunner{scripts: map[string][]script{}, all: map[string]*fakeProcess{}}
+	return &fakeRunner{scripts: map[string][]script{}, all: map[string]*fakeProcess{}, starts: map[string][]time.Time{}}
 }
 
 func (f *fakeRunner) Start(ctx context.Context, spec *runner.Spec) (runner.Status, error) {
@@ -253,6 +254,7 @@ func (f *fakeRunner) Start(ctx context.Context, spec *runner.Spec) (runner.Statu
 		return runner.Status{}, s.err
 	}
 	f.trace = append(f.trace, "start "+spec.Container)
+	f.starts[spec.Container] = append(f.starts[spec.Container], time.Now())
 	p := &fakeProcess{script: s, ended: make(chan struct{}), status: runner.Status{
 		ID: spec.ID, Pod: spec.Pod, Container: spec.Container, Attempt: spec.Attempt, Class: spec.Class,
 		Phase: runner.Running, PID: 1, StartedAt: time.Now(),
@@ -371,6 +373,18 @@ func (f *fakeRunner) traced() []string {
 	return slices.Clone(f.trace)
 }
 
+// startedAfter returns the seconds between each start of a container and the one
+// before.
+func (f *fakeRunner) startedAfter(container string) (gaps []int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	list := f.starts[container]
+	for i := 1; i < len(list); i++ {
+		gaps = append(gaps, int(list[i].Sub(list[i-1]).Round(time.Second)/time.Second))
+	}
+	return gaps
+}
+
 // fakeImages has every image, unless it is told otherwise.
 type fakeImages struct {
 	mu       sync.Mutex
@@ -423,6 +437,7 @@ type bench struct {
 	dir    string
 	run    *fakeRunner
 	images *fakeImages
+	host   *fakeRunner
 	agent  *Agent
 	stop   func()
 }
@@ -433,7 +448,7 @@ func story(t *testing.T, f func(b *bench)) {
 	t.Parallel()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		b := &bench{fakeClient: newFakeClient(), t: t, dir: dir, run: newFakeRunner(), images: &fakeImages{}}
+		b := &bench{fakeClient: newFakeClient(), t: t, dir: dir, run: newFakeRunner(), host: newFakeRunner(), images: &fakeImages{}}
 		b.boot()
 		defer func() { b.stop() }()
 		f(b)
@@ -446,7 +461,7 @@ func (b *bench) boot() {
 	a, err := New(Options{
 		Node: "n1", Dir: b.dir, IPs: []string{"192.0.2.1"},
 		Client: b.fakeClient, Images: b.images, Class: runner.Sandbox,
-		Runners: map[runner.Class]runner.Runner{runner.Sandbox: b.run},
+		Runners: map[runner.Class]runner.Runner{runner.Sandbox: b.run, runner.Host: b.host},
 		Log:     slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -541,4 +556,26 @@ func (b *bench) want(name string, phase corev1.PodPhase, containers ...string) {
 	}
 }
 
-var _ = podstate.IDScheme
+// wantEvents checks that these events were recorded, in this order, among
+// others.
+func (b *bench) wantEvents(want ...string) {
+	b.t.Helper()
+	got := b.events()
+	rest := got
+	for _, w := range want {
+		i := slices.Index(rest, w)
+		if i < 0 {
+			b.t.Fatalf("no event %q in its place among %q", w, got)
+		}
+		rest = rest[i+1:]
+	}
+}
+
+func condition(pod *corev1.Pod, kind corev1.PodConditionType) string {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == kind {
+			return strings.TrimSpace(fmt.Sprintf("%s %s %s", c.Status, c.Reason, c.Message))
+		}
+	}
+	return "none"
+}

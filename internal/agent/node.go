@@ -175,4 +175,3 @@ func allocatable(o *Options) corev1.ResourceList {
 	}
 	return o.Capacity
 }
-

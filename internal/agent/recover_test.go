@@ -1,0 +1,130 @@
+package agent
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// reboot stops the node, lets d pass, and starts it again.
+func (b *bench) reboot(d time.Duration) {
+	b.t.Helper()
+	b.stop()
+	time.Sleep(d)
+	b.boot()
+}
+
+func TestRecovery(t *testing.T) {
+	story(t, func(b *bench) {
+		b.run.scripts["long"] = []script{{runs: time.Minute}}
+		b.run.scripts["short"] = []script{{runs: 5 * time.Second, code: 4}}
+		b.run.scripts["again"] = []script{{runs: 5 * time.Second, code: 1}, {runs: time.Minute}}
+		name := func(name string) func(*corev1.Pod) {
+			return func(p *corev1.Pod) { p.Spec.Containers[0].Name = name }
+		}
+		b.put(testPod("long", name("long")))
+		b.put(testPod("short", name("short")))
+		b.put(testPod("again", func(p *corev1.Pod) {
+			name("again")(p)
+			p.Spec.RestartPolicy = corev1.RestartPolicyOnFailure
+		}))
+		b.put(testPod("gone", name("gone")))
+		b.put(testPod("late", name("late"))) // stopped while its status is not written yet
+		after(time.Second)
+		b.stop()
+		b.remove("gone")
+		b.kill("late", 30)
+		time.Sleep(10 * time.Second)
+		b.boot()
+		after(time.Second)
+		b.want("long", corev1.PodRunning, "long", "running ready=true restarts=0")
+		b.want("short", corev1.PodFailed, "short", "ended 4 Error restarts=0")
+		b.want("again", corev1.PodRunning, "again", "running ready=true restarts=1")
+		if b.get("late") != nil {
+			t.Error("a pod that was deleted meanwhile is still there")
+		}
+		after(2 * time.Minute)
+		b.want("long", corev1.PodSucceeded)
+		b.want("again", corev1.PodSucceeded, "again", "ended 0 Completed restarts=1")
+		for name, n := range map[string]int{"long": 1, "short": 1, "again": 2, "gone": 1, "late": 1} {
+			if got := len(b.run.starts[name]); got != n {
+				t.Errorf("%s was started %d times, want %d", name, got, n)
+			}
+		}
+		if len(b.run.all) != 0 {
+			t.Errorf("the runner still has %v", b.run.all)
+		}
+	})
+}
+
+func TestRecoveryBeforeFirstStatus(t *testing.T) {
+	story(t, func(b *bench) {
+		b.run.scripts["c"] = []script{{runs: 20 * time.Second}}
+		b.fail = func(string) error { return os.ErrPermission }
+		b.put(testPod("p", nil))
+		after(time.Second)
+		b.fail = nil
+		b.reboot(time.Second)
+		after(time.Second)
+		b.want("p", corev1.PodRunning, "c", "running ready=true restarts=0")
+		after(30 * time.Second)
+		b.want("p", corev1.PodSucceeded)
+		if n := len(b.run.starts["c"]); n != 1 {
+			t.Errorf("started %d times", n)
+		}
+	})
+}
+
+func TestRecoveryDuringBackOff(t *testing.T) {
+	story(t, func(b *bench) {
+		b.run.scripts["c"] = []script{{runs: time.Second, code: 2}, {runs: time.Second, code: 2}, {runs: time.Second}}
+		b.put(testPod("p", func(p *corev1.Pod) { p.Spec.RestartPolicy = corev1.RestartPolicyOnFailure }))
+		after(4 * time.Second)
+		b.want("p", corev1.PodRunning, "c", "waiting CrashLoopBackOff restarts=1")
+		b.reboot(time.Second)
+		after(30 * time.Second)
+		b.want("p", corev1.PodSucceeded, "c", "ended 0 Completed restarts=2")
+	})
+}
+
+func TestContainerVanished(t *testing.T) {
+	story(t, func(b *bench) {
+		b.put(testPod("p", nil))
+		after(time.Second)
+		b.stop()
+		clear(b.run.all)
+		b.boot()
+		after(time.Second)
+		b.want("p", corev1.PodFailed, "c", "ended 137 ContainerStatusUnknown restarts=0")
+	})
+}
+
+func TestFilesOfFormerPodsAreRemoved(t *testing.T) {
+	story(t, func(b *bench) {
+		b.run.scripts["c"] = []script{{runs: time.Second}}
+		b.put(testPod("p", nil))
+		after(2 * time.Second)
+		b.stop()
+		keep := b.agent.logPath(RefOf(b.get("p")), "c", 0)
+		writeTestFile(keep, "log")
+		for _, path := range []string{"logs/ns_old_uid-old/c/0.log", "pods/uid-p/volumes/x", "pods/uid-old/x", "etc/uid-old.hosts", "termination/uid-old_c_0"} {
+			writeTestFile(filepath.Join(b.dir, path), "x")
+		}
+		b.boot()
+		after(time.Second)
+		var left []string
+		filepath.WalkDir(b.dir, func(path string, d os.DirEntry, err error) error {
+			if !d.IsDir() {
+				left = append(left, path)
+			}
+			return nil
+		})
+		if !slices.Equal(left, []string{keep}) {
+			t.Errorf("left: %q", left)
+		}
+	})
+}
