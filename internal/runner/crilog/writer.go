@@ -16,11 +16,14 @@ package crilog
 import (
 	"bytes"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // MaxLine is the length of the longest line that is written in one part.
@@ -71,21 +74,32 @@ func Open(path string, limits Limits) (*Writer, error) {
 }
 
 func (w *Writer) open() error {
-	const flags = os.O_WRONLY | os.O_CREATE | os.O_APPEND
-	f, err := os.OpenFile(w.path, flags, 0o640)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = os.MkdirAll(filepath.Dir(w.path), 0o755); err == nil {
-			f, err = os.OpenFile(w.path, flags, 0o640)
+	fd, err := openAppend(w.path)
+	if err == unix.ENOENT {
+		if err := os.MkdirAll(filepath.Dir(w.path), 0o755); err != nil {
+			return err
 		}
+		fd, err = openAppend(w.path)
 	}
 	if err != nil {
-		return err
+		return &os.PathError{Op: "open", Path: w.path, Err: err}
 	}
-	w.file, w.size = f, 0
-	if info, err := f.Stat(); err == nil {
-		w.size = info.Size()
+	w.file, w.size = os.NewFile(uintptr(fd), w.path), 0
+	if end, err := w.file.Seek(0, io.SeekEnd); err == nil {
+		w.size = end
 	}
 	return nil
+}
+
+// openAppend does not go through os.OpenFile, which tries to have the file
+// polled; this is done for every container.
+func openAppend(path string) (int, error) {
+	for {
+		fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND|unix.O_CLOEXEC, 0o640)
+		if err != unix.EINTR {
+			return fd, err
+		}
+	}
 }
 
 // Write appends what was read from a stream, at any boundary; the beginning

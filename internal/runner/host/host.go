@@ -16,14 +16,19 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/runner/cgroup"
 )
 
 // markerKey is the variable that tells a container's processes.
@@ -31,10 +36,14 @@ const markerKey = "SAMPAN_CONTAINER"
 
 // Launcher starts plain processes. It implements runner.Launcher.
 type Launcher struct {
-	env  runner.LauncherEnv
-	ps   processTable
-	dirs *workDirs
-	null *os.File // what a process reads that has no standard input
+	env    runner.LauncherEnv
+	ps     processTable
+	dirs   *workDirs
+	groups *cgroup.Manager
+	// files is the limit of open files that a container gets. Go raises the
+	// supervisor's own; programs that call select expect no more than 1024.
+	files unix.Rlimit
+	null  *os.File // what a process reads that has no standard input
 	// inherited are the variables that a container gets from the supervisor when
 	// its own environment lacks them.
 	inherited []string
@@ -48,11 +57,20 @@ func New(env runner.LauncherEnv) (*Launcher, error) {
 	if err != nil {
 		return nil, err
 	}
+	loadavg, err := os.Open("/proc/loadavg")
+	if err != nil {
+		return nil, err
+	}
 	dirs, err := openWorkDirs(filepath.Join(env.Dir, "work"))
 	if err != nil {
 		return nil, err
 	}
-	l := &Launcher{env: env, null: null, dirs: dirs}
+	l := &Launcher{env: env, null: null, dirs: dirs, groups: cgroup.NewManager(cgroup.Config{})}
+	l.ps.loadavg = loadavg
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l.files); err != nil {
+		return nil, os.NewSyscallError("getrlimit", err)
+	}
+	l.files.Cur = min(l.files.Max, 1024)
 	for _, key := range []string{"PATH", "HOME"} {
 		if value := os.Getenv(key); value != "" {
 			l.inherited = append(l.inherited, key+"="+value)
@@ -77,11 +95,15 @@ func (l *Launcher) Launch(spec *runner.Spec, stdin, stdout, stderr *os.File) (ru
 		return nil, err
 	}
 	p := &process{
-		launcher: l, id: spec.ID, limits: spec.Resources != runner.Resources{},
-		dir: dir, env: l.environment(spec), credential: credential,
+		launcher: l, id: spec.ID, dir: dir, env: l.environment(spec), credential: credential,
+	}
+	if canLimit {
+		p.group, p.ignored = l.groups.Create(spec.ID, spec.Resources)
+	} else if spec.Resources != (runner.Resources{}) {
+		p.ignored = "not on " + runtime.GOARCH
 	}
 	if err := p.start(spec.Args, stdin, stdout, stderr, spec.TTY); err != nil {
-		return nil, err
+		return nil, errors.Join(err, p.Release())
 	}
 	return p, nil
 }
@@ -161,5 +183,9 @@ func (l *Launcher) Recover(lost []*runner.Spec) error {
 		ids[spec.ID] = true
 	}
 	l.ps.kill(l.ps.all, func(pid int) bool { return ids[l.ps.marker(pid)] })
-	return nil
+	var errs []error
+	for id := range ids {
+		errs = append(errs, l.groups.Recover(id))
+	}
+	return errors.Join(errs...)
 }

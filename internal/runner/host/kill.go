@@ -2,9 +2,9 @@ package host
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -14,6 +14,7 @@ import (
 // processTable finds and kills processes of this machine.
 type processTable struct {
 	sessions sync.Map // leader's process id (int) → container's ID, of those that run
+	loadavg  *os.File // /proc/loadavg, kept open
 }
 
 // Process ids are given out in order. The descendants of a container that ran
@@ -30,8 +31,8 @@ func (t *processTable) killContainer(p *process) {
 	pid := p.child.PID()
 	candidates := t.all
 	if time.Since(p.started) < nearAge {
-		if last := lastPID(); last >= pid && last-pid <= nearRange {
-			candidates = func() []int { return span(pid+1, lastPID()) }
+		if last := t.lastPID(); last >= pid && last-pid <= nearRange {
+			candidates = func() []int { return span(pid+1, t.lastPID()) }
 		}
 	}
 	t.kill(candidates, func(other int) bool {
@@ -98,12 +99,17 @@ func span(first, last int) []int {
 }
 
 // lastPID is the process id that was given out last; 0 if that cannot be known.
-func lastPID() int {
-	text, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
+func (t *processTable) lastPID() int {
+	var buf [128]byte
+	n, err := t.loadavg.ReadAt(buf[:], 0)
+	if err != nil && err != io.EOF {
 		return 0
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text[bytes.LastIndexByte(text, ' ')+1:])))
+	fields := bytes.Fields(buf[:n])
+	if len(fields) < 5 {
+		return 0
+	}
+	pid, err := strconv.Atoi(string(fields[4]))
 	if err != nil {
 		return 0
 	}

@@ -11,15 +11,17 @@ import (
 	"time"
 
 	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/runner/cgroup"
 	"github.com/sampan-batch/sampan/internal/runner/reap"
 )
 
 // process is a container's first process, or one that Exec added.
 type process struct {
 	launcher *Launcher
-	id       string // the container's
-	added    bool   // by Exec
-	limits   bool   // resource limits were asked for
+	id       string        // the container's
+	added    bool          // by Exec
+	group    *cgroup.Group // nil: there is none
+	ignored  string
 
 	dir        string
 	env        []string
@@ -46,13 +48,7 @@ func (p *process) start(args []string, stdin, stdout, stderr *os.File, tty bool)
 		stdin = p.launcher.null
 	}
 	p.started = time.Now()
-	p.child, err = p.launcher.env.Reaper.ForkExec(path, args, &syscall.ProcAttr{
-		Dir: p.dir, Env: p.env,
-		Files: []uintptr{stdin.Fd(), stdout.Fd(), stderr.Fd()},
-		Sys: &syscall.SysProcAttr{
-			Setsid: true, Setctty: tty, Ctty: 0, Pdeathsig: syscall.SIGKILL, Credential: p.credential,
-		},
-	})
+	p.child, err = p.forkExec(path, args, [3]*os.File{stdin, stdout, stderr}, tty)
 	if err != nil {
 		return notExecutable(args[0], err)
 	}
@@ -125,6 +121,9 @@ func (p *process) Wait() (runner.ExitInfo, error) {
 		_ = p.child.SignalGroup(syscall.SIGKILL)
 		if !p.added {
 			p.launcher.ps.killContainer(p)
+			if p.group != nil {
+				_ = p.group.Kill()
+			}
 		}
 	}
 	p.launcher.ps.sessions.Delete(p.PID())
@@ -132,7 +131,12 @@ func (p *process) Wait() (runner.ExitInfo, error) {
 	if err != nil {
 		return runner.ExitInfo{}, err
 	}
-	return runner.ExitFromWait(ws), nil
+	info := runner.ExitFromWait(ws)
+	if p.group != nil && !p.added {
+		kills, err := p.group.OOMKills()
+		info.OOMKilled = err == nil && kills > 0
+	}
+	return info, nil
 }
 
 // Signal implements runner.Process. The rest of the container is killed when
@@ -147,7 +151,7 @@ func (p *process) Signal(sig int) error {
 // Exec implements runner.Process.
 func (p *process) Exec(spec runner.ExecSpec, stdin, stdout, stderr *os.File) (runner.Process, error) {
 	added := &process{
-		launcher: p.launcher, id: p.id, added: true,
+		launcher: p.launcher, id: p.id, added: true, group: p.group,
 		dir: p.dir, env: p.env, credential: p.credential,
 	}
 	if err := added.start(spec.Args, stdin, stdout, stderr, false); err != nil {
@@ -157,12 +161,12 @@ func (p *process) Exec(spec runner.ExecSpec, stdin, stdout, stderr *os.File) (ru
 }
 
 // Release implements runner.Process.
-func (p *process) Release() error { return nil }
+func (p *process) Release() error {
+	if p.group == nil {
+		return nil
+	}
+	return p.group.Remove()
+}
 
 // LimitsIgnored implements runner.Process.
-func (p *process) LimitsIgnored() string {
-	if p.limits {
-		return "the host runtime sets no limits"
-	}
-	return ""
-}
+func (p *process) LimitsIgnored() string { return p.ignored }

@@ -1,12 +1,13 @@
 package host
 
 import (
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // workDirs gives each pod a working directory for those of its containers
@@ -83,15 +84,20 @@ func (w *workDirs) remove(pod string) error {
 // untouched tells whether a directory is as it was made: empty, with the mode
 // and the owner that it had.
 func untouched(path string) bool {
-	dir, err := os.Open(path)
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return false
 	}
-	defer dir.Close()
-	info, err := dir.Stat()
-	if err != nil || info.Mode() != os.ModeDir|0o755 || info.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid()) {
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode != unix.S_IFDIR|0o755 || st.Uid != uint32(os.Geteuid()) {
 		return false
 	}
-	_, err = dir.Readdirnames(1)
-	return err == io.EOF
+	var buf [512]byte
+	n, err := unix.ReadDirent(fd, buf[:])
+	if err != nil {
+		return false
+	}
+	_, count, _ := unix.ParseDirent(buf[:n], 1, nil) // "." and ".." do not count
+	return count == 0
 }

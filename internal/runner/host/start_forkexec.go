@@ -1,0 +1,24 @@
+//go:build !amd64 && !arm64
+
+package host
+
+import (
+	"os"
+	"syscall"
+
+	"github.com/sampan-batch/sampan/internal/runner/reap"
+)
+
+// forkExec starts the process by the means of Go's library, on processors that
+// package fork does not know.
+func (p *process) forkExec(path string, args []string, streams [3]*os.File, tty bool) (*reap.Child, error) {
+	return p.launcher.env.Reaper.ForkExec(path, args, &syscall.ProcAttr{
+		Dir: p.dir, Env: p.env,
+		Files: []uintptr{streams[0].Fd(), streams[1].Fd(), streams[2].Fd()},
+		Sys: &syscall.SysProcAttr{
+			Setsid: true, Setctty: tty, Ctty: 0, Pdeathsig: syscall.SIGKILL, Credential: p.credential,
+		},
+	})
+}
+
+const canLimit = false
