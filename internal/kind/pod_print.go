@@ -63,9 +63,9 @@ func summarize(pod *corev1.Pod) summary {
 			s.containers++
 		}
 	}
-	initialized := s.initContainers(pod, sidecars)
+	seen, initialized := s.initContainers(pod, sidecars)
 	if initialized || hasCondition(pod, corev1.PodInitialized) {
-		s.appContainers(pod, sidecars)
+		s.appContainers(pod, sidecars, seen)
 	}
 	ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 	if pod.DeletionTimestamp != nil && pod.Status.Reason == nodeUnreachable {
@@ -76,9 +76,10 @@ func summarize(pod *corev1.Pod) summary {
 	return s
 }
 
-// initContainers tells how far initialization has come, and reports whether it
-// is over: every init container has succeeded, or runs on as a sidecar.
-func (s *summary) initContainers(pod *corev1.Pod, sidecars map[string]bool) bool {
+// initContainers tells how far initialization has come. It returns how many
+// init containers had their turn and whether it is over: every one of them has
+// succeeded, or runs on as a sidecar.
+func (s *summary) initContainers(pod *corev1.Pod, sidecars map[string]bool) (seen int, over bool) {
 	for i, c := range pod.Status.InitContainerStatuses {
 		s.count(c)
 		switch state := c.State; {
@@ -96,16 +97,16 @@ func (s *summary) initContainers(pod *corev1.Pod, sidecars map[string]bool) bool
 		default:
 			s.status = fmt.Sprintf("Init:%d/%d", i, len(pod.Spec.InitContainers))
 		}
-		return false
+		return i + 1, false
 	}
-	return true
+	return len(pod.Status.InitContainerStatuses), true
 }
 
 // appContainers tells how the app containers are; of the restarts before, only
-// those of sidecars still count. The first container has the last word.
-func (s *summary) appContainers(pod *corev1.Pod, sidecars map[string]bool) {
+// those of the sidecars seen still count. The first container has the last word.
+func (s *summary) appContainers(pod *corev1.Pod, sidecars map[string]bool, seen int) {
 	s.restarts, s.restarted = 0, metav1.Time{}
-	for _, c := range pod.Status.InitContainerStatuses {
+	for _, c := range pod.Status.InitContainerStatuses[:seen] {
 		if sidecars[c.Name] {
 			s.count(c)
 		}

@@ -82,6 +82,9 @@ func (c *checker) specUpdate(old *corev1.PodSpec) {
 // withoutMutable returns the spec with what may be changed as it is in old.
 func (c *checker) withoutMutable(old *corev1.PodSpec) *corev1.PodSpec {
 	spec := c.spec.DeepCopy()
+	if len(spec.InitContainers) == 0 {
+		spec.InitContainers = nil // as it prints in Kubernetes
+	}
 	for i := range spec.Containers {
 		spec.Containers[i].Image = old.Containers[i].Image
 	}
