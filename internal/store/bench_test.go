@@ -106,6 +106,7 @@ func follow(ctx context.Context, s *Store) {
 }
 
 func benchApply(b *testing.B, s *Store, writers int, lazy bool) {
+	run := s.View().Rev() // tells the names of one run from those of another
 	var left atomic.Int64
 	left.Store(int64(b.N))
 	b.ReportAllocs()
@@ -119,7 +120,7 @@ func benchApply(b *testing.B, s *Store, writers int, lazy bool) {
 				set := change.Set{Lazy: lazy}
 				switch i % 5 { // an object that is left over at the end stays
 				case 0:
-					k = key("pods", fmt.Sprintf("pod-%08x-%d", uint32(i)*2654435761, b.N*writers+w))
+					k = key("pods", fmt.Sprintf("pod-%08x-%d-%d", uint32(i)*2654435761, w, run))
 					set.Create(k, pod(k, corev1.PodPending))
 				case 4:
 					set.Delete(k, rev)

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -18,25 +17,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sampan-batch/sampan/internal/change"
-)
-
-// formatVersion is written into every file. Raise it when a former program
-// would misread what this one writes.
-const formatVersion = 1
-
-// The layout of the file:
-//
-//	meta/format   the format version, 8 bytes
-//	meta/mark     the revision mark, 8 bytes
-//	objects/KEY   the encoded object, then its revision in 8 bytes
-//
-// KEY is resource NUL namespace NUL name, so that a cursor walks the objects
-// in the order of the trees.
-var (
-	metaBucket    = []byte("meta")
-	objectsBucket = []byte("objects")
-	formatKey     = []byte("format")
-	markKey       = []byte("mark")
 )
 
 // Labels of the disk calls that a test can make to fail.
@@ -288,8 +268,9 @@ func (f *file) verify(v *View, encode func(change.Object) ([]byte, error)) error
 			tab.items.Scan(func(it *item) bool {
 				bare := it.obj.DeepCopyObject().(change.Object)
 				bare.SetResourceVersion("")
+				k := encodeKey(it.key)
 				want, err := encode(bare)
-				if err == nil && !bytes.Equal(objects.Get(encodeKey(it.key)), binary.BigEndian.AppendUint64(want, it.rev)) {
+				if err == nil && !bytes.Equal(objects.Get(k), encodeValue(k, want, it.rev)) {
 					err = errors.New("the file holds something else")
 				}
 				if err != nil {
@@ -310,23 +291,6 @@ func (f *file) verify(v *View, encode func(change.Object) ([]byte, error)) error
 		return nil
 	})
 	return errors.Join(append(errs, err)...)
-}
-
-func decode(codec Codec, k, v []byte) (*item, error) {
-	parts := bytes.Split(k, []byte{0})
-	if len(parts) != 3 || len(v) < 8 {
-		return nil, fmt.Errorf("damaged entry at %q", k)
-	}
-	it := &item{key: change.Key{Resource: string(parts[0]), Namespace: string(parts[1]), Name: string(parts[2])}}
-	data, rev := v[:len(v)-8], v[len(v)-8:]
-	it.rev = binary.BigEndian.Uint64(rev)
-	obj, err := codec.Decode(it.key.Resource, data)
-	if err != nil {
-		return nil, fmt.Errorf("decode %s: %w", it.key, err)
-	}
-	obj.SetResourceVersion(strconv.FormatUint(it.rev, 10))
-	it.obj = obj
-	return it, nil
 }
 
 // write commits a batch and returns when it is on disk. After an error nothing
@@ -401,14 +365,7 @@ func put(objects *bbolt.Bucket, st *step) error {
 	if st.op == change.Delete {
 		return objects.Delete(k)
 	}
-	return objects.Put(k, binary.BigEndian.AppendUint64(st.data, st.next.rev))
-}
-
-func encodeKey(key change.Key) []byte {
-	k := make([]byte, 0, len(key.Resource)+len(key.Namespace)+len(key.Name)+2)
-	k = append(append(k, key.Resource...), 0)
-	k = append(append(k, key.Namespace...), 0)
-	return append(k, key.Name...)
+	return objects.Put(k, encodeValue(k, st.data, st.next.rev))
 }
 
 func (f *file) close() error {
@@ -416,13 +373,6 @@ func (f *file) close() error {
 		return fmt.Errorf("store: close %s: %w", f.path, err)
 	}
 	return nil
-}
-
-func number(b []byte) uint64 {
-	if len(b) != 8 {
-		return 0
-	}
-	return binary.BigEndian.Uint64(b)
 }
 
 func syncDir(dir string) error {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -85,9 +86,17 @@ func TestOpenRefuses(t *testing.T) {
 		}, `damaged entry at "pods"`},
 		"damaged object": {func(t *testing.T) string {
 			return made(t, func(tx *bbolt.Tx) error {
-				return tx.Bucket(objectsBucket).Put(encodeKey(key("pods", "b")), []byte("nonsense12345678"))
+				return tx.Bucket(objectsBucket).Put(encodeKey(key("pods", "b")), encodeValue(encodeKey(key("pods", "b")), []byte("nonsense"), 1))
 			})
-		}, "decode pods/ns/b"},
+		}, `decode "pods\x00ns\x00b"`},
+		"damaged byte": {func(t *testing.T) string {
+			return made(t, func(tx *bbolt.Tx) error {
+				k := encodeKey(key("pods", "a"))
+				v := bytes.Clone(tx.Bucket(objectsBucket).Get(k))
+				v[20] ^= 1
+				return tx.Bucket(objectsBucket).Put(k, v)
+			})
+		}, "wrong checksum"},
 		"past the mark": {func(t *testing.T) string {
 			return made(t, func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Delete(markKey) })
 		}, "past the mark"},

@@ -12,7 +12,8 @@
 // Order of a commit: guards are checked and revisions given against the newest
 // staged state; the batch is written and synced; the new state is published;
 // the writers are answered; watchers are woken. Nothing is visible, to anybody,
-// that a crash could take back (a Lazy set excepted).
+// that a crash could take back (a Lazy set excepted). DESIGN.md in this
+// directory tells how that is kept, and what happens when the disk refuses.
 package store
 
 import (
