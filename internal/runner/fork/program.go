@@ -98,8 +98,16 @@ func (p *Program) Len() int { return len(p.steps) }
 // Add appends steps.
 func (p *Program) Add(steps ...Step) { p.steps = append(p.steps, steps...) }
 
-// Pass makes the result of step from the argument arg of the later step to.
-func (p *Program) Pass(from, to, arg int) { p.saves = append(p.saves, save{from, to, arg}) }
+// Pass makes the result of step from the argument arg of the later step to. A
+// result can be passed once.
+func (p *Program) Pass(from, to, arg int) {
+	for _, s := range p.saves {
+		if s.from == from {
+			panic("fork: the result of a step is passed twice")
+		}
+	}
+	p.saves = append(p.saves, save{from, to, arg})
+}
 
 // Keep keeps what steps refer to alive for as long as the program.
 func (p *Program) Keep(v any) { p.keep = append(p.keep, v) }

@@ -25,8 +25,9 @@ type host struct {
 	// copiesDetached: the kernel copies mounts that are mounted nowhere.
 	copiesDetached bool
 
-	self int // pidfd
-	null *os.File
+	self      int // pidfd
+	ownMounts int // namespace
+	null      *os.File
 }
 
 // idMap is the extents of a user namespace's uid_map, as seen from inside.
@@ -94,6 +95,9 @@ func (h *host) open() error {
 	// The child gives other descriptors the lowest numbers: see closeFiles.
 	if h.self, err = unix.FcntlInt(uintptr(self), unix.F_DUPFD_CLOEXEC, 16); err != nil {
 		return os.NewSyscallError("fcntl", err)
+	}
+	if h.ownMounts, err = openNamespace("/proc/self/ns/mnt"); err != nil {
+		return err
 	}
 	h.null, err = os.OpenFile("/dev/null", os.O_RDWR, 0)
 	return err

@@ -61,8 +61,8 @@ func (l *Launcher) podOf(spec *runner.Spec) (*pod, error) {
 
 // makeNamespaces makes the pod's ipc and uts namespaces.
 func (p *pod) makeNamespaces(hostname string) error {
-	ipc, uts, err := p.l.maker.make(hostname)
-	p.ipc, p.uts = ipc, uts
+	var err error
+	p.l.maker.do(func() { p.ipc, p.uts, err = makeNamespaces(hostname) })
 	return err
 }
 
@@ -75,23 +75,33 @@ type namespaceMaker struct {
 	requests chan func()
 }
 
-func (m *namespaceMaker) make(hostname string) (ipc, uts int, err error) {
+// do calls f in the thread.
+func (m *namespaceMaker) do(f func()) {
 	m.once.Do(func() {
 		m.requests = make(chan func())
-		go func() {
-			runtime.LockOSThread()
-			for f := range m.requests {
-				f()
-			}
-		}()
+		go m.run()
 	})
 	done := make(chan struct{})
 	m.requests <- func() {
 		defer close(done)
-		ipc, uts, err = makeNamespaces(hostname)
+		f()
 	}
 	<-done
-	return ipc, uts, err
+}
+
+// run is the thread. The first thread of the process is spared: what /proc/self
+// shows are its namespaces.
+func (m *namespaceMaker) run() {
+	runtime.LockOSThread()
+	if unix.Gettid() == unix.Getpid() {
+		go m.run()
+		m.requests <- func() {} // until the other runs, this thread is not free for it
+		runtime.UnlockOSThread()
+		return
+	}
+	for f := range m.requests {
+		f()
+	}
 }
 
 func makeNamespaces(hostname string) (ipc, uts int, err error) {
@@ -115,9 +125,30 @@ func makeNamespaces(hostname string) (ipc, uts int, err error) {
 	return ipc, uts, nil
 }
 
+// makeMountNamespace makes a copy of the supervisor's mount namespace, own.
+func makeMountNamespace(own int) (int, error) {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return -1, os.NewSyscallError("unshare", err)
+	}
+	fd, err := openNamespace("/proc/thread-self/ns/mnt")
+	// What the container mounts must not stay for the sake of this thread.
+	return fd, errors.Join(err, os.NewSyscallError("setns", unix.Setns(own, unix.CLONE_NEWNS)))
+}
+
 // joinPod moves the child into the pod's namespaces. It comes first, because
 // in another pid namespace only a child of it is born.
-func (c *container) joinPod() {
+//
+// In a pid namespace that others use too, a container's processes are known by
+// their mount namespace. That is then made here, and kept open: the number of
+// one that nobody keeps may be another's a moment later.
+func (c *container) joinPod() error {
+	if !c.ownsPIDs() {
+		var err error
+		c.l.maker.do(func() { c.mountNS, err = makeMountNamespace(c.l.host.ownMounts) })
+		if err != nil {
+			return fmt.Errorf("sandbox: mount namespace: %w", err)
+		}
+	}
 	if c.pod.pause != nil && c.spec.ShareProcesses && !c.spec.HostPID {
 		c.p.Add(fork.Call("join pid namespace", unix.SYS_SETNS, uintptr(c.pod.pause.ns), unix.CLONE_NEWPID))
 		c.p.Split()
@@ -126,14 +157,25 @@ func (c *container) joinPod() {
 	if !c.spec.HostIPC {
 		c.p.Add(fork.Call("join ipc namespace", unix.SYS_SETNS, uintptr(c.pod.ipc), unix.CLONE_NEWIPC))
 	}
+	if c.mountNS >= 0 {
+		c.p.Add(fork.Call("join mount namespace", unix.SYS_SETNS, uintptr(c.mountNS), unix.CLONE_NEWNS))
+	}
+	return nil
 }
 
+// ownsPIDs tells whether the container has a pid namespace for itself.
+func (c *container) ownsPIDs() bool { return !c.spec.HostPID && !c.spec.ShareProcesses }
+
 // cloneFlags are those of the namespaces that a container has for itself.
-func (p *pod) cloneFlags(spec *runner.Spec) uint64 {
-	if spec.HostPID || spec.ShareProcesses {
-		return 0
+func (c *container) cloneFlags() uint64 {
+	var flags uint64
+	if c.ownsPIDs() {
+		flags = unix.CLONE_NEWNS | unix.CLONE_NEWPID
 	}
-	return unix.CLONE_NEWPID
+	if c.group != nil && c.group.Unified() {
+		flags |= unix.CLONE_NEWCGROUP
+	}
+	return flags
 }
 
 // newTmpfs makes a tmpfs that is mounted nowhere.

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"sync"
@@ -25,22 +26,17 @@ type process struct {
 	ids     ids
 	group   *cgroup.Group
 	ignored string
-	// mounts identifies the container's mount namespace when its processes share
-	// their pid namespace with others and cannot be told from them otherwise.
-	mounts string
+	mountNS int // see joinPod; negative when the pid namespace is the container's own
 
 	mu    sync.Mutex
 	pidfd int // for Exec; -1 when the process has ended
 }
 
 func newProcess(c *container, child *reap.Child, pidfd int) *process {
-	p := &process{
-		l: c.l, spec: c.spec, child: child, dir: c.dir, ids: c.ids, group: c.group, ignored: c.ignored, pidfd: pidfd,
+	return &process{
+		l: c.l, spec: c.spec, child: child, dir: c.dir, ids: c.ids, group: c.group, ignored: c.ignored,
+		mountNS: c.mountNS, pidfd: pidfd,
 	}
-	if c.spec.HostPID || c.spec.ShareProcesses {
-		p.mounts, _ = os.Readlink(procPath(child.PID(), "ns/mnt"))
-	}
-	return p
 }
 
 // PID implements runner.Process.
@@ -52,11 +48,12 @@ func (p *process) LimitsIgnored() string { return p.ignored }
 // Wait implements runner.Process. The end of a pid namespace's first process is
 // reported when all the others in it are gone.
 func (p *process) Wait() (runner.ExitInfo, error) {
-	if p.mounts != "" {
+	if p.mountNS >= 0 {
 		if err := p.child.Ended(); err != nil {
 			return runner.ExitInfo{}, err
 		}
 		p.killOthers()
+		_ = unix.Close(p.mountNS)
 	}
 	ws, err := p.child.Wait()
 	p.mu.Lock()
@@ -76,13 +73,10 @@ func (p *process) Wait() (runner.ExitInfo, error) {
 	return info, nil
 }
 
-// Signal implements runner.Process.
+// Signal implements runner.Process. When the first process has ended, however
+// that came about, Wait ends the others.
 func (p *process) Signal(sig int) error {
-	err := p.child.Signal(syscall.Signal(sig))
-	if sig == int(unix.SIGKILL) && p.mounts != "" {
-		p.killOthers()
-	}
-	return err
+	return p.child.Signal(syscall.Signal(sig))
 }
 
 // Release implements runner.Process. Mounts have gone with the namespace.
@@ -97,10 +91,16 @@ func (p *process) Release() error {
 // killOthers kills the container's processes in a pid namespace that is not
 // its own: those that have its mount namespace.
 func (p *process) killOthers() {
-	if err := killAll(func(pid int) bool {
-		ns, err := os.Readlink(procPath(pid, "ns/mnt"))
-		return err == nil && ns == p.mounts && pid != p.child.PID()
-	}); err != nil {
+	var st unix.Stat_t
+	err := unix.Fstat(p.mountNS, &st)
+	if err == nil {
+		mounts := fmt.Sprintf("mnt:[%d]", st.Ino)
+		err = killAll(func(pid int) bool {
+			ns, err := os.Readlink(procPath(pid, "ns/mnt"))
+			return err == nil && ns == mounts && pid != p.child.PID()
+		})
+	}
+	if err != nil {
 		p.l.env.Log.Warn("cannot end a container's processes", "id", p.spec.ID, "err", err)
 	}
 }

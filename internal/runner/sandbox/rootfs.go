@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +30,7 @@ func (c *container) root() error {
 	p, mnt := c.p, filepath.Join(c.l.env.Dir, "mnt")
 	p.Add(
 		fork.Call("make mounts private", unix.SYS_MOUNT, 0, p.String("/"), 0, unix.MS_REC|unix.MS_PRIVATE, 0),
+		chdirStep(p, c.dir),
 		fork.Call("mount overlay", unix.SYS_MOUNT, p.String("overlay"), p.String(mnt), p.String("overlay"), c.nodev(), p.String(opts)),
 	)
 	open := p.Len()
@@ -72,42 +75,41 @@ func (c *container) makeDirs() error {
 	return nil
 }
 
-// overlayOptions names the layers, topmost first. "volatile" saves a sync of
-// the whole file system below when the container ends: nobody reads a
-// container's layer after a crash.
+// overlayOptions names the layers, topmost first, as seen from c.dir.
+// "volatile" saves a sync of the whole file system below when the container
+// ends: nobody reads a container's layer after a crash.
 func (c *container) overlayOptions() (string, error) {
-	lower := make([]string, 0, len(c.spec.Layers))
-	for i := len(c.spec.Layers) - 1; i >= 0; i-- {
-		lower = append(lower, c.spec.Layers[i])
-	}
+	lower := slices.Clone(c.spec.Layers)
+	slices.Reverse(lower)
 	if len(lower) == 0 {
 		lower = []string{filepath.Join(c.l.env.Dir, "kit", "empty")}
 	}
-	opts := func(lower []string) string {
-		escaped := make([]string, len(lower))
-		for i, l := range lower {
-			escaped[i] = overlayEscaper.Replace(l)
+	opts := func() string {
+		for i := range lower {
+			lower[i] = overlayEscaper.Replace(lower[i])
 		}
 		dir := overlayEscaper.Replace(c.dir)
-		s := "lowerdir=" + strings.Join(escaped, ":") + ",upperdir=" + dir + "/u,workdir=" + dir + "/w,volatile"
+		s := "lowerdir=" + strings.Join(lower, ":") + ",upperdir=" + dir + "/u,workdir=" + dir + "/w,volatile"
 		if c.l.host.userNS {
 			s += ",userxattr"
 		}
 		return s
 	}
-	if s := opts(lower); len(s) <= maxMountData {
+	if s := opts(); len(s) <= maxMountData {
 		return s, nil
 	}
-	// Too many: descriptors have shorter names.
-	for i, layer := range lower {
-		fd, err := unix.Open(layer, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return "", fmt.Errorf("sandbox: %w", &os.PathError{Op: "open", Path: layer, Err: err})
-		}
-		c.opened = append(c.opened, fd)
-		lower[i] = fmt.Sprintf("/proc/self/fd/%d", fd)
+	// Links have shorter names.
+	if err := os.Mkdir(filepath.Join(c.dir, "l"), 0o700); err != nil {
+		return "", fmt.Errorf("sandbox: %w", err)
 	}
-	s := opts(lower)
+	for i := range lower {
+		layer := c.spec.Layers[len(lower)-1-i]
+		lower[i] = "l/" + strconv.Itoa(i)
+		if err := os.Symlink(layer, filepath.Join(c.dir, lower[i])); err != nil {
+			return "", fmt.Errorf("sandbox: %w", err)
+		}
+	}
+	s := opts()
 	if len(s) > maxMountData {
 		return "", &runner.StartError{Reason: "CreateContainerError", Message: fmt.Sprintf("the image has too many layers: %d", len(lower))}
 	}

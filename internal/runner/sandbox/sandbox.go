@@ -145,6 +145,7 @@ type container struct {
 	group      *cgroup.Group
 	ignored    string // why limits are not enforced
 	ids        ids
+	mountNS    int // when it had to be made before; see joinPod
 	joinUser   int // pidfd of the process whose user namespace is joined, or -1
 	candidates []candidate
 
@@ -154,7 +155,7 @@ type container struct {
 
 func (l *Launcher) newContainer(spec *runner.Spec, args []string) *container {
 	return &container{
-		l: l, spec: spec, args: args, dir: filepath.Join(l.env.Dir, "c", spec.ID), p: fork.NewProgram(), joinUser: -1,
+		l: l, spec: spec, args: args, dir: filepath.Join(l.env.Dir, "c", spec.ID), p: fork.NewProgram(), mountNS: -1, joinUser: -1,
 	}
 }
 
@@ -162,7 +163,9 @@ func (c *container) launch(streams [3]*os.File) (runner.Process, error) {
 	if err := c.prepare(); err != nil {
 		return nil, err
 	}
-	c.joinPod()
+	if err := c.joinPod(); err != nil {
+		return nil, err
+	}
 	if err := c.begin(streams); err != nil {
 		return nil, err
 	}
@@ -246,12 +249,9 @@ func (c *container) check() error {
 }
 
 func (c *container) start() (*reap.Child, int, error) {
-	opts := fork.Options{CgroupFD: -1, Flags: unix.CLONE_NEWNS | c.pod.cloneFlags(c.spec)}
+	opts := fork.Options{CgroupFD: -1, Flags: c.cloneFlags()}
 	if c.group != nil {
 		opts.CgroupFD = c.group.FD()
-		if c.group.Unified() {
-			opts.Flags |= unix.CLONE_NEWCGROUP
-		}
 	}
 	return c.l.startProgram(c.p, opts)
 }
@@ -285,6 +285,9 @@ func (c *container) close() {
 
 // undo removes what a container that did not start has left.
 func (c *container) undo() {
+	if c.mountNS >= 0 {
+		_ = unix.Close(c.mountNS)
+	}
 	if c.group != nil {
 		if err := c.group.Remove(); err != nil {
 			c.l.env.Log.Warn("cannot remove cgroup", "id", c.spec.ID, "err", err)

@@ -113,6 +113,11 @@ func init() {
 			}
 			return "", fmt.Errorf("%s does not appear", a[0])
 		},
+		"flags": func(a []string) (string, error) {
+			var st syscall.Statfs_t
+			err := syscall.Statfs(a[0], &st)
+			return fmt.Sprintf("ro=%v nosuid=%v nodev=%v noexec=%v", st.Flags&1 != 0, st.Flags&2 != 0, st.Flags&4 != 0, st.Flags&8 != 0), err
+		},
 		"tty": func([]string) (string, error) {
 			f, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 			if err != nil {
@@ -229,7 +234,7 @@ func run(a []string) (string, error) {
 // spawn starts a probe in the background, in a session of its own.
 func spawn(a []string) (string, error) {
 	cmd := exec.Command("/proc/self/exe", strings.Join(a, " "))
-	cmd.Stdout = os.Stdout
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return "", err
@@ -240,8 +245,10 @@ func spawn(a []string) (string, error) {
 // orphans starts processes whose parents end at once.
 func orphans([]string) (string, error) {
 	for range 3 {
-		if out, err := exec.Command("/proc/self/exe", "spawn sleep 1h").Output(); err != nil {
-			return string(out), err
+		cmd := exec.Command("/proc/self/exe", "spawn sleep 1h")
+		cmd.Stderr = os.Stdout // to which they hold on; what is spawned is not said
+		if err := cmd.Run(); err != nil {
+			return "", err
 		}
 	}
 	return "", nil
