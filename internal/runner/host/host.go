@@ -6,8 +6,8 @@
 // What it does keep of a container is that it ends as a whole. A container's
 // process leads a session of its own; when it ends, or is killed, all of its
 // descendants are killed too, those included that went into the background
-// in sessions of their own: they carry the variable SAMPAN_CONTAINER with the
-// container's ID. (Only a process that leaves the session and clears its
+// in sessions of their own: they carry the variable SAMPAN_CONTAINER, whose value
+// is the container's ID below the supervisor's directory. (Only a process that leaves the session and clears its
 // environment gets away; with resource limits, the cgroup finds even that.)
 //
 // What Kubernetes promises of an image's file system has no meaning here. A
@@ -126,8 +126,12 @@ func (l *Launcher) environment(spec *runner.Spec) []string {
 	if spec.TerminationLog != "" {
 		env = append(env, "SAMPAN_TERMINATION_LOG="+spec.TerminationLog)
 	}
-	return append(env, markerKey+"="+spec.ID)
+	return append(env, markerKey+"="+l.mark(spec.ID))
 }
+
+// mark is what tells the processes of a container from all others on the
+// machine, those of other supervisors included.
+func (l *Launcher) mark(id string) string { return l.env.Dir + "/" + id }
 
 // credentialOf says as whom to run; nil is the supervisor's own user.
 func credentialOf(spec *runner.Spec) (*syscall.Credential, error) {
@@ -178,14 +182,14 @@ func (l *Launcher) Recover(lost []*runner.Spec) error {
 	if len(lost) == 0 {
 		return nil
 	}
-	ids := make(map[string]bool, len(lost))
+	marks := make(map[string]bool, len(lost))
 	for _, spec := range lost {
-		ids[spec.ID] = true
+		marks[l.mark(spec.ID)] = true
 	}
-	l.ps.kill(l.ps.all, func(pid int) bool { return ids[l.ps.marker(pid)] })
+	l.ps.kill(l.ps.all, func(pid int) bool { return marks[marker(pid)] })
 	var errs []error
-	for id := range ids {
-		errs = append(errs, l.groups.Recover(id))
+	for _, spec := range lost {
+		errs = append(errs, l.groups.Recover(spec.ID))
 	}
 	return errors.Join(errs...)
 }

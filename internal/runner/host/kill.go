@@ -43,7 +43,7 @@ func (t *processTable) killContainer(p *process) {
 		if id, ok := t.sessions.Load(sid); ok {
 			return id == p.id
 		}
-		return t.marker(other) == p.id
+		return marker(other) == p.launcher.mark(p.id)
 	})
 }
 
@@ -116,8 +116,8 @@ func (t *processTable) lastPID() int {
 	return pid
 }
 
-// marker is the ID of the container that a process was started for, or "".
-func (*processTable) marker(pid int) string {
+// marker tells the container that a process was started for, or is "".
+func marker(pid int) string {
 	env, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
 	if err != nil {
 		return ""

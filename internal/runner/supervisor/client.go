@@ -153,12 +153,29 @@ func (c *Client) Start(ctx context.Context, spec *runner.Spec) (runner.Status, e
 	if err != nil {
 		return runner.Status{}, err
 	}
-	var status runner.Status
-	if err := l.call(ctx, verbStart, spec, &status); err != nil {
-		return runner.Status{}, err
+	for {
+		conn, err := l.connected(ctx)
+		if err != nil {
+			return runner.Status{}, err
+		}
+		var status runner.Status
+		err = conn.call(ctx, verbStart, spec, &status)
+		if err == nil {
+			l.learn(status)
+			return status, nil
+		}
+		if !errors.Is(err, errLost) && !errors.Is(err, errStopping) {
+			return runner.Status{}, err
+		}
+		// The supervisor ended at this moment. What it began is in its journal, and
+		// known once the next one has answered; else it is begun anew.
+		if err := l.after(ctx, conn); err != nil {
+			return runner.Status{}, err
+		}
+		if status, ok := l.status(spec.ID); ok {
+			return status, nil
+		}
 	}
-	l.learn(status)
-	return status, nil
 }
 
 // List implements runner.Runner.

@@ -7,6 +7,20 @@ import (
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
+// errStopping: the supervisor takes no more requests; soon there is another.
+var errStopping = errors.New("supervisor: it is stopping")
+
+// kinds are the errors that keep their identity across the wire.
+func kinds() map[string]error {
+	return map[string]error{
+		"notFound": runner.ErrNotFound,
+		"exists":   runner.ErrExists,
+		"running":  runner.ErrRunning,
+		"ended":    runner.ErrEnded,
+		"stopping": errStopping,
+	}
+}
+
 func toWire(err error) wireError {
 	var start *runner.StartError
 	if errors.As(err, &start) {

@@ -82,6 +82,8 @@ type execRequest struct {
 
 type cancelRequest struct{ Request uint64 }
 
+func newFrameReader(r io.Reader) *bufio.Reader { return bufio.NewReaderSize(r, 64<<10) }
+
 // readFrame reads one frame; its body is the caller's.
 func readFrame(r *bufio.Reader) (frame, error) {
 	var head [frameHeader]byte
@@ -184,18 +186,8 @@ func (fw *frameWriter) flushLocked() {
 
 // wireError is an error on the wire.
 type wireError struct {
-	Kind    string // "" or one of the kinds below
+	Kind    string // "", "start", or one of kinds
 	Message string
 	Reason  string `json:",omitempty"`
 	Code    int    `json:",omitempty"`
-}
-
-// kinds are the errors that keep their identity across the wire.
-func kinds() map[string]error {
-	return map[string]error{
-		"notFound": runner.ErrNotFound,
-		"exists":   runner.ErrExists,
-		"running":  runner.ErrRunning,
-		"ended":    runner.ErrEnded,
-	}
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
 	"sync"
 	"time"
@@ -38,22 +37,6 @@ type mirrored struct {
 	ended  chan struct{} // closed when it has ended, or is gone
 	gone   bool
 }
-
-// connection is one connection's lifetime.
-type connection struct {
-	conn net.Conn
-	out  frameWriter
-	pid  int // the supervisor's
-	// detach keeps the end of the link from closing the connection.
-	detach func() bool
-
-	mu    sync.Mutex
-	next  uint64
-	calls map[uint64]chan frame
-	dead  bool
-}
-
-var errLost = errors.New("supervisor: the connection was lost")
 
 func newLink(opts Options, client ClientOptions) *link {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -110,9 +93,9 @@ func (l *link) connect() (*connection, *bufio.Reader, error) {
 			return nil, nil, fmt.Errorf("%w (the supervisor's log is %s)", err, filepath.Join(l.opts.home(), "log"))
 		}
 	}
-	c := &connection{conn: raw, out: frameWriter{w: raw}, calls: make(map[uint64]chan frame), next: 1}
+	c := &connection{conn: raw, out: frameWriter{w: raw}, calls: make(map[uint64]chan frame), next: 1, ended: make(chan struct{})}
 	c.detach = context.AfterFunc(l.ctx, func() { raw.Close() })
-	r := bufio.NewReaderSize(raw, 64<<10)
+	r := newFrameReader(raw)
 	if err := l.hello(c, r); err != nil {
 		c.close()
 		return nil, nil, err
@@ -209,6 +192,17 @@ func (l *link) connected(ctx context.Context) (*connection, error) {
 	}
 }
 
+// after returns when a connection that is being lost has been, and another one
+// made.
+func (l *link) after(ctx context.Context, conn *connection) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-conn.ended:
+		return l.ready(ctx)
+	}
+}
+
 // pid is the supervisor's process id, or 0 when there is none.
 func (l *link) pid() int {
 	l.mu.Lock()
@@ -219,47 +213,13 @@ func (l *link) pid() int {
 	return l.conn.pid
 }
 
-// call sends a request and decodes the answer into res, if that is not nil.
+// call is connection.call on the connection that there is.
 func (l *link) call(ctx context.Context, v verb, req, res any) error {
 	c, err := l.connected(ctx)
 	if err != nil {
 		return err
 	}
-	id, answer, err := c.begin()
-	if err != nil {
-		return err
-	}
-	if err := c.out.send(id, v, req); err != nil {
-		c.end(id)
-		return errors.Join(errLost, err)
-	}
-	select {
-	case f, ok := <-answer:
-		switch {
-		case !ok:
-			return errLost
-		case f.verb == verbError:
-			return decodeError(f)
-		case res == nil:
-			return nil
-		default:
-			return json.Unmarshal(f.body, res)
-		}
-	case <-ctx.Done():
-		c.end(id)
-		if v == verbExec {
-			_ = c.out.post(0, verbCancel, &cancelRequest{Request: id})
-		}
-		return context.Cause(ctx)
-	}
-}
-
-func decodeError(f frame) error {
-	var e wireError
-	if err := json.Unmarshal(f.body, &e); err != nil {
-		return err
-	}
-	return e.toError()
+	return c.call(ctx, v, req, res)
 }
 
 // stop tells the supervisor to end everything and waits until it has gone.
@@ -277,43 +237,4 @@ func (l *link) stop(ctx context.Context) error {
 	case <-l.done:
 	}
 	return awaitUnlocked(l.opts.home())
-}
-
-func (c *connection) begin() (uint64, chan frame, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.dead {
-		return 0, nil, errLost
-	}
-	id, answer := c.next, make(chan frame, 1)
-	c.next++
-	c.calls[id] = answer
-	return id, answer, nil
-}
-
-func (c *connection) end(id uint64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.calls, id)
-}
-
-func (c *connection) answer(f frame) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if answer := c.calls[f.id]; answer != nil {
-		answer <- f
-		delete(c.calls, f.id)
-	}
-}
-
-func (c *connection) close() {
-	c.detach()
-	c.conn.Close()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.dead = true
-	for _, answer := range c.calls {
-		close(answer)
-	}
-	c.calls = nil
 }

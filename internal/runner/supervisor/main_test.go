@@ -1,9 +1,14 @@
 package supervisor
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime/pprof"
 	"testing"
 
@@ -11,24 +16,21 @@ import (
 	"github.com/sampan-batch/sampan/internal/runner/host"
 )
 
-// TestMain lets the test binary be the supervisor.
+// asVar makes the test program something else: a supervisor, or an engine that
+// is to be killed.
+const asVar = "SAMPAN_TEST_AS"
+
 func TestMain(m *testing.M) {
-	if os.Getenv("SAMPAN_TEST_SUPERVISE") == "" {
+	as := os.Getenv(asVar)
+	os.Unsetenv(asVar)
+	var err error
+	switch as {
+	case "":
 		os.Exit(m.Run())
-	}
-	opts, err := ParseArgs(os.Args[1:])
-	if err == nil {
-		os.Unsetenv("SAMPAN_TEST_SUPERVISE")
-		opts.Launchers = map[runner.Class]func(runner.LauncherEnv) (runner.Launcher, error){
-			runner.Host: func(env runner.LauncherEnv) (runner.Launcher, error) { return host.New(env) },
-		}
-		if path := os.Getenv("SAMPAN_TEST_PROFILE"); path != "" {
-			f, _ := os.Create(path)
-			_ = pprof.StartCPUProfile(f)
-			defer pprof.StopCPUProfile()
-		}
-		err = Main(context.Background(), opts)
-		pprof.StopCPUProfile()
+	case "supervisor":
+		err = supervise()
+	case "engine":
+		err = engine(os.Args[1])
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -37,6 +39,104 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
+func supervise() error {
+	opts, err := ParseArgs(os.Args[1:])
+	if err != nil {
+		return err
+	}
+	start := func(env runner.LauncherEnv) (runner.Launcher, error) {
+		if env.NoNamespaces != "" {
+			return nil, errors.New(env.NoNamespaces)
+		}
+		return host.New(env)
+	}
+	// What is tested of the other class are the namespaces of its supervisor.
+	opts.Launchers = map[runner.Class]func(runner.LauncherEnv) (runner.Launcher, error){
+		runner.Host: start, runner.Sandbox: start,
+	}
+	if path := os.Getenv("SAMPAN_TEST_PROFILE"); path != "" {
+		f, err := os.Create(path)
+		if err != nil {
+			return err
+		}
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
+	return Main(context.Background(), opts)
+}
+
 func selfCommand() Command {
-	return Command{Path: "/proc/self/exe", Env: []string{"SAMPAN_TEST_SUPERVISE=1"}}
+	return Command{Path: "/proc/self/exe", Env: []string{asVar + "=supervisor"}}
+}
+
+// engine starts a container for each line that it reads, until it is killed.
+func engine(dir string) error {
+	ctx := context.Background()
+	c, err := Open(ctx, dir, ClientOptions{Private: os.Getenv("SAMPAN_TEST_PRIVATE") != "", Command: selfCommand()})
+	if err != nil {
+		return err
+	}
+	lines := bufio.NewScanner(os.Stdin)
+	for n := 0; lines.Scan(); n++ {
+		if _, err := c.Start(ctx, shellSpec(dir, fmt.Sprintf("pod-%d", n), lines.Text())); err != nil {
+			return err
+		}
+		fmt.Println("started")
+	}
+	return lines.Err()
+}
+
+// shellSpec is a container of the class host that runs a shell script.
+func shellSpec(dir, uid, script string) *runner.Spec {
+	return &runner.Spec{
+		ID: uid + "_main_0", Class: runner.Host, Container: "main", Args: []string{"sh", "-c", script},
+		Pod:     runner.PodRef{Namespace: "default", Name: uid, UID: uid},
+		LogPath: filepath.Join(dir, "logs", uid+".log"),
+	}
+}
+
+// process is this test program as something else.
+type process struct {
+	*exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Scanner
+}
+
+func startEngine(t *testing.T, dir string, env ...string) *process {
+	t.Helper()
+	p := &process{Cmd: exec.Command("/proc/self/exe", dir)}
+	p.Env = append(os.Environ(), append(env, asVar+"=engine")...)
+	p.Stderr = os.Stderr
+	var err error
+	if p.in, err = p.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := p.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.out = bufio.NewScanner(out)
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.kill)
+	return p
+}
+
+func (p *process) kill() {
+	_ = p.Process.Kill()
+	_ = p.Wait()
+}
+
+// run has the engine start a container.
+func (p *process) run(t *testing.T, script string) {
+	t.Helper()
+	if _, err := fmt.Fprintln(p.in, script); err != nil {
+		t.Fatal(err)
+	}
+	if !p.out.Scan() || p.out.Text() != "started" {
+		t.Fatalf("the engine says %q, %v", p.out.Text(), p.out.Err())
+	}
 }

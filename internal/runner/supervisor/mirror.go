@@ -40,6 +40,15 @@ func (l *link) forget(id string) {
 	}
 }
 
+func (l *link) status(id string) (runner.Status, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if m := l.containers[id]; m != nil {
+		return m.status, true
+	}
+	return runner.Status{}, false
+}
+
 func (l *link) knows(id string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -36,7 +35,7 @@ func (s *Supervisor) serve(conn net.Conn) {
 		conn.Close()
 		requests.Wait()
 	}()
-	r := bufio.NewReaderSize(conn, 64<<10)
+	r := newFrameReader(conn)
 	for {
 		f, err := readFrame(r)
 		if err != nil {

@@ -148,7 +148,7 @@ func (s *Supervisor) add(c *container) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopping {
-		return errors.New("supervisor: it is stopping")
+		return errStopping
 	}
 	if s.containers[c.spec.ID] != nil {
 		return errorf(c.spec.ID, runner.ErrExists)
