@@ -8,6 +8,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/kind/podspec"
 )
 
 // Host is what the status of every pod says about its node.
@@ -28,7 +30,7 @@ func Status(p *Pod, host Host, present *corev1.PodStatus, over bool, now time.Ti
 		s.Reason, s.Message = e.Reason, e.Message
 	}
 	if s.QOSClass == "" {
-		s.QOSClass = qosClass(&p.Object.Spec)
+		s.QOSClass = podspec.QOSClass(p.Object)
 	}
 	if s.StartTime == nil {
 		s.StartTime = ptr.To(seconds(p.StartTime))

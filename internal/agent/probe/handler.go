@@ -140,8 +140,8 @@ func connect(ctx context.Context, tcp *corev1.TCPSocketAction, t Target, timeout
 	return Success, ""
 }
 
-// health asks gRPC's standard health service.
-func health(ctx context.Context, action *corev1.GRPCAction, t Target, timeout time.Duration) (Result, string) {
+// askHealth asks gRPC's standard health service.
+func askHealth(ctx context.Context, action *corev1.GRPCAction, t Target, timeout time.Duration) (Result, string) {
 	addr := net.JoinHostPort(t.IP, strconv.Itoa(int(action.Port)))
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

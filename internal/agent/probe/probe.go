@@ -71,7 +71,7 @@ func Once(ctx context.Context, p *corev1.Probe, t Target) (Result, string) {
 	case p.TCPSocket != nil:
 		return connect(ctx, p.TCPSocket, t, timeout)
 	case p.GRPC != nil:
-		return health(ctx, p.GRPC, t, timeout)
+		return askHealth(ctx, p.GRPC, t, timeout)
 	}
 	return Unknown, "missing probe handler"
 }
@@ -130,7 +130,6 @@ func try(ctx context.Context, p *corev1.Probe, t Target) (result Result, text st
 // counter turns results into verdicts.
 type counter struct {
 	ok               bool // the verdict
-	said             bool // there was one
 	last             bool // the last result
 	n                int32
 	success, failure int32
@@ -147,6 +146,6 @@ func (c *counter) add(ok, insist bool) bool {
 		return false
 	}
 	changed := ok != c.ok || !ok && insist
-	c.ok, c.said = ok, true
+	c.ok = ok
 	return changed
 }
