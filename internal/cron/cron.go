@@ -1,0 +1,264 @@
+// Package cron is the core of batch/v1 CronJobs: everything that Kubernetes'
+// CronJob controller decides, as one pure function of a CronJob, its Jobs and
+// the time.
+//
+// A slot is a moment at which the schedule says that a Job is due. Only the
+// most recent slot is ever owed: one run makes up for any downtime, however
+// long. A slot is started at most once, because the name of its Job derives
+// from it and because the CronJob remembers it as status.lastScheduleTime, both
+// in one commit.
+//
+// A slot that is not started is explained by one event. That a slot has been
+// explained, and from when on the present schedule counts, is written on the
+// CronJob itself (see ExplainedAnnotation and ScheduleAnnotation), so that
+// nothing has to be remembered between two decisions.
+//
+// Order of a decision: Jobs that ended or vanished leave status.active; Jobs
+// beyond the history limits go; then the most recent slot is started, or it is
+// said why not; then it sleeps until the next one.
+package cron
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
+)
+
+// Component is the name under which decisions about CronJobs are reported.
+const Component = "cronjob-controller"
+
+const (
+	// ScheduleAnnotation keeps the schedule that was last looked at, its time
+	// zone, and from when on it counts: "0 5 * * *|Asia/Seoul|<RFC 3339>". When
+	// a schedule is changed, slots that it would have had before are not owed.
+	ScheduleAnnotation = "sampan.dev/schedule"
+	// ExplainedAnnotation keeps up to when slots that were not started have been
+	// explained by an event (RFC 3339).
+	ExplainedAnnotation = "sampan.dev/explained-until"
+)
+
+// State is what Decide reads. Nothing in it is modified or kept.
+type State struct {
+	// CronJob is the CronJob as read; its resourceVersion guards the decision.
+	CronJob *batchv1.CronJob
+	// Jobs holds every Job that the CronJob controls, in any order.
+	Jobs []*batchv1.Job
+	// Job returns the Job of that name in the CronJob's namespace, nil if there
+	// is none.
+	Job func(name string) *batchv1.Job
+	// JobKind is the row of Jobs: what a new one gets from the API, and how a
+	// deletion begins.
+	JobKind *kind.Kind
+	// UID is what a Job that this decision creates is given.
+	UID types.UID
+}
+
+// decision is one Decide under way.
+type decision struct {
+	State
+	now         time.Time
+	set         change.Set
+	status      batchv1.CronJobStatus // the next one; shares what does not change
+	annotations map[string]string     // the next ones, likewise
+	active      []corev1.ObjectReference
+	explained   time.Time // slots up to here need no word
+	fresh       bool      // this schedule is looked at for the first time
+	changed     bool      // the CronJob is to be written
+}
+
+// Decide returns what is to be done about a CronJob now. The set is empty when
+// nothing is; it wakes at the next slot. Without spec.timeZone the schedule is
+// read in now's time zone.
+func Decide(now time.Time, s State) change.Set {
+	d := &decision{State: s, now: now, status: s.CronJob.Status, annotations: s.CronJob.Annotations}
+	d.active = slices.Clone(d.status.Active)
+	d.explained, _ = time.Parse(time.RFC3339, d.annotations[ExplainedAnnotation])
+	d.bookkeeping()
+	d.history()
+	if s.CronJob.DeletionTimestamp == nil {
+		if p, ok := d.plan(); ok {
+			d.follow(p)
+		}
+	}
+	d.unexpected()
+	d.write()
+	return d.set
+}
+
+// follow goes by the schedule, and sleeps until the next slot.
+func (d *decision) follow(p plan) {
+	d.set.Wake(p.next(d.now))
+	untold := later(p.base, d.explained)
+	if slot, due := p.last(d.now); due {
+		d.slot(p, slot)
+	} else {
+		d.clockSetBack(p)
+	}
+	d.skippedByZone(p, untold)
+}
+
+// slot starts the most recent slot, or explains why not.
+func (d *decision) slot(p plan, slot time.Time) {
+	spec := &d.CronJob.Spec
+	suspended := spec.Suspend != nil && *spec.Suspend
+	if !suspended {
+		d.missedBefore(p, slot)
+	}
+	name := jobName(d.CronJob, slot)
+	have := d.Job(name)
+	switch {
+	case suspended:
+		d.explain(slot, corev1.EventTypeNormal, "CronJobSuspended", "Not starting job because the CronJob is suspended")
+	case spec.StartingDeadlineSeconds != nil && slot.Add(time.Duration(*spec.StartingDeadlineSeconds)*time.Second).Before(d.now):
+		d.explain(slot, corev1.EventTypeWarning, "MissSchedule", "Missed scheduled time to start a job: "+slot.UTC().Format(time.RFC1123Z))
+	case have != nil && metav1.IsControlledBy(have, d.CronJob) || d.startedAs(name):
+		// Slots of one minute share a Job.
+		d.explain(slot, corev1.EventTypeNormal, "JobAlreadyExists", "Not starting job because there has been one for this minute: "+name)
+		d.setLastSchedule(slot)
+	case have != nil:
+		d.explain(slot, corev1.EventTypeWarning, "FailedCreate",
+			fmt.Sprintf("Error creating job: jobs.batch %q already exists", name))
+	case spec.ConcurrencyPolicy == batchv1.ForbidConcurrent && len(d.active) > 0:
+		d.explain(slot, corev1.EventTypeNormal, "JobAlreadyActive",
+			"Not starting job because prior execution is running and concurrency policy is Forbid")
+	default:
+		d.start(slot, name)
+	}
+}
+
+// startedAs: the last slot that was started has this name too.
+func (d *decision) startedAs(name string) bool {
+	last := d.status.LastScheduleTime
+	return last != nil && jobName(d.CronJob, last.Time) == name
+}
+
+// explain says once why a slot is not started.
+func (d *decision) explain(slot time.Time, eventType, reason, message string) {
+	if slot.After(d.explained) {
+		d.note(eventType, reason, message)
+		d.explained = slot
+	}
+}
+
+// missedBefore explains the slots before the one that is due: nobody was there
+// to start them, and they are not made up for.
+func (d *decision) missedBefore(p plan, slot time.Time) {
+	if n := p.missed(d.CronJob.Spec.StartingDeadlineSeconds, d.now); n > 100 && slot.After(d.explained) {
+		d.note(corev1.EventTypeWarning, "TooManyMissedTimes",
+			"too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew")
+	}
+	const limit = 100
+	first, last, n := p.between(d.explained, slot, limit)
+	switch {
+	case n == 0:
+		return
+	case n == 1:
+		d.note(corev1.EventTypeWarning, "MissSchedule", "Missed scheduled time to start a job: "+first.UTC().Format(time.RFC1123Z))
+	default:
+		count := fmt.Sprint(n)
+		if n > limit {
+			count = fmt.Sprintf("more than %d", limit)
+		}
+		d.note(corev1.EventTypeWarning, "MissSchedule", fmt.Sprintf("Missed %s scheduled times to start a job: %s to %s",
+			count, first.UTC().Format(time.RFC1123Z), last.UTC().Format(time.RFC1123Z)))
+	}
+	d.explained = last
+}
+
+// clockSetBack explains why nothing is due for longer than the schedule says:
+// slots up to lastScheduleTime have been started, and never are again.
+func (d *decision) clockSetBack(p plan) {
+	if !p.base.After(d.now.Add(time.Second)) {
+		return
+	}
+	d.explain(p.base, corev1.EventTypeWarning, "ClockSetBack", fmt.Sprintf(
+		"Not starting jobs before %s: slots up to then were dealt with before the clock was set back", p.base.UTC().Format(time.RFC1123Z)))
+}
+
+// skippedByZone explains the slots that fell into an hour that the clocks of
+// the time zone left out, from untold on.
+func (d *decision) skippedByZone(p plan, untold time.Time) {
+	for _, at := range p.leftOut(untold, d.now) {
+		d.note(corev1.EventTypeWarning, "MissSchedule",
+			fmt.Sprintf("Missed scheduled time to start a job: %s does not exist in time zone %s, whose clocks go forward at %s",
+				at.wall.Format("2006-01-02 15:04"), p.zone, at.change.UTC().Format(time.RFC1123Z)))
+		d.explained = later(d.explained, at.change)
+	}
+	if at, ok := p.nextLeftOut(d.now); ok {
+		d.set.Wake(at)
+	}
+}
+
+// setLastSchedule: the slot has been dealt with for good.
+func (d *decision) setLastSchedule(slot time.Time) {
+	t := metav1.NewTime(slot)
+	d.status.LastScheduleTime = &t
+	d.changed = true
+}
+
+// annotate sets an annotation of the CronJob; "" removes it.
+func (d *decision) annotate(key, value string) {
+	if d.annotations[key] == value {
+		return
+	}
+	next := maps.Clone(d.annotations)
+	if next == nil {
+		next = make(map[string]string)
+	}
+	next[key] = value
+	if value == "" {
+		delete(next, key)
+	}
+	d.annotations, d.changed = next, true
+}
+
+// write adds the CronJob's new state to the set, if it is one.
+func (d *decision) write() {
+	switch last := d.status.LastScheduleTime; {
+	case d.explained.IsZero() || last != nil && d.explained.Before(last.Time):
+		d.annotate(ExplainedAnnotation, "")
+	default:
+		d.annotate(ExplainedAnnotation, d.explained.UTC().Format(time.RFC3339))
+	}
+	if !slices.Equal(d.active, d.status.Active) {
+		d.status.Active, d.changed = d.active, true
+	}
+	rev, key := revision(d.CronJob), cronKey(d.CronJob)
+	if !d.changed {
+		if len(d.set.Writes) > 0 {
+			d.set.Guards = append(d.set.Guards, change.Guard{Key: key, Rev: rev})
+		}
+		return
+	}
+	next := *d.CronJob
+	next.Status, next.Annotations = d.status, d.annotations
+	d.set.Update(key, rev, &next)
+}
+
+// note leaves an event about the CronJob.
+func (d *decision) note(eventType, reason, message string) {
+	c := d.CronJob
+	d.set.Note(change.Note{
+		Regarding: corev1.ObjectReference{
+			APIVersion: "batch/v1", Kind: "CronJob", Namespace: c.Namespace, Name: c.Name,
+			UID: c.UID, ResourceVersion: c.ResourceVersion,
+		},
+		Component: Component, Type: eventType, Reason: reason, Message: message,
+	})
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
