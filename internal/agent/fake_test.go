@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,6 +24,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/runner/fake"
 )
 
 // fakeClient is an API with nothing but one node's pods and what they refer to.
@@ -207,9 +209,10 @@ func (f *fakeClient) events() []string {
 	return out
 }
 
-// script is what a container does.
+// script is what an attempt to run a container does.
 type script struct {
-	runs    time.Duration // how long an attempt runs; 0: for ever
+	out     string        // what it writes first
+	runs    time.Duration // how long it runs; 0: for ever
 	code    int           // with which it ends
 	err     error         // it cannot be started
 	onTerm  time.Duration // how long it takes to end when told to; negative: never
@@ -217,160 +220,107 @@ type script struct {
 	message string // what it leaves in its termination log
 }
 
-// fakeRunner runs scripts, by the name of the container. The last of a
-// container's scripts is repeated.
+const forEver = 1<<63 - 1
+
+// fake puts it into the terms of the fake runner.
+func (s script) fake() fake.Script {
+	out := fake.Script{StartError: s.err, Exit: s.code, Steps: []fake.Step{{Stdout: s.out, Sleep: s.runs}}}
+	if s.runs == 0 {
+		out.Steps[0].Sleep = forEver
+	}
+	term := int(unix.SIGTERM)
+	switch {
+	case s.onTerm > 0:
+		out.On = map[int]fake.Script{term: {Steps: []fake.Step{{Sleep: s.onTerm}}}}
+	case s.onTerm < 0:
+		out.On = map[int]fake.Script{term: {Steps: []fake.Step{{Sleep: forEver}}}}
+	}
+	if s.exec != nil {
+		out.Exec = func(_ context.Context, cmd runner.ExecSpec) (runner.ExecResult, error) { return s.exec(cmd.Args) }
+	}
+	return out
+}
+
+// fakeRunner runs scripts, by the name of the container, and writes down what
+// happens. The last of a container's scripts is repeated.
 type fakeRunner struct {
+	*fake.Runner
 	mu      sync.Mutex
 	scripts map[string][]script
-	all     map[string]*fakeProcess
 	trace   []string // what happened, in order
 	starts  map[string][]time.Time
 	specs   []*runner.Spec
-}
-
-type fakeProcess struct {
-	status  runner.Status
-	script  script
-	ended   chan struct{}
-	signals []int
+	ended   map[string]bool
 }
 
 func newFakeRunner() *fakeRunner {
-	return &fakeRunner{scripts: map[string][]script{}, all: map[string]*fakeProcess{}, starts: map[string][]time.Time{}}
+	f := &fakeRunner{scripts: map[string][]script{}, starts: map[string][]time.Time{}, ended: map[string]bool{}}
+	f.Runner = fake.New(func(spec *runner.Spec) fake.Script { return f.script(spec).fake() })
+	return f
+}
+
+func (f *fakeRunner) script(spec *runner.Spec) script {
+	if list := f.scripts[spec.Container]; len(list) > 0 {
+		return list[min(spec.Attempt, len(list)-1)]
+	}
+	return script{}
+}
+
+func (f *fakeRunner) traceLocked(format string, args ...any) {
+	f.trace = append(f.trace, fmt.Sprintf(format, args...))
 }
 
 func (f *fakeRunner) Start(ctx context.Context, spec *runner.Spec) (runner.Status, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.all[spec.ID] != nil {
-		return runner.Status{}, fmt.Errorf("container %s exists", spec.ID)
-	}
-	var s script
-	if list := f.scripts[spec.Container]; len(list) > 0 {
-		s = list[min(spec.Attempt, len(list)-1)]
-	}
 	f.specs = append(f.specs, spec)
-	if s.err != nil {
-		return runner.Status{}, s.err
+	st, err := f.Runner.Start(ctx, spec)
+	if err != nil {
+		return st, err
 	}
-	f.trace = append(f.trace, "start "+spec.Container)
+	f.traceLocked("start %s", spec.Container)
 	f.starts[spec.Container] = append(f.starts[spec.Container], time.Now())
-	p := &fakeProcess{script: s, ended: make(chan struct{}), status: runner.Status{
-		ID: spec.ID, Pod: spec.Pod, Container: spec.Container, Attempt: spec.Attempt, Class: spec.Class,
-		Phase: runner.Running, PID: 1, StartedAt: time.Now(),
-	}}
-	f.all[spec.ID] = p
-	if s.message != "" {
-		writeTestFile(spec.TerminationLog, s.message)
+	if message := f.script(spec).message; message != "" {
+		writeTestFile(spec.TerminationLog, message)
 	}
-	if s.runs > 0 {
-		time.AfterFunc(s.runs, func() { f.end(p, s.code, 0) })
-	}
-	return p.status, nil
-}
-
-// end ends the process, unless it has ended.
-func (f *fakeRunner) end(p *fakeProcess, code, sig int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if p.status.Phase == runner.Exited {
-		return
-	}
-	p.status.Phase, p.status.PID = runner.Exited, 0
-	p.status.ExitCode, p.status.Signal, p.status.FinishedAt = code, sig, time.Now()
-	f.trace = append(f.trace, fmt.Sprintf("end %s %d", p.status.Container, code))
-	close(p.ended)
-}
-
-func (f *fakeRunner) List(ctx context.Context) ([]runner.Status, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var out []runner.Status
-	for _, p := range f.all {
-		out = append(out, p.status)
-	}
-	return out, nil
-}
-
-func (f *fakeRunner) process(id string) (*fakeProcess, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if p := f.all[id]; p != nil {
-		return p, nil
-	}
-	return nil, runner.ErrNotFound
+	return st, nil
 }
 
 func (f *fakeRunner) Wait(ctx context.Context, id string) (runner.Status, error) {
-	p, err := f.process(id)
-	if err != nil {
-		return runner.Status{}, err
+	st, err := f.Runner.Wait(ctx, id)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err == nil && !f.ended[id] {
+		f.ended[id] = true
+		f.traceLocked("end %s %d", st.Container, st.ExitCode)
 	}
-	select {
-	case <-p.ended:
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		return p.status, nil
-	case <-ctx.Done():
-		return runner.Status{}, ctx.Err()
-	}
+	return st, err
 }
 
 func (f *fakeRunner) Signal(ctx context.Context, id string, sig int) error {
-	p, err := f.process(id)
-	if err != nil {
-		return err
-	}
 	f.mu.Lock()
-	f.trace = append(f.trace, fmt.Sprintf("signal %s %d", p.status.Container, sig))
+	f.traceLocked("signal %s %d", strings.Split(id, "_")[1], sig)
 	f.mu.Unlock()
-	switch {
-	case sig == 9:
-		f.end(p, 137, 9)
-	case p.script.onTerm == 0:
-		f.end(p, 128+sig, sig)
-	case p.script.onTerm > 0:
-		time.AfterFunc(p.script.onTerm, func() { f.end(p, 0, 0) })
-	}
-	return nil
-}
-
-func (f *fakeRunner) Exec(ctx context.Context, id string, cmd runner.ExecSpec) (runner.ExecResult, error) {
-	p, err := f.process(id)
-	if err != nil {
-		return runner.ExecResult{}, err
-	}
-	if p.script.exec == nil {
-		return runner.ExecResult{}, nil
-	}
-	return p.script.exec(cmd.Args)
-}
-
-func (f *fakeRunner) Remove(ctx context.Context, id string) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	p := f.all[id]
-	switch {
-	case p == nil:
-		return runner.ErrNotFound
-	case p.status.Phase != runner.Exited:
-		return fmt.Errorf("container %s runs", id)
-	}
-	delete(f.all, id)
-	return nil
+	return f.Runner.Signal(ctx, id, sig)
 }
 
 func (f *fakeRunner) RemovePod(ctx context.Context, uid string) error {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.trace = append(f.trace, "release")
-	return nil
+	f.traceLocked("release")
+	f.mu.Unlock()
+	return f.Runner.RemovePod(ctx, uid)
 }
 
 func (f *fakeRunner) traced() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.trace)
+}
+
+// left is how many containers the runner has.
+func (f *fakeRunner) left() int {
+	list, _ := f.List(context.Background())
+	return len(list)
 }
 
 // startedAfter returns the seconds between each start of a container and the one
@@ -450,7 +400,11 @@ func story(t *testing.T, f func(b *bench)) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bench{fakeClient: newFakeClient(), t: t, dir: dir, run: newFakeRunner(), host: newFakeRunner(), images: &fakeImages{}}
 		b.boot()
-		defer func() { b.stop() }()
+		defer func() {
+			b.stop()
+			b.run.Lose() // no process outlives the bubble
+			b.host.Lose()
+		}()
 		f(b)
 	})
 }

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -277,7 +278,8 @@ func (k *keeper) signal(i, sig int) {
 	c := &k.state.Containers[i]
 	r, id := k.runner(i), c.ID
 	k.agent.tasks.Go(func() {
-		if err := r.Signal(k.ctx, id, sig); err != nil && k.ctx.Err() == nil {
+		err := r.Signal(k.ctx, id, sig)
+		if err != nil && !errors.Is(err, runner.ErrEnded) && !errors.Is(err, runner.ErrNotFound) && k.ctx.Err() == nil {
 			k.log.Warn("cannot signal a container", "container", id, "signal", sig, "err", err)
 		}
 	})

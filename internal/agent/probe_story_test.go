@@ -20,6 +20,8 @@ func execProbe(command string) *corev1.Probe {
 	}
 }
 
+func fine([]string) (runner.ExecResult, error) { return runner.ExecResult{}, nil }
+
 func TestLiveness(t *testing.T) {
 	story(t, func(b *bench) {
 		born := time.Now()
@@ -30,7 +32,7 @@ func TestLiveness(t *testing.T) {
 				}
 				return runner.ExecResult{ExitCode: 1, Output: []byte("dead")}, nil
 			}},
-			{},
+			{exec: fine},
 		}
 		b.put(testPod("p", func(p *corev1.Pod) {
 			p.Spec.RestartPolicy = corev1.RestartPolicyAlways
@@ -116,7 +118,7 @@ func TestPostStartFails(t *testing.T) {
 		b.run.scripts["c"] = []script{{exec: func([]string) (runner.ExecResult, error) {
 			time.Sleep(3 * time.Second)
 			return runner.ExecResult{ExitCode: 1}, nil
-		}}, {}}
+		}}, {exec: fine}}
 		b.put(testPod("p", func(p *corev1.Pod) {
 			p.Spec.RestartPolicy = corev1.RestartPolicyAlways
 			p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"hook"}}}}

@@ -120,8 +120,33 @@ func (k *keeper) reconcile(i int, st *runner.Status) {
 		return
 	}
 	k.report.dirty = true
-	k.agent.tasks.Go(func() { a.wait(k.ctx) })
+	k.agent.tasks.Go(func() {
+		a.hold()
+		a.wait(k.ctx)
+	})
 	k.resume(i)
+}
+
+// hold takes hold again of the image of a container that runs already.
+func (a *attempt) hold() {
+	k := a.keeper
+	if a.class == runner.Host {
+		return
+	}
+	img, err := k.agent.opts.Images.Ensure(k.ctx, ImageRequest{
+		Ref: a.container.Spec.Image, Policy: corev1.PullNever, PodUID: string(a.pod.UID),
+	})
+	if err != nil {
+		k.log.Info("the image of a running container is not here any more", "container", a.id, "image", a.container.Spec.Image)
+		return
+	}
+	k.post(func() {
+		c := &k.state.Containers[a.index]
+		if c.ID == a.id && c.ImageID == "" { // the node ended before it could tell
+			describe(c, img)
+			k.report.dirty = true
+		}
+	})
 }
 
 // vanished takes that a container of which the API says that it runs is not

@@ -55,8 +55,8 @@ func TestRecovery(t *testing.T) {
 				t.Errorf("%s was started %d times, want %d", name, got, n)
 			}
 		}
-		if len(b.run.all) != 0 {
-			t.Errorf("the runner still has %v", b.run.all)
+		if b.run.left() != 0 {
+			t.Error("the runner still has containers")
 		}
 	})
 }
@@ -96,7 +96,8 @@ func TestContainerVanished(t *testing.T) {
 		b.put(testPod("p", nil))
 		after(time.Second)
 		b.stop()
-		clear(b.run.all)
+		b.run.Lose()
+		b.run = newFakeRunner()
 		b.boot()
 		after(time.Second)
 		b.want("p", corev1.PodFailed, "c", "ended 137 ContainerStatusUnknown restarts=0")

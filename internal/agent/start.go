@@ -231,15 +231,20 @@ func (k *keeper) started(a *attempt, st runner.Status, user *corev1.ContainerUse
 	c.Reason, c.Message, c.Pull = "", "", podstate.Backoff{}
 	c.Image, c.ImageID, c.User = "", "", user
 	if a.image != nil {
-		c.Image, c.ImageID = a.image.Ref, a.image.Digest
-		if c.ImageID == "" {
-			c.ImageID = a.image.ID
-		}
+		describe(c, a.image)
 		k.tasks[a.index].stopSignal = a.image.StopSignal
 	}
 	k.report.dirty = true
 	k.limitsIgnored(st)
 	k.attend(a.index)
+}
+
+// describe says of which image a container runs.
+func describe(c *podstate.Container, img *Image) {
+	c.Image, c.ImageID = img.Ref, img.Digest
+	if c.ImageID == "" {
+		c.ImageID = img.ID
+	}
 }
 
 // limitsIgnored says once per pod that its resource limits have no effect.

@@ -40,7 +40,7 @@ func TestShortPodIsOneWrite(t *testing.T) {
 		if got, want := b.run.traced(), []string{"start c", "end c 0", "release"}; !slices.Equal(got, want) {
 			t.Errorf("trace: got %q, want %q", got, want)
 		}
-		if len(b.run.all) != 0 {
+		if b.run.left() != 0 {
 			t.Error("the runner still has the container")
 		}
 	})
@@ -257,12 +257,12 @@ func TestForcedDeletion(t *testing.T) {
 		writeTestFile(b.agent.logPath(PodRef{"ns", "p", "uid-p"}, "c", 0), "log")
 		b.remove("p")
 		after(time.Second)
-		if len(b.run.all) != 1 {
+		if b.run.left() != 1 {
 			t.Error("killed without two seconds of grace")
 		}
 		after(2 * time.Second)
-		if len(b.run.all) != 0 {
-			t.Errorf("left: %v", b.run.all)
+		if b.run.left() != 0 {
+			t.Error("the runner still has the container")
 		}
 		if _, err := os.Stat(b.agent.logDir(PodRef{"ns", "p", "uid-p"})); !os.IsNotExist(err) {
 			t.Errorf("the logs are still there: %v", err)
@@ -360,22 +360,19 @@ func TestContainerCannotBeMade(t *testing.T) {
 func TestTerminationMessage(t *testing.T) {
 	story(t, func(b *bench) {
 		b.run.scripts["c"] = []script{{runs: time.Second, code: 1, message: "last words"}}
-		b.run.scripts["d"] = []script{{runs: time.Second, code: 1}}
+		b.run.scripts["d"] = []script{{out: "one\ntwo", runs: time.Second, code: 1}}
 		b.put(testPod("p", func(p *corev1.Pod) {
 			d := testContainer("d")
 			d.TerminationMessagePolicy = corev1.TerminationMessageFallbackToLogsOnError
 			p.Spec.Containers = append(p.Spec.Containers, d)
 		}))
-		after(time.Second / 2)
-		writeTestFile(b.agent.logPath(PodRef{"ns", "p", "uid-p"}, "d", 0),
-			"2026-11-21T10:00:00.000000000Z stdout F one\n2026-11-21T10:00:00.000000000Z stderr P tw\n2026-11-21T10:00:00.000000000Z stderr F o\n")
-		after(time.Second)
+		after(2 * time.Second)
 		b.want("p", corev1.PodFailed)
 		s := b.get("p").Status
 		if got := state(&s, "c").State.Terminated.Message; got != "last words" {
 			t.Errorf("c: got %q", got)
 		}
-		if got := state(&s, "d").State.Terminated.Message; got != "one\ntwo\n" {
+		if got := state(&s, "d").State.Terminated.Message; got != "one\ntwo" {
 			t.Errorf("d: got %q", got)
 		}
 		if left, _ := os.ReadDir(filepath.Join(b.dir, "termination")); len(left) != 0 {
@@ -397,7 +394,7 @@ func TestStatusWriteIsRetried(t *testing.T) {
 		b.put(testPod("p", nil))
 		after(10 * time.Second)
 		b.want("p", corev1.PodSucceeded)
-		if len(b.run.all) != 0 {
+		if b.run.left() != 0 {
 			t.Error("the container was not removed")
 		}
 	})
