@@ -121,6 +121,37 @@ func TestManySetsShareOneSync(t *testing.T) {
 	})
 }
 
+// What is staged while a batch is written is not visible with that batch.
+func TestOnlyWhatIsOnDiskIsVisible(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		gate := make(chan struct{})
+		s := mustOpen(t, Options{fault: func(label string) error {
+			if label == faultBegin {
+				<-gate
+			}
+			return nil
+		}})
+		first := start(s, createSet(key("pods", "a"), "", false))
+		second := start(s, createSet(key("pods", "b"), "", false))
+		w := mustWatch(t, s, "", 0)
+		for i, a := range []*started{first, second} {
+			if a.done.Load() || s.View().Len("pods") != i || s.View().Rev() != uint64(i) {
+				t.Errorf("%d batches on disk: %d objects at revision %d", i, s.View().Len("pods"), s.View().Rev())
+			}
+			if events, rev := drain(t, w); rev != uint64(i) || len(events) != min(i, 1) {
+				t.Errorf("%d batches on disk: watched %v up to %d", i, describeEvents(events), rev)
+			}
+			gate <- struct{}{}
+			synctest.Wait()
+			if !a.done.Load() || a.err != nil {
+				t.Errorf("set %d is on disk: %+v", i, a)
+			}
+		}
+		close(gate)
+	})
+}
+
 func TestLazyIsVisibleAtOnceAndRidesAlong(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -301,6 +332,9 @@ func TestFullDisk(t *testing.T) {
 				events, _, err := w.Next(context.Background())
 				if err != nil || len(events) != 1 || events[0].Rev != res.Rev {
 					t.Errorf("watched %v, %v", events, err)
+				}
+				if res.Rev != 7 {
+					t.Errorf("revision %d after 2 sets and 4 that failed", res.Rev)
 				}
 				if err := s.Close(); err != nil {
 					t.Fatal(err)
