@@ -57,8 +57,9 @@ type StartError struct {
 	// Reason is the waiting or terminated reason: "RunContainerError",
 	// "CreateContainerError", "CreateContainerConfigError", "StartError".
 	Reason string
-	// Code is the exit code that Kubernetes reports for a command that could
-	// not be executed (126, 127, 128), or 0 when the container never existed.
+	// Code is the exit code that Kubernetes (with containerd) reports for a
+	// command that could not be executed, 128, or 0 when the container never
+	// existed.
 	Code int
 	// Message is for people: it names the command or the path.
 	Message string
@@ -89,14 +90,17 @@ type Spec struct {
 	Args []string
 	Env  []string
 	// Dir is the working directory, inside the root if there is one; it is
-	// created if absent. "" means "/" (sandbox) or the state directory (host).
+	// created if absent. "" means "/" (sandbox) or an empty directory that the
+	// pod's containers share until RemovePod (host).
 	Dir string
 
 	// Layers are the unpacked image layers, lowest first (sandbox only).
 	Layers       []string
 	ReadOnlyRoot bool
-	Mounts       []Mount
-	Hostname     string
+	// Mounts are what the container sees besides. host, which has no file system
+	// of its own, accepts those whose source and target are the same path.
+	Mounts   []Mount
+	Hostname string
 	// ShareProcesses puts all containers of the pod into one pid namespace.
 	ShareProcesses bool
 	HostPID        bool

@@ -41,6 +41,8 @@ func (p *process) forkExec(path string, args []string, streams [3]*os.File, tty 
 	if tty {
 		call("set controlling terminal", unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0)
 	}
+	// Before the change of user: the directories above may be the engine's alone.
+	call("enter "+p.dir, unix.SYS_CHDIR, prog.String(p.dir))
 	files := p.launcher.files
 	call("set limit of open files", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, fork.Pointer(&files), 0)
 	prog.Keep(&files)
@@ -53,7 +55,6 @@ func (p *process) forkExec(path string, args []string, streams [3]*os.File, tty 
 	}
 	// A change of user clears it.
 	call("set parent-death signal", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
-	call("enter "+p.dir, unix.SYS_CHDIR, prog.String(p.dir))
 	exec := prog.Len()
 	call("exec", unix.SYS_EXECVE, prog.String(path), prog.Strings(args), prog.Strings(p.env))
 

@@ -23,9 +23,11 @@ type container struct {
 
 	ended chan struct{} // closed when status is final
 
-	mu      sync.Mutex
-	status  runner.Status
-	removed bool
+	mu     sync.Mutex
+	status runner.Status
+
+	releasing sync.Mutex // held while the Launcher releases it; the last of all
+	released  bool
 }
 
 func newContainer(spec *runner.Spec) *container {
@@ -47,20 +49,14 @@ func (c *container) state() runner.Status {
 
 // release gives back what an ended container holds, once.
 func (c *container) release() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.releaseLocked()
-}
-
-func (c *container) releaseLocked() error {
-	if c.proc == nil {
+	c.releasing.Lock()
+	defer c.releasing.Unlock()
+	if c.proc == nil || c.released {
 		return nil
 	}
-	if err := c.proc.Release(); err != nil {
-		return errorf(c.spec.ID, err)
-	}
-	c.proc = nil
-	return nil
+	err := c.proc.Release()
+	c.released = err == nil
+	return err
 }
 
 // streams are the ends of a container's standard streams on this side.

@@ -54,24 +54,35 @@ func (l *link) close() {
 	<-l.done
 }
 
+// How long to wait before trying again to connect, and how often a supervisor
+// may be found that does not answer yet before that is a failure.
+const (
+	minPause = 5 * time.Millisecond
+	maxPause = 2 * time.Second
+	maxHeld  = 15
+)
+
 // run keeps the link connected until it is closed. It starts a supervisor when
 // there is none: at first, and when one has died, so that what it lost is known.
 func (l *link) run() {
 	defer close(l.done)
-	pause := 10 * time.Millisecond
+	held := 0
+	pause := minPause
 	for l.ctx.Err() == nil {
 		conn, r, err := l.connect()
 		if err != nil {
-			l.set(nil, err)
-			l.client.Log.Error("no supervisor", "class", l.opts.Class, "error", err)
+			if held++; !errors.Is(err, errHeld) || held > maxHeld {
+				l.set(nil, err)
+				l.client.Log.Error("no supervisor", "class", l.opts.Class, "error", err)
+			}
 			select {
 			case <-l.ctx.Done():
 			case <-time.After(pause):
 			}
-			pause = min(2*pause, 5*time.Second)
+			pause = min(2*pause, maxPause)
 			continue
 		}
-		pause = 10 * time.Millisecond
+		held, pause = 0, minPause
 		l.read(conn, r)
 		l.set(nil, nil)
 		conn.close()
@@ -86,10 +97,13 @@ func (l *link) run() {
 func (l *link) connect() (*connection, *bufio.Reader, error) {
 	raw, err := dial(l.opts.home())
 	if err != nil {
-		if err := spawn(l.opts, l.client.Command); err != nil {
-			return nil, nil, err
+		spawnErr := spawn(l.opts, l.client.Command)
+		if spawnErr != nil && !errors.Is(spawnErr, errHeld) {
+			return nil, nil, spawnErr
 		}
-		if raw, err = dial(l.opts.home()); err != nil {
+		if raw, err = dial(l.opts.home()); err != nil && spawnErr != nil {
+			return nil, nil, spawnErr
+		} else if err != nil {
 			return nil, nil, fmt.Errorf("%w (the supervisor's log is %s)", err, filepath.Join(l.opts.home(), "log"))
 		}
 	}

@@ -97,11 +97,11 @@ func Main(ctx context.Context, opts Options) error {
 		return afterMapping(opts)
 	}
 	err := run(ctx, opts, ready)
-	if errors.Is(err, errHeld) {
-		return nil
-	}
 	if err != nil {
 		fmt.Fprintln(ready, err) // nobody listens any more when it had been ready
+	}
+	if errors.Is(err, errHeld) {
+		return nil
 	}
 	return err
 }

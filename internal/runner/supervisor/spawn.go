@@ -18,8 +18,8 @@ import (
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
-// spawn starts a supervisor process and returns when it is ready, or another
-// one is. The process has a session of its own and outlives this one, unless it
+// spawn starts a supervisor process and returns when it is ready; it is errHeld
+// when there is one already, which may not be ready yet. The process has a session of its own and outlives this one, unless it
 // is private.
 func spawn(opts Options, command Command) error {
 	if opts.Class != runner.Sandbox {
@@ -142,8 +142,10 @@ func spawnWith(opts Options, command Command, attr *syscall.SysProcAttr, ranges 
 		}
 	}()
 	switch answer = strings.TrimSpace(answer); answer {
-	case "ready", "": // "": it gave way to another one, or dialing will tell
+	case "ready", "": // "": it has died; dialing will tell
 		return nil
+	case errHeld.Error():
+		return errHeld
 	default:
 		return errors.New(answer)
 	}

@@ -18,6 +18,9 @@ import (
 )
 
 // Supervisor keeps the containers of one class. It is what Main runs.
+//
+// Locks are taken in the order starting, mu, container.mu; none is held while
+// a Launcher works, but starting.
 type Supervisor struct {
 	opts     Options
 	log      *slog.Logger
@@ -158,10 +161,14 @@ func (s *Supervisor) add(c *container) error {
 	return nil
 }
 
-func (s *Supervisor) drop(c *container) {
+func (s *Supervisor) drop(c *container) (was bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.containers[c.spec.ID] != c {
+		return false
+	}
 	delete(s.containers, c.spec.ID)
+	return true
 }
 
 func (s *Supervisor) find(id string) (*container, error) {
@@ -205,22 +212,18 @@ func (s *Supervisor) remove(id string, from *session) error {
 	if err != nil {
 		return err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.status.Phase != runner.Exited {
+	if c.state().Phase != runner.Exited {
 		return errorf(id, runner.ErrRunning)
 	}
-	if c.removed {
-		return errorf(id, runner.ErrNotFound)
+	if err := c.release(); err != nil {
+		return errorf(id, err)
 	}
-	if err := c.releaseLocked(); err != nil {
-		return err
+	if !s.drop(c) { // somebody else removed it at the same time
+		return errorf(id, runner.ErrNotFound)
 	}
 	if err := s.journal.gone(id); err != nil {
 		return errorf(id, err)
 	}
-	c.removed = true
-	s.drop(c)
 	s.push(verbGone, &idRequest{ID: id}, from)
 	return nil
 }

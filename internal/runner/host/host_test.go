@@ -1,0 +1,214 @@
+package host
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/runner/reap"
+)
+
+func newLauncher(t *testing.T) *Launcher {
+	t.Helper()
+	l, err := New(runner.LauncherEnv{Dir: t.TempDir(), Reaper: reap.New(), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func podSpec(args ...string) *runner.Spec {
+	return &runner.Spec{ID: "uid_main_0", Container: "main", Args: args, Pod: runner.PodRef{UID: "uid"}}
+}
+
+// output runs a container to its end and returns what it wrote.
+func output(t *testing.T, l *Launcher, spec *runner.Spec) string {
+	t.Helper()
+	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	p, err := l.Launch(spec, nil, out, out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Release(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(out.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestEnvironment(t *testing.T) {
+	t.Parallel()
+	l := newLauncher(t)
+	spec := podSpec("env")
+	spec.Env = []string{"HOME=/elsewhere", "A=1"}
+	spec.TerminationLog = "/tmp/termination-log"
+	got := strings.Split(strings.TrimSpace(output(t, l, spec)), "\n")
+	want := []string{"HOME=/elsewhere", "A=1", "PATH=" + os.Getenv("PATH"),
+		"SAMPAN_TERMINATION_LOG=/tmp/termination-log", "SAMPAN_CONTAINER=" + l.env.Dir + "/uid_main_0"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+func TestMounts(t *testing.T) {
+	t.Parallel()
+	l := newLauncher(t)
+	spec := podSpec("true")
+	spec.Mounts = []runner.Mount{{Source: "/etc/", Target: "/etc"}}
+	output(t, l, spec)
+	spec.Mounts = append(spec.Mounts, runner.Mount{Source: "/etc", Target: "/config"})
+	_, err := l.Launch(spec, nil, os.Stdout, os.Stderr)
+	var start *runner.StartError
+	if !errors.As(err, &start) || start.Reason != "CreateContainerConfigError" || !strings.Contains(start.Message, "/config") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestUser(t *testing.T) {
+	t.Parallel()
+	l := newLauncher(t)
+	spec := podSpec("sh", "-c", "id -u; id -g; id -G; touch mine")
+	spec.UID, spec.GID, spec.Groups = ptr.To[uint32](12345), ptr.To[uint32](54321), []uint32{7, 8}
+	if os.Geteuid() != 0 {
+		_, err := l.Launch(spec, nil, os.Stdout, os.Stderr)
+		var start *runner.StartError
+		if !errors.As(err, &start) || start.Reason != "CreateContainerConfigError" {
+			t.Errorf("%v", err)
+		}
+		return
+	}
+	// It can write in its directory, although those above are closed to it.
+	if err := os.Chmod(l.env.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if got := output(t, l, spec); got != "12345\n54321\n54321 7 8\n" {
+		t.Errorf("got %q", got)
+	}
+	spec.Dir = "/"
+	if got := output(t, l, spec); !strings.Contains(got, "Permission denied") {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestWorkDirs(t *testing.T) {
+	t.Parallel()
+	l := newLauncher(t)
+	in := func(uid, script string) string {
+		spec := podSpec("sh", "-c", script)
+		spec.Pod.UID = uid
+		return output(t, l, spec)
+	}
+	first := in("a", "pwd; touch x")
+	if got := in("a", "pwd; ls"); got != first+"x\n" {
+		t.Errorf("the same pod: %q, want %q", got, first)
+	}
+	if got := in("b", "ls; pwd; chmod 700 ."); got == first || !strings.HasPrefix(got, l.env.Dir) {
+		t.Errorf("another pod: %q", got)
+	}
+	for _, uid := range []string{"a", "b", "nobody"} {
+		if err := l.RemovePod(uid); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(l.dirs.spare) > 0 {
+		t.Errorf("used ones are kept: %v", l.dirs.spare)
+	}
+	third := in("c", "pwd; ls")
+	if err := l.RemovePod("c"); err != nil {
+		t.Error(err)
+	}
+	if got := in("d", "pwd; ls"); got != third {
+		t.Errorf("an untouched one is not used again: %q, %q", got, third)
+	}
+}
+
+func TestLookPath(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, mode := range map[string]os.FileMode{"plain": 0o644, "program": 0o755} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	env := []string{"PATH=/nosuch:sub:" + dir}
+	tests := []struct{ name, in, want string }{
+		{"program", "/", filepath.Join(dir, "program")},
+		{"plain", "/", ""},
+		{"nosuch", "/", ""},
+		{"./program", dir, filepath.Join(dir, "program")},
+		{"./program", "/", ""},
+		{filepath.Join(dir, "program"), "/", filepath.Join(dir, "program")},
+		{dir, "/", ""},
+	}
+	for _, tc := range tests {
+		got, err := lookPath(tc.name, env, tc.in)
+		if err != nil {
+			got = ""
+		}
+		if got != tc.want {
+			t.Errorf("%s in %s: %q, %v, want %q", tc.name, tc.in, got, err, tc.want)
+		}
+	}
+}
+
+// TestRecover: what a dead supervisor left running is found by its mark.
+func TestRecover(t *testing.T) {
+	t.Parallel()
+	l := newLauncher(t)
+	spec := podSpec("sh", "-c", "setsid sleep 1000 >/dev/null 2>&1 & echo $!")
+	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	// Nobody waits for the first process, as if the supervisor had died with it.
+	p, err := l.Launch(spec, nil, out, out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.(*process).child.Ended(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(out.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := podSpec()
+	other.ID = "uid_other_0"
+	if err := l.Recover([]*runner.Spec{other}); err != nil {
+		t.Error(err)
+	}
+	if marker(pid) != l.mark(spec.ID) {
+		t.Fatalf("the process %d is marked %q", pid, marker(pid))
+	}
+	if err := l.Recover([]*runner.Spec{spec}); err != nil {
+		t.Error(err)
+	}
+	for marker(pid) != "" { // it goes in a moment
+	}
+	if _, err := p.Wait(); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,174 @@
+package reap
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestMain runs the tests in a subreaper, as a supervisor is.
+func TestMain(m *testing.M) {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
+func shell(t *testing.T, r *Reaper, script string, stdout *os.File) *Child {
+	t.Helper()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	if stdout == nil {
+		stdout = null
+	}
+	c, err := r.ForkExec("/bin/sh", []string{"sh", "-c", script}, &syscall.ProcAttr{
+		Env: os.Environ(), Files: []uintptr{null.Fd(), stdout.Fd(), null.Fd()}, Sys: &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestChildrenAndOrphans sweeps all the time while owned children come and go:
+// none is taken away, and no orphan stays.
+func TestChildrenAndOrphans(t *testing.T) {
+	r := New()
+	stop := make(chan struct{})
+	var sweeper, group sync.WaitGroup
+	sweeper.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(100 * time.Microsecond):
+				r.Sweep()
+			}
+		}
+	})
+	for range 4 {
+		group.Go(func() {
+			for i := range 50 {
+				c := shell(t, r, "(true & true &) ; exit "+strconv.Itoa(i), nil)
+				ws, err := c.Wait()
+				if err != nil || ws.ExitStatus() != i {
+					t.Errorf("exit %d, want %d, %v", ws.ExitStatus(), i, err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		_, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil)
+		if err == syscall.ECHILD {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("orphans are left")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	close(stop)
+	sweeper.Wait()
+	if len(r.owned) > 0 {
+		t.Errorf("it still owns %v", r.owned)
+	}
+}
+
+func TestRunCollectsOrphans(t *testing.T) {
+	r := New()
+	var group sync.WaitGroup
+	ctx := t.Context()
+	group.Go(func() { _ = r.Run(ctx) })
+	mine, theirs, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mine.Close()
+	c := shell(t, r, "(sleep 0.05 & echo $!)", theirs)
+	theirs.Close()
+	if _, err := c.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 20)
+	n, err := mine.Read(buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proc := "/proc/" + strings.TrimSpace(string(buf[:n]))
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if _, err := os.Stat(proc); err != nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the orphan stays a zombie")
+		}
+	}
+}
+
+func TestSignal(t *testing.T) {
+	r := New()
+	c := shell(t, r, "sleep 1000", nil)
+	if err := c.Signal(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	if err := c.Ended(); err != nil {
+		t.Error(err)
+	}
+	if err := c.SignalGroup(syscall.SIGKILL); err != nil {
+		t.Errorf("to the group of a zombie: %v", err)
+	}
+	ws, err := c.Wait()
+	if err != nil || !ws.Signaled() || ws.Signal() != syscall.SIGTERM {
+		t.Errorf("%v, %v", ws, err)
+	}
+	if err := c.Signal(syscall.SIGTERM); !errors.Is(err, os.ErrProcessDone) {
+		t.Errorf("to a dead one: %v", err)
+	}
+}
+
+func TestNoCommand(t *testing.T) {
+	r := New()
+	if _, err := r.ForkExec("/nosuch", []string{"nosuch"}, &syscall.ProcAttr{}); !errors.Is(err, syscall.ENOENT) {
+		t.Error(err)
+	}
+	if len(r.owned) > 0 {
+		t.Errorf("it owns %v", r.owned)
+	}
+}
+
+// BenchmarkWait compares waiting by pidfd and poller with os/exec, which keeps
+// a thread for each child.
+func BenchmarkWait(b *testing.B) {
+	b.Run("reap", func(b *testing.B) {
+		r := New()
+		for b.Loop() {
+			c, err := r.ForkExec("/bin/true", []string{"true"}, &syscall.ProcAttr{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := c.Wait(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("os", func(b *testing.B) {
+		for b.Loop() {
+			if err := exec.Command("/bin/true").Run(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

@@ -1,0 +1,194 @@
+package supervisor
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/sampan-batch/sampan/internal/runner"
+)
+
+func mustOpenJournal(t *testing.T, path string) *journal {
+	t.Helper()
+	j, skipped, err := openJournal(path)
+	if err != nil || skipped > 0 {
+		t.Fatalf("%d lines skipped, %v", skipped, err)
+	}
+	return j
+}
+
+func specText(t *testing.T, id string) []byte {
+	t.Helper()
+	text, err := json.Marshal(&runner.Spec{ID: id, Args: []string{"echo", "a\nb"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// said is what a journal says, to be compared.
+func said(j *journal) map[string]string {
+	all := make(map[string]string)
+	for id, rec := range j.live {
+		all[id] = fmt.Sprint(string(rec.text), rec.created.UTC())
+		if rec.ended != nil {
+			all[id] += fmt.Sprint(rec.ended.ExitCode)
+		}
+	}
+	return all
+}
+
+// TestJournal does random things to a journal, and opens it again at random
+// moments, as it is or with half a line at its end: it says the same.
+func TestJournal(t *testing.T) {
+	t.Parallel()
+	seed := uint64(time.Now().UnixNano())
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	path := filepath.Join(t.TempDir(), "journal")
+	j := mustOpenJournal(t, path)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+	}
+	for n := range 5000 {
+		id := fmt.Sprint("c", rnd.IntN(50))
+		rec := j.live[id]
+		switch {
+		case rnd.IntN(100) == 0:
+			want := said(j)
+			if rnd.IntN(2) == 0 {
+				f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+				must(err)
+				_, err = f.WriteString(`{"Gone":"c1`)
+				must(err)
+				must(f.Close())
+			}
+			j = mustOpenJournal(t, path)
+			if got := said(j); !reflect.DeepEqual(got, want) {
+				t.Fatalf("seed %d, step %d:\ngot  %v\nwant %v", seed, n, got, want)
+			}
+		case rec == nil:
+			must(j.start(id, specText(t, id), time.Now()))
+		case rec.ended == nil:
+			must(j.end(&runner.Status{ID: id, ExitCode: rnd.IntN(256)}))
+		default:
+			must(j.gone(id))
+		}
+	}
+}
+
+func TestJournalShrinks(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "journal")
+	j := mustOpenJournal(t, path)
+	if err := j.start("stays", specText(t, "stays"), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	long := bytes.Repeat([]byte("x"), 10_000)
+	for i := range 2000 {
+		id := fmt.Sprint("c", i)
+		text := fmt.Appendf(nil, `{"ID":%q,"Dir":%q}`, id, long)
+		if err := j.start(id, text, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if err := j.gone(id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Size() > 2*slack {
+		t.Errorf("it has %d bytes, %v", info.Size(), err)
+	}
+	if j = mustOpenJournal(t, path); len(j.live) != 1 || j.live["stays"] == nil {
+		t.Errorf("it says %v", said(j))
+	}
+}
+
+// TestDamagedJournal: what can be read of it is.
+func TestDamagedJournal(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "journal")
+	j := mustOpenJournal(t, path)
+	for _, id := range []string{"a", "b"} {
+		if err := j.start(id, specText(t, id), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = append(append(make([]byte, 4096), "\n{}}\n"...), text...)
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	j, skipped, err := openJournal(path)
+	if err != nil || skipped != 2 || len(j.live) != 2 {
+		t.Errorf("%d skipped, %v, %v", skipped, said(j), err)
+	}
+}
+
+// TestSpecRoundTrip: every field of a Spec survives the wire and the journal.
+func TestSpecRoundTrip(t *testing.T) {
+	t.Parallel()
+	uid := uint32(1000)
+	spec := &runner.Spec{
+		ID: "a", Class: runner.Sandbox, Pod: runner.PodRef{Namespace: "n", Name: "p", UID: "u"}, Container: "c", Attempt: 2,
+		Args: []string{"a<b"}, Env: []string{"A=\n"}, Mounts: []runner.Mount{{Source: "/s", Target: "/t", TmpfsSize: 1}},
+		UID: &uid, Resources: runner.Resources{MemoryLimit: 1 << 40}, Capabilities: []string{},
+	}
+	text, err := json.Marshal(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := &runner.Spec{}
+	if err := json.Unmarshal(text, got); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, spec) {
+		t.Errorf("\ngot  %+v\nwant %+v", got, spec)
+	}
+}
+
+func FuzzJournal(f *testing.F) {
+	f.Add([]byte(`{"At":"2026-11-21T10:00:00Z","Start":{"ID":"a"}}` + "\n" + `{"End":{"ID":"a"}}` + "\n" + `{"Gone":"a"}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		live, _ := parseJournal(text)
+		for id := range live {
+			if id == "" {
+				t.Error("a container without ID")
+			}
+		}
+	})
+}
+
+func FuzzFrame(f *testing.F) {
+	var b bytes.Buffer
+	out := frameWriter{w: &b}
+	if err := out.send(7, verbHello, helloRequest{Protocol: 1}); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b.Bytes())
+	f.Add([]byte{0, 0, 0, 0})
+	f.Add([]byte{255, 255, 255, 255, 1, 2, 3})
+	f.Fuzz(func(t *testing.T, wire []byte) {
+		in := newFrameReader(bytes.NewReader(wire))
+		for {
+			fr, err := readFrame(in)
+			if err != nil {
+				return
+			}
+			if len(fr.body) > len(wire) {
+				t.Errorf("a body of %d bytes from %d", len(fr.body), len(wire))
+			}
+		}
+	})
+}
