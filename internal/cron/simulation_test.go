@@ -209,7 +209,9 @@ func (s *simulation) act() {
 		s.edit(func(c *batchv1.CronJob) { c.Spec.Suspend = ptr.To(!*c.Spec.Suspend) })
 	case n == 6 && s.IntN(4) == 0:
 		if next := schedules[s.IntN(len(schedules))]; next != s.cron().Spec.Schedule {
-			s.edited = s.now
+			if s.cron().Annotations[ScheduleAnnotation] != "" { // it has been looked at
+				s.edited = s.now
+			}
 			s.edit(func(c *batchv1.CronJob) { c.Spec.Schedule = next })
 		}
 	case n == 7:
