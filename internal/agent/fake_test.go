@@ -82,6 +82,13 @@ func (f *fakeClient) putLocked(pod *corev1.Pod) *corev1.Pod {
 	return pod
 }
 
+// failWith makes every write of a status fail, nil: none.
+func (f *fakeClient) failWith(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fail = func(string) error { return err }
+}
+
 func (f *fakeClient) get(name string) *corev1.Pod {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -383,7 +390,7 @@ func (f *fakeImages) Release(uid string) {
 // bench is a node with everything around it made up.
 type bench struct {
 	*fakeClient
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	run    *fakeRunner
 	images *fakeImages
@@ -398,15 +405,23 @@ func story(t *testing.T, f func(b *bench)) {
 	t.Parallel()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		b := &bench{fakeClient: newFakeClient(), t: t, dir: dir, run: newFakeRunner(), host: newFakeRunner(), images: &fakeImages{}}
+		b := newBench(t, dir)
 		b.boot()
-		defer func() {
-			b.stop()
-			b.run.Lose() // no process outlives the bubble
-			b.host.Lose()
-		}()
+		synctest.Wait()
+		defer b.close()
 		f(b)
 	})
+}
+
+func newBench(t testing.TB, dir string) *bench {
+	return &bench{fakeClient: newFakeClient(), t: t, dir: dir, run: newFakeRunner(), host: newFakeRunner(), images: &fakeImages{}}
+}
+
+// close stops the node and then what it runs: nothing may outlive a bubble.
+func (b *bench) close() {
+	b.stop()
+	b.run.Lose()
+	b.host.Lose()
 }
 
 // boot starts the node.
@@ -429,7 +444,6 @@ func (b *bench) boot() {
 		a.Run(ctx)
 	}()
 	b.stop = func() { cancel(); <-done }
-	synctest.Wait()
 }
 
 // pod returns a pod with one container named "c", changed by edit.

@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -79,9 +80,13 @@ func TestStartupProbeFails(t *testing.T) {
 
 func TestReadiness(t *testing.T) {
 	story(t, func(b *bench) {
-		answer := runner.ExecResult{}
-		var fault error
-		b.run.scripts["c"] = []script{{exec: func([]string) (runner.ExecResult, error) { return answer, fault }}}
+		type answer struct {
+			runner.ExecResult
+			err error
+		}
+		var now atomic.Pointer[answer]
+		b.run.scripts["c"] = []script{{exec: func([]string) (runner.ExecResult, error) { return now.Load().ExecResult, now.Load().err }}}
+		now.Store(&answer{})
 		b.put(testPod("p", func(p *corev1.Pod) {
 			probe := execProbe("ready")
 			probe.InitialDelaySeconds, probe.SuccessThreshold, probe.FailureThreshold = 2, 2, 2
@@ -102,7 +107,7 @@ func TestReadiness(t *testing.T) {
 			{wait: time.Second, ready: true},
 		}
 		for i, step := range steps {
-			answer, fault = step.answer, step.fault
+			now.Store(&answer{step.answer, step.fault})
 			after(step.wait)
 			s := state(&b.get("p").Status, "c")
 			if s.Ready != step.ready {
@@ -133,9 +138,9 @@ func TestPostStartFails(t *testing.T) {
 
 func TestPreStop(t *testing.T) {
 	story(t, func(b *bench) {
-		hooks := 0
+		var hooks atomic.Int32
 		b.run.scripts["c"] = []script{{exec: func([]string) (runner.ExecResult, error) {
-			hooks++
+			hooks.Add(1)
 			time.Sleep(5 * time.Second)
 			return runner.ExecResult{}, nil
 		}}}
@@ -167,8 +172,8 @@ func TestPreStop(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
-		if hooks != 1 {
-			t.Errorf("the hook ran %d times", hooks)
+		if hooks.Load() != 1 {
+			t.Errorf("the hook ran %d times", hooks.Load())
 		}
 	})
 }

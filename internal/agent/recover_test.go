@@ -64,10 +64,10 @@ func TestRecovery(t *testing.T) {
 func TestRecoveryBeforeFirstStatus(t *testing.T) {
 	story(t, func(b *bench) {
 		b.run.scripts["c"] = []script{{runs: 20 * time.Second}}
-		b.fail = func(string) error { return os.ErrPermission }
+		b.failWith(os.ErrPermission)
 		b.put(testPod("p", nil))
 		after(time.Second)
-		b.fail = nil
+		b.failWith(nil)
 		b.reboot(time.Second)
 		after(time.Second)
 		b.want("p", corev1.PodRunning, "c", "running ready=true restarts=0")

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -166,9 +167,9 @@ func TestInitContainerIsRetried(t *testing.T) {
 
 func TestSidecars(t *testing.T) {
 	story(t, func(b *bench) {
-		up := false
+		var up atomic.Bool
 		b.run.scripts["s1"] = []script{{exec: func([]string) (runner.ExecResult, error) {
-			if up {
+			if up.Load() {
 				return runner.ExecResult{}, nil
 			}
 			return runner.ExecResult{ExitCode: 1, Output: []byte("not yet")}, nil
@@ -186,7 +187,7 @@ func TestSidecars(t *testing.T) {
 		after(5 * time.Second)
 		b.want("p", corev1.PodPending, "s1", "running ready=false restarts=0", "s2", "waiting PodInitializing restarts=0")
 		b.wantEvents("Unhealthy: Startup probe failed: not yet")
-		up = true
+		up.Store(true)
 		after(2 * time.Second)
 		b.want("p", corev1.PodRunning, "s1", "running ready=true restarts=0", "s2", "running ready=true restarts=0", "c", "running ready=true restarts=0")
 		after(20 * time.Second)
@@ -383,9 +384,10 @@ func TestTerminationMessage(t *testing.T) {
 
 func TestStatusWriteIsRetried(t *testing.T) {
 	story(t, func(b *bench) {
-		left := 3
+		var left atomic.Int32
+		left.Store(3)
 		b.fail = func(string) error {
-			if left--; left >= 0 {
+			if left.Add(-1) >= 0 {
 				return errors.New("no disk")
 			}
 			return nil

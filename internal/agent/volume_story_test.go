@@ -1,0 +1,146 @@
+package agent
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/runner"
+)
+
+func (b *bench) setConfig(name string, data map[string]string) {
+	b.fakeClient.mu.Lock()
+	defer b.fakeClient.mu.Unlock()
+	b.configs[name] = &corev1.ConfigMap{Data: data}
+}
+
+func TestVolumeAppearsAndChanges(t *testing.T) {
+	story(t, func(b *bench) {
+		b.put(testPod("p", func(p *corev1.Pod) {
+			p.Labels = map[string]string{"a": "1"}
+			p.Spec.Volumes = []corev1.Volume{
+				{Name: "cfg", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+					LocalObjectReference: corev1.LocalObjectReference{Name: "cfg"},
+				}}},
+				{Name: "meta", VolumeSource: corev1.VolumeSource{DownwardAPI: &corev1.DownwardAPIVolumeSource{
+					Items: []corev1.DownwardAPIVolumeFile{{Path: "labels", FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.labels"}}},
+				}}},
+			}
+			p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "cfg", MountPath: "/cfg"}, {Name: "meta", MountPath: "/meta"}}
+		}))
+		after(time.Second)
+		b.want("p", corev1.PodPending, "c", "waiting ContainerCreating restarts=0")
+		if got := condition(b.get("p"), corev1.PodReadyToStartContainers); got != "False" {
+			t.Errorf("got %q", got)
+		}
+		b.wantEvents(`FailedMount: MountVolume.SetUp failed for volume "cfg" : configmap "cfg" not found`)
+		if n := len(slices.DeleteFunc(b.events(), func(s string) bool { return !strings.HasPrefix(s, "FailedMount") })); n != 1 {
+			t.Errorf("noted %d times", n)
+		}
+		b.setConfig("cfg", map[string]string{"k": "v1"})
+		after(5 * time.Second)
+		b.want("p", corev1.PodRunning)
+		mounts := b.run.specs[0].Mounts
+		read := func(i int, name string) string {
+			data, _ := os.ReadFile(filepath.Join(mounts[i].Source, name))
+			return string(data)
+		}
+		if got := read(0, "k"); got != "v1" {
+			t.Errorf("got %q", got)
+		}
+		b.setConfig("cfg", map[string]string{"k": "v2"})
+		after(61 * time.Second)
+		if got := read(0, "k"); got != "v2" {
+			t.Errorf("after a change: got %q", got)
+		}
+		next := b.get("p").DeepCopy()
+		next.Labels["a"] = "2"
+		b.put(next)
+		after(time.Second)
+		if got := read(1, "labels"); got != `a="2"` {
+			t.Errorf("after a change of labels: got %q", got)
+		}
+		b.kill("p", 0)
+		after(5 * time.Second)
+		if _, err := os.Stat(filepath.Join(b.dir, "pods", "uid-p")); !os.IsNotExist(err) {
+			t.Errorf("the volumes are still there: %v", err)
+		}
+	})
+}
+
+func TestUnsupportedVolume(t *testing.T) {
+	story(t, func(b *bench) {
+		b.put(testPod("p", func(p *corev1.Pod) {
+			p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{}}}}
+			p.Spec.Volumes[0].NFS.Path = "/x"
+		}))
+		after(time.Minute)
+		b.want("p", corev1.PodPending, "c", "waiting ContainerCreating restarts=0")
+		b.wantEvents(`FailedMount: MountVolume.SetUp failed for volume "v" : volumes of type nfs are not supported by this node`)
+		b.kill("p", -1)
+		after(time.Second)
+		if b.get("p") != nil {
+			t.Error("cannot be deleted")
+		}
+	})
+}
+
+func TestNamesFiles(t *testing.T) {
+	story(t, func(b *bench) {
+		b.put(testPod("p", func(p *corev1.Pod) {
+			p.Spec.HostAliases = []corev1.HostAlias{{IP: "192.0.2.9", Hostnames: []string{"db", "db.local"}}}
+			p.Spec.DNSPolicy = corev1.DNSNone
+			p.Spec.DNSConfig = &corev1.PodDNSConfig{
+				Nameservers: []string{"192.0.2.53"}, Searches: []string{"a.test"},
+				Options: []corev1.PodDNSConfigOption{{Name: "ndots", Value: ptr.To("2")}, {Name: "edns0"}},
+			}
+			p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "X", Value: "1"}}
+		}))
+		after(time.Second)
+		spec := b.run.specs[0]
+		file := func(target string) string {
+			i := slices.IndexFunc(spec.Mounts, func(m runner.Mount) bool { return m.Target == target })
+			if i < 0 {
+				t.Fatalf("%s is not mounted", target)
+			}
+			data, _ := os.ReadFile(spec.Mounts[i].Source)
+			return string(data)
+		}
+		if got := file("/etc/hosts"); !strings.Contains(got, "\n192.0.2.1\tp\n") || !strings.HasSuffix(got, "\n192.0.2.9\tdb\tdb.local\n") {
+			t.Errorf("hosts: %q", got)
+		}
+		if got, want := file("/etc/resolv.conf"), "search a.test\nnameserver 192.0.2.53\noptions ndots:2 edns0\n"; got != want {
+			t.Errorf("resolv.conf: got %q, want %q", got, want)
+		}
+		b.kill("p", -1)
+		after(time.Second)
+		if left, _ := os.ReadDir(filepath.Join(b.dir, "etc")); len(left) != 0 {
+			t.Errorf("left: %v", left)
+		}
+	})
+}
+
+func TestResolv(t *testing.T) {
+	t.Parallel()
+	machine := "# comment\nnameserver 1.1.1.1\nsearch old.test\nsearch m.test\noptions ndots:5 rotate\n"
+	for _, test := range []struct {
+		config *corev1.PodDNSConfig
+		want   string
+	}{
+		{nil, "search m.test\nnameserver 1.1.1.1\noptions ndots:5 rotate\n"},
+		{&corev1.PodDNSConfig{
+			Nameservers: []string{"1.1.1.1", "2.2.2.2"}, Searches: []string{"p.test"},
+			Options: []corev1.PodDNSConfigOption{{Name: "ndots", Value: ptr.To("1")}},
+		}, "search m.test p.test\nnameserver 1.1.1.1\nnameserver 2.2.2.2\noptions rotate ndots:1\n"},
+	} {
+		if got := resolv(machine, test.config); got != test.want {
+			t.Errorf("got %q, want %q", got, test.want)
+		}
+	}
+}
