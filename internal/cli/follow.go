@@ -26,6 +26,9 @@ type follower struct {
 	console *console
 	noLogs  bool
 	started time.Time
+	// reads is the context of log readers: they outlive an interrupted Run, to
+	// show what pods write when they are told to end.
+	reads context.Context
 
 	jobs     map[types.UID]*followed
 	readers  sync.WaitGroup
@@ -42,9 +45,9 @@ type followed struct {
 	reason string
 }
 
-func newFollower(client kubernetes.Interface, c *console, noLogs bool, jobs []*batchv1.Job) *follower {
+func newFollower(reads context.Context, client kubernetes.Interface, c *console, noLogs bool, jobs []*batchv1.Job) *follower {
 	f := &follower{
-		client: client, console: c, noLogs: noLogs, started: time.Now(),
+		client: client, console: c, noLogs: noLogs, started: time.Now(), reads: reads,
 		jobs: map[types.UID]*followed{}, reading: map[string]bool{},
 		warned: map[string]bool{}, lastLine: map[types.UID]string{},
 	}
@@ -98,7 +101,7 @@ func (f *follower) Run(ctx context.Context) error {
 	for !f.allEnded() {
 		select {
 		case u := <-updates:
-			f.take(ctx, u)
+			f.take(u)
 			f.show()
 		case <-tick.C:
 			f.show() // elapsed times move on
@@ -121,7 +124,7 @@ func (f *follower) drain(ctx context.Context, updates <-chan update) {
 	for pending := true; pending; {
 		select {
 		case u := <-updates:
-			f.take(ctx, u)
+			f.take(u)
 		case <-settle.C:
 			pending = false
 		}
@@ -136,13 +139,13 @@ func (f *follower) drain(ctx context.Context, updates <-chan update) {
 	}
 }
 
-func (f *follower) take(ctx context.Context, u update) {
+func (f *follower) take(u update) {
 	switch obj := u.obj.(type) {
 	case *batchv1.Job:
 		f.takeJob(obj, u.gone)
 	case *corev1.Pod:
 		if !u.gone && !f.noLogs {
-			f.takePod(ctx, obj)
+			f.takePod(obj)
 		}
 	case *corev1.Event:
 		if !u.gone && obj.Type == corev1.EventTypeWarning {
@@ -168,17 +171,17 @@ func (f *follower) takeJob(job *batchv1.Job, gone bool) {
 }
 
 // takePod reads the log of every container of a followed Job that has started.
-func (f *follower) takePod(ctx context.Context, pod *corev1.Pod) {
+func (f *follower) takePod(pod *corev1.Pod) {
 	if !f.follows(pod) {
 		return
 	}
 	single := len(pod.Spec.Containers)+len(pod.Spec.InitContainers) == 1
 	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 		if last := status.LastTerminationState.Terminated; last != nil && last.ContainerID != "" {
-			f.read(ctx, pod, status.Name, last.ContainerID, single, true)
+			f.read(pod, status.Name, last.ContainerID, single, true)
 		}
 		if status.ContainerID != "" && status.State.Waiting == nil {
-			f.read(ctx, pod, status.Name, status.ContainerID, single, false)
+			f.read(pod, status.Name, status.ContainerID, single, false)
 		}
 	}
 }
@@ -193,7 +196,7 @@ func (f *follower) follows(pod *corev1.Pod) bool {
 }
 
 // read starts a reader of one container's log, once.
-func (f *follower) read(ctx context.Context, pod *corev1.Pod, container, id string, single, previous bool) {
+func (f *follower) read(pod *corev1.Pod, container, id string, single, previous bool) {
 	if f.reading[id] {
 		return
 	}
@@ -205,19 +208,19 @@ func (f *follower) read(ctx context.Context, pod *corev1.Pod, container, id stri
 	opts := &corev1.PodLogOptions{Container: container, Follow: !previous, Previous: previous}
 	req := f.client.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, opts)
 	f.readers.Go(func() {
-		stream, err := req.Stream(ctx)
+		stream, err := req.Stream(f.reads)
 		if err != nil {
-			if ctx.Err() == nil {
+			if f.reads.Err() == nil {
 				f.console.Note("warning: log of %s: %v", name, err)
 			}
 			return
 		}
 		defer stream.Close()
-		f.print(ctx, name, stream)
+		f.print(name, stream)
 	})
 }
 
-func (f *follower) print(ctx context.Context, name string, stream io.Reader) {
+func (f *follower) print(name string, stream io.Reader) {
 	r := bufio.NewReader(stream)
 	for {
 		line, err := r.ReadString('\n')
@@ -228,7 +231,7 @@ func (f *follower) print(ctx context.Context, name string, stream io.Reader) {
 			f.console.Log(name, line)
 		}
 		if err != nil {
-			if !errors.Is(err, io.EOF) && ctx.Err() == nil {
+			if !errors.Is(err, io.EOF) && f.reads.Err() == nil {
 				f.console.Note("warning: log of %s: %v", name, err)
 			}
 			return

@@ -25,7 +25,8 @@ type result struct {
 type jobResult struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
-	// Status is Complete, Failed, Deleted, or Running when it had not ended.
+	// Status is Complete, Failed, Deleted, or Stopped when the run ended before
+	// the Job had.
 	Status          string       `json:"status"`
 	Reason          string       `json:"reason,omitempty"`
 	Message         string       `json:"message,omitempty"`

@@ -190,7 +190,7 @@ func (o *runOptions) follow(ctx context.Context, config *rest.Config, manifests 
 	if err != nil {
 		return err
 	}
-	f := newFollower(client, out, o.noLogs, jobs)
+	f := newFollower(stops.kill, client, out, o.noLogs, jobs)
 	followCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	context.AfterFunc(stops.end, func() { cancel(errInterrupted) })
@@ -214,6 +214,11 @@ func (o *runOptions) follow(ctx context.Context, config *rest.Config, manifests 
 		res.Status, res.ExitCode = "Interrupted", exitInterrupted
 		if errors.Is(err, errTimedOut) {
 			res.Status, res.ExitCode = "TimedOut", exitFailed
+		}
+		for i := range res.Jobs {
+			if res.Jobs[i].Status == "Running" {
+				res.Jobs[i].Status = "Stopped"
+			}
 		}
 		out.Note("%s: ending the pods gracefully (Ctrl-C again kills them)", err)
 		o.end(client, f, jobs, stops)
