@@ -2,7 +2,6 @@ package cron
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -166,11 +165,4 @@ func (w *world) finish(j *batchv1.Job, as batchv1.JobConditionType) {
 		j.Status.CompletionTime = &t
 	}
 	w.store(change.Key{Resource: "jobs.batch", Namespace: j.Namespace, Name: j.Name}, j)
-}
-
-// clone returns a world that goes its own way from here.
-func (w *world) clone() *world {
-	c := *w
-	c.objects = maps.Clone(w.objects)
-	return &c
 }
