@@ -55,7 +55,8 @@ func setup(t testing.TB, options ...func(*Options)) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { f.store.Close() })
+	opened := f.store
+	t.Cleanup(func() { opened.Close() })
 	o := Options{
 		Store: f.store, Kinds: f.kinds.All(), Scheme: kind.NewScheme(), Listen: "127.0.0.1:0",
 		CertDir: filepath.Join(f.dir, "pki"), Version: "0.0.1",
@@ -64,6 +65,7 @@ func setup(t testing.TB, options ...func(*Options)) *fixture {
 	for _, option := range options {
 		option(&o)
 	}
+	f.store = o.Store // an option may have put another
 	if f.Server, err = New(o); err != nil {
 		t.Fatal(err)
 	}
