@@ -106,6 +106,18 @@ func (c *Client) Stop(ctx context.Context) error {
 	return errors.Join(append(errs, c.Close())...)
 }
 
+// PID is the process id of the supervisor of a class, as this client knows
+// it; 0 when it is not connected to one.
+func (c *Client) PID(class runner.Class) int {
+	c.mu.Lock()
+	l := c.links[class]
+	c.mu.Unlock()
+	if l == nil {
+		return 0
+	}
+	return l.pid()
+}
+
 var errClosed = errors.New("supervisor: the client is closed")
 
 // link returns the link to the supervisor of a class, made at first use.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -379,59 +378,5 @@ func TestOOM(t *testing.T) {
 	}
 	if err := c.Remove(t.Context(), spec.ID); err != nil {
 		t.Error(err)
-	}
-}
-
-// TestOrdinaryUser runs tests of this package as nobody.
-func TestOrdinaryUser(t *testing.T) {
-	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("it is being run as one")
-	}
-	const nobody = 65534
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^(TestHost|TestNamespaces|TestEngineKilled)$", "-test.timeout=5m")
-	cmd.Dir = "/"
-	cmd.Env = append(os.Environ(), "TMPDIR=/tmp", "HOME=/")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-	if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("PASS")) {
-		t.Errorf("%v\n%s", err, out)
-	}
-}
-
-// TestNamespaces: the supervisor of the class sandbox has a mount namespace of
-// its own and, unless it is root, is root of a user namespace.
-func TestNamespaces(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	t.Cleanup(func() { stopDir(t, dir) })
-	c := openClient(t, dir)
-	spec := shellSpec(dir, "a", "id -u; readlink /proc/self/ns/mnt /proc/self/ns/user; mount -t tmpfs x "+dir+" && touch "+dir+"/visible; exit 3")
-	spec.Class, spec.LogPath = runner.Sandbox, filepath.Join(dir, "sandbox", "a.log")
-	mustStart(t, c, spec)
-	st := mustWait(t, c, spec.ID)
-	// The log file was opened before anything was mounted above it.
-	got := logOf(t, spec)
-	lines := strings.Split(got, "\n")
-	if st.ExitCode != 3 || len(lines) != 4 {
-		t.Fatalf("%+v: %q", st, got)
-	}
-	mine := func(ns string) string {
-		link, err := os.Readlink("/proc/self/ns/" + ns)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return link
-	}
-	if lines[0] != "0" {
-		t.Errorf("it runs as %s", lines[0])
-	}
-	if lines[1] == mine("mnt") {
-		t.Error("it has the engine's mount namespace")
-	}
-	if (lines[2] == mine("user")) != (os.Geteuid() == 0) {
-		t.Errorf("its user namespace is %s, the engine's %s", lines[2], mine("user"))
-	}
-	if exists(filepath.Join(dir, "visible")) {
-		t.Error("a mount is visible outside")
 	}
 }

@@ -3,7 +3,6 @@ package supervisor
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -22,7 +21,9 @@ const asVar = "SAMPAN_TEST_AS"
 
 func TestMain(m *testing.M) {
 	as := os.Getenv(asVar)
-	os.Unsetenv(asVar)
+	if as != "supervisor" { // which may execute itself once more
+		os.Unsetenv(asVar)
+	}
 	var err error
 	switch as {
 	case "":
@@ -31,6 +32,8 @@ func TestMain(m *testing.M) {
 		err = supervise()
 	case "engine":
 		err = engine(os.Args[1])
+	case "refused":
+		err = becomeRefused()
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -45,10 +48,8 @@ func supervise() error {
 		return err
 	}
 	start := func(env runner.LauncherEnv) (runner.Launcher, error) {
-		if env.NoNamespaces != "" {
-			return nil, errors.New(env.NoNamespaces)
-		}
-		return host.New(env)
+		l, err := host.New(env)
+		return refusing{Launcher: l, why: env.NoNamespaces}, err
 	}
 	// What is tested of the other class are the namespaces of its supervisor.
 	opts.Launchers = map[runner.Class]func(runner.LauncherEnv) (runner.Launcher, error){
@@ -65,6 +66,19 @@ func supervise() error {
 		defer pprof.StopCPUProfile()
 	}
 	return Main(context.Background(), opts)
+}
+
+// refusing is a Launcher that needs namespaces.
+type refusing struct {
+	*host.Launcher
+	why string
+}
+
+func (l refusing) Launch(spec *runner.Spec, stdin, stdout, stderr *os.File) (runner.Process, error) {
+	if l.why != "" {
+		return nil, &runner.StartError{Reason: "CreateContainerError", Message: l.why}
+	}
+	return l.Launcher.Launch(spec, stdin, stdout, stderr)
 }
 
 func selfCommand() Command {
