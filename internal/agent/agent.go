@@ -23,6 +23,10 @@ type Options struct {
 	Node string
 	// Dir is the directory of the node's files: pods' volumes and logs.
 	Dir string
+	// RunDir is a directory for the few small files that every sandboxed pod
+	// needs and that nobody misses after a reboot. In memory they cost a
+	// hundredth of what they cost on a disk. "" is Dir.
+	RunDir string
 	// IPs are the machine's addresses, the primary one first.
 	IPs []string
 
@@ -89,6 +93,9 @@ func New(o Options) (*Agent, error) {
 	if o.StatusDelay <= 0 {
 		o.StatusDelay = DefaultStatusDelay
 	}
+	if o.RunDir == "" {
+		o.RunDir = o.Dir
+	}
 	o.Allocatable = allocatable(&o)
 	_, err := os.Stat(resolvPath)
 	return &Agent{
@@ -106,7 +113,7 @@ func New(o Options) (*Agent, error) {
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.tasks.Wait()
 	for _, dir := range []string{"termination", "etc"} {
-		if err := os.MkdirAll(filepath.Join(a.opts.Dir, dir), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join(a.opts.RunDir, dir), 0o755); err != nil {
 			return fmt.Errorf("agent: %w", err)
 		}
 	}

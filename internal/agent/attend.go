@@ -69,7 +69,7 @@ func (k *keeper) hooked(i int, id string, err error) {
 		}
 		return
 	}
-	k.log.Info("a postStart hook failed", "container", id, "err", err)
+	k.log().Info("a postStart hook failed", "container", id, "err", err)
 	k.note(c, warning, "FailedPostStartHook", "PostStartHook failed")
 	c.Reason, c.Message = "PostStartHookError", "PostStartHook failed: "+err.Error()
 	if c.Phase == podstate.Running {
@@ -93,7 +93,7 @@ func (k *keeper) preStop(i int) {
 		k.post(func() {
 			c := &k.state.Containers[i]
 			if failed {
-				k.log.Info("a preStop hook failed", "container", id, "err", err)
+				k.log().Info("a preStop hook failed", "container", id, "err", err)
 				k.note(c, warning, "FailedPreStopHook", "PreStopHook failed")
 			}
 			if c.ID == id {

@@ -3,12 +3,14 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/runner"
@@ -35,7 +37,7 @@ fe00::2	ip6-allrouters
 // etcFile is where a pod's own version of a file is: flat, so that a pod
 // without volumes needs no directory.
 func (a *Agent) etcFile(uid, path string) string {
-	return filepath.Join(a.opts.Dir, "etc", uid+"."+filepath.Base(path))
+	return filepath.Join(a.opts.RunDir, "etc", uid+"."+filepath.Base(path))
 }
 
 // writeEtc writes the pod's own files. Those that a former run of the node has
@@ -55,22 +57,32 @@ func (a *Agent) writeEtc(pod *corev1.Pod) error {
 	return writeNew(a.etcFile(string(pod.UID), resolvPath), []byte(resolv(machine, pod.Spec.DNSConfig)))
 }
 
+// writeNew writes a file that does not exist yet. Plain system calls: this is
+// done for every pod, and an os.File makes six more.
 func writeNew(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	fd, err := unix.Open(path, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o644)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
 	if err != nil {
-		return err
+		return &os.PathError{Op: "create", Path: path, Err: err}
 	}
-	_, err = f.Write(data)
-	return errors.Join(err, f.Close())
+	n, err := unix.Write(fd, data)
+	if err == nil && n < len(data) {
+		err = io.ErrShortWrite
+	}
+	if err = errors.Join(err, unix.Close(fd)); err != nil {
+		return errors.Join(&os.PathError{Op: "write", Path: path, Err: err}, unix.Unlink(path))
+	}
+	return nil
 }
 
-// removeEtc removes them.
-func (a *Agent) removeEtc(uid string) {
-	os.Remove(a.etcFile(uid, hostsPath))
-	os.Remove(a.etcFile(uid, resolvPath))
+// removeEtc removes them. pod is nil when nothing is known but its uid.
+func (a *Agent) removeEtc(uid string, pod *corev1.Pod) {
+	_ = unix.Unlink(a.etcFile(uid, hostsPath))
+	if pod == nil || ownResolv(pod) {
+		_ = unix.Unlink(a.etcFile(uid, resolvPath))
+	}
 }
 
 // etcMounts returns the mounts of the files, except where the container mounts

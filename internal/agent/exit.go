@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -65,7 +66,7 @@ func (a *attempt) exit(st runner.Status) *corev1.ContainerStateTerminated {
 
 // terminationLog is the file in which a container leaves its last words.
 func (a *attempt) terminationLog() string {
-	return filepath.Join(a.keeper.agent.opts.Dir, "termination", a.id)
+	return filepath.Join(a.keeper.agent.opts.RunDir, "termination", a.id)
 }
 
 // makeTerminationLog gives the container a place for its termination message.
@@ -79,21 +80,27 @@ func (a *attempt) makeTerminationLog(spec *runner.Spec) error {
 	if a.class == runner.Host {
 		return nil
 	}
-	const flags = os.O_CREATE | os.O_WRONLY | os.O_TRUNC
-	f, err := os.OpenFile(spec.TerminationLog, flags, 0o666)
+	const flags = unix.O_CREAT | unix.O_WRONLY | unix.O_TRUNC | unix.O_CLOEXEC
+	fd, err := unix.Open(spec.TerminationLog, flags, 0o666)
 	if err != nil {
-		return err
+		return &os.PathError{Op: "create", Path: spec.TerminationLog, Err: err}
 	}
-	defer f.Close()
-	return f.Chmod(0o666) // whoever the container runs as; the umask does not count
+	defer unix.Close(fd)
+	return unix.Fchmod(fd, 0o666) // whoever the container runs as; the umask does not count
 }
 
-func (a *attempt) dropTerminationLog() { os.Remove(a.terminationLog()) }
+func (a *attempt) dropTerminationLog() { _ = unix.Unlink(a.terminationLog()) }
 
 // terminationMessage returns what the container said last, and removes it.
 func (a *attempt) terminationMessage(code int32) string {
-	message := readHead(a.terminationLog(), maxTermination)
-	a.dropTerminationLog()
+	message := ""
+	var st unix.Stat_t
+	if err := unix.Stat(a.terminationLog(), &st); err == nil {
+		if st.Size > 0 {
+			message = readHead(a.terminationLog(), maxTermination)
+		}
+		a.dropTerminationLog()
+	}
 	if message == "" && code != 0 && a.container.Spec.TerminationMessagePolicy == corev1.TerminationMessageFallbackToLogsOnError {
 		message = a.logTail()
 	}

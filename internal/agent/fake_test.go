@@ -227,6 +227,8 @@ type script struct {
 	message string // what it leaves in its termination log
 }
 
+var discard = slog.New(slog.DiscardHandler)
+
 const forEver = 1<<63 - 1
 
 // fake puts it into the terms of the fake runner.
@@ -431,7 +433,7 @@ func (b *bench) boot() {
 		Node: "n1", Dir: b.dir, IPs: []string{"192.0.2.1"},
 		Client: b.fakeClient, Images: b.images, Class: runner.Sandbox,
 		Runners: map[runner.Class]runner.Runner{runner.Sandbox: b.run, runner.Host: b.host},
-		Log:     slog.New(slog.DiscardHandler),
+		Log:     discard,
 	})
 	if err != nil {
 		b.t.Fatal(err)

@@ -8,6 +8,10 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sampan-batch/sampan/internal/runner"
 )
 
 // release gives back what the pod of a keeper held: its ended containers, what
@@ -17,18 +21,27 @@ func (a *Agent) release(ctx context.Context, k *keeper) {
 	for i := range k.state.Containers {
 		k.unattend(i)
 	}
-	a.releasePod(ctx, k.ref)
+	a.releasePod(ctx, k.ref, k.state.Object)
 }
 
-func (a *Agent) releasePod(ctx context.Context, ref PodRef) {
-	for _, r := range a.opts.Runners {
+// releasePod releases a pod none of whose containers is left; pod is nil when
+// the API has it no more.
+func (a *Agent) releasePod(ctx context.Context, ref PodRef, pod *corev1.Pod) {
+	for class, r := range a.opts.Runners {
+		if pod != nil && class != a.class(pod) {
+			continue
+		}
 		if err := r.RemovePod(ctx, string(ref.UID)); err != nil && ctx.Err() == nil {
 			a.log.Warn("cannot release a pod", "ns", ref.Namespace, "name", ref.Name, "uid", ref.UID, "err", err)
 		}
 	}
 	a.opts.Images.Release(string(ref.UID))
-	a.removeEtc(string(ref.UID))
-	a.removeAll(a.podDir(ref))
+	if pod == nil || a.class(pod) != runner.Host {
+		a.removeEtc(string(ref.UID), pod)
+	}
+	if pod == nil || len(pod.Spec.Volumes) > 0 {
+		a.removeAll(a.podDir(ref))
+	}
 }
 
 // podDir is where the pod's volumes and other files are.
@@ -54,21 +67,21 @@ func (a *Agent) sweepLocked() {
 	for uid := range a.found {
 		known[string(uid)], alive[string(uid)] = true, true // discard removes them
 	}
-	a.sweepDir("pods", func(name string) bool { return alive[name] })
-	a.sweepDir("etc", func(name string) bool {
+	a.sweepDir(a.opts.Dir, "pods", func(name string) bool { return alive[name] })
+	a.sweepDir(a.opts.RunDir, "etc", func(name string) bool {
 		uid, _, _ := strings.Cut(name, ".")
 		return alive[uid]
 	})
-	a.sweepDir("termination", func(name string) bool {
+	a.sweepDir(a.opts.RunDir, "termination", func(name string) bool {
 		uid, _, _ := strings.Cut(name, "_")
 		return alive[uid]
 	})
-	a.sweepDir("logs", func(name string) bool { return known[name[strings.LastIndexByte(name, '_')+1:]] })
+	a.sweepDir(a.opts.Dir, "logs", func(name string) bool { return known[name[strings.LastIndexByte(name, '_')+1:]] })
 }
 
 // sweepDir removes what is in a directory of the node and is not to be kept.
-func (a *Agent) sweepDir(dir string, keep func(name string) bool) {
-	dir = filepath.Join(a.opts.Dir, dir)
+func (a *Agent) sweepDir(root, dir string, keep func(name string) bool) {
+	dir = filepath.Join(root, dir)
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		a.log.Warn("cannot look for files of former pods", "err", err)

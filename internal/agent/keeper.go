@@ -23,7 +23,6 @@ import (
 type keeper struct {
 	agent *Agent
 	ref   PodRef
-	log   *slog.Logger
 
 	latest atomic.Pointer[corev1.Pod] // written by update, read by run
 	gone   atomic.Bool                // the API has the pod no more
@@ -61,7 +60,6 @@ func newKeeper(a *Agent, ref PodRef, pod *corev1.Pod, found []runner.Status) *ke
 	k := &keeper{
 		agent: a,
 		ref:   ref,
-		log:   a.log.With("ns", ref.Namespace, "name", ref.Name, "uid", ref.UID),
 		wake:  make(chan struct{}, 1),
 		inbox: make(chan func()),
 		done:  make(chan struct{}),
@@ -280,7 +278,7 @@ func (k *keeper) signal(i, sig int) {
 	k.agent.tasks.Go(func() {
 		err := r.Signal(k.ctx, id, sig)
 		if err != nil && !errors.Is(err, runner.ErrEnded) && !errors.Is(err, runner.ErrNotFound) && k.ctx.Err() == nil {
-			k.log.Warn("cannot signal a container", "container", id, "signal", sig, "err", err)
+			k.log().Warn("cannot signal a container", "container", id, "signal", sig, "err", err)
 		}
 	})
 }
@@ -302,6 +300,11 @@ func stopSignal(c *podstate.Container, image string) int {
 		return int(sig)
 	}
 	return int(unix.SIGTERM)
+}
+
+// log returns a logger that names the pod.
+func (k *keeper) log() *slog.Logger {
+	return k.agent.log.With("ns", k.ref.Namespace, "name", k.ref.Name, "uid", k.ref.UID)
 }
 
 func (k *keeper) runner(i int) runner.Runner { return k.agent.opts.Runners[k.tasks[i].class] }

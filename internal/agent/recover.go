@@ -137,7 +137,7 @@ func (a *attempt) hold() {
 		Ref: a.container.Spec.Image, Policy: corev1.PullNever, PodUID: string(a.pod.UID),
 	})
 	if err != nil {
-		k.log.Info("the image of a running container is not here any more", "container", a.id, "image", a.container.Spec.Image)
+		k.log().Info("the image of a running container is not here any more", "container", a.id, "image", a.container.Spec.Image)
 		return
 	}
 	k.post(func() {
@@ -213,5 +213,5 @@ func (a *Agent) discard(ctx context.Context, ref PodRef, list []runner.Status) {
 			a.log.Warn("cannot remove a container", "container", st.ID, "err", err)
 		}
 	}
-	a.releasePod(ctx, ref)
+	a.releasePod(ctx, ref, nil)
 }

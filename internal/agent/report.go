@@ -105,7 +105,7 @@ func (k *keeper) written(told []ended, err error) {
 		k.gone.Store(true)
 		k.observe()
 	default:
-		k.log.Warn("cannot write a pod's status", "err", err)
+		k.log().Warn("cannot write a pod's status", "err", err)
 		r.dirty, r.final = true, false
 		r.ended = slices.Concat(told, r.ended)
 		r.after = time.Now().Add(min(minRetry<<min(r.failed, 10), maxRetry))
@@ -117,7 +117,7 @@ func (k *keeper) written(told []ended, err error) {
 func (k *keeper) forget(ctx context.Context, list []ended) {
 	for _, e := range list {
 		if err := e.runner.Remove(ctx, e.id); err != nil && ctx.Err() == nil {
-			k.log.Warn("cannot remove a container", "container", e.id, "err", err)
+			k.log().Warn("cannot remove a container", "container", e.id, "err", err)
 		}
 	}
 }

@@ -87,7 +87,7 @@ func (a *attempt) wait(ctx context.Context) {
 	}
 	if err != nil {
 		// The runner does not know what it started: how it ended will never be known.
-		k.log.Warn("cannot wait for a container", "container", a.id, "err", err)
+		k.log().Warn("cannot wait for a container", "container", a.id, "err", err)
 		st = runner.Status{ID: a.id, Phase: runner.Exited, ExitCode: 137, FinishedAt: time.Now(), Lost: true}
 	}
 	exit := a.exit(st)
@@ -148,7 +148,7 @@ func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
 	spec.LogPath = a.keeper.agent.logPath(a.keeper.ref, spec.Container, a.number)
 	if a.number >= 2 { // one earlier log is kept
 		if err := crilog.Remove(a.keeper.agent.logPath(a.keeper.ref, spec.Container, a.number-2)); err != nil {
-			a.keeper.log.Warn("cannot remove an old log", "container", a.id, "err", err)
+			a.keeper.log().Warn("cannot remove an old log", "container", a.id, "err", err)
 		}
 	}
 	return spec, a.makeTerminationLog(spec)
@@ -324,5 +324,5 @@ func (k *keeper) unstartable(a *attempt, err *runner.StartError, now time.Time) 
 	}
 	c.Reason, c.Message = "", ""
 	c.Retry = c.Retry.AfterExit(now)
-	k.log.Debug("a container could not be started", "container", a.id, "err", err)
+	k.log().Debug("a container could not be started", "container", a.id, "err", err)
 }
