@@ -133,16 +133,24 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 }
 
-// find lists the containers that a former run of the node has left.
+// find lists the containers that a former run of the node has left. One runner
+// may keep those of several classes.
 func (a *Agent) find(ctx context.Context) error {
 	found := make(map[types.UID][]runner.Status)
+	seen := make(map[string]bool)
 	for class, r := range a.opts.Runners {
 		list, err := r.List(ctx)
 		if err != nil {
 			return fmt.Errorf("agent: list the containers of class %s: %w", class, err)
 		}
 		for _, st := range list {
-			st.Class = class
+			if seen[st.ID] {
+				continue
+			}
+			seen[st.ID] = true
+			if st.Class == "" {
+				st.Class = class
+			}
 			uid := types.UID(st.Pod.UID)
 			found[uid] = append(found[uid], st)
 		}

@@ -8,6 +8,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/runner"
 )
 
 // reboot stops the node, lets d pass, and starts it again.
@@ -57,6 +60,30 @@ func TestRecovery(t *testing.T) {
 		}
 		if b.run.left() != 0 {
 			t.Error("the runner still has containers")
+		}
+	})
+}
+
+func TestRecoveryWithOneRunnerForAllClasses(t *testing.T) {
+	story(t, func(b *bench) {
+		b.host = b.run
+		b.reboot(0)
+		b.run.scripts["c"] = []script{{runs: 20 * time.Second}}
+		b.put(testPod("p", func(p *corev1.Pod) { p.Spec.RuntimeClassName = ptr.To(string(runner.Host)) }))
+		b.put(testPod("gone", nil))
+		after(time.Second)
+		b.stop()
+		b.remove("gone")
+		b.boot()
+		after(5 * time.Second)
+		b.want("p", corev1.PodRunning, "c", "running ready=true restarts=0")
+		if n := b.run.left(); n != 1 {
+			t.Errorf("%d containers are left, want 1", n)
+		}
+		after(30 * time.Second)
+		b.want("p", corev1.PodSucceeded)
+		if n := b.run.left(); n != 0 {
+			t.Errorf("%d containers are left, want 0", n)
 		}
 	})
 }
