@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"maps"
 	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -15,140 +14,131 @@ const (
 	offsetArgs = 16
 )
 
-func load(offset uint32) unix.SockFilter {
-	return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
+// assembler writes a filter from its end to its beginning: jumps only lead
+// forward, so that where they lead is always known.
+type assembler struct {
+	reversed []unix.SockFilter
+	returns  map[uint32]label
 }
 
-func jump(cond uint16, k uint32, yes, no uint8) unix.SockFilter {
-	return unix.SockFilter{Code: unix.BPF_JMP | cond | unix.BPF_K, Jt: yes, Jf: no, K: k}
+// label is an instruction, counted from the end of the filter.
+type label int
+
+func (a *assembler) emit(code uint16, k uint32) label {
+	a.reversed = append(a.reversed, unix.SockFilter{Code: code, K: k})
+	return label(len(a.reversed))
 }
 
-func skip(n int) unix.SockFilter {
-	return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JA, K: uint32(n)}
-}
+// distance is how many instructions the next one would have to skip.
+func (a *assembler) distance(to label) int { return len(a.reversed) - int(to) }
 
-func ret(k uint32) unix.SockFilter {
-	return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: k}
-}
-
-// segment is a run of system call numbers, from first to the next segment's,
-// that share a verdict; code ends in a return.
-type segment struct {
-	first uint32
-	code  []unix.SockFilter
-}
-
-// segments divides all numbers. A call that this table does not know because
-// it is newer does not exist, so that programs use what came before it; one
-// that the profile does not mention is refused.
-func segments(verdicts map[uint32]*verdict, numbers map[string]uint32, byDefault uint32) []segment {
-	newest := slices.Max(slices.Collect(maps.Values(onlyPublic(numbers))))
-	var list []segment
-	add := func(first uint32, code []unix.SockFilter) {
-		if n := len(list); n > 0 && slices.Equal(list[n-1].code, code) {
-			return
-		}
-		list = append(list, segment{first, code})
+// jump compares the accumulator with k.
+func (a *assembler) jump(cond uint16, k uint32, yes, no label) label {
+	if yes == no {
+		return yes
 	}
-	missing := []unix.SockFilter{ret(unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS))}
-	at := func(nr uint32) {
-		if v := verdicts[nr]; v != nil {
-			add(nr, v.code())
-		} else {
-			add(nr, []unix.SockFilter{ret(byDefault)})
-		}
+	// A conditional jump skips 255 instructions at most.
+	if a.distance(yes) > 254 {
+		yes = a.emit(unix.BPF_JMP|unix.BPF_JA, uint32(a.distance(yes)))
 	}
-	for nr := uint32(0); nr <= newest; nr++ {
-		at(nr)
+	if a.distance(no) > 255 {
+		no = a.emit(unix.BPF_JMP|unix.BPF_JA, uint32(a.distance(no)))
 	}
-	add(newest+1, missing)
-	for _, nr := range slices.Sorted(maps.Keys(verdicts)) {
-		if nr > newest {
-			at(nr)
-			add(nr+1, missing)
-		}
-	}
-	return list
+	a.reversed = append(a.reversed, unix.SockFilter{
+		Code: unix.BPF_JMP | cond | unix.BPF_K, Jt: uint8(a.distance(yes)), Jf: uint8(a.distance(no)), K: k,
+	})
+	return label(len(a.reversed))
 }
 
-// privateBase is where ARM numbers the calls of its own.
-const privateBase = 0xf0000
-
-func onlyPublic(numbers map[string]uint32) map[string]uint32 {
-	public := maps.Clone(numbers)
-	maps.DeleteFunc(public, func(_ string, nr uint32) bool { return nr >= privateBase })
-	return public
+// load loads a word of seccomp_data and goes on with next.
+func (a *assembler) load(offset uint32, next label) label {
+	return a.then(unix.BPF_LD|unix.BPF_W|unix.BPF_ABS, offset, next)
 }
 
-// search finds the segment of the number in the accumulator by halving. The
-// kernel runs the filter for every system call number when it is installed, so
-// its depth is paid at each start of a container.
-func search(list []segment) []unix.SockFilter {
-	if len(list) == 1 {
-		return list[0].code
+// then writes an instruction that goes on with next.
+func (a *assembler) then(code uint16, k uint32, next label) label {
+	if d := a.distance(next); d > 0 {
+		a.emit(unix.BPF_JMP|unix.BPF_JA, uint32(d))
 	}
-	mid := len(list) / 2
-	low, high := search(list[:mid]), search(list[mid:])
-	var code []unix.SockFilter
-	if len(low) <= 255 {
-		code = append(code, jump(unix.BPF_JGE, list[mid].first, uint8(len(low)), 0))
-	} else {
-		code = append(code, jump(unix.BPF_JGE, list[mid].first, 0, 1), skip(len(low)))
-	}
-	return append(append(code, low...), high...)
+	return a.emit(code, k)
 }
 
-// code is the verdict in the filter language.
-func (v *verdict) code() []unix.SockFilter {
-	var code []unix.SockFilter
-	for _, r := range v.rules {
-		if len(r.args) == 0 {
-			return []unix.SockFilter{ret(r.result)}
-		}
-		code = append(code, r.code()...)
+// ret returns a result; one that was written already is used again.
+func (a *assembler) ret(k uint32) label {
+	if l, ok := a.returns[k]; ok {
+		return l
 	}
-	return append(code, ret(v.otherwise))
+	l := a.emit(unix.BPF_RET|unix.BPF_K, k)
+	if a.returns == nil {
+		a.returns = make(map[uint32]label)
+	}
+	a.returns[k] = l
+	return l
 }
 
-// code tests the arguments and returns the rule's result if all match;
-// otherwise it falls through.
-func (r rule) code() []unix.SockFilter {
-	code := []unix.SockFilter{ret(r.result)}
-	for _, arg := range slices.Backward(r.args) {
-		code = append(test(arg, uint8(len(code))), code...)
-	}
+// code returns the filter.
+func (a *assembler) code() []unix.SockFilter {
+	code := slices.Clone(a.reversed)
+	slices.Reverse(code)
 	return code
 }
 
-// test compares an argument of 64 bits, a half at a time, and skips the next n
-// instructions if it does not match.
-func test(arg specs.LinuxSeccompArg, n uint8) []unix.SockFilter {
-	low, high := load(offsetArgs+8*uint32(arg.Index)), load(offsetArgs+8*uint32(arg.Index)+4)
-	lo, hi := uint32(arg.Value), uint32(arg.Value>>32)
-	switch arg.Op {
-	case specs.OpEqualTo:
-		return []unix.SockFilter{high, jump(unix.BPF_JEQ, hi, 0, n+2), low, jump(unix.BPF_JEQ, lo, 0, n)}
-	case specs.OpNotEqual:
-		return []unix.SockFilter{high, jump(unix.BPF_JEQ, hi, 0, 2), low, jump(unix.BPF_JEQ, lo, n, 0)}
-	case specs.OpMaskedEqual:
-		lo2, hi2 := uint32(arg.ValueTwo), uint32(arg.ValueTwo>>32)
-		return []unix.SockFilter{
-			high, and(hi), jump(unix.BPF_JEQ, hi2, 0, n+3),
-			low, and(lo), jump(unix.BPF_JEQ, lo2, 0, n),
-		}
-	case specs.OpGreaterThan:
-		return []unix.SockFilter{high, jump(unix.BPF_JGT, hi, 3, 0), jump(unix.BPF_JEQ, hi, 0, n+2), low, jump(unix.BPF_JGT, lo, 0, n)}
-	case specs.OpGreaterEqual:
-		return []unix.SockFilter{high, jump(unix.BPF_JGT, hi, 3, 0), jump(unix.BPF_JEQ, hi, 0, n+2), low, jump(unix.BPF_JGE, lo, 0, n)}
-	case specs.OpLessThan:
-		return []unix.SockFilter{high, jump(unix.BPF_JGT, hi, n+3, 0), jump(unix.BPF_JEQ, hi, 0, 2), low, jump(unix.BPF_JGE, lo, n, 0)}
-	case specs.OpLessEqual:
-		return []unix.SockFilter{high, jump(unix.BPF_JGT, hi, n+3, 0), jump(unix.BPF_JEQ, hi, 0, 2), low, jump(unix.BPF_JGT, lo, n, 0)}
-	default: // never matches
-		return []unix.SockFilter{skip(int(n))}
-	}
+// segment is a run of system call numbers, from first to the next segment's,
+// that are treated alike.
+type segment struct {
+	first uint32
+	then  label
 }
 
-func and(mask uint32) unix.SockFilter {
-	return unix.SockFilter{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: mask}
+// search finds the segment of the number in the accumulator by halving. When a
+// filter is installed the kernel runs it for every number, to learn which calls
+// are allowed whatever their arguments: its depth and its length are paid at
+// each start of a container, and hardly ever again.
+func (a *assembler) search(list []segment) label {
+	if len(list) == 1 {
+		return list[0].then
+	}
+	mid := len(list) / 2
+	high := a.search(list[mid:])
+	low := a.search(list[:mid])
+	return a.jump(unix.BPF_JGE, list[mid].first, high, low)
+}
+
+// rules tests rule after rule and returns the result of the first that matches.
+func (a *assembler) rules(list []rule, otherwise label) label {
+	for _, r := range slices.Backward(list) {
+		then := a.ret(r.result)
+		for _, arg := range slices.Backward(r.args) {
+			then = a.test(arg, then, otherwise)
+		}
+		otherwise = then
+	}
+	return otherwise
+}
+
+// test compares an argument of 64 bits, a half at a time.
+func (a *assembler) test(arg specs.LinuxSeccompArg, yes, no label) label {
+	lo, hi := uint32(arg.Value), uint32(arg.Value>>32)
+	low, high := offsetArgs+8*uint32(arg.Index), offsetArgs+8*uint32(arg.Index)+4
+	const and = unix.BPF_ALU | unix.BPF_AND | unix.BPF_K
+	switch arg.Op {
+	case specs.OpMaskedEqual:
+		next := a.jump(unix.BPF_JEQ, uint32(arg.ValueTwo), yes, no)
+		next = a.load(low, a.then(and, lo, next))
+		next = a.jump(unix.BPF_JEQ, uint32(arg.ValueTwo>>32), next, no)
+		return a.load(high, a.then(and, hi, next))
+	case specs.OpNotEqual, specs.OpLessThan, specs.OpLessEqual:
+		yes, no = no, yes
+	}
+	cond := map[specs.LinuxSeccompOperator]uint16{
+		specs.OpEqualTo: unix.BPF_JEQ, specs.OpNotEqual: unix.BPF_JEQ,
+		specs.OpGreaterThan: unix.BPF_JGT, specs.OpLessEqual: unix.BPF_JGT,
+		specs.OpGreaterEqual: unix.BPF_JGE, specs.OpLessThan: unix.BPF_JGE,
+	}[arg.Op]
+	next := a.load(low, a.jump(cond, lo, yes, no))
+	next = a.jump(unix.BPF_JEQ, hi, next, no)
+	if cond != unix.BPF_JEQ {
+		next = a.jump(unix.BPF_JGT, hi, yes, next)
+	}
+	return a.load(high, next)
 }

@@ -35,7 +35,7 @@ var (
 )
 
 func newKit(dir string, h *host) (kit, error) {
-	for _, d := range []string{"c", "mnt", "kit"} {
+	for _, d := range []string{"upper", "work", "links", "mnt", "kit"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
 			return kit{}, err
 		}

@@ -29,8 +29,12 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(stageVar) == "inside" {
+	switch os.Getenv(stageVar) {
+	case "inside":
 		os.Exit(inside(m))
+	case "init": // see BenchmarkStart
+		fmt.Fprintln(os.Stderr, reexecInit(os.Args[1], os.Args[2], os.Args[3]))
+		os.Exit(1)
 	}
 	code, err := outside()
 	if err != nil {
@@ -156,8 +160,10 @@ func setup(tb testing.TB) *fixture {
 				tb.Error(err)
 			}
 		}
-		if left, err := os.ReadDir(filepath.Join(dir, "c")); err != nil || len(left) > 0 {
-			tb.Errorf("containers are left on disk: %v %v", left, err)
+		for _, name := range []string{"upper", "work", "links"} {
+			if left, err := os.ReadDir(filepath.Join(dir, name)); err != nil || len(left) > 0 {
+				tb.Errorf("containers are left on disk: %v %v", left, err)
+			}
 		}
 		if err := unix.Unmount(filepath.Join(l.env.Dir, "kit"), unix.MNT_DETACH); err != nil {
 			tb.Error(err)

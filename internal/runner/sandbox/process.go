@@ -22,7 +22,7 @@ type process struct {
 	l       *Launcher
 	spec    *runner.Spec
 	child   *reap.Child
-	dir     string
+	dirs    layerDirs
 	ids     ids
 	group   *cgroup.Group
 	ignored string
@@ -34,7 +34,7 @@ type process struct {
 
 func newProcess(c *container, child *reap.Child, pidfd int) *process {
 	return &process{
-		l: c.l, spec: c.spec, child: child, dir: c.dir, ids: c.ids, group: c.group, ignored: c.ignored,
+		l: c.l, spec: c.spec, child: child, dirs: c.dirs, ids: c.ids, group: c.group, ignored: c.ignored,
 		mountNS: c.mountNS, pidfd: pidfd,
 	}
 }
@@ -85,7 +85,7 @@ func (p *process) Release() error {
 	if p.group != nil {
 		errs = append(errs, p.group.Remove())
 	}
-	return errors.Join(append(errs, os.RemoveAll(p.dir))...)
+	return errors.Join(append(errs, p.dirs.remove())...)
 }
 
 // killOthers kills the container's processes in a pid namespace that is not

@@ -278,7 +278,7 @@ func TestRecover(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	spec := f.spec()
-	left := filepath.Join(f.env.Dir, "c", spec.ID, "u", "deep")
+	left := filepath.Join(f.env.Dir, "upper", spec.ID, "deep")
 	must(t, os.MkdirAll(left, 0o755))
 	must(t, f.Recover([]*runner.Spec{spec}))
 	if _, err := os.Stat(left); err == nil {

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,9 +21,13 @@ const maxMountData = 4095
 // root mounts the container's root file system and makes it "/"; the working
 // directory is then the machine's root.
 func (c *container) root() error {
-	if err := c.makeDirs(); err != nil {
+	if err := c.checkLayers(); err != nil {
 		return err
 	}
+	if err := c.dirs.make(); err != nil {
+		return fmt.Errorf("sandbox: %w", err)
+	}
+	c.made = true
 	opts, err := c.overlayOptions()
 	if err != nil {
 		return err
@@ -30,7 +35,6 @@ func (c *container) root() error {
 	p, mnt := c.p, filepath.Join(c.l.env.Dir, "mnt")
 	p.Add(
 		fork.Call("make mounts private", unix.SYS_MOUNT, 0, p.String("/"), 0, unix.MS_REC|unix.MS_PRIVATE, 0),
-		chdirStep(p, c.dir),
 		fork.Call("mount overlay", unix.SYS_MOUNT, p.String("overlay"), p.String(mnt), p.String("overlay"), c.nodev(), p.String(opts)),
 	)
 	open := p.Len()
@@ -54,28 +58,54 @@ func (c *container) nodev() uintptr {
 	return unix.MS_NODEV
 }
 
-// makeDirs creates the writable layer: u is overlayfs's upper directory, w its
-// work directory. They are on disk, so that what a container writes does not
+// layerDirs are the directories of a container's writable layer, in env.Dir:
+// overlayfs's upper directory, its work directory and, rarely, short names for
+// the layers below. They are on disk, so that what a container writes does not
 // take the machine's memory.
-func (c *container) makeDirs() error {
+type layerDirs struct{ upper, work, links string }
+
+func (l *Launcher) layerDirs(id string) layerDirs {
+	return layerDirs{
+		upper: filepath.Join(l.env.Dir, "upper", id), work: filepath.Join(l.env.Dir, "work", id), links: filepath.Join(l.env.Dir, "links", id),
+	}
+}
+
+func (d layerDirs) make() error {
+	if err := os.Mkdir(d.upper, 0o755); err != nil {
+		return err
+	}
+	return os.Mkdir(d.work, 0o755)
+}
+
+// remove removes the directories with what the container has written: mostly
+// nothing, and then these are the names that there are.
+func (d layerDirs) remove() error {
+	const dirty = "/work/incompat/volatile/dirty"
+	_ = unix.Unlink(d.work + dirty)
+	for name := filepath.Dir(dirty); name != "/"; name = filepath.Dir(name) {
+		_ = unix.Rmdir(d.work + name)
+	}
+	var errs []error
+	for _, dir := range []string{d.work, d.upper} {
+		if err := unix.Rmdir(dir); err != nil && err != unix.ENOENT {
+			errs = append(errs, os.RemoveAll(dir))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// checkLayers tells the user that an image is not there; overlayfs would only
+// say that an argument is invalid.
+func (c *container) checkLayers() error {
 	for _, layer := range c.spec.Layers {
 		if st, err := os.Stat(layer); err != nil || !st.IsDir() {
 			return &runner.StartError{Reason: "CreateContainerError", Message: fmt.Sprintf("image layer %s is not a directory", layer)}
 		}
 	}
-	if err := os.Mkdir(c.dir, 0o700); err != nil {
-		return fmt.Errorf("sandbox: %w", err)
-	}
-	c.madeDir = true
-	for _, d := range []string{"u", "w"} {
-		if err := os.Mkdir(filepath.Join(c.dir, d), 0o755); err != nil {
-			return fmt.Errorf("sandbox: %w", err)
-		}
-	}
 	return nil
 }
 
-// overlayOptions names the layers, topmost first, as seen from c.dir.
+// overlayOptions names the layers, topmost first.
 // "volatile" saves a sync of the whole file system below when the container
 // ends: nobody reads a container's layer after a crash.
 func (c *container) overlayOptions() (string, error) {
@@ -88,8 +118,8 @@ func (c *container) overlayOptions() (string, error) {
 		for i := range lower {
 			lower[i] = overlayEscaper.Replace(lower[i])
 		}
-		dir := overlayEscaper.Replace(c.dir)
-		s := "lowerdir=" + strings.Join(lower, ":") + ",upperdir=" + dir + "/u,workdir=" + dir + "/w,volatile"
+		s := "lowerdir=" + strings.Join(lower, ":") + ",upperdir=" + overlayEscaper.Replace(c.dirs.upper) +
+			",workdir=" + overlayEscaper.Replace(c.dirs.work) + ",volatile"
 		if c.l.host.userNS {
 			s += ",userxattr"
 		}
@@ -98,17 +128,19 @@ func (c *container) overlayOptions() (string, error) {
 	if s := opts(); len(s) <= maxMountData {
 		return s, nil
 	}
-	// Links have shorter names.
-	if err := os.Mkdir(filepath.Join(c.dir, "l"), 0o700); err != nil {
+	// Links have shorter names. They are only needed for the mount.
+	if err := os.MkdirAll(c.dirs.links, 0o700); err != nil {
 		return "", fmt.Errorf("sandbox: %w", err)
 	}
+	c.linked = true
 	for i := range lower {
 		layer := c.spec.Layers[len(lower)-1-i]
-		lower[i] = "l/" + strconv.Itoa(i)
-		if err := os.Symlink(layer, filepath.Join(c.dir, lower[i])); err != nil {
+		lower[i] = strconv.Itoa(i)
+		if err := os.Symlink(layer, filepath.Join(c.dirs.links, lower[i])); err != nil {
 			return "", fmt.Errorf("sandbox: %w", err)
 		}
 	}
+	c.p.Add(chdirStep(c.p, c.dirs.links))
 	s := opts()
 	if len(s) > maxMountData {
 		return "", &runner.StartError{Reason: "CreateContainerError", Message: fmt.Sprintf("the image has too many layers: %d", len(lower))}

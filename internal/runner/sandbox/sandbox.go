@@ -121,15 +121,18 @@ func (l *Launcher) Recover(lost []*runner.Spec) error {
 	if l.env.NoNamespaces != "" {
 		return nil
 	}
-	containers := filepath.Join(l.env.Dir, "c")
 	var errs []error
 	if len(lost) > 0 {
-		errs = append(errs, killLost(containers))
+		errs = append(errs, killLost(filepath.Join(l.env.Dir, "upper")))
 	}
 	for _, spec := range lost {
 		errs = append(errs, l.cgroups.Recover(spec.ID))
 	}
-	return errors.Join(append(errs, os.RemoveAll(containers), os.Mkdir(containers, 0o700))...)
+	for _, name := range []string{"upper", "work", "links"} {
+		dir := filepath.Join(l.env.Dir, name)
+		errs = append(errs, os.RemoveAll(dir), os.Mkdir(dir, 0o700))
+	}
+	return errors.Join(errs...)
 }
 
 // container is a process of a container being started: its first one, or one
@@ -138,7 +141,7 @@ type container struct {
 	l    *Launcher
 	spec *runner.Spec
 	args []string
-	dir  string // holds the writable layer
+	dirs layerDirs
 	p    *fork.Program
 
 	pod        *pod
@@ -149,13 +152,13 @@ type container struct {
 	joinUser   int // pidfd of the process whose user namespace is joined, or -1
 	candidates []candidate
 
-	opened  []int // descriptors to close after the start
-	madeDir bool
+	opened       []int // descriptors to close after the start
+	made, linked bool  // the directories of dirs
 }
 
 func (l *Launcher) newContainer(spec *runner.Spec, args []string) *container {
 	return &container{
-		l: l, spec: spec, args: args, dir: filepath.Join(l.env.Dir, "c", spec.ID), p: fork.NewProgram(), mountNS: -1, joinUser: -1,
+		l: l, spec: spec, args: args, dirs: l.layerDirs(spec.ID), p: fork.NewProgram(), mountNS: -1, joinUser: -1,
 	}
 }
 
@@ -281,6 +284,9 @@ func (c *container) close() {
 		_ = unix.Close(fd)
 	}
 	c.opened = nil
+	if c.linked {
+		_ = os.RemoveAll(c.dirs.links)
+	}
 }
 
 // undo removes what a container that did not start has left.
@@ -293,8 +299,8 @@ func (c *container) undo() {
 			c.l.env.Log.Warn("cannot remove cgroup", "id", c.spec.ID, "err", err)
 		}
 	}
-	if c.madeDir {
-		if err := os.RemoveAll(c.dir); err != nil {
+	if c.made {
+		if err := c.dirs.remove(); err != nil {
 			c.l.env.Log.Warn("cannot remove writable layer", "id", c.spec.ID, "err", err)
 		}
 	}

@@ -3,7 +3,9 @@ package sandbox
 import (
 	_ "embed"
 	"fmt"
+	"maps"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -113,13 +115,7 @@ func syscallNumbers(arch string) (map[string]uint32, error) {
 	return numbers, nil
 }
 
-// verdict is what happens to one system call: the first rule whose arguments
-// all match, otherwise otherwise.
-type verdict struct {
-	rules     []rule
-	otherwise uint32
-}
-
+// rule is what happens to a system call whose arguments all match.
 type rule struct {
 	args   []specs.LinuxSeccompArg
 	result uint32
@@ -131,41 +127,92 @@ func compileProfile(profile *specs.LinuxSeccomp) ([]unix.SockFilter, error) {
 	if err != nil {
 		return nil, err
 	}
-	code := []unix.SockFilter{load(offsetArch)}
-	for _, arch := range architectures() {
+	var a assembler
+	next := a.ret(noSuchCall)
+	for _, arch := range slices.Backward(architectures()) {
 		numbers, err := syscallNumbers(arch.name)
 		if err != nil {
 			return nil, err
 		}
-		verdicts := make(map[uint32]*verdict)
-		for _, call := range profile.Syscalls {
-			res, err := result(call.Action, call.ErrnoRet)
-			if err != nil {
-				return nil, err
-			}
-			for _, name := range call.Names {
-				nr, ok := numbers[name]
-				if !ok {
-					continue // a call of another architecture, or a newer kernel
-				}
-				v := verdicts[nr]
-				if v == nil {
-					v = &verdict{otherwise: byDefault}
-					verdicts[nr] = v
-				}
-				v.rules = append(v.rules, rule{call.Args, res})
+		rules, err := rulesByNumber(profile, numbers)
+		if err != nil {
+			return nil, err
+		}
+		body := a.load(offsetNr, a.search(a.segments(rules, numbers, byDefault)))
+		next = a.jump(unix.BPF_JEQ, arch.audit, body, next)
+	}
+	a.load(offsetArch, next)
+	if len(a.reversed) > unix.BPF_MAXINSNS {
+		return nil, fmt.Errorf("the filter has %d instructions, more than the kernel accepts", len(a.reversed))
+	}
+	return a.code(), nil
+}
+
+// noSuchCall is the result of a call that does not exist.
+const noSuchCall = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
+
+// rulesByNumber sorts a profile's rules by system call. One without arguments
+// decides alone.
+func rulesByNumber(profile *specs.LinuxSeccomp, numbers map[string]uint32) (map[uint32][]rule, error) {
+	rules := make(map[uint32][]rule)
+	for _, call := range profile.Syscalls {
+		res, err := result(call.Action, call.ErrnoRet)
+		if err != nil {
+			return nil, err
+		}
+		for _, arg := range call.Args {
+			if !slices.Contains(operators, arg.Op) || arg.Index > 5 {
+				return nil, fmt.Errorf("seccomp argument %+v is not supported", arg)
 			}
 		}
-		body := append([]unix.SockFilter{load(offsetNr)}, search(segments(verdicts, numbers, byDefault))...)
-		// if arch != …: skip the body
-		code = append(code, jump(unix.BPF_JEQ, arch.audit, 1, 0), skip(len(body)))
-		code = append(code, body...)
+		for _, name := range call.Names {
+			nr, ok := numbers[name]
+			switch {
+			case !ok: // a call of another architecture, or a newer kernel
+			case len(call.Args) == 0:
+				rules[nr] = []rule{{result: res}}
+			case len(rules[nr]) == 0 || len(rules[nr][0].args) > 0:
+				rules[nr] = append(rules[nr], rule{call.Args, res})
+			}
+		}
 	}
-	code = append(code, ret(unix.SECCOMP_RET_ERRNO|uint32(unix.ENOSYS)))
-	if len(code) > unix.BPF_MAXINSNS {
-		return nil, fmt.Errorf("the filter has %d instructions, more than the kernel accepts", len(code))
+	return rules, nil
+}
+
+var operators = []specs.LinuxSeccompOperator{
+	specs.OpEqualTo, specs.OpNotEqual, specs.OpLessThan, specs.OpLessEqual, specs.OpGreaterThan, specs.OpGreaterEqual, specs.OpMaskedEqual,
+}
+
+// privateBase is where ARM numbers the calls of its own.
+const privateBase = 0xf0000
+
+// segments divides all numbers. A call that this table does not know because
+// it is newer does not exist, so that programs use what came before it; one
+// that the profile does not mention is refused.
+func (a *assembler) segments(rules map[uint32][]rule, numbers map[string]uint32, byDefault uint32) []segment {
+	var newest uint32
+	for _, nr := range numbers {
+		if nr < privateBase {
+			newest = max(newest, nr)
+		}
 	}
-	return code, nil
+	var list []segment
+	add := func(first uint32, then label) {
+		if n := len(list); n == 0 || list[n-1].then != then {
+			list = append(list, segment{first, then})
+		}
+	}
+	for nr := range newest + 1 {
+		add(nr, a.rules(rules[nr], a.ret(byDefault)))
+	}
+	add(newest+1, a.ret(noSuchCall))
+	for _, nr := range slices.Sorted(maps.Keys(rules)) {
+		if nr > newest {
+			add(nr, a.rules(rules[nr], a.ret(byDefault)))
+			add(nr+1, a.ret(noSuchCall))
+		}
+	}
+	return list
 }
 
 // result is the kernel's number for an action.

@@ -160,7 +160,7 @@ func stop(t *testing.T, dir string) {
 	if err != nil {
 		t.Errorf("stop: %v", err)
 	}
-	if left, err := filepath.Glob(filepath.Join(dir, "sandbox", "launcher", "c", "*")); err != nil || len(left) > 0 {
+	if left, err := filepath.Glob(filepath.Join(dir, "sandbox", "launcher", "[uw]*", "*")); err != nil || len(left) > 0 {
 		t.Errorf("containers are left on disk: %q %v", left, err)
 	}
 	if t.Failed() {
@@ -174,7 +174,7 @@ func alive(t *testing.T, spec *runner.Spec, pid string) bool {
 	found := false
 	eachProcess(t, func(outside int) {
 		mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", outside))
-		if err != nil || !bytes.Contains(mounts, []byte("/"+spec.ID+"/u,")) {
+		if err != nil || !bytes.Contains(mounts, []byte("/upper/"+spec.ID+",")) {
 			return
 		}
 		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", outside))
