@@ -74,6 +74,7 @@ func jobController(kinds *kind.Kinds) Controller {
 					return nil
 				},
 			})
+			stamp(&set, now) // what is said about a pod names its uid
 			placeCreated(now, view, &set)
 			return set
 		},
