@@ -4,12 +4,15 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/google/uuid"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/cron"
 	"github.com/sampan-batch/sampan/internal/job"
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/place"
@@ -20,6 +23,7 @@ import (
 const (
 	pods            = "pods"
 	jobs            = "jobs.batch"
+	cronJobs        = "cronjobs.batch"
 	nodes           = "nodes"
 	namespaces      = "namespaces"
 	serviceAccounts = "serviceaccounts"
@@ -29,6 +33,7 @@ const (
 func Controllers(kinds *kind.Kinds) []Controller {
 	return []Controller{
 		jobController(kinds),
+		cronController(kinds),
 		placeController(kinds),
 		ownerController(kinds),
 		expiryController(kinds),
@@ -79,6 +84,61 @@ func jobController(kinds *kind.Kinds) Controller {
 			return set
 		},
 	}
+}
+
+// cronController starts the Jobs of CronJobs.
+func cronController(kinds *kind.Kinds) Controller {
+	k := kinds.ByResource(cronJobs)
+	return Controller{
+		Name: "cronjob",
+		Dirties: func(_ *store.View, ev store.Event, add func(change.Key)) {
+			switch ev.Key.Resource {
+			case cronJobs:
+				if ev.Op != change.Delete {
+					add(ev.Key)
+				}
+			case jobs:
+				for _, obj := range []change.Object{ev.Object, ev.Prev} {
+					if obj == nil {
+						continue
+					}
+					if ref := metav1.GetControllerOfNoCopy(obj); ref != nil && ref.Kind == "CronJob" {
+						add(k.Key(ev.Key.Namespace, ref.Name))
+					}
+				}
+			}
+		},
+		Decide: func(now time.Time, view *store.View, key change.Key) change.Set {
+			obj, ok := view.Get(key)
+			if !ok {
+				return change.Set{}
+			}
+			c := obj.(*batchv1.CronJob)
+			return cron.Decide(now, cron.State{
+				CronJob: c,
+				Jobs:    jobsOfCron(view, c),
+				Job: func(name string) *batchv1.Job {
+					if obj, ok := view.Get(change.Key{Resource: jobs, Namespace: c.Namespace, Name: name}); ok {
+						return obj.(*batchv1.Job)
+					}
+					return nil
+				},
+				JobKind: kinds.ByResource(jobs),
+				UID:     types.UID(uuid.NewString()),
+			})
+		},
+	}
+}
+
+// jobsOfCron returns the Jobs that the CronJob controls.
+func jobsOfCron(view *store.View, c *batchv1.CronJob) []*batchv1.Job {
+	var found []*batchv1.Job
+	for _, obj := range view.Owned(c.UID) {
+		if j, ok := obj.(*batchv1.Job); ok && metav1.IsControlledBy(j, c) {
+			found = append(found, j)
+		}
+	}
+	return found
 }
 
 // podsOf returns the Job's pods that are still of interest to it, and those of
