@@ -186,7 +186,10 @@ func (l *Launcher) Recover(lost []*runner.Spec) error {
 	for _, spec := range lost {
 		marks[l.mark(spec.ID)] = true
 	}
-	l.ps.kill(l.ps.all, func(pid int) bool { return marks[marker(pid)] })
+	longAgo := func() uint64 { return 0 }
+	l.ps.kill(l.ps.all, func(pid int) answer {
+		return isMarked(pid, longAgo, func(mark string) bool { return marks[mark] })
+	})
 	var errs []error
 	for _, spec := range lost {
 		errs = append(errs, l.groups.Recover(spec.ID))

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"k8s.io/utils/ptr"
 
@@ -200,13 +201,14 @@ func TestRecover(t *testing.T) {
 	if err := l.Recover([]*runner.Spec{other}); err != nil {
 		t.Error(err)
 	}
-	if marker(pid) != l.mark(spec.ID) {
-		t.Fatalf("the process %d is marked %q", pid, marker(pid))
+	if mark, ok := marker(pid); ok && mark != l.mark(spec.ID) {
+		t.Fatalf("the process %d is marked %q", pid, mark)
 	}
 	if err := l.Recover([]*runner.Spec{spec}); err != nil {
 		t.Error(err)
 	}
-	for marker(pid) != "" { // it goes in a moment
+	for state, _ := stat(pid); state != 0 && state != 'Z'; state, _ = stat(pid) { // it goes in a moment
+		time.Sleep(time.Millisecond)
 	}
 	if _, err := p.Wait(); err != nil {
 		t.Error(err)

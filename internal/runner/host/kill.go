@@ -25,49 +25,111 @@ const (
 	nearRange = 2000
 )
 
+// answer is whether a process belongs to a container.
+type answer int
+
+const (
+	no answer = iota
+	yes
+	// unclear: the process is executing a program at this moment, and has no
+	// environment yet. Programs that were given an empty one look the same.
+	unclear
+)
+
+// An execve takes a fraction of the pause; then it is no.
+const (
+	unclearPause = time.Millisecond
+	unclearTries = 10
+)
+
 // killContainer kills what is left of a container whose first process has
 // just ended and is still a zombie.
 func (t *processTable) killContainer(p *process) {
-	pid := p.child.PID()
+	pid, mark := p.child.PID(), p.launcher.mark(p.id)
 	candidates := t.all
 	if time.Since(p.started) < nearAge {
 		if last := t.lastPID(); last >= pid && last-pid <= nearRange {
 			candidates = func() []int { return span(pid+1, t.lastPID()) }
 		}
 	}
-	t.kill(candidates, func(other int) bool {
+	born := sync.OnceValue(func() uint64 { _, born := stat(pid); return born })
+	t.kill(candidates, func(other int) answer {
 		sid, err := unix.Getsid(other)
 		if err != nil || sid == 0 || other == pid { // gone, or a kernel thread
-			return false
+			return no
 		}
 		if id, ok := t.sessions.Load(sid); ok {
-			return id == p.id
+			if id == p.id {
+				return yes
+			}
+			return no
 		}
-		return marker(other) == p.launcher.mark(p.id)
+		return isMarked(other, born, func(m string) bool { return m == mark })
 	})
+}
+
+// isMarked asks a process for its mark. One that is older than born is not
+// waited for.
+func isMarked(pid int, born func() uint64, is func(mark string) bool) answer {
+	mark, ok := marker(pid)
+	switch {
+	case ok && is(mark):
+		return yes
+	case ok:
+		return no
+	}
+	if state, since := stat(pid); state == 0 || state == 'Z' || state == 'X' || since < born() {
+		return no
+	}
+	return unclear
 }
 
 // kill kills every candidate that belongs, and those that it started
 // meanwhile.
-func (t *processTable) kill(candidates func() []int, belongs func(pid int) bool) {
+func (t *processTable) kill(candidates func() []int, belongs func(pid int) answer) {
 	killed := make(map[int]bool)
-	for again := true; again; {
-		again = false
+	for tries := 0; ; {
+		again, wait := false, false
 		for _, pid := range candidates() {
-			if killed[pid] || !belongs(pid) {
+			if killed[pid] {
 				continue
 			}
-			// The pidfd is asked again: the id may have become another's.
-			fd, err := unix.PidfdOpen(pid, 0)
-			if err != nil {
-				continue
-			}
-			if belongs(pid) && unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) == nil {
+			switch killOne(pid, belongs) {
+			case yes:
 				killed[pid], again = true, true
+			case unclear:
+				wait = true
 			}
-			unix.Close(fd)
+		}
+		switch {
+		case again:
+		case wait && tries < unclearTries:
+			tries++
+			time.Sleep(unclearPause)
+		default:
+			return
 		}
 	}
+}
+
+// killOne kills a process if it belongs. The pidfd is asked again: the id may
+// have become another's.
+func killOne(pid int, belongs func(pid int) answer) answer {
+	if a := belongs(pid); a != yes {
+		return a
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return no
+	}
+	defer unix.Close(fd)
+	if a := belongs(pid); a != yes {
+		return a
+	}
+	if unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) != nil {
+		return no
+	}
+	return yes
 }
 
 // all returns the ids of all processes.
@@ -116,16 +178,33 @@ func (t *processTable) lastPID() int {
 	return pid
 }
 
-// marker tells the container that a process was started for, or is "".
-func marker(pid int) string {
+// marker tells the container that a process was started for, "" if for none;
+// ok is false when it has no environment.
+func marker(pid int) (mark string, ok bool) {
 	env, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
 	if err != nil {
-		return ""
+		return "", true // it is gone, or another user's
 	}
 	for kv := range bytes.SplitSeq(env, []byte{0}) {
-		if id, ok := bytes.CutPrefix(kv, []byte(markerKey+"=")); ok {
-			return string(id)
+		if mark, ok := bytes.CutPrefix(kv, []byte(markerKey+"=")); ok {
+			return string(mark), true
 		}
 	}
-	return ""
+	return "", len(env) > 0
+}
+
+// stat returns a process's state letter, 0 if it is gone, and when it was
+// started, in ticks since the machine was.
+func stat(pid int) (state byte, born uint64) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, 0
+	}
+	// The name, in brackets, may contain anything.
+	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
+	if len(fields) < 20 {
+		return 0, 0
+	}
+	born, _ = strconv.ParseUint(string(fields[19]), 10, 64)
+	return fields[0][0], born
 }

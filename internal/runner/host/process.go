@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -29,6 +30,11 @@ type process struct {
 
 	child   *reap.Child
 	started time.Time
+
+	// adding is held for reading while Exec adds a process; none is added once
+	// over is set, so that all there are get killed.
+	adding sync.RWMutex
+	over   bool
 }
 
 var _ runner.Process = (*process)(nil)
@@ -118,6 +124,9 @@ func (p *process) PID() int { return p.child.PID() }
 func (p *process) Wait() (runner.ExitInfo, error) {
 	// While the process is a zombie, nobody else has its id, group or session.
 	if err := p.child.Ended(); err == nil {
+		p.adding.Lock()
+		p.over = true
+		p.adding.Unlock()
 		_ = p.child.SignalGroup(syscall.SIGKILL)
 		if !p.added {
 			p.launcher.ps.killContainer(p)
@@ -126,8 +135,9 @@ func (p *process) Wait() (runner.ExitInfo, error) {
 			}
 		}
 	}
-	p.launcher.ps.sessions.Delete(p.PID())
 	ws, err := p.child.Wait()
+	// From now on the number may be another's.
+	p.launcher.ps.sessions.CompareAndDelete(p.PID(), p.id)
 	if err != nil {
 		return runner.ExitInfo{}, err
 	}
@@ -150,6 +160,11 @@ func (p *process) Signal(sig int) error {
 
 // Exec implements runner.Process.
 func (p *process) Exec(spec runner.ExecSpec, stdin, stdout, stderr *os.File) (runner.Process, error) {
+	p.adding.RLock()
+	defer p.adding.RUnlock()
+	if p.over {
+		return nil, os.ErrProcessDone
+	}
 	added := &process{
 		launcher: p.launcher, id: p.id, added: true, group: p.group,
 		dir: p.dir, env: p.env, credential: p.credential,
