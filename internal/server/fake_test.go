@@ -27,11 +27,15 @@ func inNamespace(t *testing.T, namespace string) context.Context {
 
 // fakePods gives every container the same log, and remembers what was asked.
 type fakePods struct {
+	err   error
 	log   string
 	asked chan corev1.PodLogOptions
 }
 
 func (p *fakePods) Logs(ctx context.Context, pod *corev1.Pod, o *corev1.PodLogOptions) (io.ReadCloser, error) {
+	if p.err != nil {
+		return nil, p.err
+	}
 	p.asked <- *o
 	if !o.Follow {
 		return io.NopCloser(strings.NewReader(p.log)), nil

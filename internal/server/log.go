@@ -19,8 +19,9 @@ import (
 type PodStreams interface {
 	// Logs opens the log of a container of pod, as options ask: its lines, with
 	// times in front if asked so, until the end or, when following, until the
-	// container has ended. options.Container is the container's name. The
-	// container has run: its status in pod says so. ctx ends the stream.
+	// container has ended. The options are valid, and options.Container is one of
+	// the pod's containers. Whether it has a log yet, or still, is the node's to
+	// know; its errors are those of the API. ctx ends the stream.
 	Logs(ctx context.Context, pod *corev1.Pod, options *corev1.PodLogOptions) (io.ReadCloser, error)
 }
 
@@ -77,9 +78,6 @@ func (l *podLog) Get(ctx context.Context, name string, opts runtime.Object) (run
 	}
 	if pod.Spec.NodeName == "" {
 		return &logStream{}, nil // an empty log, as in Kubernetes
-	}
-	if err := logState(pod, options.Container, options.Previous); err != nil {
-		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	if l.pods.pods == nil {
 		return nil, apierrors.NewInternalError(fmt.Errorf("node %q is not connected", pod.Spec.NodeName))
@@ -138,54 +136,6 @@ func logContainer(pod *corev1.Pod, name string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("container %s is not valid for pod %s", name, pod.Name)
-}
-
-// logState tells, in kubelet's words, why there is no log yet, or none any more.
-func logState(pod *corev1.Pod, container string, previous bool) error {
-	status := containerStatus(&pod.Status, container)
-	if status == nil {
-		return fmt.Errorf("container %q in pod %q is not available", container, pod.Name)
-	}
-	ran := func(t *corev1.ContainerStateTerminated) bool { return t != nil && t.ContainerID != "" }
-	last, state := status.LastTerminationState.Terminated, status.State
-	switch {
-	case previous:
-		if !ran(last) {
-			return fmt.Errorf("previous terminated container %q in pod %q not found", container, pod.Name)
-		}
-	case state.Running != nil:
-	case state.Terminated != nil:
-		if !ran(state.Terminated) && !ran(last) {
-			return fmt.Errorf("container %q in pod %q is terminated", container, pod.Name)
-		}
-	case last != nil:
-		if !ran(last) {
-			return fmt.Errorf("container %q in pod %q is terminated", container, pod.Name)
-		}
-	case state.Waiting != nil:
-		reason := state.Waiting.Reason
-		switch reason {
-		case "ErrImagePull":
-			reason = "image can't be pulled"
-		case "ImagePullBackOff":
-			reason = "trying and failing to pull image"
-		}
-		return fmt.Errorf("container %q in pod %q is waiting to start: %v", container, pod.Name, reason)
-	default:
-		return fmt.Errorf("container %q in pod %q is waiting to start - no logs yet", container, pod.Name)
-	}
-	return nil
-}
-
-func containerStatus(status *corev1.PodStatus, name string) *corev1.ContainerStatus {
-	for _, list := range [][]corev1.ContainerStatus{status.ContainerStatuses, status.InitContainerStatuses, status.EphemeralContainerStatuses} {
-		for i := range list {
-			if list[i].Name == name {
-				return &list[i]
-			}
-		}
-	}
-	return nil
 }
 
 // logStream is an object that the library answers by streaming it.

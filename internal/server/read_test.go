@@ -150,6 +150,7 @@ func TestDiscovery(t *testing.T) {
 		{name: "metrics", path: "/metrics", code: 200, has: []string{"apiserver_request_total"}},
 		{name: "index", path: "/", code: 200, has: []string{"/apis/batch/v1", "/openapi/v3"}},
 		{name: "nowhere", path: "/nowhere", code: 404},
+		{name: "all namespaces at once", method: "DELETE", path: "/api/v1/namespaces", code: 405},
 	})
 	if _, err := f.client.Discovery().ServerPreferredResources(); err != nil {
 		t.Error(err)

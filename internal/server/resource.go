@@ -52,6 +52,9 @@ func newShared(o Options) *shared {
 func (sh *shared) storage(k *kind.Kind, gv schema.GroupVersion) map[string]rest.Storage {
 	r := newResource(sh, k, gv)
 	storage := map[string]rest.Storage{k.Resource: r}
+	if k == sh.guarded {
+		storage[k.Resource] = newOneByOne(r)
+	}
 	if k.PrepareStatus != nil {
 		storage[k.Resource+"/status"] = &status{r}
 	}

@@ -151,6 +151,7 @@ func (s *Server) Kubeconfig() ([]byte, error) {
 	config.Clusters[name] = &clientcmdapi.Cluster{
 		Server:                   s.url(),
 		CertificateAuthorityData: s.certs.ca.certPEM,
+		DisableCompression:       true, // client and server share the processors
 	}
 	config.AuthInfos[name] = &clientcmdapi.AuthInfo{
 		ClientCertificateData: s.certs.admin.certPEM,
@@ -170,6 +171,8 @@ func (s *Server) LoopbackConfig() *rest.Config {
 		TLSClientConfig: rest.TLSClientConfig{CAData: s.certs.ca.certPEM},
 		UserAgent:       "sampan/" + s.o.Version,
 		QPS:             -1,
+
+		DisableCompression: true,
 	}
 }
 

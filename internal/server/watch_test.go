@@ -108,12 +108,18 @@ func TestWatch(t *testing.T) {
 	expect(t, selected, "ADDED a 4", "DELETED a 4")
 }
 
+// A watch ends when it was told to; a bookmark before that says how far it got.
 func TestWatchEnds(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	w, err := f.client.CoreV1().ConfigMaps("default").Watch(t.Context(), metav1.ListOptions{TimeoutSeconds: ptr.To[int64](1)})
+	w, err := f.client.CoreV1().ConfigMaps("default").Watch(t.Context(), metav1.ListOptions{
+		ResourceVersion: "1", TimeoutSeconds: ptr.To[int64](3), AllowWatchBookmarks: true})
 	if err != nil {
 		t.Fatal(err)
+	}
+	f.namespace(t, "x") // not what is watched, but the watch is past it
+	if rev := expect(t, w, "BOOKMARK"); rev != "2" {
+		t.Errorf("the bookmark is at %s", rev)
 	}
 	select {
 	case e, ok := <-w.ResultChan():
