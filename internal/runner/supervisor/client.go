@@ -28,7 +28,7 @@ type ClientOptions struct {
 	Log     *slog.Logger
 }
 
-func (o ClientOptions) withDefaults() (ClientOptions, error) {
+func (o ClientOptions) withDefaults() ClientOptions {
 	if o.LogLimits == (crilog.Limits{}) {
 		o.LogLimits = crilog.DefaultLimits()
 	}
@@ -39,7 +39,7 @@ func (o ClientOptions) withDefaults() (ClientOptions, error) {
 		// Not os.Executable: the program may have been replaced by a newer one since.
 		o.Command = Command{Path: "/proc/self/exe", Args: []string{"supervise"}}
 	}
-	return o, nil
+	return o
 }
 
 // Client drives the supervisors of a directory. It starts the one of a class
@@ -60,14 +60,11 @@ var _ runner.Runner = (*Client)(nil)
 // run, and starts one wherever a former one left records, so that the first
 // List is whole: what died with it is reported as Lost.
 func Open(ctx context.Context, dir string, opts ClientOptions) (*Client, error) {
-	opts, err := opts.withDefaults()
+	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
-	if dir, err = filepath.Abs(dir); err != nil {
-		return nil, err
-	}
-	c := &Client{dir: dir, opts: opts, links: make(map[runner.Class]*link)}
+	c := &Client{dir: dir, opts: opts.withDefaults(), links: make(map[runner.Class]*link)}
 	for _, class := range []runner.Class{runner.Sandbox, runner.Host} {
 		if _, err := os.Stat(filepath.Join(dir, string(class), "lock")); err != nil {
 			continue // never used
@@ -146,15 +143,25 @@ func (c *Client) all() []*link {
 	return slices.Collect(maps.Values(c.links))
 }
 
-// having returns the link that knows a container.
+// having returns the link that knows a container. One class's supervisor being
+// out of order is nothing to the containers of another.
 func (c *Client) having(ctx context.Context, id string) (*link, error) {
-	for _, l := range c.all() {
-		if err := l.ready(ctx); err != nil {
-			return nil, err
-		}
+	links := c.all()
+	var errs []error
+	for _, l := range links {
 		if l.knows(id) {
 			return l, nil
 		}
+	}
+	for _, l := range links { // that may not have heard from their supervisors yet
+		if err := l.ready(ctx); err != nil {
+			errs = append(errs, err)
+		} else if l.knows(id) {
+			return l, nil
+		}
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
 	}
 	return nil, errorf(id, runner.ErrNotFound)
 }

@@ -120,12 +120,13 @@ func (l *link) connect() (*connection, *bufio.Reader, error) {
 // hello learns all that the supervisor has. Containers that it does not have any
 // more are gone.
 func (l *link) hello(c *connection, r *bufio.Reader) error {
-	if err := c.out.send(0, verbHello, &helloRequest{Protocol: protocol}); err != nil {
-		return err
+	err := c.out.send(0, verbHello, &helloRequest{Protocol: protocol})
+	if err != nil {
+		return fmt.Errorf("%w, and hangs up: %w", errHeld, err)
 	}
 	f, err := readFrame(r)
-	if err != nil {
-		return err
+	if err != nil { // it is about to end
+		return fmt.Errorf("%w, and hangs up: %w", errHeld, err)
 	}
 	if f.verb != verbOK {
 		return decodeError(f)
