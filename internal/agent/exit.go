@@ -18,10 +18,11 @@ import (
 )
 
 const (
-	// maxTermination is how much of a termination message is reported, in bytes;
-	// maxTerminationLog and maxTerminationLines bound what stands in for one
-	// that is taken from the log.
+	// maxTermination is how much of a termination message is reported, in bytes,
+	// and maxTerminationPod of all of a pod's; maxTerminationLog and
+	// maxTerminationLines bound what stands in for one that is taken from the log.
 	maxTermination      = 4096
+	maxTerminationPod   = 12 << 10
 	maxTerminationLog   = 2048
 	maxTerminationLines = 80
 )
@@ -97,7 +98,8 @@ func (a *attempt) terminationMessage(code int32) string {
 	var st unix.Stat_t
 	if err := unix.Stat(a.terminationLog(), &st); err == nil {
 		if st.Size > 0 {
-			message = readHead(a.terminationLog(), maxTermination)
+			containers := int64(len(a.pod.Spec.InitContainers) + len(a.pod.Spec.Containers))
+			message = readHead(a.terminationLog(), min(maxTermination, maxTerminationPod/containers))
 		}
 		a.dropTerminationLog()
 	}

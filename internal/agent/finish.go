@@ -21,7 +21,28 @@ func (a *Agent) release(ctx context.Context, k *keeper) {
 	for i := range k.state.Containers {
 		k.unattend(i)
 	}
+	if k.uncertain {
+		a.discard(ctx, k.ref, a.leftovers(ctx, k.ref))
+	}
 	a.releasePod(ctx, k.ref, k.state.Object)
+}
+
+// leftovers returns the containers that the runners still have of a pod.
+func (a *Agent) leftovers(ctx context.Context, ref PodRef) []runner.Status {
+	var left []runner.Status
+	for class, r := range a.opts.Runners {
+		list, err := r.List(ctx)
+		if err != nil && ctx.Err() == nil {
+			a.log.Warn("cannot list containers", "class", class, "err", err)
+		}
+		for _, st := range list {
+			if st.Pod.UID == string(ref.UID) && (st.Class == class || st.Class == "") {
+				st.Class = class
+				left = append(left, st)
+			}
+		}
+	}
+	return left
 }
 
 // releasePod releases a pod none of whose containers is left; pod is nil when

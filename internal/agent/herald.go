@@ -9,6 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/change"
 )
 
 const (
@@ -63,6 +65,10 @@ func (h *herald) register(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	h.agent.opts.Client.Record(change.Note{
+		Regarding: corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: stored.Name, UID: stored.UID},
+		Component: component, Type: normal, Reason: "Starting", Message: "Starting kubelet.",
+	})
 	h.owner = metav1.OwnerReference{APIVersion: "v1", Kind: "Node", Name: stored.Name, UID: stored.UID}
 	return nil
 }

@@ -39,6 +39,7 @@ type keeper struct {
 	volumes volumes
 
 	saidLimits bool // that limits are not enforced
+	uncertain  bool // a start failed in a way that may have left a container
 }
 
 // task is what runs beside the keeper for one container.
@@ -167,6 +168,9 @@ func (k *keeper) observe() {
 		k.state.End(podstate.Ending{Since: now})
 	case pod.DeletionTimestamp != nil:
 		k.state.End(deletion(pod, now))
+	case final(pod) && !k.report.final:
+		// Somebody else has declared it to be over.
+		k.state.End(podstate.Ending{Since: now, Grace: k.state.Grace()})
 	}
 }
 
@@ -196,8 +200,8 @@ func (k *keeper) step(now time.Time) (wakeAt time.Time, over bool) {
 		if k.act(&d, now) {
 			continue
 		}
-		wakeAt = earlier(d.WakeAt, k.mount(now))
-		at, over := k.publish(d.Over && !k.volumes.busy, now)
+		wakeAt = earlier(earlier(d.WakeAt, k.mount(now)), k.weigh(now))
+		at, over := k.publish(d.Over && !k.volumes.busy && !k.volumes.measuring, now)
 		return earlier(wakeAt, at), over
 	}
 }

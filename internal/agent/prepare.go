@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/sampan-batch/sampan/internal/agent/podstate"
 	"github.com/sampan-batch/sampan/internal/agent/volume"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
@@ -18,12 +19,17 @@ type volumes struct {
 	busy     bool      // that is being done
 	failures int       // in a row
 	said     string    // the last failure that was noted
+
+	measure   time.Time // when to compare their sizes with their limits; zero: never
+	measuring bool
 }
 
 const (
 	// refreshPeriod is how often volumes that show API objects are compared
 	// with them, as long as the pod runs.
 	refreshPeriod = time.Minute
+	// measurePeriod is how often the sizes of volumes are looked at.
+	measurePeriod = 10 * time.Second
 	// Volumes that cannot be set up are tried again with a growing delay.
 	minMountRetry = 500 * time.Millisecond
 	maxMountRetry = 2*time.Minute + 2*time.Second
@@ -78,6 +84,9 @@ func (k *keeper) mounted(err error, now time.Time) {
 		if volume.Live(k.state.Object) {
 			v.due = now.Add(refreshPeriod)
 		}
+		if volume.Limited(k.state.Object) && v.measure.IsZero() {
+			v.measure = now.Add(measurePeriod)
+		}
 		if !k.state.Ready {
 			k.state.Ready, k.report.dirty = true, true
 		}
@@ -92,6 +101,43 @@ func (k *keeper) mounted(err error, now time.Time) {
 		}
 	}
 }
+
+// weigh looks at the sizes of the volumes when that is due. It returns when to
+// look again.
+func (k *keeper) weigh(now time.Time) time.Time {
+	v := &k.volumes
+	if v.measuring || v.measure.IsZero() || k.state.Ending != nil {
+		return time.Time{}
+	}
+	if now.Before(v.measure) {
+		return v.measure
+	}
+	v.measuring = true
+	vols := k.agent.volumesOf(k.ref, k.state.Object, objects{k.ctx, k.agent.opts.Client, k.ref.Namespace})
+	k.agent.tasks.Go(func() {
+		message := vols.Overfull()
+		k.post(func() {
+			v.measuring, v.measure = false, time.Now().Add(measurePeriod)
+			if message != "" {
+				k.evict(message)
+			}
+		})
+	})
+	return time.Time{}
+}
+
+// evict ends the pod because of what it uses.
+func (k *keeper) evict(message string) {
+	const reason = "Evicted"
+	k.note(nil, warning, reason, message)
+	k.state.End(podstate.Ending{
+		Since: time.Now(), Grace: evictionGrace, Failed: true, Reason: reason, Message: message,
+	})
+	k.report.dirty = true
+}
+
+// evictionGrace is what an evicted pod has to end in.
+const evictionGrace = time.Second
 
 // split returns the errors that err joins.
 func split(err error) []error {

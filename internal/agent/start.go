@@ -82,13 +82,19 @@ func (a *attempt) run(ctx context.Context) {
 func (a *attempt) wait(ctx context.Context) {
 	k := a.keeper
 	st, err := a.runner.Wait(ctx, a.id)
+	for err != nil && ctx.Err() == nil {
+		if errors.Is(err, runner.ErrNotFound) {
+			// The runner does not know what it started: how it ended will never be known.
+			st = runner.Status{ID: a.id, Phase: runner.Exited, ExitCode: 137, FinishedAt: time.Now(), Lost: true}
+			break
+		}
+		// As long as the runner cannot be asked, the container may well be alive.
+		k.log().Warn("cannot wait for a container", "container", a.id, "err", err)
+		sleep(ctx, time.Second)
+		st, err = a.runner.Wait(ctx, a.id)
+	}
 	if ctx.Err() != nil {
 		return
-	}
-	if err != nil {
-		// The runner does not know what it started: how it ended will never be known.
-		k.log().Warn("cannot wait for a container", "container", a.id, "err", err)
-		st = runner.Status{ID: a.id, Phase: runner.Exited, ExitCode: 137, FinishedAt: time.Now(), Lost: true}
 	}
 	exit := a.exit(st)
 	k.post(func() { k.exited(a, exit, st.FinishedAt) })
@@ -106,6 +112,10 @@ func (a *attempt) launch(ctx context.Context) (runner.Status, *runner.Spec, erro
 	// From here on the container may exist: the keeper's end, not that of the
 	// attempt, interrupts.
 	st, err := a.runner.Start(a.keeper.ctx, spec)
+	if errors.Is(err, runner.ErrExists) {
+		// An earlier Start has done it, and its answer was lost.
+		st, err = a.find()
+	}
 	if err != nil {
 		a.dropTerminationLog()
 		return st, nil, err
@@ -113,6 +123,20 @@ func (a *attempt) launch(ctx context.Context) (runner.Status, *runner.Spec, erro
 	a.note(normal, "Created", "Container created")
 	a.note(normal, "Started", "Container started")
 	return st, spec, nil
+}
+
+// find returns the status of the attempt's container, which exists.
+func (a *attempt) find() (runner.Status, error) {
+	list, err := a.runner.List(a.keeper.ctx)
+	if err != nil {
+		return runner.Status{}, err
+	}
+	for _, st := range list {
+		if st.ID == a.id {
+			return st, nil
+		}
+	}
+	return runner.Status{}, runner.ErrNotFound
 }
 
 // spec returns what the runner is told.
@@ -304,6 +328,7 @@ func (k *keeper) failed(a *attempt, err error, cancelled bool) {
 		c.Reason, c.Message = "CreateContainerConfigError", config.Message
 	default:
 		c.Reason, c.Message = "CreateContainerError", err.Error()
+		k.uncertain = true
 	}
 	k.note(c, warning, "Failed", "Error: "+c.Message)
 	c.Retry.Until = now.Add(configRetry)

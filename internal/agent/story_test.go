@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -32,6 +33,7 @@ func TestShortPodIsOneWrite(t *testing.T) {
 			t.Errorf("got %d status writes, want 1", n)
 		}
 		want := []string{
+			"Starting: Starting kubelet.",
 			`Pulled: Container image "busybox:1" already present on machine and can be accessed by the pod`,
 			"Created: Container created", "Started: Container started",
 		}
@@ -418,5 +420,80 @@ func TestHostClass(t *testing.T) {
 		b.want("r", corev1.PodPending, "c", "waiting ContainerCreating restarts=0")
 		b.wantEvents(`FailedCreatePodSandBox: Failed to create pod sandbox: no runtime for "kata" is configured`)
 		b.wantEvents(`ImageNotUsed: Container image "busybox:1" is not used: the command runs as a process of this machine`)
+	})
+}
+
+// TestDeclaredOver: somebody else writes a final phase while the pod runs.
+func TestDeclaredOver(t *testing.T) {
+	story(t, func(b *bench) {
+		b.put(testPod("p", func(p *corev1.Pod) { p.Spec.RestartPolicy = corev1.RestartPolicyAlways }))
+		after(time.Second)
+		next := b.get("p").DeepCopy()
+		next.Status.Phase, next.Status.Reason = corev1.PodFailed, "Preempted"
+		b.put(next)
+		after(time.Second)
+		b.want("p", corev1.PodFailed, "c", "ended 143 Error restarts=0")
+		if got := b.get("p").Status.Reason; got != "Preempted" {
+			t.Errorf("reason: %q", got)
+		}
+		if b.run.left() != 0 {
+			t.Error("the container still runs")
+		}
+	})
+}
+
+// shaky is a runner that loses answers.
+type shaky struct {
+	*fakeRunner
+	start, wait atomic.Int32 // how many answers are lost
+}
+
+func (s *shaky) Start(ctx context.Context, spec *runner.Spec) (runner.Status, error) {
+	st, err := s.fakeRunner.Start(ctx, spec)
+	if s.start.Add(-1) >= 0 {
+		return runner.Status{}, errors.New("the supervisor hung up")
+	}
+	return st, err
+}
+
+func (s *shaky) Wait(ctx context.Context, id string) (runner.Status, error) {
+	if s.wait.Add(-1) >= 0 {
+		return runner.Status{}, errors.New("the supervisor hung up")
+	}
+	return s.fakeRunner.Wait(ctx, id)
+}
+
+func TestLostAnswers(t *testing.T) {
+	story(t, func(b *bench) {
+		s := &shaky{fakeRunner: b.run}
+		s.start.Store(1)
+		s.wait.Store(3)
+		b.agent.opts.Runners[runner.Sandbox] = s
+		b.run.scripts["c"] = []script{{runs: 20 * time.Second, code: 3}}
+		b.put(testPod("p", nil))
+		after(5 * time.Second)
+		b.want("p", corev1.PodPending, "c", "waiting CreateContainerError restarts=0")
+		after(10 * time.Second)
+		b.want("p", corev1.PodRunning, "c", "running ready=true restarts=0")
+		after(time.Minute)
+		b.want("p", corev1.PodFailed, "c", "ended 3 Error restarts=0")
+		if n := len(b.run.starts["c"]); n != 1 {
+			t.Errorf("started %d times", n)
+		}
+	})
+}
+
+func TestLostStartOfDeletedPod(t *testing.T) {
+	story(t, func(b *bench) {
+		s := &shaky{fakeRunner: b.run}
+		s.start.Store(1)
+		b.agent.opts.Runners[runner.Sandbox] = s
+		b.put(testPod("p", nil))
+		after(time.Second)
+		b.kill("p", -1)
+		after(5 * time.Second)
+		if b.get("p") != nil || b.run.left() != 0 {
+			t.Errorf("left: %d containers", b.run.left())
+		}
 	})
 }

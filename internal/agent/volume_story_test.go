@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/runner"
@@ -88,6 +89,28 @@ func TestUnsupportedVolume(t *testing.T) {
 		if b.get("p") != nil {
 			t.Error("cannot be deleted")
 		}
+	})
+}
+
+func TestVolumeOutgrowsItsLimit(t *testing.T) {
+	story(t, func(b *bench) {
+		b.put(testPod("p", func(p *corev1.Pod) {
+			p.Spec.RestartPolicy = corev1.RestartPolicyAlways
+			p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{
+				EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: ptr.To(resource.MustParse("64Ki"))},
+			}}}
+			p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "v", MountPath: "/v"}}
+		}))
+		after(25 * time.Second)
+		b.want("p", corev1.PodRunning)
+		writeTestFile(filepath.Join(b.run.specs[0].Mounts[0].Source, "big"), strings.Repeat("x", 128<<10))
+		after(11 * time.Second)
+		b.want("p", corev1.PodFailed, "c", "ended 143 Error restarts=0")
+		message := `Usage of EmptyDir volume "v" exceeds the limit "64Ki". `
+		if s := b.get("p").Status; s.Reason != "Evicted" || s.Message != message {
+			t.Errorf("got %s %s", s.Reason, s.Message)
+		}
+		b.wantEvents("Evicted: "+message, "Killing: Stopping container c")
 	})
 }
 

@@ -355,3 +355,24 @@ func TestMounts(t *testing.T) {
 		t.Errorf("got %+v, want %+v", mounts, want)
 	}
 }
+
+func TestOverfull(t *testing.T) {
+	t.Parallel()
+	p := newPod(t, nil, corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: ptr.To(resource.MustParse("1Mi"))}})
+	if !Limited(p.Object) {
+		t.Error("not limited")
+	}
+	if err := p.Setup(); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.Overfull(); got != "" {
+		t.Errorf("empty, but %q", got)
+	}
+	os.MkdirAll(filepath.Join(p.dir(), "a"), 0o755)
+	if err := os.WriteFile(filepath.Join(p.dir(), "a", "b"), make([]byte, 2<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := p.Overfull(), `Usage of EmptyDir volume "v" exceeds the limit "1Mi". `; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
