@@ -55,10 +55,10 @@ func newChecker(spec *corev1.PodSpec, meta *metav1.ObjectMeta) *checker {
 }
 
 // result returns what was found, without what the old state already broke.
-// old repeats the walk over that state; nil when there is none. It only runs
-// when there is something to forgive.
+// old repeats the walk over that state. It only runs when there is something
+// to forgive.
 func (c *checker) result(old func() *checker) field.ErrorList {
-	if old == nil || !slices.ContainsFunc(c.rules, func(r rule) bool { return r != always }) {
+	if !slices.ContainsFunc(c.rules, func(r rule) bool { return r != always }) {
 		return c.errs
 	}
 	broken := sets.New(old().rules...)

@@ -223,7 +223,7 @@ func TestShouldRestart(t *testing.T) {
 		if err := yaml.UnmarshalStrict([]byte("{name: c"+test.ctr+"}"), &ctr); err != nil {
 			t.Fatal(err)
 		}
-		if got := ShouldRestart(&ctr, test.pod, test.code); got != test.want {
+		if got := shouldRestart(&ctr, test.pod, test.code); got != test.want {
 			t.Errorf("%s%s, code %d: %v", test.pod, test.ctr, test.code, got)
 		}
 	}

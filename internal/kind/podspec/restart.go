@@ -6,11 +6,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// ShouldRestart reports whether a container that ended with exitCode is to be
+// shouldRestart reports whether a container that ended with exitCode is to be
 // started again: by the first of its rules that matches, else by its own
 // policy, else by the pod's.
-func ShouldRestart(ctr *corev1.Container, pod corev1.RestartPolicy, exitCode int32) bool {
-	if r := MatchingRule(ctr, exitCode); r != nil && r.Action == corev1.ContainerRestartRuleActionRestart {
+func shouldRestart(ctr *corev1.Container, pod corev1.RestartPolicy, exitCode int32) bool {
+	if r := matchingRule(ctr, exitCode); r != nil && r.Action == corev1.ContainerRestartRuleActionRestart {
 		return true
 	}
 	policy := pod
@@ -26,9 +26,9 @@ func ShouldRestart(ctr *corev1.Container, pod corev1.RestartPolicy, exitCode int
 	return true
 }
 
-// MatchingRule returns the first of a container's restart rules that exitCode
+// matchingRule returns the first of a container's restart rules that exitCode
 // fulfils, nil if there is none.
-func MatchingRule(ctr *corev1.Container, exitCode int32) *corev1.ContainerRestartRule {
+func matchingRule(ctr *corev1.Container, exitCode int32) *corev1.ContainerRestartRule {
 	for i := range ctr.RestartPolicyRules {
 		r := &ctr.RestartPolicyRules[i]
 		if r.ExitCodes == nil {

@@ -95,7 +95,7 @@ func (c *checker) transitions(path *field.Path, now, was []corev1.ContainerStatu
 			continue
 		}
 		k := slices.IndexFunc(containers, func(ctr corev1.Container) bool { return ctr.Name == old.Name })
-		if k < 0 || !ShouldRestart(&containers[k], spec.RestartPolicy, old.State.Terminated.ExitCode) {
+		if k < 0 || !shouldRestart(&containers[k], spec.RestartPolicy, old.State.Terminated.ExitCode) {
 			c.forbidden(path.Index(i).Child("state"), "may not be transitioned to non-terminated state")
 		}
 	}

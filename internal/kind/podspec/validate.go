@@ -12,22 +12,13 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// Options are what Validate must know beyond the spec.
+// Options are what ValidateTemplate must know beyond the template.
 type Options struct {
-	// Pod says that the spec is a pod's own, not that of a template.
-	Pod bool
 	// Old is the spec that is replaced, nil on create. A rule that is younger
 	// than the API is not held against a spec whose predecessor broke it too.
 	Old *corev1.PodSpec
 	// OldMeta is the metadata of Old's owner.
 	OldMeta *metav1.ObjectMeta
-}
-
-// Validate checks a spec. meta is the metadata of the pod, nil for a template.
-func Validate(spec *corev1.PodSpec, meta *metav1.ObjectMeta, path *field.Path, opts Options) field.ErrorList {
-	c := newChecker(spec, meta)
-	c.podSpec(path, opts.Pod)
-	return c.result(opts.before(func(old *checker) { old.podSpec(path, opts.Pod) }))
 }
 
 // ValidateTemplate checks a pod template.
@@ -43,28 +34,17 @@ func ValidateTemplate(tpl *corev1.PodTemplateSpec, path *field.Path, opts Option
 	if len(tpl.Spec.EphemeralContainers) > 0 {
 		c.forbidden(spec.Child("ephemeralContainers"), "ephemeral containers not allowed in pod template")
 	}
-	return c.result(opts.before(func(old *checker) {
+	if opts.Old == nil {
+		return c.errs
+	}
+	return c.result(func() *checker {
+		old := newChecker(opts.Old, nil)
 		if opts.OldMeta != nil {
 			old.annotations(opts.OldMeta.Annotations, path.Child("annotations"))
 		}
 		old.podSpec(spec, false)
-	}))
-}
-
-// before returns what repeats the walk over the old spec, nil without one.
-func (o Options) before(walk func(*checker)) func() *checker {
-	if o.Old == nil {
-		return nil
-	}
-	return func() *checker {
-		var meta *metav1.ObjectMeta
-		if o.Pod {
-			meta = o.OldMeta
-		}
-		old := newChecker(o.Old, meta)
-		walk(old)
 		return old
-	}
+	})
 }
 
 // podSpec checks the spec, in the order in which Kubernetes reports.
