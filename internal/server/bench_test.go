@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -24,6 +25,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/utils/ptr"
@@ -35,7 +38,10 @@ import (
 
 // childDir makes the test binary a server on its own: the benchmarks measure
 // the CPU time of a process that does nothing else.
-const childDir = "SAMPAN_BENCH_SERVER_DIR"
+const (
+	childDir  = "SAMPAN_BENCH_SERVER_DIR"
+	childJobs = "SAMPAN_BENCH_SERVER_JOBS" // how many it has stored
+)
 
 // serveBench is the child: a server with a namespace "default".
 func serveBench(dir string) error {
@@ -51,6 +57,12 @@ func serveBench(dir string) error {
 		ObjectMeta: metav1.ObjectMeta{Name: "default", UID: "ns", CreationTimestamp: metav1.Now()},
 		Status:     corev1.NamespaceStatus{Phase: corev1.NamespaceActive},
 	})
+	stored, _ := strconv.Atoi(os.Getenv(childJobs))
+	for i := range stored {
+		job := benchJob()
+		job.Namespace, job.Name, job.UID = "default", fmt.Sprintf("job-%05d", i), types.UID(fmt.Sprint(i))
+		set.Create(change.Key{Resource: "jobs.batch", Namespace: "default", Name: job.Name}, job)
+	}
 	if _, err := st.Apply(context.Background(), set); err != nil {
 		return err
 	}
@@ -92,11 +104,11 @@ type child struct {
 	config *rest.Config
 }
 
-func startChild(b *testing.B) *child {
+func startChild(b *testing.B, jobs int) *child {
 	b.Helper()
 	dir := b.TempDir()
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
-	cmd.Env = append(os.Environ(), childDir+"="+dir)
+	cmd.Env = append(os.Environ(), childDir+"="+dir, fmt.Sprint(childJobs, "=", jobs))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -171,8 +183,8 @@ func BenchmarkCreateJob(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			c := startChild(b)
-			post := c.poster(b, "/apis/batch/v1/namespaces/default/jobs?fieldManager=bench", mediaType, body)
+			c := startChild(b, 0)
+			post := c.requester(b, http.MethodPost, "/apis/batch/v1/namespaces/default/jobs?fieldManager=bench", mediaType, body)
 			for range 50 {
 				if err := post(); err != nil { // the first one builds the types
 					b.Fatal(err)
@@ -207,17 +219,17 @@ func (c *child) run(b *testing.B, workers int, do func() error) {
 	group.Wait()
 }
 
-// poster returns a function that posts body, with as little work of the
-// client's own as possible.
-func (c *child) poster(b *testing.B, path, mediaType string, body []byte) func() error {
+// requester returns a function that sends a request, with as little work of
+// the client's own as possible.
+func (c *child) requester(b *testing.B, method, path, mediaType string, body []byte) func() error {
 	b.Helper()
 	tlsConfig, err := rest.TLSConfigFor(c.config)
 	if err != nil {
 		b.Fatal(err)
 	}
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: tlsConfig, ForceAttemptHTTP2: true}}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: tlsConfig, ForceAttemptHTTP2: true, DisableCompression: true}}
 	return func() error {
-		req, err := http.NewRequest(http.MethodPost, c.config.Host+path, bytes.NewReader(body))
+		req, err := http.NewRequest(method, c.config.Host+path, bytes.NewReader(body))
 		if err != nil {
 			return err
 		}
@@ -228,12 +240,72 @@ func (c *child) poster(b *testing.B, path, mediaType string, body []byte) func()
 			return err
 		}
 		defer resp.Body.Close()
-		answer, err := io.ReadAll(resp.Body)
-		if err == nil && resp.StatusCode != http.StatusCreated {
-			err = fmt.Errorf("%s: %s", resp.Status, answer)
+		if resp.StatusCode >= 300 {
+			answer, _ := io.ReadAll(resp.Body)
+			return fmt.Errorf("%s: %s", resp.Status, answer)
 		}
+		_, err = io.Copy(io.Discard, resp.Body)
 		return err
 	}
+}
+
+// BenchmarkListJobs measures a list of 10,000 Jobs in each form: what it costs
+// the server, and the server's memory before and after.
+func BenchmarkListJobs(b *testing.B) {
+	for name, accept := range map[string]string{
+		"json":     runtime.ContentTypeJSON,
+		"protobuf": runtime.ContentTypeProtobuf,
+		"table":    "application/json;as=Table;v=v1;g=meta.k8s.io",
+		"page":     runtime.ContentTypeJSON,
+	} {
+		b.Run(name, func(b *testing.B) {
+			path := "/apis/batch/v1/jobs"
+			if name == "page" {
+				path += "?limit=500"
+			}
+			c := startChild(b, 10000)
+			list := c.requester(b, http.MethodGet, path, accept, nil)
+			if err := list(); err != nil {
+				b.Fatal(err)
+			}
+			before := c.cpu(b)
+			b.ResetTimer()
+			c.run(b, 1, list)
+			b.StopTimer()
+			b.ReportMetric((c.cpu(b)-before).Seconds()*1000/float64(b.N), "server-cpu-ms/op")
+			b.ReportMetric(c.rss(b), "server-MB")
+		})
+	}
+}
+
+// BenchmarkWatchers measures creates while 1,000 watches of the same resource
+// are open.
+func BenchmarkWatchers(b *testing.B) {
+	const watchers = 1000
+	c := startChild(b, 0)
+	client := kubernetes.NewForConfigOrDie(c.config)
+	for range watchers {
+		w, err := client.BatchV1().Jobs("default").Watch(b.Context(), metav1.ListOptions{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer w.Stop()
+		go func() {
+			for range w.ResultChan() {
+			}
+		}()
+	}
+	body, err := json.Marshal(benchJob())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(c.rss(b), "watching-MB")
+	before := c.cpu(b)
+	b.ResetTimer()
+	c.run(b, 16, c.requester(b, http.MethodPost, "/apis/batch/v1/namespaces/default/jobs", runtime.ContentTypeJSON, body))
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "creates/s")
+	b.ReportMetric((c.cpu(b)-before).Seconds()*1e6/float64(b.N)/watchers, "server-cpu-us/event")
 }
 
 // BenchmarkStart measures the time from the start of a process until the API
@@ -242,7 +314,7 @@ func BenchmarkStart(b *testing.B) {
 	var total time.Duration
 	var mb float64
 	for b.Loop() {
-		c := startChild(b)
+		c := startChild(b, 0)
 		total += c.ready
 		mb = c.rss(b)
 	}

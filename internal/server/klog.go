@@ -3,7 +3,7 @@ package server
 import (
 	"context"
 	"log/slog"
-	"slices"
+	"strings"
 
 	"github.com/go-logr/logr"
 	"k8s.io/klog/v2"
@@ -17,11 +17,24 @@ func RouteKlog(logger *slog.Logger) {
 }
 
 // warnings passes on warnings and errors only, and what is only a client's
-// mistake as debugging: the client has been told.
+// doing as debugging.
 type warnings struct{ slog.Handler }
 
-func clientMistakes() []string {
-	return []string{"Couldn't parse request", "Unable to authenticate the request"}
+// ofClient reports whether the library complains about a client: one that has
+// sent nonsense and was told so, or one that has left in the middle of a watch.
+func ofClient(r slog.Record) bool {
+	switch r.Message {
+	case "Couldn't parse request", "Unable to authenticate the request":
+		return true
+	case "Failed to encode watch event", "Failed to flush watch response", "Failed to close watch response writer":
+		ours := false
+		r.Attrs(func(a slog.Attr) bool {
+			ours = a.Key == "err" && strings.Contains(a.Value.String(), "unable to encode")
+			return !ours
+		})
+		return !ours
+	}
+	return false
 }
 
 func (h warnings) Enabled(ctx context.Context, level slog.Level) bool {
@@ -29,7 +42,7 @@ func (h warnings) Enabled(ctx context.Context, level slog.Level) bool {
 }
 
 func (h warnings) Handle(ctx context.Context, r slog.Record) error {
-	if slices.Contains(clientMistakes(), r.Message) {
+	if ofClient(r) {
 		if r.Level = slog.LevelDebug; !h.Handler.Enabled(ctx, r.Level) {
 			return nil
 		}
