@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -260,6 +261,8 @@ type fakeRunner struct {
 	starts  map[string][]time.Time
 	specs   []*runner.Spec
 	ended   map[string]bool
+	keep    bool    // Remove removes nothing
+	errs    []error // of Remove
 }
 
 func newFakeRunner() *fakeRunner {
@@ -311,6 +314,19 @@ func (f *fakeRunner) Signal(ctx context.Context, id string, sig int) error {
 	f.traceLocked("signal %s %d", strings.Split(id, "_")[1], sig)
 	f.mu.Unlock()
 	return f.Runner.Signal(ctx, id, sig)
+}
+
+func (f *fakeRunner) Remove(ctx context.Context, id string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.keep {
+		return errors.New("kept")
+	}
+	err := f.Runner.Remove(ctx, id)
+	if err != nil {
+		f.errs = append(f.errs, err)
+	}
+	return err
 }
 
 func (f *fakeRunner) RemovePod(ctx context.Context, uid string) error {
@@ -424,6 +440,9 @@ func (b *bench) close() {
 	b.stop()
 	b.run.Lose()
 	b.host.Lose()
+	for _, err := range append(b.run.errs, b.host.errs...) {
+		b.t.Errorf("Remove: %v", err)
+	}
 }
 
 // boot starts the node.

@@ -156,3 +156,49 @@ func TestFilesOfFormerPodsAreRemoved(t *testing.T) {
 		}
 	})
 }
+
+func TestRecoveryOfWhatIsTold(t *testing.T) {
+	story(t, func(b *bench) {
+		b.run.keep = true // the node ends before it can remove the container
+		b.run.scripts["c"] = []script{{runs: time.Second, code: 1, message: "why"}}
+		b.put(testPod("p", func(p *corev1.Pod) {
+			p.Spec.Containers = append(p.Spec.Containers, testContainer("d"))
+		}))
+		after(2 * time.Second)
+		b.stop()
+		b.run.keep = false
+		b.boot()
+		after(time.Second)
+		b.want("p", corev1.PodRunning, "c", "ended 1 Error restarts=0", "d", "running ready=true restarts=0")
+		if got := state(&b.get("p").Status, "c").State.Terminated.Message; got != "why" {
+			t.Errorf("message: %q", got)
+		}
+		if n := b.run.left(); n != 1 {
+			t.Errorf("%d containers are left, want 1", n)
+		}
+	})
+}
+
+func TestRecoveryWithoutTheConfigMap(t *testing.T) {
+	story(t, func(b *bench) {
+		b.setConfig("cfg", map[string]string{"a": "1"})
+		b.run.scripts["c"] = []script{{runs: 20 * time.Second, code: 1}, {}}
+		b.put(testPod("p", func(p *corev1.Pod) {
+			p.Spec.RestartPolicy = corev1.RestartPolicyAlways
+			p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+				LocalObjectReference: corev1.LocalObjectReference{Name: "cfg"},
+			}}}}
+			p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "v", MountPath: "/v"}}
+		}))
+		after(10 * time.Second)
+		b.stop()
+		delete(b.configs, "cfg")
+		b.boot()
+		after(time.Second)
+		if got := condition(b.get("p"), corev1.PodReadyToStartContainers); got != "True" {
+			t.Errorf("PodReadyToStartContainers: %s", got)
+		}
+		after(20 * time.Second)
+		b.want("p", corev1.PodRunning, "c", "running ready=true restarts=1")
+	})
+}

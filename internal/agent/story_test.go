@@ -170,8 +170,10 @@ func TestInitContainerIsRetried(t *testing.T) {
 func TestSidecars(t *testing.T) {
 	story(t, func(b *bench) {
 		var up atomic.Bool
+		var successes atomic.Int32
 		b.run.scripts["s1"] = []script{{exec: func([]string) (runner.ExecResult, error) {
 			if up.Load() {
+				successes.Add(1)
 				return runner.ExecResult{}, nil
 			}
 			return runner.ExecResult{ExitCode: 1, Output: []byte("not yet")}, nil
@@ -194,6 +196,9 @@ func TestSidecars(t *testing.T) {
 		b.want("p", corev1.PodRunning, "s1", "running ready=true restarts=0", "s2", "running ready=true restarts=0", "c", "running ready=true restarts=0")
 		after(20 * time.Second)
 		b.want("p", corev1.PodSucceeded, "c", "ended 0 Completed restarts=0", "s1", "ended 143 Error restarts=0", "s2", "ended 0 Completed restarts=0")
+		if n := successes.Load(); n != 1 {
+			t.Errorf("the startup probe succeeded %d times", n)
+		}
 		want := []string{"start s1", "start s2", "start c", "end c 0", "signal s2 15", "end s2 0", "signal s1 15", "end s1 143", "release"}
 		if got := b.run.traced(); !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)

@@ -127,6 +127,7 @@ func TestDecide(t *testing.T) {
 		{pod: "init:i init:j main:a", policy: never, state: "i=exited:1", want: "over"},
 		{pod: "init:i init:j main:a", policy: onFailure, state: "i=exited:1", want: "start i"},
 		{pod: "init:i init:j main:a", policy: always, state: "i=exited:0", want: "start j"},
+		{pod: "init:i init:j main:a", policy: always, state: "j=running", want: ""}, // what became of i is forgotten
 		{pod: "init:i main:a", policy: always, state: "i=exited:0 a=exited:1", want: "start a"},
 
 		{pod: "sidecar:s sidecar:r main:a", policy: never, want: "start s"},
