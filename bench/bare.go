@@ -46,7 +46,7 @@ type bench struct {
 // inside is the program's path as a container of the class sees it.
 func (b *bench) inside(class string) string {
 	if class == "sandbox" {
-		return "/program"
+		return "/" + filepath.Base(b.program) // busybox goes by its name
 	}
 	return b.program
 }
@@ -69,7 +69,7 @@ func prepare(ctx context.Context, o options) (*bench, error) {
 	if err := os.MkdirAll(b.layer, 0o755); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(b.layer, "program"), body, 0o755); err != nil {
+	if err := os.WriteFile(filepath.Join(b.layer, filepath.Base(b.program)), body, 0o755); err != nil {
 		return nil, err
 	}
 	return b, b.writeImage(body)
@@ -100,7 +100,7 @@ func (b *bench) writeImage(program []byte) error {
 	}
 	defer file.Close()
 	w := tar.NewWriter(file)
-	if err := w.WriteHeader(&tar.Header{Name: "program", Mode: 0o755, Size: int64(len(program))}); err != nil {
+	if err := w.WriteHeader(&tar.Header{Name: filepath.Base(b.program), Mode: 0o755, Size: int64(len(program))}); err != nil {
 		return err
 	}
 	if _, err := w.Write(program); err != nil {
@@ -122,7 +122,7 @@ func (b *bench) writeImage(program []byte) error {
 		return err
 	}
 	config = config.DeepCopy()
-	config.OS, config.Architecture, config.Config = "linux", runtime.GOARCH, v1.Config{Entrypoint: []string{"/program"}}
+	config.OS, config.Architecture, config.Config = "linux", runtime.GOARCH, v1.Config{Entrypoint: []string{b.inside("sandbox")}}
 	if img, err = mutate.ConfigFile(img, config); err != nil {
 		return err
 	}
@@ -134,7 +134,7 @@ func (b *bench) writeImage(program []byte) error {
 func (b *bench) limits() (map[string]rate, error) {
 	limits := map[string]rate{}
 	for _, class := range []string{"host", "sandbox"} {
-		cmd := exec.Command("/proc/self/exe", bareCommand, class, b.program, b.layer, b.dir)
+		cmd := exec.Command("/proc/self/exe", bareCommand, class, b.inside(class), b.layer, b.dir)
 		cmd.Stderr = os.Stderr
 		if class == "sandbox" {
 			cmd.SysProcAttr = ownNamespaces()
@@ -177,7 +177,7 @@ func bareMain(args []string) int {
 	once := func(int64) error { return exec.Command(program, "true").Run() }
 	if class == "sandbox" {
 		var err error
-		if once, err = sandboxLoop(layer, dir); err != nil {
+		if once, err = sandboxLoop(program, layer, dir); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
@@ -192,7 +192,7 @@ func bareMain(args []string) int {
 }
 
 // sandboxLoop starts the same container as a Job would, without a Job.
-func sandboxLoop(layer, dir string) (func(int64) error, error) {
+func sandboxLoop(program, layer, dir string) (func(int64) error, error) {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return nil, err
 	}
@@ -212,7 +212,7 @@ func sandboxLoop(layer, dir string) (func(int64) error, error) {
 		pod := "pod-" + strconv.FormatInt(i, 10)
 		p, err := launcher.Launch(&runner.Spec{
 			ID: pod + "_c_0", Class: runner.Sandbox, Pod: runner.PodRef{Namespace: "default", Name: pod, UID: pod},
-			Container: "c", Args: []string{"/program", "true"}, Layers: []string{layer}, Hostname: pod,
+			Container: "c", Args: []string{program, "true"}, Layers: []string{layer}, Hostname: pod,
 		}, nil, null, null)
 		if err != nil {
 			return err
