@@ -38,6 +38,7 @@ type noted struct {
 const (
 	recorderQueue = 32768
 	recorderBatch = 512
+	writeTimeout  = 5 * time.Second
 	// maxMessage is Kubernetes' limit for an Event's message, in bytes.
 	maxMessage = 1024
 )
@@ -68,7 +69,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 	for {
 		select {
 		case first := <-r.notes:
-			r.write(ctx, r.batch(first))
+			r.write(r.batch(first))
 		case <-ctx.Done():
 			r.flush()
 			return context.Cause(ctx)
@@ -80,12 +81,10 @@ func (r *Recorder) Run(ctx context.Context) error {
 }
 
 func (r *Recorder) flush() {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
 	for {
 		select {
 		case first := <-r.notes:
-			r.write(ctx, r.batch(first))
+			r.write(r.batch(first))
 		default:
 			return
 		}
@@ -106,7 +105,11 @@ func (r *Recorder) batch(first noted) []noted {
 	return notes
 }
 
-func (r *Recorder) write(ctx context.Context, notes []noted) {
+// write stores notes. It has a deadline of its own: the end of Run must not lose
+// what was noted before.
+func (r *Recorder) write(notes []noted) {
+	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+	defer cancel()
 	for attempt := 0; ; attempt++ {
 		set := r.decide(r.store.View(), notes)
 		stamp(&set, notes[0].at)

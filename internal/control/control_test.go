@@ -1,0 +1,467 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/store"
+)
+
+// bundle is a store with the controllers at work on it, in a bubble of fake
+// time.
+type bundle struct {
+	t     *testing.T
+	kinds *kind.Kinds
+	store *store.Store
+}
+
+// bubble runs test in fake time with everything running.
+func bubble(t *testing.T, test func(b *bundle)) {
+	t.Helper()
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "store.db")
+	synctest.Test(t, func(t *testing.T) {
+		kinds := kind.NewKinds(kind.Table())
+		s, err := store.Open(store.Options{Path: path, Codec: kind.NewCodec(kinds), Index: kinds.Index, Strict: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		log := slog.New(slog.DiscardHandler)
+		recorder := NewRecorder(s, "node", log)
+		loop := New(Options{Store: s, Kinds: kinds, Controllers: Controllers(kinds), Recorder: recorder, Logger: log, Workers: 4})
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 2)
+		go func() { done <- loop.Run(ctx) }()
+		go func() { done <- recorder.Run(ctx) }()
+		defer func() {
+			stop()
+			<-done
+			<-done
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
+		test(&bundle{t: t, kinds: kinds, store: s})
+	})
+}
+
+// settle lets everything come to rest, without waiting for wake-ups.
+func (b *bundle) settle() {
+	time.Sleep(2 * time.Second) // lets retries and the lazy flush pass too
+	synctest.Wait()
+}
+
+func (b *bundle) create(obj change.Object) change.Object {
+	b.t.Helper()
+	k := b.kindOf(obj)
+	obj.SetUID(types.UID(fmt.Sprintf("uid-%s-%s", k.Resource, obj.GetName())))
+	obj.SetCreationTimestamp(metav1.NewTime(time.Now()))
+	if k.Default != nil {
+		k.Default(obj)
+	}
+	if k.PrepareCreate != nil {
+		k.PrepareCreate(obj)
+	}
+	var set change.Set
+	set.Create(k.KeyOf(obj), obj)
+	return b.apply(set)
+}
+
+func (b *bundle) apply(set change.Set) change.Object {
+	b.t.Helper()
+	res, err := b.store.Apply(b.t.Context(), set)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return res.Objects[0]
+}
+
+// update changes the object at key; it is read again while others write it.
+func (b *bundle) update(key change.Key, edit func(change.Object)) {
+	b.t.Helper()
+	obj, ok := b.store.View().Get(key)
+	if !ok {
+		b.t.Fatalf("no %s", key)
+	}
+	next := obj.DeepCopyObject().(change.Object)
+	edit(next)
+	var set change.Set
+	set.Writes = append(set.Writes, kind.Settle(change.Write{Op: change.Update, Key: key, Rev: revision(obj), Object: next}))
+	b.apply(set)
+}
+
+func (b *bundle) kindOf(obj change.Object) *kind.Kind {
+	switch obj.(type) {
+	case *corev1.Namespace:
+		return b.kinds.ByResource("namespaces")
+	case *corev1.Node:
+		return b.kinds.ByResource("nodes")
+	case *batchv1.Job:
+		return b.kinds.ByResource("jobs.batch")
+	case *batchv1.CronJob:
+		return b.kinds.ByResource("cronjobs.batch")
+	}
+	b.t.Fatalf("no kind for %T", obj)
+	return nil
+}
+
+func (b *bundle) namespace(name string) {
+	b.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})
+}
+
+func (b *bundle) node(name string) {
+	b.create(&corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Status: corev1.NodeStatus{
+			Allocatable: corev1.ResourceList{corev1.ResourcePods: resource.MustParse("100"), corev1.ResourceCPU: resource.MustParse("2")},
+			Conditions:  []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}},
+		},
+	})
+}
+
+func (b *bundle) pods(ns string) []*corev1.Pod {
+	var all []*corev1.Pod
+	for obj := range b.store.View().List("pods", ns) {
+		all = append(all, obj.(*corev1.Pod))
+	}
+	return all
+}
+
+// end plays the node: it ends every active pod.
+func (b *bundle) end(ns string, phase corev1.PodPhase) int {
+	n := 0
+	for _, pod := range b.pods(ns) {
+		if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+			continue
+		}
+		n++
+		b.update(b.kinds.ByResource("pods").KeyOf(pod), func(obj change.Object) {
+			obj.(*corev1.Pod).Status.Phase = phase
+			if obj.GetDeletionTimestamp() != nil {
+				obj.SetDeletionGracePeriodSeconds(ptr.To(int64(0)))
+			}
+		})
+	}
+	return n
+}
+
+func (b *bundle) reasons(name string) []string {
+	var all []string
+	for obj := range b.store.View().List("events", "") {
+		if ev := obj.(*corev1.Event); ev.InvolvedObject.Name == name {
+			all = append(all, ev.Reason)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+func newJob(name string, edit ...func(*batchv1.Job)) *batchv1.Job {
+	j := &batchv1.Job{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
+		Spec: batchv1.JobSpec{Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{
+			RestartPolicy: corev1.RestartPolicyNever,
+			Containers:    []corev1.Container{{Name: "c", Image: "i", Command: []string{"true"}}},
+		}}},
+	}
+	for _, e := range edit {
+		e(j)
+	}
+	return j
+}
+
+func TestAJobRunsToItsEnd(t *testing.T) {
+	bubble(t, func(b *bundle) {
+		t := b.t
+		b.namespace("default")
+		b.node("n")
+		b.settle()
+		job := b.create(newJob("j", func(j *batchv1.Job) { j.Spec.Completions, j.Spec.Parallelism = ptr.To(int32(3)), ptr.To(int32(2)) }))
+		b.settle()
+		pods := b.pods("default")
+		if len(pods) != 2 {
+			t.Fatalf("%d pods, want 2", len(pods))
+		}
+		for _, p := range pods {
+			if p.Spec.NodeName != "n" || p.UID == "" || p.CreationTimestamp.IsZero() || p.Spec.ServiceAccountName != "default" {
+				t.Errorf("pod %s: node %q uid %q created %v account %q", p.Name, p.Spec.NodeName, p.UID, p.CreationTimestamp, p.Spec.ServiceAccountName)
+			}
+			if want := []string{"Scheduled"}; !slices.Equal(b.reasons(p.Name), want) {
+				t.Errorf("events of %s: %v, want %v", p.Name, b.reasons(p.Name), want)
+			}
+		}
+		b.end("default", corev1.PodSucceeded)
+		b.settle()
+		if n := b.end("default", corev1.PodSucceeded); n != 1 {
+			t.Fatalf("%d pods in the second round, want 1", n)
+		}
+		b.settle()
+		obj, _ := b.store.View().Get(b.kinds.ByResource("jobs.batch").KeyOf(job))
+		status := obj.(*batchv1.Job).Status
+		if status.Succeeded != 3 || status.CompletionTime == nil || status.Active != 0 {
+			t.Errorf("status %+v", status)
+		}
+		for _, p := range b.pods("default") {
+			if len(p.Finalizers) > 0 {
+				t.Errorf("pod %s keeps %v", p.Name, p.Finalizers)
+			}
+		}
+		if want := []string{"Completed", "SuccessfulCreate", "SuccessfulCreate", "SuccessfulCreate"}; !slices.Equal(b.reasons("j"), want) {
+			t.Errorf("events %v, want %v", b.reasons("j"), want)
+		}
+	})
+}
+
+func TestPodsWaitForANodeAndForRoom(t *testing.T) {
+	bubble(t, func(b *bundle) {
+		t := b.t
+		b.namespace("default")
+		b.create(newJob("j", func(j *batchv1.Job) {
+			j.Spec.Completions, j.Spec.Parallelism = ptr.To(int32(2)), ptr.To(int32(2))
+			j.Spec.Template.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1500m")}
+		}))
+		b.settle()
+		bound := func() (n int) {
+			for _, p := range b.pods("default") {
+				if p.Spec.NodeName != "" {
+					n++
+				}
+			}
+			return n
+		}
+		if bound() != 0 {
+			t.Error("bound without a node")
+		}
+		b.node("n")
+		b.settle()
+		if bound() != 1 {
+			t.Errorf("%d bound, want 1: two do not fit", bound())
+		}
+		for _, p := range b.pods("default") {
+			if p.Spec.NodeName != "" {
+				b.update(b.kinds.ByResource("pods").KeyOf(p), func(obj change.Object) { obj.(*corev1.Pod).Status.Phase = corev1.PodSucceeded })
+			}
+		}
+		b.settle()
+		if bound() != 2 {
+			t.Errorf("%d bound after the first ended, want 2", bound())
+		}
+	})
+}
+
+func TestDeadlineNeedsNobodyToLook(t *testing.T) {
+	bubble(t, func(b *bundle) {
+		t := b.t
+		b.namespace("default")
+		b.node("n")
+		job := b.create(newJob("j", func(j *batchv1.Job) { j.Spec.ActiveDeadlineSeconds = ptr.To(int64(3600)) }))
+		time.Sleep(59 * time.Minute)
+		synctest.Wait()
+		key := b.kinds.ByResource("jobs.batch").KeyOf(job)
+		reason := func() string {
+			obj, _ := b.store.View().Get(key)
+			for _, c := range obj.(*batchv1.Job).Status.Conditions {
+				if c.Type == batchv1.JobFailureTarget || c.Type == batchv1.JobFailed {
+					return c.Reason
+				}
+			}
+			return ""
+		}
+		if reason() != "" {
+			t.Errorf("failed early: %s", reason())
+		}
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if reason() != "DeadlineExceeded" {
+			t.Errorf("reason %q after the deadline", reason())
+		}
+	})
+}
+
+func TestDeletions(t *testing.T) {
+	bubble(t, func(b *bundle) {
+		t := b.t
+		b.namespace("default")
+		b.node("n")
+		jobs := b.kinds.ByResource("jobs.batch")
+		remove := func(name, finalizer string) {
+			key := jobs.Key("default", name)
+			obj, _ := b.store.View().Get(key)
+			next := obj.DeepCopyObject().(change.Object)
+			if finalizer != "" {
+				next.SetFinalizers([]string{finalizer})
+			}
+			w, ok := jobs.Removal(next, revision(obj), time.Now(), nil)
+			if !ok {
+				t.Fatalf("no removal of %s", name)
+			}
+			b.apply(change.Set{Writes: []change.Write{w}})
+		}
+		left := func(name string) (job bool, pods int) {
+			_, job = b.store.View().Get(jobs.Key("default", name))
+			for _, p := range b.pods("default") {
+				if p.Labels["job-name"] == name {
+					pods++
+				}
+			}
+			return job, pods
+		}
+		for name, finalizer := range map[string]string{"back": "", "fore": metav1.FinalizerDeleteDependents, "orph": metav1.FinalizerOrphanDependents} {
+			b.create(newJob(name))
+			b.settle()
+			remove(name, finalizer)
+			b.settle()
+			job, pods := left(name)
+			if wantJob := name == "fore"; job != wantJob || pods != 1 {
+				t.Errorf("%s, while its pod ends: job there %v, %d pods", name, job, pods)
+			}
+			b.end("default", corev1.PodSucceeded)
+			b.settle()
+			job, pods = left(name)
+			if wantPods := map[bool]int{true: 1}[name == "orph"]; job || pods != wantPods {
+				t.Errorf("%s, at the end: job there %v, %d pods, want %d", name, job, pods, wantPods)
+			}
+		}
+	})
+}
+
+func TestNamespaceGoesWithItsContents(t *testing.T) {
+	bubble(t, func(b *bundle) {
+		t := b.t
+		b.namespace("default")
+		b.node("n")
+		b.settle()
+		if _, ok := b.store.View().Get(change.Key{Resource: "serviceaccounts", Namespace: "default", Name: "default"}); !ok {
+			t.Error("the namespace has no default service account")
+		}
+		b.create(newJob("j"))
+		b.settle()
+		key := change.Key{Resource: "namespaces", Name: "default"}
+		obj, _ := b.store.View().Get(key)
+		w, _ := b.kinds.ByResource("namespaces").Removal(obj, revision(obj), time.Now(), nil)
+		b.apply(change.Set{Writes: []change.Write{w}})
+		b.settle()
+		b.end("default", corev1.PodFailed)
+		b.settle()
+		if _, ok := b.store.View().Get(key); ok {
+			t.Errorf("the namespace is still there, with %d pods", len(b.pods("default")))
+		}
+	})
+}
+
+func TestCronJobStartsAtItsSlots(t *testing.T) {
+	bubble(t, func(b *bundle) {
+		t := b.t
+		b.namespace("default")
+		b.node("n")
+		b.create(&batchv1.CronJob{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "c"},
+			Spec: batchv1.CronJobSpec{
+				Schedule: "0 * * * *", JobTemplate: batchv1.JobTemplateSpec{Spec: newJob("x").Spec},
+			},
+		})
+		for hour := range 24 {
+			time.Sleep(time.Until(time.Now().Truncate(time.Hour).Add(time.Hour)) + time.Second)
+			synctest.Wait()
+			if n := b.end("default", corev1.PodSucceeded); n != 1 {
+				t.Fatalf("hour %d: %d pods, want 1", hour, n)
+			}
+			synctest.Wait()
+		}
+		if n := b.store.View().Len("jobs.batch"); n != 3 {
+			t.Errorf("%d Jobs are kept, want 3", n)
+		}
+	})
+}
+
+func TestTheSameNoteRaisesTheCount(t *testing.T) {
+	bubble(t, func(b *bundle) {
+		t := b.t
+		b.namespace("default")
+		recorder := NewRecorder(b.store, "node", slog.New(slog.DiscardHandler))
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- recorder.Run(ctx) }()
+		note := change.Note{
+			Regarding: corev1.ObjectReference{Kind: "Pod", Namespace: "default", Name: "p", UID: "u"},
+			Component: "kubelet", Type: "Warning", Reason: "BackOff", Message: "again",
+		}
+		for range 3 {
+			recorder.Record(note, note)
+			b.settle()
+		}
+		note.Message = "something else"
+		recorder.Record(note)
+		stop()
+		<-done // what was noted before the end is stored
+		var counts []int32
+		for obj := range b.store.View().List("events", "default") {
+			ev := obj.(*corev1.Event)
+			counts = append(counts, ev.Count)
+			if ev.Source.Host != "node" || ev.FirstTimestamp.After(ev.LastTimestamp.Time) {
+				t.Errorf("event %+v", ev)
+			}
+		}
+		slices.Sort(counts)
+		if !slices.Equal(counts, []int32{1, 6}) {
+			t.Errorf("counts %v, want 1 and 6", counts)
+		}
+	})
+}
+
+func TestEventsAreBounded(t *testing.T) {
+	bubble(t, func(b *bundle) {
+		t := b.t
+		b.namespace("default")
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		janitor := &Janitor{Store: b.store, TTL: time.Hour, Max: 10}
+		go func() { done <- janitor.Run(ctx) }()
+		event := func(i int) {
+			var set change.Set
+			set.Create(change.Key{Resource: "events", Namespace: "default", Name: fmt.Sprint("e", i)}, &corev1.Event{
+				ObjectMeta:    metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprint("e", i)},
+				LastTimestamp: metav1.NewTime(time.Now()),
+			})
+			b.apply(set)
+		}
+		for i := range 25 {
+			event(i)
+			time.Sleep(time.Minute)
+		}
+		synctest.Wait()
+		if n := b.store.View().Len("events"); n != 10 {
+			t.Errorf("%d events, want 10", n)
+		}
+		if _, ok := b.store.View().Get(change.Key{Resource: "events", Namespace: "default", Name: "e24"}); !ok {
+			t.Error("the newest event is gone")
+		}
+		time.Sleep(50 * time.Minute) // e15 is 60 minutes old by now, e24 51
+		synctest.Wait()
+		if n := b.store.View().Len("events"); n == 0 || n >= 10 {
+			t.Errorf("%d events after 50 minutes", n)
+		}
+		time.Sleep(20 * time.Minute)
+		synctest.Wait()
+		if n := b.store.View().Len("events"); n != 0 {
+			t.Errorf("%d events past their time", n)
+		}
+		stop()
+		<-done
+	})
+}
