@@ -120,7 +120,7 @@ func (p *Program) Start(ctx context.Context, opts Options) (Child, error) {
 	}
 	// The kill may have come before or after the execve; the caller asked for no
 	// process either way.
-	if err == nil && cancelled {
+	if cancelled {
 		err = fmt.Errorf("fork: start: %w", context.Cause(ctx))
 	}
 	if err != nil {

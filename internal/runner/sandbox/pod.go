@@ -197,10 +197,12 @@ func newTmpfs(size, mode string) (int, error) {
 	return fd, os.NewSyscallError("fsmount", err)
 }
 
+const shmSize = "64m" // as everywhere
+
 // makeShm makes the pod's /dev/shm. Before Linux 6.15, only a mount that is
 // somewhere can be copied.
 func (p *pod) makeShm() error {
-	fd, err := newTmpfs("64m", "1777")
+	fd, err := newTmpfs(shmSize, "1777")
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,329 @@
+//go:build amd64 || arm64
+
+package fork
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const cwd = ^uintptr(-unix.AT_FDCWD - 1)
+
+// shell ends p with a shell script.
+func shell(p *Program, script string) *Program {
+	p.Add(Call("exec", unix.SYS_EXECVE, p.String("/bin/sh"), p.Strings([]string{"sh", "-c", script}), p.Strings([]string{"A=b"})))
+	return p
+}
+
+func wait(t *testing.T, c Child) unix.WaitStatus {
+	t.Helper()
+	defer unix.Close(c.PidFD)
+	var ws unix.WaitStatus
+	for {
+		if _, err := unix.Wait4(c.PID, &ws, 0, nil); err != unix.EINTR {
+			if err != nil {
+				t.Fatal(err)
+			}
+			return ws
+		}
+	}
+}
+
+func start(t *testing.T, p *Program) unix.WaitStatus {
+	t.Helper()
+	c, err := p.Start(t.Context(), Options{CgroupFD: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return wait(t, c)
+}
+
+// stdout makes a file the child's standard output.
+func stdout(t *testing.T, p *Program) func() string {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Add(Call("stdout", unix.SYS_DUP3, f.Fd(), 1, 0))
+	return func() string {
+		text, err := os.ReadFile(f.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		return strings.TrimSpace(string(text))
+	}
+}
+
+func TestExec(t *testing.T) {
+	t.Parallel()
+	p := NewProgram()
+	out := stdout(t, p)
+	p.Add(Call("chdir", unix.SYS_CHDIR, p.String("/proc")))
+	ws := start(t, shell(p, "pwd; echo $A; exit 7"))
+	if ws.ExitStatus() != 7 || out() != "/proc\nb" {
+		t.Errorf("ended with %v, wrote %q", ws, out())
+	}
+}
+
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	p := NewProgram()
+	p.Add(
+		Call("tolerated", unix.SYS_CHDIR, p.String("/nosuch")).Tolerate(unix.EACCES, unix.ENOENT),
+		Call("fatal", unix.SYS_CHDIR, p.String("/proc/version")).Tolerate(unix.ENOENT),
+	)
+	_, err := shell(p, "").Start(t.Context(), Options{CgroupFD: -1})
+	var step *StepError
+	if !errors.As(err, &step) || step.Index != 1 || step.Name != "fatal" || !errors.Is(err, unix.ENOTDIR) {
+		t.Errorf("got %v", err)
+	}
+	if got := p.Errno(0); got != unix.ENOENT {
+		t.Errorf("tolerated: %v", got)
+	}
+
+	p = NewProgram()
+	p.Add(Call("nothing", unix.SYS_GETPID))
+	if _, err := p.Start(t.Context(), Options{CgroupFD: -1}); !errors.As(err, &step) || step.Name != "end of program" {
+		t.Errorf("a program without execve: %v", err)
+	}
+	p = NewProgram()
+	p.Add(Call("getpid", unix.SYS_GETPID).MustBeZero())
+	if _, err := shell(p, "").Start(t.Context(), Options{CgroupFD: -1}); !errors.Is(err, unix.EOWNERDEAD) {
+		t.Errorf("a result that must be 0: %v", err)
+	}
+	p = NewProgram()
+	if _, err := shell(p, "").Start(t.Context(), Options{CgroupFD: 1 << 20}); !errors.As(err, &step) || step.Name != "clone" {
+		t.Errorf("clone: %v", err)
+	}
+	// An errno above 62 is one of the rest.
+	p = NewProgram()
+	p.Add(Call("not a socket", unix.SYS_SHUTDOWN, 0).Tolerate(unix.ENOTSOCK, unix.EBADF))
+	if ws := start(t, shell(p, "exit 0")); ws != 0 {
+		t.Errorf("ended with %v", ws)
+	}
+}
+
+func TestSkipAndPass(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p := NewProgram()
+	out := stdout(t, p)
+	open := func(name string) Step {
+		return Call(name, unix.SYS_OPENAT, cwd, p.String(name), unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	}
+	// The first is not there, so that the second is tried; the third is skipped.
+	first := p.Len()
+	p.Add(
+		open(dir+"/nosuch").Tolerate(unix.ENOENT).SkipAfter(9),
+		open(dir).SkipAfter(1),
+		open("/nosuch"),
+		Call("fchdir", unix.SYS_FCHDIR, 12345),
+	)
+	p.Pass(first+1, first+3, 0)
+	if ws := start(t, shell(p, "pwd")); ws != 0 || out() != dir {
+		t.Errorf("ended with %v in %q", ws, out())
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("a result was passed twice")
+		}
+	}()
+	p.Pass(first+1, first+2, 0)
+}
+
+// After a Split the caller's child is the second one.
+func TestSplit(t *testing.T) {
+	t.Parallel()
+	p := NewProgram()
+	out := stdout(t, p)
+	p.Split()
+	p.Add(Call("new session", unix.SYS_SETSID))
+	c, err := shell(p, "echo $$ $PPID; exit 5").Start(t.Context(), Options{CgroupFD: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ws := wait(t, c); ws.ExitStatus() != 5 {
+		t.Errorf("ended with %v", ws)
+	}
+	if want := itoa(c.PID) + " " + itoa(os.Getpid()); out() != want {
+		t.Errorf("got %q, want %q", out(), want)
+	}
+
+	for _, before := range []bool{true, false} {
+		p = NewProgram()
+		fatal := Call("fatal", unix.SYS_CHDIR, p.String("/nosuch"))
+		if before {
+			p.Add(fatal)
+		}
+		p.Split()
+		if !before {
+			p.Add(fatal)
+		}
+		var step *StepError
+		if _, err := shell(p, "").Start(t.Context(), Options{CgroupFD: -1}); !errors.As(err, &step) || step.Name != "fatal" {
+			t.Errorf("fatal before the split %v: %v", before, err)
+		}
+	}
+}
+
+func itoa(n int) string {
+	var b []byte
+	for ; n > 0; n /= 10 {
+		b = append([]byte{byte('0' + n%10)}, b...)
+	}
+	return string(b)
+}
+
+// A start that hangs ends with its context, before and after a Split.
+func TestCancel(t *testing.T) {
+	t.Parallel()
+	for _, split := range []bool{false, true} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		defer w.Close()
+		var buf [1]byte
+		p := NewProgram()
+		p.Keep(&buf)
+		if split {
+			p.Split()
+		}
+		p.Add(Call("hang", unix.SYS_READ, r.Fd(), Pointer(&buf[0]), 1))
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if _, err := shell(p, "").Start(ctx, Options{CgroupFD: -1}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("split %v: %v", split, err)
+		}
+		if _, err := shell(NewProgram(), "").Start(ctx, Options{CgroupFD: -1}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("with a context that has ended: %v", err)
+		}
+	}
+}
+
+// While children hang, the garbage collector and other goroutines go on.
+func TestNobodyWaits(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var group sync.WaitGroup
+	for range 2 * runtime.GOMAXPROCS(0) {
+		group.Go(func() {
+			var buf [1]byte
+			p := NewProgram()
+			p.Keep(&buf)
+			p.Add(Call("hang", unix.SYS_READ, r.Fd(), Pointer(&buf[0]), 1))
+			c, err := shell(p, "exit 0").Start(context.Background(), Options{CgroupFD: -1})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if ws := wait(t, c); ws != 0 {
+				t.Errorf("ended with %v", ws)
+			}
+		})
+	}
+	for range 10 {
+		runtime.GC()
+		time.Sleep(time.Millisecond)
+	}
+	// Closing would not do: the children have copies.
+	if _, err := w.Write(make([]byte, 2*runtime.GOMAXPROCS(0))); err != nil {
+		t.Error(err)
+	}
+	group.Wait()
+	w.Close()
+}
+
+// Many starts at once, while signals arrive, stacks move and memory is
+// collected.
+func TestStress(t *testing.T) {
+	t.Parallel()
+	var stop atomic.Bool
+	var group, noise sync.WaitGroup
+	noise.Go(func() {
+		for !stop.Load() {
+			_ = unix.Kill(os.Getpid(), unix.SIGURG)
+			runtime.GC()
+		}
+	})
+	for i := range 8 {
+		group.Go(func() {
+			for j := range 25 {
+				p := NewProgram()
+				for range j {
+					p.Add(Call("getpid", unix.SYS_GETPID))
+				}
+				if i%2 == 0 {
+					p.Split()
+				}
+				c, err := deep(j, func() (Child, error) {
+					return shell(p, "exit "+itoa(j+1)).Start(context.Background(), Options{CgroupFD: -1})
+				})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if ws := wait(t, c); ws.ExitStatus() != j+1 {
+					t.Errorf("ended with %v, want %d", ws, j+1)
+				}
+			}
+		})
+	}
+	group.Wait()
+	stop.Store(true)
+	noise.Wait()
+}
+
+// deep calls f with a stack that had to grow.
+func deep(n int, f func() (Child, error)) (Child, error) {
+	var pad [512]byte
+	if n == 0 {
+		return f()
+	}
+	pad[n] = 1
+	c, err := deep(n-1, f)
+	c.PID += int(pad[n]) - 1
+	return c, err
+}
+
+// Handlers of the Go runtime do not reach the child, nor its blocked signals.
+func TestSignalState(t *testing.T) {
+	t.Parallel()
+	p := NewProgram()
+	out := stdout(t, p)
+	mask := new(unix.Sigset_t)
+	p.Keep(mask)
+	p.Add(Call("unblock", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, Pointer(mask), 0, 8))
+	if ws := start(t, shell(p, "cat /proc/self/status")); ws != 0 {
+		t.Fatalf("ended with %v", ws)
+	}
+	n := 0
+	for line := range strings.Lines(out()) {
+		if mask, ok := strings.CutPrefix(line, "Sig"); ok && (mask[:3] == "Blk" || mask[:3] == "Cgt") {
+			n++
+			if strings.Trim(mask[4:], "0\t\n") != "" {
+				t.Errorf("got %s", line)
+			}
+		}
+	}
+	if n != 2 {
+		t.Errorf("no signal masks in %q", out())
+	}
+}
