@@ -2,12 +2,12 @@ package cron
 
 import (
 	"fmt"
+	"iter"
 	"strings"
 	"time"
 
 	"github.com/robfig/cron/v3"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/kind"
 )
@@ -33,19 +33,10 @@ func (d *decision) plan() (plan, bool) {
 			return plan{}, false
 		}
 	}
-	parsed, err := kind.ParseSchedule(spec.Schedule)
+	p, err := newPlan(spec.Schedule, zone, base)
 	if err != nil {
 		d.complain("UnparseableSchedule", fmt.Sprintf("unparseable schedule: %q : %s", spec.Schedule, err))
 		return plan{}, false
-	}
-	p := plan{base: base, zone: zone, spec: parsed}
-	switch s := parsed.(type) {
-	case cron.ConstantDelaySchedule:
-		p.every = s.Delay
-	case *cron.SpecSchedule:
-		if s.Location != time.Local {
-			p.zone = s.Location
-		}
 	}
 	if strings.Contains(spec.Schedule, "TZ") {
 		d.complain("UnsupportedSchedule", fmt.Sprintf("CRON_TZ or TZ used in schedule %q is not officially supported, "+
@@ -56,6 +47,24 @@ func (d *decision) plan() (plan, bool) {
 		return plan{}, false
 	}
 	return p, true
+}
+
+// newPlan reads a schedule.
+func newPlan(schedule string, zone *time.Location, base time.Time) (plan, error) {
+	parsed, err := kind.ParseSchedule(schedule)
+	if err != nil {
+		return plan{}, err
+	}
+	p := plan{base: base, zone: zone, spec: parsed}
+	switch s := parsed.(type) {
+	case cron.ConstantDelaySchedule:
+		p.every = s.Delay
+	case *cron.SpecSchedule:
+		if s.Location != time.Local {
+			p.zone = s.Location
+		}
+	}
+	return p, nil
 }
 
 // complain says what is wrong with the schedule, when it is new.
@@ -74,7 +83,7 @@ func (d *decision) since() time.Time {
 	if c.Status.LastScheduleTime != nil {
 		base = c.Status.LastScheduleTime.Time
 	}
-	is := c.Spec.Schedule + "|" + ptr.Deref(c.Spec.TimeZone, "") + "|"
+	is := scheduleMark(c)
 	was, known := d.annotations[ScheduleAnnotation]
 	from, same := strings.CutPrefix(was, is)
 	at, err := time.Parse(time.RFC3339, from)
@@ -209,23 +218,33 @@ func (p plan) nextLeftOut(now time.Time) (time.Time, bool) {
 	return change, ok
 }
 
-// leftOutAt returns the first slot that clocks which kept going at change would
-// have shown before the others are where they jumped to. A slot that is due at
-// that moment by the new time as well is not lost.
+// leftOutAt returns the first slot that is lost at change.
 func (p plan) leftOutAt(change time.Time) (time.Time, bool) {
-	if p.every > 0 {
-		return time.Time{}, false
-	}
-	name, before := change.Add(-time.Second).In(p.zone).Zone()
-	_, after := change.In(p.zone).Zone()
-	old := plan{base: change.Add(-time.Second), zone: time.FixedZone(name, before), spec: inZone(p.spec)}
-	end := change.Add(time.Duration(after-before) * time.Second)
-	for t := old.next(old.base); !t.IsZero() && t.Before(end); t = old.next(t) {
-		if real := (plan{base: t.Add(-time.Second), zone: p.zone, spec: p.spec}); !real.next(real.base).Equal(t) {
-			return t, true
-		}
+	for t := range p.allLeftOutAt(change) {
+		return t, true
 	}
 	return time.Time{}, false
+}
+
+// allLeftOutAt yields the slots that clocks which kept going at change would
+// have shown before the others are where they jumped to. A slot that is due at
+// that moment by the new time as well is not lost.
+func (p plan) allLeftOutAt(change time.Time) iter.Seq[time.Time] {
+	return func(yield func(time.Time) bool) {
+		if p.every > 0 {
+			return
+		}
+		name, before := change.Add(-time.Second).In(p.zone).Zone()
+		_, after := change.In(p.zone).Zone()
+		old := plan{base: change.Add(-time.Second), zone: time.FixedZone(name, before), spec: inZone(p.spec)}
+		end := change.Add(time.Duration(after-before) * time.Second)
+		for t := old.next(old.base); !t.IsZero() && t.Before(end); t = old.next(t) {
+			real := plan{base: t.Add(-time.Second), zone: p.zone, spec: p.spec}
+			if !real.next(real.base).Equal(t) && !yield(t) {
+				return
+			}
+		}
+	}
 }
 
 // inZone returns a schedule that goes by the zone of the times that it is asked
