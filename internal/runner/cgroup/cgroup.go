@@ -24,11 +24,41 @@ import (
 
 // Config tells where the kernel's files are. The zero value is this machine.
 type Config struct {
-	// Proc is the directory of the own process, /proc/self.
-	Proc string
-	// Mkdir creates a control group; tests put the kernel's files into it.
-	Mkdir func(path string) error
+	Proc   string // the directory of the own process, /proc/self
+	Kernel Kernel
 }
+
+// Kernel is what is done to cgroup file systems besides reading. Tests have one
+// of their own, since what version 2 does cannot be had on every machine.
+type Kernel interface {
+	Mkdir(dir string) error
+	Rmdir(dir string) error
+	Write(file, value string) error
+	Writable(path string) bool
+}
+
+type realKernel struct{}
+
+func (realKernel) Mkdir(dir string) error { return os.Mkdir(dir, 0o755) }
+
+func (realKernel) Rmdir(dir string) error {
+	if err := unix.Rmdir(dir); err != nil {
+		return &os.PathError{Op: "rmdir", Path: dir, Err: err}
+	}
+	return nil
+}
+
+// Write gives a file a value. It never creates one.
+func (realKernel) Write(file, value string) error {
+	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(value)
+	return errors.Join(err, f.Close())
+}
+
+func (realKernel) Writable(path string) bool { return unix.Access(path, unix.W_OK) == nil }
 
 // Manager creates control groups. It is safe for concurrent use.
 type Manager struct {
@@ -76,18 +106,20 @@ func NewManager(cfg Config) *Manager {
 	if cfg.Proc == "" {
 		cfg.Proc = "/proc/self"
 	}
-	if cfg.Mkdir == nil {
-		cfg.Mkdir = func(path string) error { return os.Mkdir(path, 0o755) }
+	if cfg.Kernel == nil {
+		cfg.Kernel = realKernel{}
 	}
 	return &Manager{cfg: cfg}
 }
 
 func (m *Manager) discover() {
 	m.once.Do(func() {
-		var err error
-		if m.hierarchy, err = discover(m.cfg); err != nil {
+		h, err := discover(m.cfg)
+		if err != nil {
 			m.absent = err.Error()
+			return
 		}
+		m.hierarchy = h
 	})
 }
 
@@ -134,12 +166,12 @@ func (m *Manager) Create(name string, r runner.Resources) (group *Group, ignored
 func (m *Manager) make(dir string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	err := m.cfg.Mkdir(dir)
+	err := m.cfg.Kernel.Mkdir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := m.hierarchy.prepare(); err != nil {
 			return err
 		}
-		err = m.cfg.Mkdir(dir)
+		err = m.cfg.Kernel.Mkdir(dir)
 	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
@@ -152,7 +184,7 @@ func (m *Manager) make(dir string) error {
 func (m *Manager) unmake(dir string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	err := removeTree(dir)
+	err := m.removeTree(dir)
 	if err != nil {
 		return err
 	}
@@ -183,8 +215,8 @@ func (m *Manager) Recover(name string) error {
 }
 
 // removeTree removes a group and those that its processes have made in it.
-func removeTree(dir string) error {
-	err := removeDir(dir)
+func (m *Manager) removeTree(dir string) error {
+	err := m.removeDir(dir)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -194,36 +226,23 @@ func removeTree(dir string) error {
 	}
 	for _, e := range entries {
 		if e.IsDir() {
-			if err := removeTree(filepath.Join(dir, e.Name())); err != nil {
+			if err := m.removeTree(filepath.Join(dir, e.Name())); err != nil {
 				return err
 			}
 		}
 	}
-	return removeDir(dir)
+	return m.removeDir(dir)
 }
 
 // removeDir removes a group, which the kernel refuses for a moment after its
 // last process has ended.
-func removeDir(dir string) error {
+func (m *Manager) removeDir(dir string) error {
 	var err error
 	for range 100 {
-		if err = unix.Rmdir(dir); err != unix.EBUSY {
+		if err = m.cfg.Kernel.Rmdir(dir); !errors.Is(err, unix.EBUSY) {
 			break
 		}
 		time.Sleep(time.Millisecond)
 	}
-	if err != nil {
-		return &os.PathError{Op: "rmdir", Path: dir, Err: err}
-	}
-	return nil
-}
-
-// write gives a file of the kernel's a value. It never creates one.
-func write(path, value string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(value)
-	return errors.Join(err, f.Close())
+	return err
 }

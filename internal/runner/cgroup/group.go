@@ -42,7 +42,7 @@ func (g *Group) limit(controller, dir string, settings []setting) error {
 		}
 	}
 	for _, s := range settings {
-		err := write(filepath.Join(dir, s.file), s.value)
+		err := g.m.cfg.Kernel.Write(filepath.Join(dir, s.file), s.value)
 		if err == nil || s.optional && errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -83,7 +83,7 @@ func (g *Group) ProcsFDs() ([]int, error) {
 // it is: prefer FD and ProcsFDs.
 func (g *Group) Add(pid int) error {
 	for _, dir := range g.paths() {
-		if err := write(filepath.Join(dir, "cgroup.procs"), strconv.Itoa(pid)); err != nil {
+		if err := g.m.cfg.Kernel.Write(filepath.Join(dir, "cgroup.procs"), strconv.Itoa(pid)); err != nil {
 			return err
 		}
 	}
@@ -121,7 +121,7 @@ func (g *Group) Kill() error {
 	}
 	if g.Unified() {
 		// Since Linux 5.14.
-		if err := write(filepath.Join(paths[0], "cgroup.kill"), "1"); !errors.Is(err, fs.ErrNotExist) {
+		if err := g.m.cfg.Kernel.Write(filepath.Join(paths[0], "cgroup.kill"), "1"); !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

@@ -4,11 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strconv"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/sampan-batch/sampan/internal/runner"
 )
@@ -26,7 +23,7 @@ const home = "sampan"
 // usable tells why groups cannot be made. Version 1 has no safe delegation.
 func (v *version1) usable() error {
 	for _, dir := range v.base {
-		if unix.Access(dir, unix.W_OK) == nil {
+		if v.cfg.Kernel.Writable(dir) {
 			return nil
 		}
 	}
@@ -44,7 +41,7 @@ func (v *version1) dirs(name string) map[string]string {
 func (v *version1) prepare() error {
 	var errs []error
 	for _, base := range v.base {
-		if err := v.cfg.Mkdir(filepath.Join(base, home)); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := v.cfg.Kernel.Mkdir(filepath.Join(base, home)); err != nil && !errors.Is(err, fs.ErrExist) {
 			errs = append(errs, err)
 		}
 	}
@@ -56,7 +53,7 @@ func (v *version1) prepare() error {
 
 func (v *version1) cleanUp() {
 	for _, base := range v.base {
-		_ = os.Remove(filepath.Join(base, home))
+		_ = v.cfg.Kernel.Rmdir(filepath.Join(base, home))
 	}
 }
 

@@ -36,7 +36,7 @@ func newVersion2(cfg Config, m mount, own string) (*version2, error) {
 	top, self := m.point, m.path(own)
 	v := &version2{cfg: cfg}
 	for _, dir := range append([]string{top}, above(self, top)...) {
-		if !writable(dir) || (dir != top && populated(dir)) {
+		if !v.writable(dir) || (dir != top && populated(dir)) {
 			continue
 		}
 		if dir == top && populated(dir) && !isRoot(dir) {
@@ -46,8 +46,8 @@ func newVersion2(cfg Config, m mount, own string) (*version2, error) {
 			return v, nil
 		}
 	}
-	if writable(self) {
-		if err := moveProcesses(cfg, self); err != nil {
+	if v.writable(self) {
+		if err := v.moveProcesses(self); err != nil {
 			return nil, fmt.Errorf("cannot make room in the own cgroup: %w", err)
 		}
 		if err := v.adopt(self); err != nil {
@@ -69,8 +69,8 @@ func above(dir, top string) []string {
 }
 
 // writable tells whether groups and processes may be put into dir.
-func writable(dir string) bool {
-	return unix.Access(dir, unix.W_OK) == nil && unix.Access(filepath.Join(dir, "cgroup.procs"), unix.W_OK) == nil
+func (v *version2) writable(dir string) bool {
+	return v.cfg.Kernel.Writable(dir) && v.cfg.Kernel.Writable(filepath.Join(dir, "cgroup.procs"))
 }
 
 // populated tells whether a group has processes of its own.
@@ -98,7 +98,7 @@ func (v *version2) adopt(dir string) error {
 		if !slices.Contains(available, controller) {
 			continue
 		}
-		if err := enable(dir, controller); err != nil {
+		if err := v.enable(dir, controller); err != nil {
 			failed = err
 			continue
 		}
@@ -115,13 +115,13 @@ func (v *version2) adopt(dir string) error {
 }
 
 // enable makes a group hand on a controller.
-func enable(dir, controller string) error {
+func (v *version2) enable(dir, controller string) error {
 	file := filepath.Join(dir, "cgroup.subtree_control")
 	enabled, err := words(file)
 	if err != nil || slices.Contains(enabled, controller) {
 		return err
 	}
-	return write(file, "+"+controller)
+	return v.cfg.Kernel.Write(file, "+"+controller)
 }
 
 func words(path string) ([]string, error) {
@@ -130,9 +130,9 @@ func words(path string) ([]string, error) {
 }
 
 // moveProcesses moves the processes of a group into a leaf of it.
-func moveProcesses(cfg Config, dir string) error {
+func (v *version2) moveProcesses(dir string) error {
 	to := filepath.Join(dir, leaf)
-	if err := cfg.Mkdir(to); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := v.cfg.Kernel.Mkdir(to); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	for range 100 { // those that were started meanwhile
@@ -141,7 +141,7 @@ func moveProcesses(cfg Config, dir string) error {
 			return err
 		}
 		for _, pid := range all {
-			if err := write(filepath.Join(to, "cgroup.procs"), pid); err != nil && !errors.Is(err, unix.ESRCH) {
+			if err := v.cfg.Kernel.Write(filepath.Join(to, "cgroup.procs"), pid); err != nil && !errors.Is(err, unix.ESRCH) {
 				return err
 			}
 		}
@@ -159,18 +159,18 @@ func (v *version2) dirs(name string) map[string]string {
 
 func (v *version2) prepare() error {
 	dir := filepath.Join(v.base, home)
-	if err := v.cfg.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := v.cfg.Kernel.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	for _, controller := range v.controllers {
-		if err := enable(dir, controller); err != nil {
+		if err := v.enable(dir, controller); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (v *version2) cleanUp() { _ = unix.Rmdir(filepath.Join(v.base, home)) }
+func (v *version2) cleanUp() { _ = v.cfg.Kernel.Rmdir(filepath.Join(v.base, home)) }
 
 func (v *version2) limits(r runner.Resources) map[string][]setting {
 	s := make(map[string][]setting)
