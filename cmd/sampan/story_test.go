@@ -32,6 +32,7 @@ import (
 //	serve [args]         start `sampan serve` and wait until it is ready
 //	eventually cmd args  run a command again and again until it succeeds
 //	killserve            kill -9 the engine
+//	stopserve            SIGTERM the engine, and wait until it has ended with 0
 func TestStories(t *testing.T) {
 	t.Parallel()
 	tools := buildTools(t)
@@ -55,6 +56,7 @@ func TestStories(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve":      serve,
 			"killserve":  killServe,
+			"stopserve":  stopServe,
 			"eventually": eventually,
 		},
 	})
@@ -68,13 +70,14 @@ type engine struct {
 	tools *tools
 	env   []string
 	cmd   *exec.Cmd
+	ended chan error // what cmd.Wait returned
 }
 
 func of(ts *testscript.TestScript) *engine { return ts.Value(engineKey{}).(*engine) }
 
 func serve(ts *testscript.TestScript, neg bool, args []string) {
 	e := of(ts)
-	if neg || (e.cmd != nil && e.cmd.ProcessState == nil) {
+	if neg || e.ended != nil {
 		ts.Fatalf("usage: serve [args], once at a time")
 	}
 	args = append([]string{"serve", "--data-dir", e.data, "--listen", "127.0.0.1:0"}, args...)
@@ -95,18 +98,33 @@ func serve(ts *testscript.TestScript, neg bool, args []string) {
 		said, _ := os.ReadFile(log.Name())
 		ts.Fatalf("serve did not become ready: %q, %v\n%s", line[:n], err, said)
 	}
-	go e.cmd.Wait()
+	e.ended = make(chan error, 1)
+	go func() { e.ended <- e.cmd.Wait() }()
 }
 
 func killServe(ts *testscript.TestScript, neg bool, args []string) {
 	e := of(ts)
-	if neg || len(args) > 0 || e.cmd == nil {
+	if neg || len(args) > 0 || e.ended == nil {
 		ts.Fatalf("usage: killserve, after serve")
 	}
 	ts.Check(e.cmd.Process.Kill())
-	for e.cmd.Process.Signal(syscall.Signal(0)) == nil {
-		time.Sleep(5 * time.Millisecond)
+	<-e.ended
+	e.ended = nil
+}
+
+func stopServe(ts *testscript.TestScript, neg bool, args []string) {
+	e := of(ts)
+	if neg || len(args) > 0 || e.ended == nil {
+		ts.Fatalf("usage: stopserve, after serve")
 	}
+	ts.Check(e.cmd.Process.Signal(syscall.SIGTERM))
+	select {
+	case err := <-e.ended:
+		ts.Check(err)
+	case <-time.After(30 * time.Second):
+		ts.Fatalf("serve did not end within 30 s after SIGTERM")
+	}
+	e.ended = nil
 }
 
 // stop leaves nothing of a script behind, and fails it if that is not possible.

@@ -53,13 +53,17 @@ func Stop(ctx context.Context, dir string, grace time.Duration) (string, error) 
 	if err := errors.Join(err, client.Stop(ctx)); err != nil {
 		return "", err
 	}
+	containers := "containers"
+	if ended == 1 {
+		containers = "container"
+	}
 	switch {
 	case stopped && ended > 0:
-		return fmt.Sprintf("stopped the engine and ended %d containers", ended), nil
+		return fmt.Sprintf("stopped the engine and ended %d %s", ended, containers), nil
 	case stopped:
 		return "stopped the engine; no container was running", nil
 	case ended > 0:
-		return fmt.Sprintf("no engine was running; ended %d containers", ended), nil
+		return fmt.Sprintf("no engine was running; ended %d %s", ended, containers), nil
 	}
 	return "nothing was running", nil
 }
