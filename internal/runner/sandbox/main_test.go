@@ -46,6 +46,16 @@ func TestMain(m *testing.M) {
 
 // outside builds the probe and runs the tests in their namespaces.
 func outside() (int, error) {
+	dir, err := os.MkdirTemp("", "sandbox-test-")
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(dir)
+	if os.Getenv(probeVar) == "" {
+		if err := buildProbe(dir); err != nil {
+			return 1, err
+		}
+	}
 	if os.Geteuid() != 0 {
 		return runInside(&syscall.SysProcAttr{
 			Cloneflags:  unix.CLONE_NEWNS | unix.CLONE_NEWUSER,
@@ -53,21 +63,6 @@ func outside() (int, error) {
 			GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}},
 		}, "inside", os.Args[1:])
 	}
-	dir, err := os.MkdirTemp("", "sandbox-test-")
-	if err != nil {
-		return 1, err
-	}
-	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, 0o755); err != nil {
-		return 1, err
-	}
-	probe := filepath.Join(dir, "probe")
-	build := exec.Command("go", "build", "-o", probe, "./testdata/probe")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
-	if out, err := build.CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("build the probe: %w\n%s", err, out)
-	}
-	os.Setenv(probeVar, probe)
 	code, err := runInside(&syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}, "inside", os.Args[1:])
 	if code != 0 || err != nil {
 		return code, err
@@ -79,6 +74,19 @@ func outside() (int, error) {
 	os.Setenv("TMPDIR", home)
 	fmt.Println("=== as an ordinary user")
 	return runInside(&syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}, "user", userArgs())
+}
+
+func buildProbe(dir string) error {
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return err
+	}
+	probe := filepath.Join(dir, "probe")
+	build := exec.Command("go", "build", "-o", probe, "./testdata/probe")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the probe: %w\n%s", err, out)
+	}
+	return os.Setenv(probeVar, probe)
 }
 
 // userArgs are the arguments without those that name files of root's.
@@ -104,6 +112,10 @@ func runInside(attr *syscall.SysProcAttr, stage string, args []string) (int, err
 	if errors.As(err, &exit) {
 		return exit.ExitCode(), nil
 	}
+	if attr.Cloneflags != 0 && (errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EINVAL)) {
+		fmt.Fprintln(os.Stderr, "SKIPPED: this machine refuses the namespaces that containers need:", err)
+		return 0, nil
+	}
 	if err != nil {
 		return 1, fmt.Errorf("run the tests in namespaces: %w", err)
 	}
@@ -117,10 +129,6 @@ func inside(m *testing.M) int {
 	}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		fmt.Fprintln(os.Stderr, "become a subreaper:", err)
-		return 1
-	}
-	if probe := os.Getenv(probeVar); probe == "" { // an ordinary user ran go test
-		fmt.Fprintln(os.Stderr, "no probe")
 		return 1
 	}
 	return m.Run()

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/runner/crilog"
 	"github.com/sampan-batch/sampan/internal/runner/runnertest"
 	"github.com/sampan-batch/sampan/internal/runner/sandbox"
 	"github.com/sampan-batch/sampan/internal/runner/supervisor"
@@ -30,9 +31,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	as := os.Getenv(asVar)
-	os.Unsetenv(asVar)
-	if as == "supervisor" {
+	if os.Getenv(asVar) == "supervisor" {
 		if err := supervise(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -93,6 +92,9 @@ func asNobody() int {
 
 func TestSandbox(t *testing.T) {
 	t.Parallel()
+	if err := tryNamespaces(); err != nil {
+		t.Skip("this machine refuses the namespaces that containers need:", err)
+	}
 	layer := busyboxLayer(t)
 	runnertest.Run(t, func(t *testing.T) runner.Runner {
 		dir := t.TempDir()
@@ -127,6 +129,56 @@ func TestSandbox(t *testing.T) {
 		},
 		Alive: alive,
 	})
+}
+
+// A container runs as any user, whether the supervisor is root's, or that of a
+// user with subordinate ids, or without.
+func TestUser(t *testing.T) {
+	t.Parallel()
+	if err := tryNamespaces(); err != nil {
+		t.Skip("this machine refuses the namespaces that containers need:", err)
+	}
+	dir, uid, gid := t.TempDir(), uint32(1000), uint32(100)
+	t.Cleanup(func() { stop(t, dir) })
+	c := open(t, dir)
+	spec := &runner.Spec{
+		ID: "user_main_0", Class: runner.Sandbox, Container: "main", Pod: runner.PodRef{Namespace: "default", Name: "user", UID: "user"},
+		Args: []string{"sh", "-c", "id -u; id -g; touch /tmp/mine && stat -c %u:%g /tmp/mine; cat /proc/self/uid_map >&2"},
+		UID:  &uid, GID: &gid, Layers: []string{busyboxLayer(t)}, LogPath: filepath.Join(dir, "log"),
+	}
+	if _, err := c.Start(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := c.Wait(t.Context(), spec.ID); err != nil || st.ExitCode != 0 {
+		t.Errorf("ended with %+v %v", st, err)
+	}
+	if err := c.Remove(t.Context(), spec.ID); err != nil {
+		t.Error(err)
+	}
+	var out, idMap bytes.Buffer
+	for stream, to := range map[crilog.Stream]*bytes.Buffer{crilog.Stdout: &out, crilog.Stderr: &idMap} {
+		if err := crilog.Read(t.Context(), spec.LogPath, crilog.Options{Stream: stream}, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := "1000\n100\n1000:100\n"; out.String() != want {
+		t.Errorf("got %q, want %q", out.String(), want)
+	}
+	t.Logf("its ids: %s", idMap.String())
+}
+
+func tryNamespaces() error {
+	cmd := exec.Command("/proc/self/exe", "-test.run=^$")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	if os.Geteuid() != 0 {
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+	}
+	err := cmd.Start()
+	if err == nil {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+	return err
 }
 
 // client is a runner.Runner whose directory is known.
@@ -222,7 +274,8 @@ func busyboxLayer(t *testing.T) string {
 	layer := t.TempDir()
 	bin := filepath.Join(layer, "bin")
 	for _, err := range []error{
-		os.Chmod(layer, 0o755), os.Mkdir(bin, 0o755), os.Mkdir(filepath.Join(layer, "tmp"), 0o777),
+		os.Chmod(layer, 0o755), os.Mkdir(bin, 0o755),
+		os.Mkdir(filepath.Join(layer, "tmp"), 0o777), os.Chmod(filepath.Join(layer, "tmp"), 0o1777|os.ModeSticky),
 		os.WriteFile(filepath.Join(bin, "busybox"), data, 0o755),
 	} {
 		if err != nil {
