@@ -24,16 +24,17 @@ var rooms = map[string][]string{
 	"image":  nil,
 	"runner": nil,
 	// cores: pure
-	"job":   {"kind", "change"},
-	"cron":  {"kind", "change"},
-	"place": {"kind", "change"},
-	"sweep": {"kind", "change"},
+	"job":     {"kind", "change"},
+	"cron":    {"kind", "change"},
+	"place":   {"kind", "change"},
+	"sweep":   {"kind", "change"},
+	"explain": {"kind", "job", "cron"}, // what the cores decided, in words
 	// shell
 	"control": {"store", "work", "change", "kind", "job", "cron", "place", "sweep"},
 	// edges
 	"server": {"kind", "change", "store"},
 	"agent":  {"runner", "image", "kind", "change"},
-	"cli":    {"engine", "kind", "change", "image", "runner"},
+	"cli":    {"engine", "kind", "change", "image", "runner", "explain", "job", "cron"},
 	// wires everything
 	"engine": {"change", "kind", "store", "work", "image", "runner", "control", "server", "agent"},
 }
@@ -78,4 +79,6 @@ func TestImportsGoOneWay(t *testing.T) {
 	}
 }
 
-func isCore(room string) bool { return slices.Contains([]string{"job", "cron", "place", "sweep"}, room) }
+func isCore(room string) bool {
+	return slices.Contains([]string{"job", "cron", "place", "sweep", "explain"}, room)
+}

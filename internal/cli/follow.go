@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,6 +30,9 @@ type follower struct {
 	// reads is the context of log readers: they outlive an interrupted Run, to
 	// show what pods write when they are told to end.
 	reads context.Context
+	// namespace is the only one that is looked at; "" means all of them, and that
+	// whatever goes wrong there has to do with the Jobs.
+	namespace string
 
 	jobs     map[types.UID]*followed
 	readers  sync.WaitGroup
@@ -84,7 +88,7 @@ func (f *follower) Run(ctx context.Context) error {
 			deliver(obj, true)
 		},
 	}
-	factory := informers.NewSharedInformerFactory(f.client, 0)
+	factory := informers.NewSharedInformerFactoryWithOptions(f.client, 0, informers.WithNamespace(f.namespace))
 	for _, informer := range []cache.SharedIndexInformer{
 		factory.Batch().V1().Jobs().Informer(),
 		factory.Core().V1().Pods().Informer(),
@@ -148,7 +152,7 @@ func (f *follower) take(u update) {
 			f.takePod(obj)
 		}
 	case *corev1.Event:
-		if !u.gone && obj.Type == corev1.EventTypeWarning {
+		if !u.gone && obj.Type == corev1.EventTypeWarning && f.concerns(obj) {
 			f.warn(obj)
 		}
 	}
@@ -237,6 +241,21 @@ func (f *follower) print(name string, stream io.Reader) {
 			return
 		}
 	}
+}
+
+// concerns: the event is about a Job that is followed, or a pod of it.
+func (f *follower) concerns(ev *corev1.Event) bool {
+	if f.namespace == "" || f.jobs[ev.InvolvedObject.UID] != nil {
+		return true
+	}
+	for _, j := range f.jobs {
+		// The event may come before its pod does, so that it goes by the name.
+		if ev.InvolvedObject.Kind == "Pod" && strings.HasPrefix(ev.InvolvedObject.Name, j.job.Name+"-") &&
+			!ev.CreationTimestamp.Before(&j.job.CreationTimestamp) {
+			return true
+		}
+	}
+	return false
 }
 
 // warn prints a Warning event, once.

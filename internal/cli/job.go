@@ -1,0 +1,169 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+)
+
+func newJob() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "job",
+		Short: "Run Jobs now, and again",
+		Long: `Commands that start Jobs through the API, on this machine's engine or any Kubernetes cluster.
+"sampan explain job/NAME" says what became of one.`,
+		Args: wantArgs(cobra.NoArgs, "job needs a subcommand: run or rerun"),
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newJobRun(), newJobRerun())
+	return cmd
+}
+
+// jobOptions are what `job run` and `job rerun` have in common.
+type jobOptions struct {
+	cluster    cluster
+	name       string
+	wait, logs bool
+}
+
+func (o *jobOptions) addFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&o.name, "name", "", "name of the new Job")
+	f.BoolVar(&o.wait, "wait", false, "follow the Job to its end; exit with 1 if it fails")
+	f.BoolVar(&o.logs, "logs", false, "print what its pods write, and wait for its end")
+	o.cluster.addFlags(cmd, f, "n")
+}
+
+func newJobRun() *cobra.Command {
+	var o jobOptions
+	var change overrides
+	cmd := &cobra.Command{
+		Use:   "run cronjob/NAME",
+		Short: "Start the Job of a CronJob now",
+		Long: `Run creates a Job from the template of a CronJob, now, as "kubectl create job --from" does: it
+belongs to the CronJob, is deleted with it and counts towards its history limits, but
+the schedule takes no notice of it. A suspended CronJob can be run, too.
+
+--env, --arg and --image change this one run only.`,
+		Example: `  sampan job run cronjob/nightly
+  sampan job run cronjob/report --env DAY=2026-03-01 --logs
+  sampan job run cronjob/import --image registry/import:next --arg --dry-run --wait`,
+		Args: wantArgs(cobra.ExactArgs(1), "of which CronJob? Give cronjob/NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			at, err := oneTarget(args, kindCronJob, kindCronJob)
+			if err != nil {
+				return err
+			}
+			return o.start(cmd.Context(), func(ctx context.Context, client kubernetes.Interface, namespace string) (*batchv1.Job, error) {
+				return runCronJob(ctx, client, namespace, at.name, o.name, change)
+			})
+		},
+		ValidArgsFunction: o.cluster.completeTargets(kindCronJob),
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&change.env, "env", nil, "set an environment variable, as NAME=VALUE (may be repeated)")
+	f.StringArrayVar(&change.args, "arg", nil, "replace the container's args; one flag for each")
+	f.StringVar(&change.image, "image", "", "use this image instead")
+	f.StringVarP(&change.container, "container", "c", "", "the container that --env, --arg and --image are for (default: the only one; --env: all)")
+	o.addFlags(cmd)
+	return cmd
+}
+
+func newJobRerun() *cobra.Command {
+	var o jobOptions
+	var onlyFailed bool
+	cmd := &cobra.Command{
+		Use:   "rerun job/NAME",
+		Short: "Run a finished Job once more",
+		Long: `Rerun creates a new Job, NAME-rerun-1 and so on, with the spec of a finished one.
+
+With --failed-indexes, of an Indexed Job that failed, only the indexes run that have not
+succeeded: those that failed, and those whose turn never came. Every pod gets the index,
+the host name suffix and the JOB_COMPLETION_INDEX that it had before. To that end the new
+Job is created suspended, is told by its status (completedIndexes, succeeded) what the
+first one has done already, and is then resumed; it is Complete when all indexes are.
+The annotation sampan.dev/carried-indexes names those that were taken over. This needs
+permission to patch jobs/status, and works on every Kubernetes with Indexed Jobs.`,
+		Example: `  sampan job rerun job/import
+  sampan job rerun job/render --failed-indexes --logs`,
+		Args: wantArgs(cobra.ExactArgs(1), "which Job? Give job/NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			at, err := oneTarget(args, kindJob, kindJob)
+			if err != nil {
+				return err
+			}
+			return o.start(cmd.Context(), func(ctx context.Context, client kubernetes.Interface, namespace string) (*batchv1.Job, error) {
+				return rerunJob(ctx, client, namespace, at.name, o.name, onlyFailed)
+			})
+		},
+		ValidArgsFunction: o.cluster.completeTargets(kindJob),
+	}
+	cmd.Flags().BoolVar(&onlyFailed, "failed-indexes", false, "run only the indexes that have not succeeded")
+	o.addFlags(cmd)
+	return cmd
+}
+
+// start creates a Job and, if that is asked for, follows it.
+func (o *jobOptions) start(ctx context.Context, create func(context.Context, kubernetes.Interface, string) (*batchv1.Job, error)) error {
+	client, namespace, err := o.cluster.connect()
+	if err != nil {
+		return err
+	}
+	job, err := create(ctx, client, namespace)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("job.batch/%s created\n", job.Name)
+	if !o.wait && !o.logs {
+		return nil
+	}
+	return o.follow(ctx, client, job)
+}
+
+// follow waits for the end of a Job. It goes on without those who watch it.
+func (o *jobOptions) follow(ctx context.Context, client kubernetes.Interface, job *batchv1.Job) error {
+	stops := catchSignals()
+	defer stops.release()
+	out := newConsole(os.Stdout, os.Stderr)
+	f := newFollower(stops.end, client, out, !o.logs, []*batchv1.Job{job})
+	f.namespace = job.Namespace
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	context.AfterFunc(stops.end, func() { cancel(errInterrupted) })
+	err := f.Run(ctx)
+	if errors.Is(err, errInterrupted) || ctx.Err() != nil {
+		out.Note("job/%s goes on; `sampan explain job/%s` says how far it is", job.Name, job.Name)
+		return &exitError{code: exitInterrupted}
+	}
+	if err != nil {
+		return err
+	}
+	ended := f.results()
+	fmt.Fprint(out.notes, "\n"+summary(ended))
+	if ended[0].Status != string(batchv1.JobComplete) {
+		return &exitError{code: exitFailed}
+	}
+	return nil
+}
+
+// runCronJob creates a Job from the template of a CronJob.
+func runCronJob(ctx context.Context, client kubernetes.Interface, namespace, cronJob, name string, change overrides) (*batchv1.Job, error) {
+	c, err := client.BatchV1().CronJobs(namespace).Get(ctx, cronJob, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	job := fromCronJob(c, name)
+	if err := change.apply(&job.Spec.Template.Spec); err != nil {
+		return nil, usage(err)
+	}
+	return client.BatchV1().Jobs(namespace).Create(ctx, job, strict)
+}
+
+// strict is how commands create what a user asked for.
+var strict = metav1.CreateOptions{FieldManager: fieldManager, FieldValidation: metav1.FieldValidationStrict}

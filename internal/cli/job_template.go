@@ -1,0 +1,175 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	corejob "github.com/sampan-batch/sampan/internal/job"
+)
+
+const (
+	// instantiateAnnotation marks Jobs of a CronJob that were started by hand, as
+	// kubectl does.
+	instantiateAnnotation = "cronjob.kubernetes.io/instantiate"
+	// rerunAnnotation names the Job that a new one runs once more.
+	rerunAnnotation = "sampan.dev/rerun-of"
+	// carriedAnnotation names the indexes of that Job that need no second run.
+	carriedAnnotation = "sampan.dev/carried-indexes"
+)
+
+// fromCronJob returns what `kubectl create job NAME --from=cronjob/…` creates;
+// without a name one that derives from the CronJob's.
+func fromCronJob(c *batchv1.CronJob, name string) *batchv1.Job {
+	template := c.Spec.JobTemplate.DeepCopy()
+	job := &batchv1.Job{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: name, Labels: template.Labels, Annotations: template.Annotations,
+			OwnerReferences: []metav1.OwnerReference{manualOwner(c.Name, c)},
+		},
+		Spec: template.Spec,
+	}
+	if name == "" {
+		job.GenerateName = c.Name + "-manual-"
+	}
+	if job.Annotations == nil {
+		job.Annotations = make(map[string]string, 1)
+	}
+	if _, set := job.Annotations[instantiateAnnotation]; !set {
+		job.Annotations[instantiateAnnotation] = "manual"
+	}
+	return job
+}
+
+// manualOwner does not block the owner's deletion: that would take permission
+// to update the CronJob's finalizers.
+func manualOwner(name string, c metav1.Object) metav1.OwnerReference {
+	return metav1.OwnerReference{
+		APIVersion: "batch/v1", Kind: "CronJob", Name: name, UID: c.GetUID(), Controller: ptr.To(true),
+	}
+}
+
+// overrides are what one run differs in from its template.
+type overrides struct {
+	env, args        []string
+	image, container string
+}
+
+var variableName = regexp.MustCompile(`^[-._a-zA-Z][-._a-zA-Z0-9]*$`)
+
+// apply changes the containers that are meant.
+func (o overrides) apply(spec *corev1.PodSpec) error {
+	if len(o.env) == 0 && o.args == nil && o.image == "" && o.container == "" {
+		return nil
+	}
+	var meant []*corev1.Container
+	var names []string
+	for i := range spec.Containers {
+		c := &spec.Containers[i]
+		names = append(names, c.Name)
+		if o.container == "" || o.container == c.Name {
+			meant = append(meant, c)
+		}
+	}
+	switch {
+	case len(meant) == 0:
+		return fmt.Errorf("--container: there is no %q; the containers are %s", o.container, strings.Join(names, ", "))
+	case len(meant) > 1 && (o.args != nil || o.image != ""):
+		return fmt.Errorf("--arg and --image are for which container? Name one by --container: %s", strings.Join(names, ", "))
+	}
+	for _, c := range meant {
+		c.Image = cmp.Or(o.image, c.Image)
+		if o.args != nil {
+			c.Args = slices.Clone(o.args)
+		}
+		for _, assignment := range o.env {
+			name, value, ok := strings.Cut(assignment, "=")
+			if !ok || !variableName.MatchString(name) {
+				return fmt.Errorf("--env: %q is not of the form NAME=VALUE", assignment)
+			}
+			setVariable(c, name, value)
+		}
+	}
+	return nil
+}
+
+// setVariable replaces a variable where it stands, for later ones may refer to
+// it.
+func setVariable(c *corev1.Container, name, value string) {
+	next := corev1.EnvVar{Name: name, Value: value}
+	if i := slices.IndexFunc(c.Env, func(v corev1.EnvVar) bool { return v.Name == name }); i >= 0 {
+		c.Env[i] = next
+		return
+	}
+	c.Env = append(c.Env, next)
+}
+
+// finalCondition returns Complete or Failed if it is True.
+func finalCondition(job *batchv1.Job) *batchv1.JobCondition {
+	for i := range job.Status.Conditions {
+		if c := &job.Status.Conditions[i]; c.Status == corev1.ConditionTrue && (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) {
+			return c
+		}
+	}
+	return nil
+}
+
+// again returns a new Job with the spec of a finished one: without what the API
+// and the controllers have added, which belongs to the one that it came from.
+func again(old *batchv1.Job) (*batchv1.Job, error) {
+	if finalCondition(old) == nil {
+		return nil, fmt.Errorf("job/%s has not finished yet", old.Name)
+	}
+	job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{
+		Namespace:   old.Namespace,
+		Labels:      ownLabels(old.Labels),
+		Annotations: maps.Clone(old.Annotations),
+	}}
+	if job.Annotations == nil {
+		job.Annotations = make(map[string]string, 1)
+	}
+	for key := range job.Annotations {
+		switch key {
+		case corev1.LastAppliedConfigAnnotation, "batch.kubernetes.io/job-tracking", carriedAnnotation, instantiateAnnotation, corejob.BackoffAnnotation:
+			delete(job.Annotations, key)
+		}
+	}
+	job.Annotations[rerunAnnotation] = old.Name
+	old.Spec.DeepCopyInto(&job.Spec)
+	job.Spec.Selector, job.Spec.ManualSelector, job.Spec.Suspend = nil, nil, nil
+	job.Spec.Template.Labels = ownLabels(job.Spec.Template.Labels)
+	return job, nil
+}
+
+// ownLabels drops the labels that tell the pods of one Job from another's.
+func ownLabels(labels map[string]string) map[string]string {
+	own := maps.Clone(labels)
+	for _, key := range []string{batchv1.ControllerUidLabel, batchv1.JobNameLabel, "controller-uid", "job-name"} {
+		delete(own, key)
+	}
+	return own
+}
+
+var rerunName = regexp.MustCompile(`^(.+)-rerun-([1-9][0-9]{0,8})$`)
+
+// nextName is the name of a rerun of a Job of this name: NAME-rerun-1, after
+// which come NAME-rerun-2 and so on.
+func nextName(name string) string {
+	n := 0
+	if m := rerunName.FindStringSubmatch(name); m != nil {
+		name = m[1]
+		n, _ = strconv.Atoi(m[2])
+	}
+	tail := fmt.Sprintf("-rerun-%d", n+1)
+	const limit = 63 // names of Jobs become values of labels
+	return strings.TrimRight(name[:min(len(name), limit-len(tail))], "-.") + tail
+}
