@@ -327,3 +327,39 @@ func TestSignalState(t *testing.T) {
 		t.Errorf("no signal masks in %q", out())
 	}
 }
+
+// A child is born in a cgroup of version 2.
+func TestCgroup(t *testing.T) {
+	t.Parallel()
+	dir := "/sys/fs/cgroup"
+	if _, err := os.Stat(dir + "/unified"); err == nil {
+		dir += "/unified"
+	}
+	dir += "/fork-test-" + itoa(os.Getpid())
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Skip("no cgroup can be made here:", err)
+	}
+	defer func() {
+		if err := os.Remove(dir); err != nil {
+			t.Error(err)
+		}
+	}()
+	fd, err := unix.Open(dir, unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	p := NewProgram()
+	out := stdout(t, p)
+	c, err := shell(p, "cat /proc/self/cgroup").Start(t.Context(), Options{CgroupFD: fd})
+	if errors.Is(err, unix.EBADF) || errors.Is(err, unix.EINVAL) {
+		t.Skip("version 2 is not mounted:", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	wait(t, c)
+	if !strings.HasSuffix(out(), "0::/"+filepath.Base(dir)) {
+		t.Errorf("its groups are %s", out())
+	}
+}
