@@ -137,6 +137,11 @@ func setUser(in *Input, spec *runner.Spec, pod *corev1.PodSecurityContext, own *
 		spec.Groups = slices.Clone(account.Groups)
 	}
 	addGroups(spec, pod)
+	// The primary group is among them, as containerd does it: a setgid program
+	// must not be a way to lose a group to which a file denies access.
+	if !slices.Contains(spec.Groups, *spec.GID) {
+		spec.Groups = slices.Insert(spec.Groups, 0, *spec.GID)
+	}
 	return account.Home, nil
 }
 
