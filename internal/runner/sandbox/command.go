@@ -11,12 +11,8 @@ import (
 	"github.com/sampan-batch/sampan/internal/runner/fork"
 )
 
-const (
-	// defaultPath is what containerd gives an image that sets no PATH.
-	defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-	// maxFiles is how many files a process may open; containerd's default too.
-	maxFiles = 1 << 20
-)
+// maxFiles is how many files a process may open; containerd's default too.
+const maxFiles = 1 << 20
 
 // makeDir makes the working directory if it is missing; enterDir says so if
 // that did not work.
@@ -57,25 +53,6 @@ func (c *container) oomScore() int64 {
 	return min(max(1000-1000*limit/c.l.host.memory, 3), 999)
 }
 
-// environment returns the container's, with what every container finds in it.
-func (c *container) environment() []string {
-	env := append([]string(nil), c.spec.Env...)
-	if lookup(env, "PATH") == "" {
-		env = append(env, defaultPath)
-	}
-	return env
-}
-
-// lookup returns the value of a variable, the last one winning, or "".
-func lookup(env []string, name string) string {
-	for i := len(env) - 1; i >= 0; i-- {
-		if value, ok := strings.CutPrefix(env[i], name+"="); ok {
-			return value
-		}
-	}
-	return ""
-}
-
 // candidate is a file that the command may be, the step that executes it, and
 // the one that looks whether it exists when none could be executed.
 type candidate struct {
@@ -92,7 +69,8 @@ func (c *container) command() {
 	paths := []string{args[0]}
 	if !strings.Contains(args[0], "/") {
 		paths = paths[:0]
-		for _, dir := range strings.Split(lookup(env, "PATH"), ":") {
+		path, _ := lookup(env, "PATH")
+		for dir := range strings.SplitSeq(path, ":") {
 			if dir == "" {
 				dir = "."
 			}
