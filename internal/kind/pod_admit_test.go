@@ -25,7 +25,9 @@ func TestAdmitPod(t *testing.T) {
 			return s.ServiceAccountName == "a" && s.ImagePullSecrets[0].Name == "registry"
 		}},
 		{name: "own secrets", account: account, spec: corev1.PodSpec{ImagePullSecrets: []corev1.LocalObjectReference{{Name: "own"}}},
-			want: func(s *corev1.PodSpec) bool { return len(s.ImagePullSecrets) == 1 && s.ImagePullSecrets[0].Name == "own" }},
+			want: func(s *corev1.PodSpec) bool {
+				return len(s.ImagePullSecrets) == 1 && s.ImagePullSecrets[0].Name == "own"
+			}},
 		{name: "no account", spec: corev1.PodSpec{ServiceAccountName: "a"},
 			err: `error looking up service account ns/a: serviceaccount "a" not found`},
 		{name: "a system class", spec: corev1.PodSpec{PriorityClassName: "system-node-critical"},
