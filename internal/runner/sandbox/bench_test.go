@@ -22,6 +22,7 @@ import (
 //	reexec     namespaces and overlayfs by a Go init: this program executed again
 //	program    the same steps by package fork
 //	container  Launch, Wait, Release, RemovePod: all that a container is given
+//	readonly   the same with a read-only root
 //	limited    the same with a memory limit
 func BenchmarkStart(b *testing.B) {
 	f := setup(b)
@@ -50,8 +51,9 @@ func BenchmarkStart(b *testing.B) {
 	run("exec", func() error { return exec.Command(program).Run() })
 	run("reexec", f.reexec)
 	run("program", f.bare)
-	run("container", func() error { return f.whole(runner.Resources{}) })
-	run("limited", func() error { return f.whole(runner.Resources{MemoryLimit: 64 << 20}) })
+	run("container", func() error { return f.whole(func(*runner.Spec) {}) })
+	run("readonly", func() error { return f.whole(func(s *runner.Spec) { s.ReadOnlyRoot = true }) })
+	run("limited", func() error { return f.whole(func(s *runner.Spec) { s.Resources.MemoryLimit = 64 << 20 }) })
 }
 
 // cpuTime is the CPU time of this process and its children so far, in seconds.
@@ -66,9 +68,10 @@ func cpuTime() float64 {
 	return total
 }
 
-func (f *fixture) whole(r runner.Resources) error {
+func (f *fixture) whole(change func(*runner.Spec)) error {
 	spec := f.spec()
-	spec.Args, spec.Resources = []string{"/bin/true"}, r
+	spec.Args = []string{"/bin/true"}
+	change(spec)
 	p, err := f.Launch(spec, nil, nil, nil)
 	if err != nil {
 		return err

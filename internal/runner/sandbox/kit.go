@@ -35,7 +35,7 @@ var (
 )
 
 func newKit(dir string, h *host) (kit, error) {
-	for _, d := range []string{"upper", "work", "links", "mnt", "kit"} {
+	for _, d := range []string{"upper", "work", "links", "mnt", "kit", "memory"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
 			return kit{}, err
 		}
@@ -56,6 +56,9 @@ func newKit(dir string, h *host) (kit, error) {
 			k.readOnly = append(k.readOnly, path)
 		}
 	}
+	if err := mountMemory(filepath.Join(dir, "memory")); err != nil {
+		return kit{}, err
+	}
 	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 	if err := unix.Mount("tmpfs", at, "tmpfs", flags, "mode=755,size=1m"); err != nil {
 		return kit{}, &os.PathError{Op: "mount", Path: at, Err: err}
@@ -69,6 +72,20 @@ func newKit(dir string, h *host) (kit, error) {
 		return kit{}, &os.PathError{Op: "remount", Path: at, Err: err}
 	}
 	return k, mountSys(filepath.Join(at, "sys"), filepath.Join(at, "empty"), h)
+}
+
+// mountMemory makes the place for the layers of containers with a read-only
+// root: see layerDirs.
+func mountMemory(dir string) error {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=700,size=64m"); err != nil {
+		return &os.PathError{Op: "mount", Path: dir, Err: err}
+	}
+	for _, d := range []string{"upper", "work"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o700); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // mountSys prepares /sys. A user namespace does not own the machine's network,

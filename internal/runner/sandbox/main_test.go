@@ -173,8 +173,15 @@ func setup(tb testing.TB) *fixture {
 				tb.Errorf("containers are left on disk: %v %v", left, err)
 			}
 		}
-		if err := unix.Unmount(filepath.Join(l.env.Dir, "kit"), unix.MNT_DETACH); err != nil {
-			tb.Error(err)
+		for _, name := range []string{"memory/upper", "memory/work"} {
+			if left, err := os.ReadDir(filepath.Join(dir, name)); err != nil || len(left) > 0 {
+				tb.Errorf("containers are left in memory: %v %v", left, err)
+			}
+		}
+		for _, name := range []string{"kit", "memory"} {
+			if err := unix.Unmount(filepath.Join(l.env.Dir, name), unix.MNT_DETACH); err != nil {
+				tb.Error(err)
+			}
 		}
 	})
 	return f

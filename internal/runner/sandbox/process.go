@@ -107,8 +107,8 @@ func (p *process) killOthers() {
 
 // killLost kills the processes of containers that outlived their supervisor.
 // They are known by the writable layer that they run on.
-func killLost(containers string) error {
-	mark := []byte("upperdir=" + containers + "/")
+func killLost(dir string) error {
+	mark := []byte("upperdir=" + dir + "/")
 	return killAll(func(pid int) bool {
 		mounts, err := os.ReadFile(procPath(pid, "mountinfo"))
 		return err == nil && bytes.Contains(mounts, mark)

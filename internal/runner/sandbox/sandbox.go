@@ -123,7 +123,7 @@ func (l *Launcher) Recover(lost []*runner.Spec) error {
 	}
 	var errs []error
 	if len(lost) > 0 {
-		errs = append(errs, killLost(filepath.Join(l.env.Dir, "upper")))
+		errs = append(errs, killLost(l.env.Dir))
 	}
 	for _, spec := range lost {
 		errs = append(errs, l.cgroups.Recover(spec.ID))
@@ -158,7 +158,7 @@ type container struct {
 
 func (l *Launcher) newContainer(spec *runner.Spec, args []string) *container {
 	return &container{
-		l: l, spec: spec, args: args, dirs: l.layerDirs(spec.ID), p: fork.NewProgram(), mountNS: -1, joinUser: -1,
+		l: l, spec: spec, args: args, dirs: l.layerDirs(spec), p: fork.NewProgram(), mountNS: -1, joinUser: -1,
 	}
 }
 
