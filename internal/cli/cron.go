@@ -9,10 +9,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sampan-batch/sampan/internal/cron"
+	"github.com/sampan-batch/sampan/internal/explain"
 )
 
 func newCron() *cobra.Command {
@@ -129,7 +129,7 @@ func (o *cronNextOptions) ofCronJob(ctx context.Context, arg string, zone *time.
 	}
 	if zone != nil {
 		c.Spec.TimeZone = nil
-	} else if zone = defaultZone(c, now); c.Spec.TimeZone == nil {
+	} else if zone = explain.Zone(now, c); c.Spec.TimeZone == nil {
 		fmt.Fprintf(notes, "cronjob/%s has no timeZone: its schedule is taken to be read in %s.\n", c.Name, zoneName(zone))
 	}
 	t, err := cron.TimetableOf(c, zone)
@@ -137,16 +137,6 @@ func (o *cronNextOptions) ofCronJob(ctx context.Context, arg string, zone *time.
 		return t, fmt.Errorf("cronjob/%s: %w", c.Name, err)
 	}
 	return t, nil
-}
-
-// defaultZone is what a schedule without timeZone is read in: the time zone of
-// the controller. Ours, which leaves a mark, is on this machine as a rule;
-// those of clusters run in containers, which live in UTC.
-func defaultZone(c *batchv1.CronJob, now time.Time) *time.Location {
-	if _, ours := c.Annotations[cron.ScheduleAnnotation]; ours {
-		return now.Location()
-	}
-	return time.UTC
 }
 
 const clockLayout = "Mon 2006-01-02 15:04:05 MST"

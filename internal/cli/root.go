@@ -86,7 +86,7 @@ kubectl, the client libraries and the manifests that you have work unmodified.
 		return usage(fmt.Errorf("%w\nSee '%s --help'", err, cmd.CommandPath()))
 	})
 	root.AddCommand(newRun(), newServe(), newStop(), newImage(), newSupervise())
-	root.AddCommand(newJob(), newCron())
+	root.AddCommand(newJob(), newCron(), newExplain())
 	return root
 }
 

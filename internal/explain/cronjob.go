@@ -1,0 +1,256 @@
+package explain
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/cron"
+)
+
+// Zone is the time zone that the schedule of a CronJob without spec.timeZone is
+// taken to be read in: that of its controller. Sampan's, which leaves a mark on
+// CronJobs, runs on this machine as a rule; those of clusters run in
+// containers, where it is UTC.
+func Zone(now time.Time, c *batchv1.CronJob) *time.Location {
+	if _, ours := c.Annotations[cron.ScheduleAnnotation]; ours {
+		return now.Location()
+	}
+	return time.UTC
+}
+
+// cronStory is an answer about a CronJob in the making.
+type cronStory struct {
+	Answer
+	c         clock
+	cronJob   *batchv1.CronJob
+	jobs      []*batchv1.Job // the latest first
+	events    []*corev1.Event
+	timetable cron.Timetable
+	covered   []string
+}
+
+// CronJob explains a CronJob, from itself, the Jobs that it controls and the
+// events about it.
+func CronJob(now time.Time, c *batchv1.CronJob, jobs []*batchv1.Job, events []*corev1.Event) Answer {
+	s := &cronStory{Answer: Answer{Subject: "cronjob/" + c.Name}, c: clock{now}, cronJob: c, jobs: slices.Clone(jobs), events: events}
+	slices.SortFunc(s.jobs, func(x, y *batchv1.Job) int {
+		return cmp.Or(y.CreationTimestamp.Compare(x.CreationTimestamp.Time), strings.Compare(y.Name, x.Name))
+	})
+	s.history()
+	var err error
+	s.timetable, err = cron.TimetableOf(c, Zone(now, c))
+	switch {
+	case c.DeletionTimestamp != nil:
+		s.deleted(s.c, &c.ObjectMeta)
+		s.Now += "."
+	case err != nil:
+		s.Now = "never starts a Job: its schedule cannot be read."
+		s.why("schedule %q%s: %v", c.Spec.Schedule, s.in(), err)
+		s.next("nothing until the schedule or its time zone is corrected")
+	case ptr.Deref(c.Spec.Suspend, false):
+		s.suspended()
+	default:
+		s.scheduled()
+	}
+	s.Answer.events(s.c, events, s.covered...)
+	return s.Answer
+}
+
+// in names the schedule's time zone, if it has one of its own.
+func (s *cronStory) in() string {
+	if zone := s.cronJob.Spec.TimeZone; zone != nil {
+		return " in " + *zone
+	}
+	return ""
+}
+
+// history says what was started last, and what became of it.
+func (s *cronStory) history() {
+	c := s.cronJob
+	s.soFar("created %s; schedule %q%s", s.c.at(c.CreationTimestamp.Time), c.Spec.Schedule, s.in())
+	if last := c.Status.LastScheduleTime; last != nil {
+		s.soFar("the last slot that was started: %s", s.c.at(last.Time))
+	} else {
+		s.soFar("no slot has been started yet")
+	}
+	shown := 0
+	for _, j := range s.jobs {
+		if shown == examples {
+			break
+		}
+		shown++
+		s.soFar("%s", s.run(j))
+	}
+	if last := c.Status.LastSuccessfulTime; last != nil && shown == 0 {
+		s.soFar("the last Job that succeeded did so %s", s.c.at(last.Time))
+	}
+}
+
+// run is a line about one Job.
+func (s *cronStory) run(j *batchv1.Job) string {
+	line := "job/" + j.Name
+	if j.Annotations["cronjob.kubernetes.io/instantiate"] == "manual" {
+		line += ", started by hand,"
+	}
+	switch end := isTrue(j, batchv1.JobComplete, batchv1.JobFailed); {
+	case end == nil && ptr.Deref(j.Spec.Suspend, false):
+		return line + " is suspended"
+	case end == nil && j.Status.StartTime != nil:
+		return line + " runs since " + s.c.at(j.Status.StartTime.Time)
+	case end == nil:
+		return line + " was created " + s.c.at(j.CreationTimestamp.Time)
+	case end.Type == batchv1.JobFailed:
+		return fmt.Sprintf("%s Failed %s: %s", line, s.c.at(end.LastTransitionTime.Time), reason(end))
+	default:
+		return line + " was Complete " + s.c.at(end.LastTransitionTime.Time)
+	}
+}
+
+// suspended: nothing starts until somebody resumes it; then what was missed
+// last may.
+func (s *cronStory) suspended() {
+	s.Now = "is suspended."
+	s.covered = append(s.covered, "CronJobSuspended")
+	s.why("spec.suspend is true: no Job is started, those that run go on")
+	s.next("nothing until somebody resumes it: kubectl patch cronjob %s -p '{\"spec\":{\"suspend\":false}}'", s.cronJob.Name)
+	if slot, due := s.timetable.Last(s.c.now); due {
+		if s.tooLate(slot) {
+			s.next("the slot of %s is missed for good (startingDeadlineSeconds %d)", s.c.at(slot), *s.cronJob.Spec.StartingDeadlineSeconds)
+		} else {
+			s.next("the slot of %s is started as soon as it is resumed%s", s.c.at(slot), s.unlessLate(slot))
+		}
+	}
+}
+
+// tooLate: the slot's starting deadline has passed.
+func (s *cronStory) tooLate(slot time.Time) bool {
+	deadline, ok := s.deadline(slot)
+	return ok && deadline.Before(s.c.now)
+}
+
+func (s *cronStory) deadline(slot time.Time) (time.Time, bool) {
+	seconds := s.cronJob.Spec.StartingDeadlineSeconds
+	if seconds == nil {
+		return time.Time{}, false
+	}
+	return slot.Add(time.Duration(*seconds) * time.Second), true
+}
+
+// unlessLate says until when a slot may still be started.
+func (s *cronStory) unlessLate(slot time.Time) string {
+	if deadline, ok := s.deadline(slot); ok {
+		return fmt.Sprintf(", but not after %s (startingDeadlineSeconds)", s.c.at(deadline))
+	}
+	return ""
+}
+
+// scheduled is the story of a CronJob that is not suspended.
+func (s *cronStory) scheduled() {
+	active := s.active()
+	s.Now = "waits for its next time."
+	if len(active) > 0 {
+		s.Now = "is running: " + strings.Join(active, ", ") + "."
+	}
+	if last := s.cronJob.Status.LastScheduleTime; last != nil && last.After(s.c.now.Add(time.Second)) {
+		s.why("slots up to %s were dealt with before the clock was set back, and are not started again", s.c.at(last.Time))
+	}
+	if slot, due := s.timetable.Last(s.c.now); due {
+		s.due(slot, active)
+	}
+	s.upcoming(active)
+}
+
+// active names the Jobs that the schedule started and that run.
+func (s *cronStory) active() []string {
+	var names []string
+	for _, ref := range s.cronJob.Status.Active {
+		names = append(names, "job/"+ref.Name)
+	}
+	return names
+}
+
+// due explains why the most recent slot has not been started.
+func (s *cronStory) due(slot time.Time, active []string) {
+	forbid := s.cronJob.Spec.ConcurrencyPolicy == batchv1.ForbidConcurrent
+	refused := latest(s.events, "FailedCreate")
+	switch {
+	case s.tooLate(slot):
+		s.why("the slot of %s was missed: its deadline passed %s (startingDeadlineSeconds %d)",
+			s.c.at(slot), s.c.at(slot.Add(time.Duration(*s.cronJob.Spec.StartingDeadlineSeconds)*time.Second)), *s.cronJob.Spec.StartingDeadlineSeconds)
+		s.covered = append(s.covered, "MissSchedule")
+	case forbid && len(active) > 0:
+		s.why("the slot of %s waits: concurrencyPolicy is Forbid, and %s still runs", s.c.at(slot), strings.Join(active, ", "))
+		s.next("when that has ended, the most recent slot is started at once%s", s.unlessLate(slot))
+		s.covered = append(s.covered, "JobAlreadyActive")
+	case refused != nil && !when(refused).Before(slot):
+		s.Now = "cannot start the Job that is due."
+		s.why("the slot of %s: %s", s.c.at(slot), firstLine(refused.Message))
+		s.next("its controller tries again, until the next slot takes its place%s", s.unlessLate(slot))
+		s.covered = append(s.covered, "FailedCreate")
+	case s.c.now.Sub(slot) > 15*time.Second:
+		s.why("the slot of %s has not been started: its controller has not looked at it (is one running?)", s.c.at(slot))
+		s.next("it is started as soon as that does%s", s.unlessLate(slot))
+	default:
+		s.why("the slot of %s is due now", s.c.at(slot))
+	}
+}
+
+// upcoming says when it is due next, and what the time zone does to that.
+func (s *cronStory) upcoming(active []string) {
+	zone := s.timetable.Zone()
+	slots := 0
+	for _, e := range s.timetable.Upcoming(s.c.now, 2) {
+		if len(e.LeftOut) > 0 {
+			first := e.LeftOut[0]
+			s.next("%s does not exist on %s in %s, whose clocks go forward then: no Job is started for it",
+				first.Format("15:04"), first.Format(time.DateOnly), zone)
+			continue
+		}
+		slots++
+		if slots == 1 {
+			s.next("%s", s.slot(e, zone)+s.policy(active))
+		} else {
+			s.next("then %s", s.slot(e, zone))
+		}
+	}
+	if slots == 0 {
+		s.next("never: no time within the next five years matches %q", s.cronJob.Spec.Schedule)
+		if len(active) == 0 {
+			s.Now = "never starts a Job: its schedule matches no time."
+		}
+	}
+}
+
+// slot is when a Job is due, here and in the schedule's time zone.
+func (s *cronStory) slot(e cron.Entry, zone *time.Location) string {
+	text := s.c.at(e.Time)
+	if zone.String() != s.c.now.Location().String() {
+		text += ", which is " + e.Time.In(zone).Format("Mon 15:04") + " in " + zone.String()
+	}
+	if e.Repeat {
+		text += ", for the second time, as the clocks there go back"
+	}
+	return text
+}
+
+// policy is what the next slot does if what runs now still runs then.
+func (s *cronStory) policy(active []string) string {
+	if len(active) == 0 {
+		return ""
+	}
+	runs := strings.Join(active, ", ")
+	switch s.cronJob.Spec.ConcurrencyPolicy {
+	case batchv1.ForbidConcurrent:
+		return fmt.Sprintf("; if %s still runs then, it has to wait for that (Forbid)", runs)
+	case batchv1.ReplaceConcurrent:
+		return fmt.Sprintf("; if %s still runs then, it is deleted (Replace)", runs)
+	}
+	return fmt.Sprintf("; if %s still runs then, both do (Allow)", runs)
+}

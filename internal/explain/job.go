@@ -1,0 +1,428 @@
+package explain
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/job"
+)
+
+// examples is how many pods an answer about a Job shows of those that are alike.
+const examples = 3
+
+// jobStory is an answer about a Job in the making.
+type jobStory struct {
+	Answer
+	c      clock
+	job    *batchv1.Job
+	events []*corev1.Event // of the Job and its pods
+
+	active, terminating, failed []*corev1.Pod
+	covered                     []string
+}
+
+// Job explains a Job, from itself, the pods that it controls and the events
+// about it and them.
+func Job(now time.Time, j *batchv1.Job, pods []*corev1.Pod, events []*corev1.Event) Answer {
+	s := &jobStory{Answer: Answer{Subject: "job/" + j.Name}, c: clock{now}, job: j, events: events}
+	for _, pod := range pods {
+		switch {
+		case pod.Status.Phase == corev1.PodFailed:
+			s.failed = append(s.failed, pod)
+		case pod.Status.Phase == corev1.PodSucceeded:
+		case pod.DeletionTimestamp != nil:
+			s.terminating = append(s.terminating, pod)
+		default:
+			s.active = append(s.active, pod)
+		}
+	}
+	slices.SortFunc(s.failed, func(x, y *corev1.Pod) int { // the latest first
+		return cmp.Or(job.EndOf(y).Compare(job.EndOf(x)), strings.Compare(x.Name, y.Name))
+	})
+	byName := func(x, y *corev1.Pod) int { return strings.Compare(x.Name, y.Name) }
+	slices.SortFunc(s.active, byName)
+	slices.SortFunc(s.terminating, byName)
+
+	s.progress()
+	if end := isTrue(j, batchv1.JobComplete, batchv1.JobFailed); end != nil {
+		s.over(end)
+	} else {
+		s.underWay(pods)
+	}
+	s.Answer.events(s.c, events, append(s.covered, "BackOff", string(batchv1.JobReasonBackoffLimitExceeded))...)
+	return s.Answer
+}
+
+// progress says how far the Job has got.
+func (s *jobStory) progress() {
+	st, spec := &s.job.Status, &s.job.Spec
+	began := "created " + s.c.at(s.job.CreationTimestamp.Time)
+	if st.StartTime != nil {
+		began = "started " + s.c.at(st.StartTime.Time)
+	}
+	what := "pods"
+	if ptr.Deref(spec.CompletionMode, "") == batchv1.IndexedCompletion {
+		what = "indexes"
+	}
+	done := fmt.Sprintf("%d of %d %s succeeded", st.Succeeded, ptr.Deref(spec.Completions, 0), what)
+	if spec.Completions == nil {
+		done = fmt.Sprintf("a work queue: %s succeeded", count(int(st.Succeeded), "pod"))
+	}
+	s.soFar("%s; %s, %d active, %s failed", began, done, st.Active, count(int(st.Failed), "pod"))
+	if from := s.job.Annotations["sampan.dev/rerun-of"]; from != "" {
+		line := "runs once more what job/" + from + " ran"
+		if carried := s.job.Annotations["sampan.dev/carried-indexes"]; carried != "" {
+			line += fmt.Sprintf("; %s had succeeded there and counts as done", indexes(job.ParseIndexes(carried, math.MaxInt32)))
+		}
+		s.soFar("%s", line)
+	}
+	if lost := job.ParseIndexes(ptr.Deref(st.FailedIndexes, ""), math.MaxInt32); lost.Len() > 0 {
+		s.soFar("%s failed for good", indexes(lost))
+	}
+}
+
+// indexes names a set of indexes, in a length that suits a line.
+func indexes(x job.Indexes) string {
+	text := x.String()
+	if len(text) > 100 {
+		text = text[:strings.LastIndexByte(text[:100], ',')] + ",…"
+	}
+	if x.Len() == 1 {
+		return "index " + text
+	}
+	return fmt.Sprintf("%d indexes (%s)", x.Len(), text)
+}
+
+// over is the story of a Job that has finished.
+func (s *jobStory) over(end *batchv1.JobCondition) {
+	s.covered = append(s.covered, end.Reason)
+	at := end.LastTransitionTime.Time
+	if end.Type == batchv1.JobComplete {
+		s.Now = "is Complete since " + s.c.at(at) + "."
+		s.why("%s", strings.TrimPrefix(reason(end), "CompletionsReached: "))
+	} else {
+		s.Now = "has Failed " + s.c.at(at) + "."
+		s.why("%s", reason(end)+s.limit(end.Reason))
+		s.failures()
+	}
+	if n := len(s.active) + len(s.terminating); n > 0 {
+		s.next("%s of it still have to end", count(n, "pod"))
+	}
+	if s.job.DeletionTimestamp != nil {
+		s.deleted(s.c, &s.job.ObjectMeta)
+		return
+	}
+	if ttl := s.job.Spec.TTLSecondsAfterFinished; ttl != nil {
+		s.next("it is deleted with its pods and their logs %s (ttlSecondsAfterFinished)", s.c.at(at.Add(time.Duration(*ttl)*time.Second)))
+	} else {
+		s.next("nothing: a Job that has finished never runs again")
+	}
+	if end.Type == batchv1.JobFailed {
+		again := "sampan job rerun job/" + s.job.Name
+		if s.job.Status.CompletedIndexes != "" {
+			again += " --failed-indexes"
+		}
+		s.next("to run it again as a new Job: %s", again)
+	}
+}
+
+func reason(c *batchv1.JobCondition) string {
+	if c.Reason == "" || c.Message == "" {
+		return c.Reason + c.Message
+	}
+	return c.Reason + ": " + firstLine(c.Message)
+}
+
+// limit is the field that a reason speaks of.
+func (s *jobStory) limit(reason string) string {
+	spec := &s.job.Spec
+	switch {
+	case reason == batchv1.JobReasonBackoffLimitExceeded && spec.BackoffLimit != nil:
+		return fmt.Sprintf(" (backoffLimit %d)", *spec.BackoffLimit)
+	case reason == batchv1.JobReasonDeadlineExceeded && spec.ActiveDeadlineSeconds != nil:
+		return fmt.Sprintf(" (activeDeadlineSeconds %d)", *spec.ActiveDeadlineSeconds)
+	case reason == batchv1.JobReasonMaxFailedIndexesExceeded && spec.MaxFailedIndexes != nil:
+		return fmt.Sprintf(" (maxFailedIndexes %d)", *spec.MaxFailedIndexes)
+	}
+	return ""
+}
+
+// failures shows how the last pods failed.
+func (s *jobStory) failures() {
+	for i, pod := range s.failed {
+		if i == examples {
+			s.why("and %s before", count(len(s.failed)-examples, "failed pod"))
+			return
+		}
+		how := failure(pod)
+		if len(how) == 0 {
+			how = []string{"it does not say why"}
+		}
+		s.why("pod %s failed%s: %s", pod.Name, endedAt(s.c, pod), strings.Join(how, "; "))
+	}
+	if s.job.Status.Failed > 0 && len(s.failed) == 0 {
+		s.why("the pods that failed are gone, and their logs with them")
+	}
+}
+
+// underWay is the story of a Job that has not finished.
+func (s *jobStory) underWay(pods []*corev1.Pod) {
+	j := s.job
+	ending := isTrue(j, batchv1.JobSuccessCriteriaMet, batchv1.JobFailureTarget)
+	switch {
+	case j.DeletionTimestamp != nil:
+		s.deleted(s.c, &j.ObjectMeta)
+		s.Now += "."
+	case j.Spec.ManagedBy != nil && *j.Spec.ManagedBy != batchv1.JobControllerName:
+		s.Now = "is left to another controller."
+		s.why("spec.managedBy is %s, which alone starts its pods and keeps its status", *j.Spec.ManagedBy)
+	case ending != nil:
+		s.ending(ending)
+	case ptr.Deref(j.Spec.Suspend, false):
+		s.suspended()
+	default:
+		s.running(pods)
+	}
+}
+
+// ending: the verdict is known, but pods are left.
+func (s *jobStory) ending(target *batchv1.JobCondition) {
+	verb, then := "succeeds", "Complete"
+	if target.Type == batchv1.JobFailureTarget {
+		verb, then = "fails", "Failed"
+	}
+	s.Now = verb + ", and waits for its pods to end."
+	s.why("%s", reason(target)+s.limit(target.Reason))
+	s.covered = append(s.covered, target.Reason)
+	if target.Type == batchv1.JobFailureTarget {
+		s.failures()
+	}
+	s.shown(append(slices.Clone(s.terminating), s.active...), "")
+	s.next("it is %s as soon as they have ended", then)
+}
+
+func (s *jobStory) suspended() {
+	s.Now = "is suspended."
+	s.why("spec.suspend is true: its pods are deleted, and none is started")
+	if len(s.terminating) > 0 {
+		s.why("%s of it still terminate", count(len(s.terminating), "pod"))
+	}
+	s.next("nothing until somebody resumes it: kubectl patch job %s -p '{\"spec\":{\"suspend\":false}}'", s.job.Name)
+	if limit := s.job.Spec.ActiveDeadlineSeconds; limit != nil {
+		s.next("then its deadline begins anew: %s", round(time.Duration(*limit)*time.Second))
+	}
+}
+
+// running is the story of a Job that has, or wants, pods.
+func (s *jobStory) running(pods []*corev1.Pod) {
+	wait := job.Backoff(s.c.now, s.job, pods)
+	missing := s.missing()
+	switch {
+	case len(s.active) > 0:
+		s.states()
+	case !wait.Until.IsZero():
+		s.Now = "waits before it tries again."
+		s.covered = append(s.covered, "FailedCreate")
+	case len(s.terminating) > 0:
+		s.Now = "waits for pods to end."
+	case ptr.Deref(s.job.Spec.Parallelism, 1) == 0:
+		s.Now = "does not run: spec.parallelism is 0."
+		s.next("nothing until somebody gives it a parallelism")
+	default:
+		s.noPods()
+	}
+	if len(s.active) == 0 || missing > 0 {
+		s.backoff(wait)
+	}
+	if len(s.terminating) > 0 {
+		s.shown(s.terminating, "")
+		if missing > 0 && s.replacesOnlyFailed() {
+			s.next("they are replaced only when they have ended (podReplacementPolicy Failed)")
+		}
+	}
+	s.ahead(missing)
+}
+
+// missing is how many pods it would start now if nothing stopped it.
+func (s *jobStory) missing() int {
+	st, spec := &s.job.Status, &s.job.Spec
+	want := int(ptr.Deref(spec.Parallelism, 1))
+	if spec.Completions != nil {
+		want = min(want, int(*spec.Completions-st.Succeeded)-int(job.ParseIndexes(ptr.Deref(st.FailedIndexes, ""), math.MaxInt32).Len()))
+	} else if st.Succeeded > 0 {
+		want = 0
+	}
+	return max(0, want-len(s.active))
+}
+
+func (s *jobStory) replacesOnlyFailed() bool {
+	p := s.job.Spec.PodReplacementPolicy
+	return p != nil && *p == batchv1.Failed || s.job.Spec.PodFailurePolicy != nil
+}
+
+// noPods: nothing keeps the Job from starting pods, but there are none.
+func (s *jobStory) noPods() {
+	if ev := latest(s.events, "FailedCreate"); ev != nil {
+		s.Now = "does not run: its pods are refused."
+		s.why("%s", firstLine(ev.Message))
+		s.next("the controller tries again, at growing intervals, until a pod is accepted")
+		s.covered = append(s.covered, "FailedCreate")
+		return
+	}
+	s.Now = "is about to start."
+	if s.c.now.Sub(s.job.CreationTimestamp.Time) > time.Minute {
+		s.Now = "does not run."
+	}
+	s.why("its controller has not created a pod yet")
+	s.next("its first pods, as soon as the controller looks at it (is one running?)")
+}
+
+// states says what the active pods do, those that do not run with the reason.
+func (s *jobStory) states() {
+	var running int
+	odd := make(map[string][]*corev1.Pod)
+	var classes []string
+	for _, pod := range s.active {
+		st := look(s.c, pod, s.about(pod))
+		s.covered = append(s.covered, st.covered...)
+		if st.class == "running" {
+			running++
+			continue
+		}
+		if odd[st.class] == nil {
+			classes = append(classes, st.class)
+		}
+		odd[st.class] = append(odd[st.class], pod)
+	}
+	s.Now = "is running."
+	if running == 0 {
+		s.Now = "does not run yet."
+	}
+	if running > 0 {
+		s.why("%s of it: running", count(running, "pod"))
+	}
+	for _, class := range classes {
+		s.shown(odd[class], fmt.Sprintf("%s of it: %s", count(len(odd[class]), "pod"), class))
+	}
+}
+
+// shown gives examples of pods, behind a line about all of them.
+func (s *jobStory) shown(pods []*corev1.Pod, all string) {
+	if all != "" && len(pods) > 1 {
+		s.why("%s", all)
+	}
+	for i, pod := range pods {
+		if i == examples && len(pods) > examples+1 {
+			s.why("and %d more", len(pods)-examples)
+			return
+		}
+		st := look(s.c, pod, s.about(pod))
+		line := fmt.Sprintf("pod %s %s", pod.Name, st.now)
+		if len(st.why) > 0 {
+			line += ": " + strings.Join(st.why, "; ")
+		}
+		s.why("%s", line)
+		if i == 0 {
+			s.Next = append(s.Next, st.next...)
+		}
+	}
+}
+
+// about returns the events about a pod.
+func (s *jobStory) about(pod *corev1.Pod) []*corev1.Event {
+	var own []*corev1.Event
+	for _, ev := range s.events {
+		if ev.InvolvedObject.UID == pod.UID {
+			own = append(own, ev)
+		}
+	}
+	return own
+}
+
+// backoff says what is waited for, and why.
+func (s *jobStory) backoff(wait job.Wait) {
+	switch {
+	case wait.Until.IsZero():
+		return
+	case wait.Indexes.Len() > 0:
+		s.why("%s failed and are to be retried, each after a wait of its own", indexes(wait.Indexes))
+		s.next("the first of these is tried again %s", s.c.at(wait.Until))
+	default:
+		s.why("%s in a row failed: the wait doubles with each, from 10s to 10m", count(int(wait.Failures), "pod"))
+		s.next("another pod starts %s", s.c.at(wait.Until))
+	}
+	s.failures()
+}
+
+// ahead says what may end the Job before it is done.
+func (s *jobStory) ahead(missing int) {
+	st, spec := &s.job.Status, &s.job.Spec
+	if limit := spec.BackoffLimit; limit != nil && *limit < math.MaxInt32 && (st.Failed > 0 || len(s.failed) > 0 || *limit == 0) {
+		if left := *limit - st.Failed; left > 0 {
+			s.next("%s more may fail before the Job does (backoffLimit %d)", count(int(left), "pod"), *limit)
+		} else {
+			s.next("the Job fails with the next pod that does (backoffLimit %d)", *limit)
+		}
+	}
+	if limit := spec.MaxFailedIndexes; limit != nil {
+		lost := job.ParseIndexes(ptr.Deref(st.FailedIndexes, ""), math.MaxInt32).Len()
+		s.next("the Job fails when more than %s have failed; now %d have (maxFailedIndexes)", count(int(*limit), "index"), lost)
+	}
+	if limit := spec.ActiveDeadlineSeconds; limit != nil && st.StartTime != nil {
+		s.next("the Job fails if it is not done %s (activeDeadlineSeconds)", s.c.at(st.StartTime.Add(time.Duration(*limit)*time.Second)))
+	}
+	if spec.SuccessPolicy != nil {
+		s.next("the Job succeeds early when a rule of successPolicy is met: %s", rules(spec.SuccessPolicy))
+	}
+	if spec.Completions == nil && st.Succeeded > 0 {
+		s.next("no further pod starts, as one has succeeded; it is Complete when those that run have ended")
+	} else if later := s.later(missing); later > 0 {
+		s.next("%s more to start when others have ended (parallelism %d)", count(later, "pod"), ptr.Deref(spec.Parallelism, 1))
+	}
+	if len(s.Next) == 0 {
+		s.next("it is Complete when its pods have succeeded")
+	}
+}
+
+// later is how many pods have no place yet.
+func (s *jobStory) later(missing int) int {
+	if s.job.Spec.Completions == nil {
+		return 0
+	}
+	lost := job.ParseIndexes(ptr.Deref(s.job.Status.FailedIndexes, ""), math.MaxInt32).Len()
+	return int(*s.job.Spec.Completions-s.job.Status.Succeeded-lost) - len(s.active) - missing
+}
+
+// rules puts successPolicy into words.
+func rules(p *batchv1.SuccessPolicy) string {
+	var all []string
+	for _, r := range p.Rules {
+		switch {
+		case r.SucceededIndexes != nil && r.SucceededCount != nil:
+			all = append(all, fmt.Sprintf("%d of the indexes %s succeeded", *r.SucceededCount, *r.SucceededIndexes))
+		case r.SucceededIndexes != nil:
+			all = append(all, fmt.Sprintf("all of the indexes %s succeeded", *r.SucceededIndexes))
+		case r.SucceededCount != nil:
+			all = append(all, fmt.Sprintf("any %d indexes succeeded", *r.SucceededCount))
+		}
+	}
+	return strings.Join(all, ", or ")
+}
+
+// isTrue returns the first of these conditions that is True.
+func isTrue(j *batchv1.Job, types ...batchv1.JobConditionType) *batchv1.JobCondition {
+	for i := range j.Status.Conditions {
+		if c := &j.Status.Conditions[i]; c.Status == corev1.ConditionTrue && slices.Contains(types, c.Type) {
+			return c
+		}
+	}
+	return nil
+}

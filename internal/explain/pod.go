@@ -1,0 +1,327 @@
+package explain
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/sampan-batch/sampan/internal/job"
+)
+
+// Pod explains a pod, from itself and the events about it.
+func Pod(now time.Time, pod *corev1.Pod, events []*corev1.Event) Answer {
+	c := clock{now}
+	a := Answer{Subject: "pod/" + pod.Name}
+	if owner := metav1.GetControllerOfNoCopy(pod); owner != nil {
+		a.soFar("created %s by %s/%s", c.at(pod.CreationTimestamp.Time), strings.ToLower(owner.Kind), owner.Name)
+	} else {
+		a.soFar("created %s", c.at(pod.CreationTimestamp.Time))
+	}
+	if pod.Spec.NodeName != "" {
+		a.soFar("on node %s%s", pod.Spec.NodeName, startedAt(c, pod))
+	}
+	s := look(c, pod, events)
+	a.Now = s.now + "."
+	a.Why = append(a.Why, s.why...)
+	a.Next = append(a.Next, s.next...)
+	a.restarts(pod)
+	if pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded {
+		a.afterEnd(pod)
+	} else if limit := pod.Spec.ActiveDeadlineSeconds; limit != nil && pod.Status.StartTime != nil {
+		a.next("it fails if it still runs %s (activeDeadlineSeconds)", c.at(pod.Status.StartTime.Add(time.Duration(*limit)*time.Second)))
+	}
+	a.events(c, events, s.covered...)
+	return a
+}
+
+func startedAt(c clock, pod *corev1.Pod) string {
+	if pod.Status.StartTime == nil {
+		return ""
+	}
+	return ", where it started " + c.at(pod.Status.StartTime.Time)
+}
+
+func (a *Answer) restarts(pod *corev1.Pod) {
+	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		if last := s.LastTerminationState.Terminated; s.RestartCount > 0 && last != nil {
+			a.soFar("container %s was restarted %s; before that it %s", s.Name, count(int(s.RestartCount), "time"), exit(last))
+		}
+	}
+}
+
+// afterEnd says who decides what follows.
+func (a *Answer) afterEnd(pod *corev1.Pod) {
+	owner := metav1.GetControllerOfNoCopy(pod)
+	switch {
+	case owner == nil:
+		a.next("nothing: a pod that has ended does not start again, and nobody replaces this one")
+	case pod.Status.Phase == corev1.PodFailed && owner.Kind == "Job":
+		a.next("its Job decides whether another pod follows: sampan explain job/%s", owner.Name)
+	default:
+		a.next("nothing: it has ended, and is kept for its log until its %s is deleted", owner.Kind)
+	}
+}
+
+// state is what a look at a pod shows.
+type state struct {
+	class   string // what pods in the same state have in common: "running"
+	now     string // in a phrase: "is running"
+	why     []string
+	next    []string
+	covered []string // reasons of events that say the same
+}
+
+// look says what a pod does.
+func look(c clock, pod *corev1.Pod, events []*corev1.Event) state {
+	switch {
+	case pod.Status.Phase == corev1.PodSucceeded:
+		return state{class: "succeeded", now: "has succeeded" + endedAt(c, pod)}
+	case pod.Status.Phase == corev1.PodFailed:
+		return state{class: "failed", now: "has failed" + endedAt(c, pod), why: failure(pod)}
+	case pod.DeletionTimestamp != nil:
+		return leaving(c, pod)
+	case pod.Status.Phase == corev1.PodUnknown:
+		return state{class: "unknown", now: "is in an unknown state: its node does not answer"}
+	case pod.Spec.NodeName == "":
+		return unplaced(pod, events)
+	}
+	for i := range pod.Status.InitContainerStatuses {
+		s := &pod.Status.InitContainerStatuses[i]
+		if done := s.State.Terminated; done != nil && done.ExitCode == 0 || isSidecar(pod, s.Name) && s.State.Running != nil {
+			continue
+		}
+		if st, odd := lookAt(c, pod, s, "init container "+s.Name, events); odd {
+			return st
+		}
+		return state{class: "initializing", now: fmt.Sprintf("runs init container %s (%d of %d)", s.Name, i+1, len(pod.Spec.InitContainers))}
+	}
+	running := 0
+	for i := range pod.Status.ContainerStatuses {
+		s := &pod.Status.ContainerStatuses[i]
+		if st, odd := lookAt(c, pod, s, "container "+s.Name, events); odd {
+			return st
+		}
+		if s.State.Running != nil {
+			running++
+		}
+	}
+	if running == 0 {
+		return state{class: "starting", now: "is starting on node " + pod.Spec.NodeName, covered: nil, why: hindrance(events)}
+	}
+	return runs(pod, events)
+}
+
+// runs is the state of a pod whose containers do.
+func runs(pod *corev1.Pod, events []*corev1.Event) state {
+	st := state{class: "running", now: "is running"}
+	for _, s := range pod.Status.ContainerStatuses {
+		if t := s.State.Terminated; t != nil {
+			st.why = append(st.why, fmt.Sprintf("container %s %s already; the pod ends when the others have", s.Name, exit(t)))
+		}
+	}
+	if ready := condition(pod, corev1.PodReady); ready != nil && ready.Status != corev1.ConditionTrue && len(st.why) == 0 {
+		st.now = "is running, but not ready"
+		if ev := latest(events, "Unhealthy"); ev != nil {
+			st.why = append(st.why, firstLine(ev.Message))
+			st.covered = []string{"Unhealthy"}
+		}
+	}
+	return st
+}
+
+// leaving is the state of a pod that is being deleted.
+func leaving(c clock, pod *corev1.Pod) state {
+	st := state{class: "terminating", now: "is terminating"}
+	if pod.DeletionTimestamp.After(c.now) {
+		st.next = append(st.next, fmt.Sprintf("what still runs is killed %s", c.at(pod.DeletionTimestamp.Time)))
+	} else if pod.Spec.NodeName != "" {
+		st.why = append(st.why, fmt.Sprintf("its grace period ended %s; node %s has not confirmed yet that it is gone", c.at(pod.DeletionTimestamp.Time), pod.Spec.NodeName))
+	}
+	if len(pod.Finalizers) > 0 {
+		st.why = append(st.why, "it stays until these finalizers are removed: "+strings.Join(pod.Finalizers, ", "))
+	}
+	return st
+}
+
+// unplaced is the state of a pod without a node.
+func unplaced(pod *corev1.Pod, events []*corev1.Event) state {
+	st := state{class: "unscheduled", now: "waits for a node", covered: []string{"FailedScheduling"}}
+	placed := condition(pod, corev1.PodScheduled)
+	switch {
+	case len(pod.Spec.SchedulingGates) > 0:
+		var gates []string
+		for _, g := range pod.Spec.SchedulingGates {
+			gates = append(gates, g.Name)
+		}
+		st.class, st.now = "gated", "is held back by scheduling gates"
+		st.why = append(st.why, "spec.schedulingGates: "+strings.Join(gates, ", "))
+		st.next = append(st.next, "it is scheduled when whoever set the gates removes them")
+	case placed != nil && placed.Status == corev1.ConditionFalse && placed.Message != "":
+		st.class, st.now = "unschedulable", "cannot be scheduled"
+		st.why = append(st.why, firstLine(placed.Message))
+		st.next = append(st.next, "it is scheduled as soon as a node fits: one that is added or changed, or when other pods end")
+	default:
+		if ev := latest(events, "FailedScheduling"); ev != nil {
+			st.class, st.now = "unschedulable", "cannot be scheduled"
+			st.why = append(st.why, firstLine(ev.Message))
+		} else {
+			st.why = append(st.why, fmt.Sprintf("scheduler %s has not chosen a node yet", pod.Spec.SchedulerName))
+		}
+	}
+	return st
+}
+
+// lookAt says what is odd about a container that should be running.
+func lookAt(c clock, pod *corev1.Pod, s *corev1.ContainerStatus, what string, events []*corev1.Event) (state, bool) {
+	w := s.State.Waiting
+	if w == nil {
+		return state{}, false
+	}
+	st := state{class: w.Reason}
+	if w.Message != "" {
+		st.why = append(st.why, firstLine(w.Message))
+	}
+	switch w.Reason {
+	case "", "ContainerCreating", "PodInitializing":
+		st.class, st.now = "starting", fmt.Sprintf("is starting on node %s", pod.Spec.NodeName)
+		st.why = append(st.why, hindrance(events)...)
+		st.covered = hindrances
+	case "ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable", "SignatureValidationFailed":
+		st.class, st.now = "without image", fmt.Sprintf("cannot get the image %s of %s", s.Image, what)
+		if ev := latest(events, "Failed"); ev != nil && w.Reason == "ImagePullBackOff" {
+			st.why = []string{firstLine(ev.Message)}
+		}
+		st.next = append(st.next, "the pull is tried again, at most 5 minutes apart; the pod does not fail for want of an image")
+		st.covered = []string{"Failed", "BackOff"}
+	case "ErrImageNeverPull":
+		st.class, st.now = "without image", fmt.Sprintf("does not find the image %s of %s on its node", s.Image, what)
+		st.next = append(st.next, "it starts when the node has the image: imagePullPolicy is Never")
+		st.covered = []string{"Failed", hindrances[0]}
+	case "InvalidImageName":
+		st.class, st.now = "without image", fmt.Sprintf("cannot start: the image of %s has no valid name", what)
+		st.next = append(st.next, "nothing until the image is corrected; in a Job, that takes a new Job")
+		st.covered = []string{"Failed", "InspectFailed"}
+	case "CrashLoopBackOff":
+		st.class, st.now = "crash loop", fmt.Sprintf("waits before %s is started again", what)
+		st.crashLoop(c, s)
+	case "CreateContainerConfigError":
+		st.now = fmt.Sprintf("cannot start %s: something that its spec refers to is missing", what)
+		st.next = append(st.next, "it starts when that exists; the node keeps trying")
+		st.covered = []string{"Failed"}
+	default:
+		st.now = fmt.Sprintf("cannot start %s: %s", what, w.Reason)
+		st.next = append(st.next, "the node keeps trying")
+		st.covered = []string{"Failed"}
+	}
+	return st, true
+}
+
+// crashLoop says why a container ended again and again, and when it is tried
+// next: the message holds the wait, which counts from the end.
+func (st *state) crashLoop(c clock, s *corev1.ContainerStatus) {
+	message := strings.Join(st.why, "")
+	st.why, st.covered = nil, []string{"BackOff"}
+	last := s.LastTerminationState.Terminated
+	if last == nil {
+		st.why = append(st.why, message)
+		return
+	}
+	st.why = append(st.why, fmt.Sprintf("it %s %s, after %s", exit(last), c.at(last.FinishedAt.Time), count(int(s.RestartCount), "restart")))
+	_, rest, _ := strings.Cut(message, "back-off ")
+	text, _, _ := strings.Cut(rest, " ")
+	wait, err := time.ParseDuration(text)
+	if err != nil {
+		return
+	}
+	if at := last.FinishedAt.Add(wait); at.After(c.now) {
+		st.next = append(st.next, fmt.Sprintf("it is started again %s; the wait doubles each time, up to 5 minutes", c.at(at)))
+	} else {
+		st.next = append(st.next, "it is started again now")
+	}
+}
+
+// hindrances are the reasons of events of pods that do not get to start.
+var hindrances = []string{"ErrImageNeverPull", "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "FailedMapVolume", "NetworkNotReady", "FailedPrepareDynamicResources"}
+
+func hindrance(events []*corev1.Event) []string {
+	if ev := latest(events, hindrances...); ev != nil {
+		return []string{ev.Reason + ": " + firstLine(ev.Message)}
+	}
+	if ev := latest(events, "Pulling", "Pulled", "Created", "Started"); ev != nil && ev.Reason == "Pulling" {
+		return []string{firstLine(ev.Message)}
+	}
+	return nil
+}
+
+func condition(pod *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondition {
+	for i := range pod.Status.Conditions {
+		if pod.Status.Conditions[i].Type == t {
+			return &pod.Status.Conditions[i]
+		}
+	}
+	return nil
+}
+
+func isSidecar(pod *corev1.Pod, name string) bool {
+	return slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool {
+		return c.Name == name && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+	})
+}
+
+func endedAt(c clock, pod *corev1.Pod) string {
+	if end := job.EndOf(pod); !end.IsZero() {
+		return " " + c.at(end)
+	}
+	return ""
+}
+
+// failure gives the reasons why a pod failed.
+func failure(pod *corev1.Pod) []string {
+	var why []string
+	if pod.Status.Reason != "" {
+		line := pod.Status.Reason
+		if pod.Status.Message != "" {
+			line += ": " + firstLine(pod.Status.Message)
+		}
+		why = append(why, line)
+	}
+	if d := condition(pod, corev1.DisruptionTarget); d != nil && d.Status == corev1.ConditionTrue {
+		why = append(why, fmt.Sprintf("it was disrupted: %s: %s", d.Reason, firstLine(d.Message)))
+	}
+	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		if t := s.State.Terminated; t != nil && t.ExitCode != 0 {
+			why = append(why, fmt.Sprintf("container %s %s", s.Name, exit(t)))
+		}
+	}
+	return why
+}
+
+// signals are those that end containers as a rule.
+var signals = map[int32]string{1: "SIGHUP", 2: "SIGINT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV", 13: "SIGPIPE", 15: "SIGTERM"}
+
+// exit says how a container ended.
+func exit(t *corev1.ContainerStateTerminated) string {
+	text := fmt.Sprintf("exited with %d", t.ExitCode)
+	switch {
+	case t.Reason == "OOMKilled":
+		text += ": it was killed for using more memory than it may (OOMKilled)"
+	case t.Reason == "StartError" || t.Reason == "ContainerCannotRun":
+		text = "could not be started"
+	case t.ExitCode == 126:
+		text += ": the command cannot be executed"
+	case t.ExitCode == 127:
+		text += ": the command was not found"
+	case signals[t.ExitCode-128] != "":
+		text += ": it was ended by " + signals[t.ExitCode-128]
+	case t.Reason != "" && t.Reason != "Error" && t.Reason != "Completed":
+		text += " (" + t.Reason + ")"
+	}
+	if t.Message != "" {
+		text += ": " + firstLine(t.Message)
+	}
+	return text
+}
