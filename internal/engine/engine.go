@@ -90,6 +90,9 @@ func (e *Engine) open() (err error) {
 	if err != nil {
 		return err
 	}
+	if err := e.runner.Prepare(c.Runtime); err != nil {
+		return err
+	}
 	e.recorder = control.NewRecorder(e.store, c.NodeName, c.Logger)
 	e.janitor = &control.Janitor{Store: e.store, TTL: eventTTL, Max: maxEvents}
 	e.loop = control.New(control.Options{

@@ -80,6 +80,13 @@ func Open(ctx context.Context, dir string, opts ClientOptions) (*Client, error) 
 	return c, nil
 }
 
+// Prepare starts the supervisor of a class, or connects to it, without waiting
+// for it: so that the first container need not wait as long.
+func (c *Client) Prepare(class runner.Class) error {
+	_, err := c.link(class)
+	return err
+}
+
 // Close disconnects. Supervisors and containers go on, private ones until this
 // process ends.
 func (c *Client) Close() error {
