@@ -76,7 +76,7 @@ func (s *cronStory) history() {
 	c := s.cronJob
 	s.soFar("created %s; schedule %q%s", s.c.at(c.CreationTimestamp.Time), c.Spec.Schedule, s.in())
 	if last := c.Status.LastScheduleTime; last != nil {
-		s.soFar("the last slot that was started: %s", s.c.at(last.Time))
+		s.soFar("the last slot that was started: %s", s.c.span(last.Time))
 	} else {
 		s.soFar("no slot has been started yet")
 	}
@@ -87,23 +87,31 @@ func (s *cronStory) history() {
 		}
 		shown++
 		s.soFar("%s", s.run(j))
+		if ev := latest(s.events, "UnexpectedJob"); ev != nil && byHand(j) && strings.HasSuffix(ev.Message, " "+j.Name) {
+			s.covered = append(s.covered, ev.Reason)
+		}
 	}
 	if last := c.Status.LastSuccessfulTime; last != nil && shown == 0 {
 		s.soFar("the last Job that succeeded did so %s", s.c.at(last.Time))
 	}
 }
 
+// byHand: the Job was not started by the schedule.
+func byHand(j *batchv1.Job) bool {
+	return j.Annotations["cronjob.kubernetes.io/instantiate"] == "manual"
+}
+
 // run is a line about one Job.
 func (s *cronStory) run(j *batchv1.Job) string {
 	line := "job/" + j.Name
-	if j.Annotations["cronjob.kubernetes.io/instantiate"] == "manual" {
+	if byHand(j) {
 		line += ", started by hand,"
 	}
 	switch end := isTrue(j, batchv1.JobComplete, batchv1.JobFailed); {
 	case end == nil && ptr.Deref(j.Spec.Suspend, false):
 		return line + " is suspended"
 	case end == nil && j.Status.StartTime != nil:
-		return line + " runs since " + s.c.at(j.Status.StartTime.Time)
+		return line + " runs since " + s.c.span(j.Status.StartTime.Time)
 	case end == nil:
 		return line + " was created " + s.c.at(j.CreationTimestamp.Time)
 	case end.Type == batchv1.JobFailed:
@@ -122,9 +130,9 @@ func (s *cronStory) suspended() {
 	s.next("nothing until somebody resumes it: kubectl patch cronjob %s -p '{\"spec\":{\"suspend\":false}}'", s.cronJob.Name)
 	if slot, due := s.timetable.Last(s.c.now); due {
 		if s.tooLate(slot) {
-			s.next("the slot of %s is missed for good (startingDeadlineSeconds %d)", s.c.at(slot), *s.cronJob.Spec.StartingDeadlineSeconds)
+			s.next("the slot of %s is missed for good (startingDeadlineSeconds %d)", s.c.span(slot), *s.cronJob.Spec.StartingDeadlineSeconds)
 		} else {
-			s.next("the slot of %s is started as soon as it is resumed%s", s.c.at(slot), s.unlessLate(slot))
+			s.next("the slot of %s is started as soon as it is resumed%s", s.c.span(slot), s.unlessLate(slot))
 		}
 	}
 }
@@ -146,7 +154,7 @@ func (s *cronStory) deadline(slot time.Time) (time.Time, bool) {
 // unlessLate says until when a slot may still be started.
 func (s *cronStory) unlessLate(slot time.Time) string {
 	if deadline, ok := s.deadline(slot); ok {
-		return fmt.Sprintf(", but not after %s (startingDeadlineSeconds)", s.c.at(deadline))
+		return fmt.Sprintf(", but not after %s (startingDeadlineSeconds)", s.c.span(deadline))
 	}
 	return ""
 }
@@ -159,7 +167,7 @@ func (s *cronStory) scheduled() {
 		s.Now = "is running: " + strings.Join(active, ", ") + "."
 	}
 	if last := s.cronJob.Status.LastScheduleTime; last != nil && last.After(s.c.now.Add(time.Second)) {
-		s.why("slots up to %s were dealt with before the clock was set back, and are not started again", s.c.at(last.Time))
+		s.why("slots up to %s were dealt with before the clock was set back, and are not started again", s.c.span(last.Time))
 	}
 	if slot, due := s.timetable.Last(s.c.now); due {
 		s.due(slot, active)
@@ -183,22 +191,22 @@ func (s *cronStory) due(slot time.Time, active []string) {
 	switch {
 	case s.tooLate(slot):
 		s.why("the slot of %s was missed: its deadline passed %s (startingDeadlineSeconds %d)",
-			s.c.at(slot), s.c.at(slot.Add(time.Duration(*s.cronJob.Spec.StartingDeadlineSeconds)*time.Second)), *s.cronJob.Spec.StartingDeadlineSeconds)
+			s.c.span(slot), s.c.at(slot.Add(time.Duration(*s.cronJob.Spec.StartingDeadlineSeconds)*time.Second)), *s.cronJob.Spec.StartingDeadlineSeconds)
 		s.covered = append(s.covered, "MissSchedule")
 	case forbid && len(active) > 0:
-		s.why("the slot of %s waits: concurrencyPolicy is Forbid, and %s still runs", s.c.at(slot), strings.Join(active, ", "))
+		s.why("the slot of %s waits: concurrencyPolicy is Forbid, and %s still runs", s.c.span(slot), strings.Join(active, ", "))
 		s.next("when that has ended, the most recent slot is started at once%s", s.unlessLate(slot))
 		s.covered = append(s.covered, "JobAlreadyActive")
 	case refused != nil && !when(refused).Before(slot):
 		s.Now = "cannot start the Job that is due."
-		s.why("the slot of %s: %s", s.c.at(slot), firstLine(refused.Message))
+		s.why("the slot of %s: %s", s.c.span(slot), firstLine(refused.Message))
 		s.next("its controller tries again, until the next slot takes its place%s", s.unlessLate(slot))
 		s.covered = append(s.covered, "FailedCreate")
 	case s.c.now.Sub(slot) > 15*time.Second:
-		s.why("the slot of %s has not been started: its controller has not looked at it (is one running?)", s.c.at(slot))
+		s.why("the slot of %s has not been started: its controller has not looked at it (is one running?)", s.c.span(slot))
 		s.next("it is started as soon as that does%s", s.unlessLate(slot))
 	default:
-		s.why("the slot of %s is due now", s.c.at(slot))
+		s.why("the slot of %s is due now", s.c.span(slot))
 	}
 }
 
@@ -230,7 +238,7 @@ func (s *cronStory) upcoming(active []string) {
 
 // slot is when a Job is due, here and in the schedule's time zone.
 func (s *cronStory) slot(e cron.Entry, zone *time.Location) string {
-	text := s.c.at(e.Time)
+	text := s.c.span(e.Time)
 	if zone.String() != s.c.now.Location().String() {
 		text += ", which is " + e.Time.In(zone).Format("Mon 15:04") + " in " + zone.String()
 	}

@@ -58,21 +58,30 @@ func (a *Answer) next(format string, args ...any) {
 // clock tells times as somebody at now would, in now's time zone.
 type clock struct{ now time.Time }
 
-// at is a moment and how far off it is: "12:04:13 (in 17s)".
+// at is the adverbial of a moment: "at 12:04:13 (in 17s)".
 func (c clock) at(t time.Time) string {
-	if t.After(c.now) {
-		return fmt.Sprintf("%s (in %s)", c.of(t), round(t.Sub(c.now)))
+	if c.today(t) {
+		return "at " + c.span(t)
 	}
-	return fmt.Sprintf("%s (%s ago)", c.of(t), round(c.now.Sub(t)))
+	return "on " + c.span(t)
 }
 
-// of is a moment, with its date unless that is today.
-func (c clock) of(t time.Time) string {
-	t = t.In(c.now.Location())
-	if t.Format(time.DateOnly) == c.now.Format(time.DateOnly) {
-		return t.Format(time.TimeOnly)
+// span is a moment and how far off it is: "12:04:13 (in 17s)", with its date
+// unless that is today.
+func (c clock) span(t time.Time) string {
+	layout := "Mon 2006-01-02 15:04:05"
+	if c.today(t) {
+		layout = time.TimeOnly
 	}
-	return t.Format("Mon 2006-01-02 15:04:05")
+	text := t.In(c.now.Location()).Format(layout)
+	if t.After(c.now) {
+		return fmt.Sprintf("%s (in %s)", text, round(t.Sub(c.now)))
+	}
+	return fmt.Sprintf("%s (%s ago)", text, round(c.now.Sub(t)))
+}
+
+func (c clock) today(t time.Time) bool {
+	return t.In(c.now.Location()).Format(time.DateOnly) == c.now.Format(time.DateOnly)
 }
 
 func round(d time.Duration) string { return duration.HumanDuration(d) }
@@ -90,7 +99,7 @@ func count(n int, noun string) string {
 
 // deleted says that an object is on its way out, and what keeps it.
 func (a *Answer) deleted(c clock, meta *metav1.ObjectMeta) {
-	a.Now = "is being deleted since " + c.at(meta.DeletionTimestamp.Time)
+	a.Now = "is being deleted since " + c.span(meta.DeletionTimestamp.Time)
 	if len(meta.Finalizers) > 0 {
 		a.why("it stays until these finalizers are removed: %s", strings.Join(meta.Finalizers, ", "))
 	}
@@ -123,7 +132,7 @@ func (a *Answer) events(c clock, events []*corev1.Event, covered ...string) {
 		if n := occurrences(ev); n > 1 {
 			times = fmt.Sprintf(", %d times", n)
 		}
-		a.soFar("%s%s: %s %s: %s", c.at(when(ev)), times, subject(ev), ev.Reason, firstLine(ev.Message))
+		a.soFar("%s%s: %s %s: %s", c.span(when(ev)), times, subject(ev), ev.Reason, firstLine(ev.Message))
 	}
 }
 

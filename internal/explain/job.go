@@ -86,6 +86,7 @@ func (s *jobStory) progress() {
 	}
 	if lost := job.ParseIndexes(ptr.Deref(st.FailedIndexes, ""), math.MaxInt32); lost.Len() > 0 {
 		s.soFar("%s failed for good", indexes(lost))
+		s.covered = append(s.covered, "IndexFailed")
 	}
 }
 
@@ -106,15 +107,15 @@ func (s *jobStory) over(end *batchv1.JobCondition) {
 	s.covered = append(s.covered, end.Reason)
 	at := end.LastTransitionTime.Time
 	if end.Type == batchv1.JobComplete {
-		s.Now = "is Complete since " + s.c.at(at) + "."
+		s.Now = "is Complete since " + s.c.span(at) + "."
 		s.why("%s", strings.TrimPrefix(reason(end), "CompletionsReached: "))
 	} else {
-		s.Now = "has Failed " + s.c.at(at) + "."
+		s.Now = "Failed " + s.c.at(at) + "."
 		s.why("%s", reason(end)+s.limit(end.Reason))
 		s.failures()
 	}
 	if n := len(s.active) + len(s.terminating); n > 0 {
-		s.next("%s of it still have to end", count(n, "pod"))
+		s.next("still to end: %s", count(n, "pod"))
 	}
 	if s.job.DeletionTimestamp != nil {
 		s.deleted(s.c, &s.job.ObjectMeta)
@@ -213,7 +214,7 @@ func (s *jobStory) suspended() {
 	s.Now = "is suspended."
 	s.why("spec.suspend is true: its pods are deleted, and none is started")
 	if len(s.terminating) > 0 {
-		s.why("%s of it still terminate", count(len(s.terminating), "pod"))
+		s.why("still terminating: %s", count(len(s.terminating), "pod"))
 	}
 	s.next("nothing until somebody resumes it: kubectl patch job %s -p '{\"spec\":{\"suspend\":false}}'", s.job.Name)
 	if limit := s.job.Spec.ActiveDeadlineSeconds; limit != nil {
@@ -307,11 +308,18 @@ func (s *jobStory) states() {
 		s.Now = "does not run yet."
 	}
 	if running > 0 {
-		s.why("%s of it: running", count(running, "pod"))
+		s.why("%s", runningPods(running))
 	}
 	for _, class := range classes {
-		s.shown(odd[class], fmt.Sprintf("%s of it: %s", count(len(odd[class]), "pod"), class))
+		s.shown(odd[class], fmt.Sprintf("%s: %s", count(len(odd[class]), "pod"), class))
 	}
+}
+
+func runningPods(n int) string {
+	if n == 1 {
+		return "1 pod runs"
+	}
+	return fmt.Sprintf("%d pods run", n)
 }
 
 // shown gives examples of pods, behind a line about all of them.
@@ -362,19 +370,36 @@ func (s *jobStory) backoff(wait job.Wait) {
 	s.failures()
 }
 
+// restarting says how often containers may be restarted in their pods before
+// the Job fails.
+func (s *jobStory) restarting() {
+	var n int32
+	for _, pod := range s.active {
+		for _, c := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+			n += c.RestartCount
+		}
+	}
+	if limit := ptr.Deref(s.job.Spec.BackoffLimit, 6); n > 0 && limit < math.MaxInt32 {
+		s.next("the Job fails when its containers have been restarted %s; now it is %d (backoffLimit)", count(int(max(limit, 1)), "time"), n)
+	}
+}
+
 // ahead says what may end the Job before it is done.
 func (s *jobStory) ahead(missing int) {
 	st, spec := &s.job.Status, &s.job.Spec
 	if limit := spec.BackoffLimit; limit != nil && *limit < math.MaxInt32 && (st.Failed > 0 || len(s.failed) > 0 || *limit == 0) {
 		if left := *limit - st.Failed; left > 0 {
-			s.next("%s more may fail before the Job does (backoffLimit %d)", count(int(left), "pod"), *limit)
+			s.next("%s may fail; one more, and the Job fails (backoffLimit %d)", count(int(left), "more pod"), *limit)
 		} else {
 			s.next("the Job fails with the next pod that does (backoffLimit %d)", *limit)
 		}
 	}
+	if spec.Template.Spec.RestartPolicy == corev1.RestartPolicyOnFailure {
+		s.restarting()
+	}
 	if limit := spec.MaxFailedIndexes; limit != nil {
 		lost := job.ParseIndexes(ptr.Deref(st.FailedIndexes, ""), math.MaxInt32).Len()
-		s.next("the Job fails when more than %s have failed; now %d have (maxFailedIndexes)", count(int(*limit), "index"), lost)
+		s.next("the Job fails when more than %s have failed; so far %d (maxFailedIndexes)", count(int(*limit), "index"), lost)
 	}
 	if limit := spec.ActiveDeadlineSeconds; limit != nil && st.StartTime != nil {
 		s.next("the Job fails if it is not done %s (activeDeadlineSeconds)", s.c.at(st.StartTime.Add(time.Duration(*limit)*time.Second)))
@@ -384,8 +409,8 @@ func (s *jobStory) ahead(missing int) {
 	}
 	if spec.Completions == nil && st.Succeeded > 0 {
 		s.next("no further pod starts, as one has succeeded; it is Complete when those that run have ended")
-	} else if later := s.later(missing); later > 0 {
-		s.next("%s more to start when others have ended (parallelism %d)", count(later, "pod"), ptr.Deref(spec.Parallelism, 1))
+	} else if later := s.later(missing); later > 0 && ptr.Deref(spec.Parallelism, 1) > 0 {
+		s.next("%s to start when others have ended (parallelism %d)", count(later, "more pod"), ptr.Deref(spec.Parallelism, 1))
 	}
 	if len(s.Next) == 0 {
 		s.next("it is Complete when its pods have succeeded")

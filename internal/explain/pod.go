@@ -79,9 +79,9 @@ type state struct {
 func look(c clock, pod *corev1.Pod, events []*corev1.Event) state {
 	switch {
 	case pod.Status.Phase == corev1.PodSucceeded:
-		return state{class: "succeeded", now: "has succeeded" + endedAt(c, pod)}
+		return state{class: "succeeded", now: "succeeded" + endedAt(c, pod)}
 	case pod.Status.Phase == corev1.PodFailed:
-		return state{class: "failed", now: "has failed" + endedAt(c, pod), why: failure(pod)}
+		return state{class: "failed", now: "failed" + endedAt(c, pod), why: failure(pod)}
 	case pod.DeletionTimestamp != nil:
 		return leaving(c, pod)
 	case pod.Status.Phase == corev1.PodUnknown:
@@ -122,6 +122,14 @@ func runs(pod *corev1.Pod, events []*corev1.Event) state {
 		if t := s.State.Terminated; t != nil {
 			st.why = append(st.why, fmt.Sprintf("container %s %s already; the pod ends when the others have", s.Name, exit(t)))
 		}
+	}
+	switch pod.Spec.RestartPolicy {
+	case corev1.RestartPolicyNever:
+		st.next = append(st.next, "it ends when its containers do; if one fails, it fails (restartPolicy Never)")
+	case corev1.RestartPolicyOnFailure:
+		st.next = append(st.next, "it ends when its containers have succeeded; one that fails is started again (restartPolicy OnFailure)")
+	default:
+		st.next = append(st.next, "nothing: whatever ends in it is started again (restartPolicy Always)")
 	}
 	if ready := condition(pod, corev1.PodReady); ready != nil && ready.Status != corev1.ConditionTrue && len(st.why) == 0 {
 		st.now = "is running, but not ready"
@@ -192,9 +200,7 @@ func lookAt(c clock, pod *corev1.Pod, s *corev1.ContainerStatus, what string, ev
 		st.covered = hindrances
 	case "ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable", "SignatureValidationFailed":
 		st.class, st.now = "without image", fmt.Sprintf("cannot get the image %s of %s", s.Image, what)
-		if ev := latest(events, "Failed"); ev != nil && w.Reason == "ImagePullBackOff" {
-			st.why = []string{firstLine(ev.Message)}
-		}
+		st.pullError(w.Reason, events)
 		st.next = append(st.next, "the pull is tried again, at most 5 minutes apart; the pod does not fail for want of an image")
 		st.covered = []string{"Failed", "BackOff"}
 	case "ErrImageNeverPull":
@@ -220,6 +226,20 @@ func lookAt(c clock, pod *corev1.Pod, s *corev1.ContainerStatus, what string, ev
 	return st, true
 }
 
+// pullError finds why an image cannot be pulled: while the next try is waited
+// for, only an event tells.
+func (st *state) pullError(reason string, events []*corev1.Event) {
+	if reason != "ImagePullBackOff" {
+		return
+	}
+	for _, ev := range byTime(events) {
+		if ev.Reason == "Failed" && !strings.HasPrefix(ev.Message, "Error: ") {
+			st.why = []string{firstLine(ev.Message)}
+			return
+		}
+	}
+}
+
 // crashLoop says why a container ended again and again, and when it is tried
 // next: the message holds the wait, which counts from the end.
 func (st *state) crashLoop(c clock, s *corev1.ContainerStatus) {
@@ -230,7 +250,7 @@ func (st *state) crashLoop(c clock, s *corev1.ContainerStatus) {
 		st.why = append(st.why, message)
 		return
 	}
-	st.why = append(st.why, fmt.Sprintf("it %s %s, after %s", exit(last), c.at(last.FinishedAt.Time), count(int(s.RestartCount), "restart")))
+	st.why = append(st.why, fmt.Sprintf("it ended %s, after %s: it %s", c.at(last.FinishedAt.Time), count(int(s.RestartCount), "restart"), exit(last)))
 	_, rest, _ := strings.Cut(message, "back-off ")
 	text, _, _ := strings.Cut(rest, " ")
 	wait, err := time.ParseDuration(text)
@@ -273,7 +293,7 @@ func isSidecar(pod *corev1.Pod, name string) bool {
 }
 
 func endedAt(c clock, pod *corev1.Pod) string {
-	if end := job.EndOf(pod); !end.IsZero() {
+	if end := job.EndOf(pod); end.After(pod.CreationTimestamp.Time) { // otherwise it does not tell
 		return " " + c.at(end)
 	}
 	return ""
