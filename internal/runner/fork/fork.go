@@ -87,27 +87,10 @@ func (p *Program) Start(ctx context.Context, opts Options) (Child, error) {
 
 	var pidfd atomic.Int32
 	pidfd.Store(-1)
-	args := &cloneArgs{
-		flags:      opts.Flags | unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD | unix.CLONE_CLEAR_SIGHAND,
-		pidFD:      uint64(uintptr(unsafe.Pointer(&pidfd))),
-		exitSignal: uint64(unix.SIGCHLD),
-	}
-	if opts.CgroupFD >= 0 {
-		args.flags |= unix.CLONE_INTO_CGROUP
-		args.cgroup = uint64(opts.CgroupFD)
-	}
-	var done atomic.Bool
-	stop := context.AfterFunc(ctx, func() {
-		for !done.Load() { // the clone may not have happened yet
-			if fd := pidfd.Load(); fd >= 0 {
-				p.kill(int(fd))
-			}
-			time.Sleep(time.Millisecond)
-		}
-	})
+	args := opts.args(&pidfd)
+	unwatch := p.watch(ctx, &pidfd)
 	pid, errno := vfork(args, &p.head, &p.steps[0])
-	done.Store(true)
-	cancelled := !stop()
+	cancelled := unwatch()
 	runtime.KeepAlive(args)
 
 	if errno != 0 {
@@ -129,6 +112,44 @@ func (p *Program) Start(ctx context.Context, opts Options) (Child, error) {
 	}
 	runtime.KeepAlive(p)
 	return child, err
+}
+
+// args asks the kernel for the child, and to say its pidfd before it runs.
+func (o Options) args(pidfd *atomic.Int32) *cloneArgs {
+	args := &cloneArgs{
+		flags:      o.Flags | unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD | unix.CLONE_CLEAR_SIGHAND,
+		pidFD:      uint64(uintptr(unsafe.Pointer(pidfd))),
+		exitSignal: uint64(unix.SIGCHLD),
+	}
+	if o.CgroupFD >= 0 {
+		args.flags |= unix.CLONE_INTO_CGROUP
+		args.cgroup = uint64(o.CgroupFD)
+	}
+	return args
+}
+
+// watch kills the child when ctx ends, until what it returns is called, which
+// tells whether ctx has ended.
+func (p *Program) watch(ctx context.Context, pidfd *atomic.Int32) (unwatch func() bool) {
+	var done atomic.Bool
+	finished := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(finished)
+		for !done.Load() { // the clone may not have happened yet
+			if fd := pidfd.Load(); fd >= 0 {
+				p.kill(int(fd))
+			}
+			time.Sleep(time.Millisecond)
+		}
+	})
+	return func() bool {
+		done.Store(true)
+		if stop() {
+			return false
+		}
+		<-finished // it must not use the descriptor when that has been closed
+		return true
+	}
 }
 
 // kill kills the child, and the one that it has become after a Split first, so
