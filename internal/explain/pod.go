@@ -293,8 +293,11 @@ func isSidecar(pod *corev1.Pod, name string) bool {
 }
 
 func endedAt(c clock, pod *corev1.Pod) string {
-	if end := job.EndOf(pod); end.After(pod.CreationTimestamp.Time) { // otherwise it does not tell
-		return " " + c.at(end)
+	tells := func(s corev1.ContainerStatus) bool {
+		return s.State.Terminated != nil && !s.State.Terminated.FinishedAt.IsZero()
+	}
+	if slices.ContainsFunc(pod.Status.ContainerStatuses, tells) {
+		return " " + c.at(job.EndOf(pod))
 	}
 	return ""
 }
