@@ -78,13 +78,14 @@ kubectl, the client libraries and the manifests that you have work unmodified.
 		Version:       Version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Args:          noSuchCommand,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetVersionTemplate("sampan {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage(fmt.Errorf("%w\nSee '%s --help'", err, cmd.CommandPath()))
 	})
+	root.SuggestionsMinimumDistance = 2
 	root.AddCommand(newRun(), newServe(), newStop(), newImage(), newSupervise())
 	root.AddCommand(newJob(), newCron(), newExplain())
 	return root
@@ -116,6 +117,19 @@ func wantArgs(check cobra.PositionalArgs, hint string) cobra.PositionalArgs {
 		}
 		return usage(fmt.Errorf("%s\nSee '%s --help'", hint, cmd.CommandPath()))
 	}
+}
+
+// noSuchCommand refuses the arguments of a command that only has commands.
+func noSuchCommand(cmd *cobra.Command, args []string) error {
+	err := cobra.NoArgs(cmd, args)
+	if err == nil {
+		return nil
+	}
+	hint := fmt.Sprintf("See '%s --help'", cmd.CommandPath())
+	if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
+		hint = fmt.Sprintf("Did you mean '%s %s'?", cmd.CommandPath(), similar[0])
+	}
+	return usage(fmt.Errorf("%w\n%s", err, hint))
 }
 
 // newLogger writes the engine's own log: what an operator may want to know.
