@@ -253,12 +253,15 @@ func (s *cronStory) policy(active []string) string {
 	if len(active) == 0 {
 		return ""
 	}
-	runs := strings.Join(active, ", ")
+	still, gone := active[0]+" still runs", "it is"
+	if len(active) > 1 {
+		still, gone = "these still run", "they are"
+	}
 	switch s.cronJob.Spec.ConcurrencyPolicy {
 	case batchv1.ForbidConcurrent:
-		return fmt.Sprintf("; if %s still runs then, it has to wait for that (Forbid)", runs)
+		return fmt.Sprintf("; if %s then, it has to wait for that (Forbid)", still)
 	case batchv1.ReplaceConcurrent:
-		return fmt.Sprintf("; if %s still runs then, it is deleted (Replace)", runs)
+		return fmt.Sprintf("; if %s then, %s deleted (Replace)", still, gone)
 	}
-	return fmt.Sprintf("; if %s still runs then, both do (Allow)", runs)
+	return fmt.Sprintf("; if %s then, the new Job runs beside (Allow)", still)
 }

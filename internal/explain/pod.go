@@ -197,6 +197,7 @@ func lookAt(c clock, pod *corev1.Pod, s *corev1.ContainerStatus, what string, ev
 	case "", "ContainerCreating", "PodInitializing":
 		st.class, st.now = "starting", fmt.Sprintf("is starting on node %s", pod.Spec.NodeName)
 		st.why = append(st.why, hindrance(events)...)
+		st.next = append(st.next, "its containers start as soon as the node has what they need; it keeps trying")
 		st.covered = hindrances
 	case "ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable", "SignatureValidationFailed":
 		st.class, st.now = "without image", fmt.Sprintf("cannot get the image %s of %s", s.Image, what)
