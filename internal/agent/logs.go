@@ -117,10 +117,11 @@ func (a *Agent) containerNow(pod *corev1.Pod, name string) (*corev1.ContainerSta
 	a.mu.Lock()
 	e := a.pods[pod.UID]
 	var k *keeper
+	known := []*corev1.Pod{pod}
 	if e != nil {
 		k = e.keeper
 		if e.pod != nil {
-			pod = e.pod
+			known = append(known, e.pod)
 		}
 	}
 	a.mu.Unlock()
@@ -129,14 +130,27 @@ func (a *Agent) containerNow(pod *corev1.Pod, name string) (*corev1.ContainerSta
 			return st, life
 		}
 	}
+	// The keeper has left. What it reported last may be in the pod of the request
+	// and not yet in the one that this node was told of.
+	var best *corev1.ContainerStatus
+	for _, pod := range known {
+		st := containerStatus(pod, name)
+		if best == nil || best.ContainerID == "" && st != nil {
+			best = st
+		}
+	}
+	return best, nil
+}
+
+func containerStatus(pod *corev1.Pod, name string) *corev1.ContainerStatus {
 	for _, list := range [][]corev1.ContainerStatus{pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses} {
 		for i := range list {
 			if list[i].Name == name {
-				return &list[i], nil
+				return &list[i]
 			}
 		}
 	}
-	return nil, nil
+	return nil
 }
 
 // container asks the keeper for the status of a container. ok is false when it

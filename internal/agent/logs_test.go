@@ -98,3 +98,20 @@ func TestLogsFollow(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+func TestLogsOfWhatTheNodeWasNotYetToldOf(t *testing.T) {
+	story(t, func(b *bench) {
+		b.run.scripts["c"] = []script{{out: "short\n", runs: time.Millisecond}}
+		b.put(testPod("p", func(p *corev1.Pod) { p.Spec.RestartPolicy = corev1.RestartPolicyNever }))
+		after(time.Minute)
+		b.want("p", corev1.PodSucceeded)
+		behind := b.get("p").DeepCopy()
+		behind.Status = corev1.PodStatus{Phase: corev1.PodPending}
+		b.agent.mu.Lock()
+		b.agent.pods[behind.UID].pod = behind
+		b.agent.mu.Unlock()
+		if got := b.logs("p", &corev1.PodLogOptions{Follow: true}); got != "short\n" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
