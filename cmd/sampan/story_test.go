@@ -27,7 +27,7 @@ import (
 // Every script has a data directory $DATA, the images of the seeds' manifests
 // as archives in $IMAGES, the manifests in $MANIFESTS, and KUBECONFIG set to
 // where `sampan serve --data-dir $DATA` writes it. Besides testscript's own it
-// has the commands
+// has the condition [root] and the commands
 //
 //	serve [args]         start `sampan serve` and wait until it is ready
 //	eventually cmd args  run a command again and again until it succeeds
@@ -52,6 +52,12 @@ func TestStories(t *testing.T) {
 			env.Values[engineKey{}] = e
 			env.Defer(e.stop)
 			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond == "root" {
+				return os.Geteuid() == 0, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve":      serve,
@@ -129,13 +135,16 @@ func stopServe(ts *testscript.TestScript, neg bool, args []string) {
 
 // stop leaves nothing of a script behind, and fails it if that is not possible.
 func (e *engine) stop() {
-	if _, err := os.Stat(e.data); err != nil {
-		return
-	}
-	cmd := exec.Command(filepath.Join(e.tools.bin, "sampan"), "stop", "--data-dir", e.data, "--grace-period", "2s")
-	cmd.Env = e.env
-	if out, err := cmd.CombinedOutput(); err != nil {
-		panic(fmt.Sprintf("sampan stop: %v\n%s", err, out))
+	// The second is where user.txtar's ordinary user has its engine.
+	for _, dir := range []string{e.data, filepath.Join(filepath.Dir(e.data), "home", "share", "sampan")} {
+		if _, err := os.Stat(dir); err != nil {
+			continue
+		}
+		cmd := exec.Command(filepath.Join(e.tools.bin, "sampan"), "stop", "--data-dir", dir, "--grace-period", "2s")
+		cmd.Env = e.env
+		if out, err := cmd.CombinedOutput(); err != nil {
+			panic(fmt.Sprintf("sampan stop: %v\n%s", err, out))
+		}
 	}
 }
 
