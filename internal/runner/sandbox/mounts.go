@@ -54,7 +54,12 @@ func mountError(m runner.Mount, err error) error {
 // openMount returns a detached copy of the mount's source, with the flags that
 // it shall have, and whether it is a directory.
 func (c *container) openMount(m runner.Mount) (fd int, dir bool, err error) {
-	fd, err = openTree(m.Source, m.Recursive)
+	source, err := openSource(m)
+	if err != nil {
+		return -1, false, err
+	}
+	defer unix.Close(source)
+	fd, err = openTree(source, m.Recursive)
 	if err != nil {
 		return -1, false, err
 	}
@@ -86,17 +91,40 @@ func (c *container) openMount(m runner.Mount) (fd int, dir bool, err error) {
 	return fd, st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
 }
 
-// openTree copies the mount at path. In a user namespace a mount with others
+// openSource opens the mount's source. Where containers can write to the
+// directories above it, none of them may redirect the mount by a link.
+func openSource(m runner.Mount) (int, error) {
+	if m.Within == "" {
+		fd, err := unix.Open(m.Source, unix.O_PATH|unix.O_CLOEXEC, 0)
+		return fd, os.NewSyscallError("open", err)
+	}
+	rel, err := filepath.Rel(m.Within, m.Source)
+	if err != nil {
+		return -1, err
+	}
+	volume, err := unix.Open(m.Within, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, os.NewSyscallError("open", err)
+	}
+	defer unix.Close(volume)
+	fd, err := unix.Openat2(volume, rel, &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	return fd, os.NewSyscallError("openat2", err)
+}
+
+// openTree copies the mount of source. In a user namespace a mount with others
 // below it cannot be copied without them, which would uncover what they hide.
-func openTree(path string, recursive bool) (int, error) {
-	const flags = unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC
+func openTree(source int, recursive bool) (int, error) {
 	if !recursive {
-		fd, err := unix.OpenTree(unix.AT_FDCWD, path, flags)
+		fd, err := copyTree(source)
 		if !errors.Is(err, unix.EINVAL) {
-			return fd, os.NewSyscallError("open_tree", err)
+			return fd, err
 		}
 	}
-	fd, err := unix.OpenTree(unix.AT_FDCWD, path, flags|unix.AT_RECURSIVE)
+	const flags = unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH
+	fd, err := unix.OpenTree(source, "", flags|unix.AT_RECURSIVE)
 	return fd, os.NewSyscallError("open_tree", err)
 }
 

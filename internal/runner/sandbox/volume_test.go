@@ -44,6 +44,34 @@ func TestVolumes(t *testing.T) {
 	}
 }
 
+func TestNobodyRedirectsASubPath(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	volume, outside := t.TempDir(), t.TempDir()
+	must(t, os.WriteFile(filepath.Join(outside, "secret"), []byte("s"), 0o644))
+	must(t, os.MkdirAll(filepath.Join(volume, "a", "b"), 0o755))
+	must(t, os.WriteFile(filepath.Join(volume, "a", "b", "x"), []byte("mine"), 0o644))
+
+	mount := runner.Mount{Source: filepath.Join(volume, "a", "b"), Target: "/data", Within: volume}
+	spec := f.spec("cat /data/x")
+	spec.Mounts = []runner.Mount{mount}
+	f.want(t, spec, "mine")
+
+	// A container that can write to the volume swaps a directory for a link.
+	for _, link := range []string{outside, "../" + filepath.Base(outside)} {
+		must(t, os.RemoveAll(filepath.Join(volume, "a")))
+		must(t, os.Symlink(link, filepath.Join(volume, "a")))
+		for _, source := range []string{filepath.Join(volume, "a"), filepath.Join(volume, "a", "b")} {
+			mount.Source = source
+			spec := f.spec("ls /data")
+			spec.Mounts = []runner.Mount{mount}
+			if _, err := f.Launch(spec, nil, nil, nil); err == nil || !strings.Contains(err.Error(), "too many levels of symbolic links") {
+				t.Errorf("mounted %s through a link to %s: %v", source, link, err)
+			}
+		}
+	}
+}
+
 func TestRecursiveMount(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
