@@ -13,9 +13,11 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
+	batchlisters "k8s.io/client-go/listers/batch/v1"
 	"k8s.io/client-go/tools/cache"
 )
 
@@ -67,6 +69,9 @@ type update struct {
 	gone bool
 }
 
+// synced is an update that says that everything has been listed.
+type synced struct{ jobs batchlisters.JobLister }
+
 // Run follows until every Job has ended, or ctx does (its cause is returned).
 func (f *follower) Run(ctx context.Context) error {
 	watchCtx, stop := context.WithCancel(ctx)
@@ -99,6 +104,11 @@ func (f *follower) Run(ctx context.Context) error {
 		}
 	}
 	factory.Start(watchCtx.Done())
+	go func() {
+		// A Job that went before the watch began is never reported as deleted.
+		factory.WaitForCacheSync(watchCtx.Done())
+		deliver(synced{factory.Batch().V1().Jobs().Lister()}, false)
+	}()
 
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -145,6 +155,8 @@ func (f *follower) drain(ctx context.Context, updates <-chan update) {
 
 func (f *follower) take(u update) {
 	switch obj := u.obj.(type) {
+	case synced:
+		f.takeMissing(obj)
 	case *batchv1.Job:
 		f.takeJob(obj, u.gone)
 	case *corev1.Pod:
@@ -154,6 +166,16 @@ func (f *follower) take(u update) {
 	case *corev1.Event:
 		if !u.gone && obj.Type == corev1.EventTypeWarning && f.concerns(obj) {
 			f.warn(obj)
+		}
+	}
+}
+
+// takeMissing ends the Jobs that are not there any more.
+func (f *follower) takeMissing(all synced) {
+	for uid, j := range f.jobs {
+		job, err := all.jobs.Jobs(j.job.Namespace).Get(j.job.Name)
+		if apierrors.IsNotFound(err) || (err == nil && job.UID != uid) {
+			f.takeJob(j.job, true)
 		}
 	}
 }
