@@ -214,7 +214,7 @@ func buildTools(t *testing.T) *tools {
 		}
 	}
 	goBuild(t, root, filepath.Join(tl.bin, "sampan"), "./cmd/sampan")
-	goBuild(t, filepath.Join(root, "tools", "kubectl"), filepath.Join(tl.bin, "kubectl"), ".")
+	goBuild(t, filepath.Join(root, "tools", "kubectl"), filepath.Join(tl.bin, "kubectl"), ".", "-ldflags=-X k8s.io/component-base/version.gitVersion=v1.37.2")
 	kuard := filepath.Join(dir, "kuard")
 	goBuild(t, root, kuard, "./testdata/kuard")
 
@@ -230,9 +230,9 @@ func buildTools(t *testing.T) *tools {
 	return tl
 }
 
-func goBuild(t *testing.T, dir, out, pkg string) {
+func goBuild(t *testing.T, dir, out, pkg string, flags ...string) {
 	t.Helper()
-	cmd := exec.Command("go", "build", "-o", out, pkg)
+	cmd := exec.Command("go", append(append([]string{"build"}, flags...), "-o", out, pkg)...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := cmd.CombinedOutput(); err != nil {
