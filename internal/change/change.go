@@ -7,6 +7,7 @@
 package change
 
 import (
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -35,6 +36,13 @@ func (k Key) String() string {
 		return k.Resource + "/" + k.Name
 	}
 	return k.Resource + "/" + k.Namespace + "/" + k.Name
+}
+
+// RevOf returns the resourceVersion at which obj was read, as a guard wants it; 0
+// for an object that has not been stored.
+func RevOf(obj metav1.Object) uint64 {
+	rev, _ := strconv.ParseUint(obj.GetResourceVersion(), 10, 64) // the store wrote it
+	return rev
 }
 
 // Op is what a Write does to its key.

@@ -101,7 +101,7 @@ func (b *bundle) update(key change.Key, edit func(change.Object)) {
 	next := obj.DeepCopyObject().(change.Object)
 	edit(next)
 	var set change.Set
-	set.Writes = append(set.Writes, kind.Settle(change.Write{Op: change.Update, Key: key, Rev: revision(obj), Object: next}))
+	set.Writes = append(set.Writes, kind.Settle(change.Write{Op: change.Update, Key: key, Rev: change.RevOf(obj), Object: next}))
 	b.apply(set)
 }
 
@@ -306,7 +306,7 @@ func TestDeletions(t *testing.T) {
 			if finalizer != "" {
 				next.SetFinalizers([]string{finalizer})
 			}
-			w, ok := jobs.Removal(next, revision(obj), time.Now(), nil)
+			w, ok := jobs.Removal(next, change.RevOf(obj), time.Now(), nil)
 			if !ok {
 				t.Fatalf("no removal of %s", name)
 			}
@@ -353,7 +353,7 @@ func TestNamespaceGoesWithItsContents(t *testing.T) {
 		b.settle()
 		key := change.Key{Resource: "namespaces", Name: "default"}
 		obj, _ := b.store.View().Get(key)
-		w, _ := b.kinds.ByResource("namespaces").Removal(obj, revision(obj), time.Now(), nil)
+		w, _ := b.kinds.ByResource("namespaces").Removal(obj, change.RevOf(obj), time.Now(), nil)
 		b.apply(change.Set{Writes: []change.Write{w}})
 		b.settle()
 		b.end("default", corev1.PodFailed)

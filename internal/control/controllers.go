@@ -1,7 +1,6 @@
 package control
 
 import (
-	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -269,16 +268,11 @@ func placeController(kinds *kind.Kinds) Controller {
 				return change.Set{}
 			}
 			s.Nodes = nodesOf(view)
-			return place.Decide(now, s, func(p *corev1.Pod) (change.Key, uint64) { return k.KeyOf(p), revision(p) })
+			return place.Decide(now, s, func(p *corev1.Pod) (change.Key, uint64) { return k.KeyOf(p), change.RevOf(p) })
 		},
 	}
 }
 
 func terminal(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-}
-
-func revision(obj metav1.Object) uint64 {
-	rev, _ := strconv.ParseUint(obj.GetResourceVersion(), 10, 64)
-	return rev
 }

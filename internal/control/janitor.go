@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -106,8 +105,7 @@ func (j *Janitor) sweep(ctx context.Context, line lineup) (lineup, time.Duration
 			wait = min(left, idle)
 			break
 		}
-		rev, _ := strconv.ParseUint(obj.GetResourceVersion(), 10, 64)
-		set.Delete(first.key, rev)
+		set.Delete(first.key, change.RevOf(obj))
 		line = line[1:]
 		excess--
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"hash/fnv"
 	"log/slog"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -136,8 +135,7 @@ func (r *Recorder) decide(view *store.View, notes []noted) change.Set {
 		if ev == nil {
 			if old, ok := view.Get(key); ok {
 				ev = old.DeepCopyObject().(*corev1.Event)
-				rev, _ := strconv.ParseUint(ev.ResourceVersion, 10, 64)
-				set.Update(key, rev, ev)
+				set.Update(key, change.RevOf(ev), ev)
 			} else {
 				ev = r.event(key, n)
 				set.Create(key, ev)

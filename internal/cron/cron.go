@@ -232,7 +232,7 @@ func (d *decision) write() {
 	if !slices.Equal(d.active, d.status.Active) {
 		d.status.Active, d.changed = d.active, true
 	}
-	rev, key := revision(d.CronJob), cronKey(d.CronJob)
+	rev, key := change.RevOf(d.CronJob), cronKey(d.CronJob)
 	if !d.changed {
 		if len(d.set.Writes) > 0 {
 			d.set.Guards = append(d.set.Guards, change.Guard{Key: key, Rev: rev})

@@ -101,7 +101,7 @@ func byStart(a, b *batchv1.Job) int {
 
 // remove deletes a Job as a DELETE with background propagation does.
 func (d *decision) remove(job *batchv1.Job) {
-	if w, ok := d.JobKind.Removal(job, revision(job), d.now, nil); ok {
+	if w, ok := d.JobKind.Removal(job, change.RevOf(job), d.now, nil); ok {
 		d.set.Writes = append(d.set.Writes, w)
 		d.note(corev1.EventTypeNormal, "SuccessfulDelete", "Deleted job "+job.Name)
 	}
@@ -169,12 +169,4 @@ func finished(job *batchv1.Job) batchv1.JobConditionType {
 
 func cronKey(c *batchv1.CronJob) change.Key {
 	return change.Key{Resource: "cronjobs.batch", Namespace: c.Namespace, Name: c.Name}
-}
-
-// revision reads the resourceVersion that a write of obj is guarded with.
-func revision(obj metav1.Object) uint64 {
-	// The store gives every object a decimal one; an object without it was
-	// never stored, and 0 conflicts with whatever is.
-	rev, _ := strconv.ParseUint(obj.GetResourceVersion(), 10, 64)
-	return rev
 }

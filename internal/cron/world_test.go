@@ -122,7 +122,7 @@ func (w *world) decide(view State, now time.Time) result {
 func (w *world) apply(set change.Set) bool {
 	at := func(key change.Key) uint64 {
 		if obj := w.objects[key]; obj != nil {
-			return revision(obj)
+			return change.RevOf(obj)
 		}
 		return 0
 	}

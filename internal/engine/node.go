@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -101,7 +100,7 @@ func (c *nodeClient) UpdatePodStatus(ctx context.Context, ref agent.PodRef, stat
 		var set change.Set
 		if !equality.Semantic.DeepEqual(pod.Status, next.Status) {
 			done = &next
-			set.Update(podKey(ref), revisionOf(pod), &next)
+			set.Update(podKey(ref), change.RevOf(pod), &next)
 		}
 		return set, nil
 	})
@@ -118,7 +117,7 @@ func (c *nodeClient) DeletePod(ctx context.Context, ref agent.PodRef) error {
 		}
 		var set change.Set
 		now := new(int64)
-		if w, ok := pods.Removal(pod, revisionOf(pod), time.Now(), now); ok {
+		if w, ok := pods.Removal(pod, change.RevOf(pod), time.Now(), now); ok {
 			set.Writes = append(set.Writes, w)
 		}
 		return set, nil
@@ -166,7 +165,7 @@ func (c *nodeClient) RegisterNode(ctx context.Context, node *corev1.Node) (*core
 		done.Labels = merged(done.Labels, node.Labels)
 		done.Annotations = merged(done.Annotations, node.Annotations)
 		if !equality.Semantic.DeepEqual(present, done) {
-			set.Update(key, revisionOf(present), done)
+			set.Update(key, change.RevOf(present), done)
 		}
 		return set, nil
 	})
@@ -186,7 +185,7 @@ func (c *nodeClient) UpdateNodeStatus(ctx context.Context, name string, status f
 		next := *node
 		next.Status = status(node)
 		if !equality.Semantic.DeepEqual(node.Status, next.Status) {
-			set.Update(key, revisionOf(node), &next)
+			set.Update(key, change.RevOf(node), &next)
 		}
 		return set, nil
 	})
@@ -207,7 +206,7 @@ func (c *nodeClient) RenewLease(ctx context.Context, lease *coordinationv1.Lease
 		}
 		next := old.DeepCopyObject().(*coordinationv1.Lease)
 		lease.Spec.DeepCopyInto(&next.Spec)
-		set.Update(key, revisionOf(old), next)
+		set.Update(key, change.RevOf(old), next)
 		return set, nil
 	})
 }
@@ -256,11 +255,6 @@ func notFound(resource, name string) error {
 
 func podKey(ref agent.PodRef) change.Key {
 	return change.Key{Resource: "pods", Namespace: ref.Namespace, Name: ref.Name}
-}
-
-func revisionOf(obj metav1.Object) uint64 {
-	rev, _ := strconv.ParseUint(obj.GetResourceVersion(), 10, 64)
-	return rev
 }
 
 func merged(into, from map[string]string) map[string]string {

@@ -8,6 +8,8 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/change"
 )
 
 // account counts the pods that are over, and releases them.
@@ -168,7 +170,7 @@ func (d *decision) write(v verdict) {
 			delete(next.Annotations, BackoffAnnotation)
 		}
 	}
-	d.set.Update(jobKey(d.Job), revision(d.Job), &next)
+	d.set.Update(jobKey(d.Job), change.RevOf(d.Job), &next)
 }
 
 // sameStatus compares what a decision can change.

@@ -266,7 +266,7 @@ func (d *decision) end(pod *corev1.Pod) {
 	next.Finalizers = withoutTracking(pod)
 	d.note(corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: "+pod.Name)
 	// An active pod's deletion has not begun, so that it always does now.
-	w, _ := d.PodKind.Removal(next, revision(pod), d.now, nil)
+	w, _ := d.PodKind.Removal(next, change.RevOf(pod), d.now, nil)
 	if w.Op == change.Update {
 		d.lingering++
 	}
@@ -277,7 +277,7 @@ func (d *decision) end(pod *corev1.Pod) {
 // put writes next over pod.
 func (d *decision) put(pod, next *corev1.Pod) {
 	d.set.Writes = append(d.set.Writes, kind.Settle(change.Write{
-		Op: change.Update, Key: podKey(pod.Namespace, pod.Name), Rev: revision(pod), Object: next,
+		Op: change.Update, Key: podKey(pod.Namespace, pod.Name), Rev: change.RevOf(pod), Object: next,
 	}))
 }
 
@@ -300,7 +300,7 @@ func (d *decision) releaseLeftovers() {
 // not write it anyway.
 func (d *decision) guardJob() {
 	if len(d.set.Writes) > 0 {
-		d.set.Guards = append(d.set.Guards, change.Guard{Key: jobKey(d.Job), Rev: revision(d.Job)})
+		d.set.Guards = append(d.set.Guards, change.Guard{Key: jobKey(d.Job), Rev: change.RevOf(d.Job)})
 	}
 }
 

@@ -1,12 +1,10 @@
 package job
 
 import (
-	"strconv"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 )
 
@@ -134,12 +132,4 @@ func restarts(pod *corev1.Pod) int32 {
 		n += pod.Status.ContainerStatuses[i].RestartCount
 	}
 	return n
-}
-
-// revision reads the resourceVersion that a write of obj is guarded with.
-func revision(obj metav1.Object) uint64 {
-	// The store gives every object a decimal one; an object without it was
-	// never stored, and 0 conflicts with whatever is.
-	rev, _ := strconv.ParseUint(obj.GetResourceVersion(), 10, 64)
-	return rev
 }

@@ -123,7 +123,7 @@ func (w *world) store(key change.Key, obj change.Object) {
 func (w *world) apply(set change.Set) error {
 	at := func(key change.Key) uint64 {
 		if obj := w.objects[key]; obj != nil {
-			return revision(obj)
+			return change.RevOf(obj)
 		}
 		return 0
 	}
@@ -169,7 +169,7 @@ func (w *world) pods() []*corev1.Pod {
 			out = append(out, obj.(*corev1.Pod))
 		}
 	}
-	slices.SortFunc(out, func(a, b *corev1.Pod) int { return int(int64(revision(a)) - int64(revision(b))) })
+	slices.SortFunc(out, func(a, b *corev1.Pod) int { return int(int64(change.RevOf(a)) - int64(change.RevOf(b))) })
 	return out
 }
 
@@ -296,7 +296,7 @@ func (w *world) user() {
 }
 
 func (w *world) deletePod(pod *corev1.Pod) {
-	x, ok := w.row.Removal(pod, revision(pod), w.now, nil)
+	x, ok := w.row.Removal(pod, change.RevOf(pod), w.now, nil)
 	switch {
 	case !ok:
 	case x.Op == change.Delete:

@@ -8,7 +8,6 @@
 package sweep
 
 import (
-	"strconv"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -30,12 +29,7 @@ type Item struct {
 	Object change.Object
 }
 
-func (i Item) rev() uint64 { return revision(i.Object) }
-
-func revision(obj metav1.Object) uint64 {
-	rev, _ := strconv.ParseUint(obj.GetResourceVersion(), 10, 64)
-	return rev
-}
+func (i Item) rev() uint64 { return change.RevOf(i.Object) }
 
 // remove adds the deletion of item to set. Background lets it go at once and
 // leaves its own dependents to be found ownerless; foreground keeps it until
