@@ -13,11 +13,9 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
-	batchlisters "k8s.io/client-go/listers/batch/v1"
 	"k8s.io/client-go/tools/cache"
 )
 
@@ -46,6 +44,7 @@ type follower struct {
 // followed is one Job on its way.
 type followed struct {
 	job    *batchv1.Job
+	seen   bool // by the watch that runs
 	ended  bool
 	gone   bool // deleted before it ended
 	reason string
@@ -69,8 +68,8 @@ type update struct {
 	gone bool
 }
 
-// synced is an update that says that everything has been listed.
-type synced struct{ jobs batchlisters.JobLister }
+// synced is an update that comes behind everything that was there at first.
+type synced struct{}
 
 // Run follows until every Job has ended, or ctx does (its cause is returned).
 func (f *follower) Run(ctx context.Context) error {
@@ -94,20 +93,27 @@ func (f *follower) Run(ctx context.Context) error {
 		},
 	}
 	factory := informers.NewSharedInformerFactoryWithOptions(f.client, 0, informers.WithNamespace(f.namespace))
+	for _, j := range f.jobs {
+		j.seen = false
+	}
+	var listed []cache.InformerSynced // and delivered
 	for _, informer := range []cache.SharedIndexInformer{
 		factory.Batch().V1().Jobs().Informer(),
 		factory.Core().V1().Pods().Informer(),
 		factory.Core().V1().Events().Informer(),
 	} {
-		if _, err := informer.AddEventHandler(handler); err != nil {
+		registration, err := informer.AddEventHandler(handler)
+		if err != nil {
 			return err
 		}
+		listed = append(listed, registration.HasSynced)
 	}
 	factory.Start(watchCtx.Done())
 	go func() {
 		// A Job that went before the watch began is never reported as deleted.
-		factory.WaitForCacheSync(watchCtx.Done())
-		deliver(synced{factory.Batch().V1().Jobs().Lister()}, false)
+		if cache.WaitForCacheSync(watchCtx.Done(), listed...) {
+			deliver(synced{}, false)
+		}
 	}()
 
 	tick := time.NewTicker(time.Second)
@@ -156,7 +162,7 @@ func (f *follower) drain(ctx context.Context, updates <-chan update) {
 func (f *follower) take(u update) {
 	switch obj := u.obj.(type) {
 	case synced:
-		f.takeMissing(obj)
+		f.takeMissing()
 	case *batchv1.Job:
 		f.takeJob(obj, u.gone)
 	case *corev1.Pod:
@@ -170,11 +176,10 @@ func (f *follower) take(u update) {
 	}
 }
 
-// takeMissing ends the Jobs that are not there any more.
-func (f *follower) takeMissing(all synced) {
-	for uid, j := range f.jobs {
-		job, err := all.jobs.Jobs(j.job.Namespace).Get(j.job.Name)
-		if apierrors.IsNotFound(err) || (err == nil && job.UID != uid) {
+// takeMissing ends the Jobs that were not there when the watch began.
+func (f *follower) takeMissing() {
+	for _, j := range f.jobs {
+		if !j.seen {
 			f.takeJob(j.job, true)
 		}
 	}
@@ -185,7 +190,7 @@ func (f *follower) takeJob(job *batchv1.Job, gone bool) {
 	if j == nil || j.ended {
 		return
 	}
-	j.job = job
+	j.job, j.seen = job, true
 	for _, c := range job.Status.Conditions {
 		if c.Status == corev1.ConditionTrue && (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) {
 			j.ended, j.reason = true, c.Reason
