@@ -97,14 +97,7 @@ func cronController(kinds *kind.Kinds) Controller {
 					add(ev.Key)
 				}
 			case jobs:
-				for _, obj := range []change.Object{ev.Object, ev.Prev} {
-					if obj == nil {
-						continue
-					}
-					if ref := metav1.GetControllerOfNoCopy(obj); ref != nil && ref.Kind == "CronJob" {
-						add(k.Key(ev.Key.Namespace, ref.Name))
-					}
-				}
+				controllersOf(k, ev, add)
 			}
 		},
 		Decide: func(now time.Time, view *store.View, key change.Key) change.Set {
@@ -153,17 +146,23 @@ func podsOf(view *store.View, j *batchv1.Job) []*corev1.Pod {
 	return found
 }
 
-// jobsOf adds the Jobs that a pod's write concerns: its controller, the one
-// that it had before, and, when it has none, those whose selector matches it.
-func jobsOf(view *store.View, k *kind.Kind, ev store.Event, add func(change.Key)) {
+// controllersOf adds the object of kind k that controls what was written, and
+// the one that did before.
+func controllersOf(k *kind.Kind, ev store.Event, add func(change.Key)) {
 	for _, obj := range []change.Object{ev.Object, ev.Prev} {
 		if obj == nil {
 			continue
 		}
-		if ref := metav1.GetControllerOf(obj); ref != nil && ref.Kind == "Job" {
+		if ref := metav1.GetControllerOfNoCopy(obj); ref != nil && ref.Kind == k.GVK.Kind {
 			add(k.Key(ev.Key.Namespace, ref.Name))
 		}
 	}
+}
+
+// jobsOf adds the Jobs that a pod's write concerns: its controller, the one
+// that it had before, and, when it has none, those whose selector matches it.
+func jobsOf(view *store.View, k *kind.Kind, ev store.Event, add func(change.Key)) {
+	controllersOf(k, ev, add)
 	pod := ev.Object
 	if ev.Op == change.Delete || metav1.GetControllerOf(pod) != nil || len(pod.GetLabels()) == 0 {
 		return

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/store"
 )
 
@@ -57,10 +58,10 @@ func (j *Janitor) oldestFirst(view *store.View) lineup {
 	for obj := range view.List("events", "") {
 		events = append(events, obj.(*corev1.Event))
 	}
-	slices.SortFunc(events, func(a, b *corev1.Event) int { return lastSeen(a).Compare(lastSeen(b)) })
+	slices.SortFunc(events, func(a, b *corev1.Event) int { return kind.LastHappened(a).Compare(kind.LastHappened(b)) })
 	line := make(lineup, len(events))
 	for i, ev := range events {
-		line[i] = turn{change.Key{Resource: "events", Namespace: ev.Namespace, Name: ev.Name}, lastSeen(ev)}
+		line[i] = turn{change.Key{Resource: "events", Namespace: ev.Namespace, Name: ev.Name}, kind.LastHappened(ev)}
 	}
 	return line
 }
@@ -75,7 +76,7 @@ func (j *Janitor) listen(ctx context.Context, w *store.Watch, line lineup, wait 
 	}
 	for _, ev := range events {
 		if ev.Op == change.Create {
-			line = append(line, turn{ev.Key, lastSeen(ev.Object.(*corev1.Event))})
+			line = append(line, turn{ev.Key, kind.LastHappened(ev.Object.(*corev1.Event))})
 		}
 	}
 	return line, err
@@ -97,7 +98,7 @@ func (j *Janitor) sweep(ctx context.Context, line lineup) (lineup, time.Duration
 			line = line[1:]
 			continue
 		}
-		if at := lastSeen(obj.(*corev1.Event)); at.After(first.at) {
+		if at := kind.LastHappened(obj.(*corev1.Event)); at.After(first.at) {
 			line = append(line[1:], turn{first.key, at})
 			continue
 		}
@@ -114,17 +115,4 @@ func (j *Janitor) sweep(ctx context.Context, line lineup) (lineup, time.Duration
 	}
 	_, err := j.Store.Apply(ctx, set)
 	return line, 0, err
-}
-
-// lastSeen is when the Event last happened, whichever API wrote it.
-func lastSeen(ev *corev1.Event) time.Time {
-	switch {
-	case ev.Series != nil && !ev.Series.LastObservedTime.IsZero():
-		return ev.Series.LastObservedTime.Time
-	case !ev.LastTimestamp.IsZero():
-		return ev.LastTimestamp.Time
-	case !ev.EventTime.IsZero():
-		return ev.EventTime.Time
-	}
-	return ev.CreationTimestamp.Time
 }

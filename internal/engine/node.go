@@ -38,7 +38,7 @@ func (c *nodeClient) WatchPods(ctx context.Context, node string, deliver func(ag
 		return err
 	}
 	all := agent.PodChanges{All: true}
-	for obj := range view.Index("pods", "node/"+node) {
+	for obj := range view.Index("pods", kind.NodePods(node)) {
 		all.Pods = append(all.Pods, obj.(*corev1.Pod))
 	}
 	deliver(all)

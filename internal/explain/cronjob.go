@@ -12,6 +12,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/cron"
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // Zone is the time zone that the schedule of a CronJob without spec.timeZone is
@@ -197,7 +198,7 @@ func (s *cronStory) due(slot time.Time, active []string) {
 		s.why("the slot of %s waits: concurrencyPolicy is Forbid, and %s still runs", s.c.span(slot), strings.Join(active, ", "))
 		s.next("when that has ended, the most recent slot is started at once%s", s.unlessLate(slot))
 		s.covered = append(s.covered, "JobAlreadyActive")
-	case refused != nil && !when(refused).Before(slot):
+	case refused != nil && !kind.LastHappened(refused).Before(slot):
 		s.Now = "cannot start the Job that is due."
 		s.why("the slot of %s: %s", s.c.span(slot), firstLine(refused.Message))
 		s.next("its controller tries again, until the next slot takes its place%s", s.unlessLate(slot))

@@ -17,6 +17,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
+
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // Answer is what there is to say about one object.
@@ -132,7 +134,7 @@ func (a *Answer) events(c clock, events []*corev1.Event, covered ...string) {
 		if n := occurrences(ev); n > 1 {
 			times = fmt.Sprintf(", %d times", n)
 		}
-		a.soFar("%s%s: %s %s: %s", c.span(when(ev)), times, subject(ev), ev.Reason, firstLine(ev.Message))
+		a.soFar("%s%s: %s %s: %s", c.span(kind.LastHappened(ev)), times, subject(ev), ev.Reason, firstLine(ev.Message))
 	}
 }
 
@@ -149,21 +151,8 @@ func latest(events []*corev1.Event, reasons ...string) *corev1.Event {
 // byTime sorts events, the most recent first.
 func byTime(events []*corev1.Event) []*corev1.Event {
 	return slices.SortedStableFunc(slices.Values(events), func(x, y *corev1.Event) int {
-		return cmp.Or(when(y).Compare(when(x)), cmp.Compare(y.Name, x.Name))
+		return cmp.Or(kind.LastHappened(y).Compare(kind.LastHappened(x)), cmp.Compare(y.Name, x.Name))
 	})
-}
-
-// when is the time of an event, or of its last occurrence.
-func when(ev *corev1.Event) time.Time {
-	switch {
-	case ev.Series != nil && !ev.Series.LastObservedTime.IsZero():
-		return ev.Series.LastObservedTime.Time
-	case !ev.LastTimestamp.IsZero():
-		return ev.LastTimestamp.Time
-	case !ev.EventTime.IsZero():
-		return ev.EventTime.Time
-	}
-	return ev.CreationTimestamp.Time
 }
 
 func occurrences(ev *corev1.Event) int32 {

@@ -240,3 +240,16 @@ func validateNewEventUpdate(e, old *corev1.Event) field.ErrorList {
 	}
 	return errs
 }
+
+// LastHappened is when an Event last happened, whichever of its two APIs wrote it.
+func LastHappened(ev *corev1.Event) time.Time {
+	switch {
+	case ev.Series != nil && !ev.Series.LastObservedTime.IsZero():
+		return ev.Series.LastObservedTime.Time
+	case !ev.LastTimestamp.IsZero():
+		return ev.LastTimestamp.Time
+	case !ev.EventTime.IsZero():
+		return ev.EventTime.Time
+	}
+	return ev.CreationTimestamp.Time
+}
