@@ -13,10 +13,16 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
 )
 
 // follower watches Jobs to their end through the API, prints what their pods
@@ -43,11 +49,10 @@ type follower struct {
 
 // followed is one Job on its way.
 type followed struct {
-	job    *batchv1.Job
-	seen   bool // by the watch that runs
-	ended  bool
-	gone   bool // deleted before it ended
-	reason string
+	job   *batchv1.Job
+	ended bool
+	gone  bool // deleted before it ended
+	read  bool // so is a log of it, or was
 }
 
 func newFollower(reads context.Context, client kubernetes.Interface, c *console, noLogs bool, jobs []*batchv1.Job) *follower {
@@ -68,9 +73,6 @@ type update struct {
 	gone bool
 }
 
-// synced is an update that comes behind everything that was there at first.
-type synced struct{}
-
 // Run follows until every Job has ended, or ctx does (its cause is returned).
 func (f *follower) Run(ctx context.Context) error {
 	watchCtx, stop := context.WithCancel(ctx)
@@ -85,36 +87,27 @@ func (f *follower) Run(ctx context.Context) error {
 	handler := cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(obj any) { deliver(obj, false) },
 		UpdateFunc: func(_, obj any) { deliver(obj, false) },
-		DeleteFunc: func(obj any) {
-			if tomb, ok := obj.(cache.DeletedFinalStateUnknown); ok {
-				obj = tomb.Obj
-			}
-			deliver(obj, true)
-		},
 	}
 	factory := informers.NewSharedInformerFactoryWithOptions(f.client, 0, informers.WithNamespace(f.namespace))
-	for _, j := range f.jobs {
-		j.seen = false
-	}
-	var listed []cache.InformerSynced // and delivered
 	for _, informer := range []cache.SharedIndexInformer{
-		factory.Batch().V1().Jobs().Informer(),
 		factory.Core().V1().Pods().Informer(),
 		factory.Core().V1().Events().Informer(),
 	} {
-		registration, err := informer.AddEventHandler(handler)
-		if err != nil {
+		if _, err := informer.AddEventHandler(handler); err != nil {
 			return err
 		}
-		listed = append(listed, registration.HasSynced)
+		tell := func(_ context.Context, _ *cache.Reflector, err error) { deliver(err, false) }
+		if err := informer.SetWatchErrorHandlerWithContext(tell); err != nil {
+			return err
+		}
 	}
 	factory.Start(watchCtx.Done())
-	go func() {
-		// A Job that went before the watch began is never reported as deleted.
-		if cache.WaitForCacheSync(watchCtx.Done(), listed...) {
-			deliver(synced{}, false)
-		}
-	}()
+	since, err := f.since()
+	if err != nil {
+		return err
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- f.watchJobs(watchCtx, since, deliver) }()
 
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -125,6 +118,11 @@ func (f *follower) Run(ctx context.Context) error {
 			f.show()
 		case <-tick.C:
 			f.show() // elapsed times move on
+		case err := <-failed:
+			if ctx.Err() == nil {
+				f.console.Status(nil)
+				return err
+			}
 		case <-ctx.Done():
 			f.console.Status(nil)
 			return context.Cause(ctx)
@@ -134,7 +132,75 @@ func (f *follower) Run(ctx context.Context) error {
 	// ended in the same moment as their Job.
 	f.drain(ctx, updates)
 	f.console.Status(nil)
+	for _, j := range f.sorted() {
+		if st := j.job.Status; !f.noLogs && !j.read && st.Succeeded+st.Failed > 0 {
+			f.console.Note("warning: no log of job/%s: its pods were deleted before it could be read", j.job.Name)
+		}
+	}
 	return nil
+}
+
+// since is the resourceVersion of the Job that was read, or created, first.
+func (f *follower) since() (string, error) {
+	var oldest string
+	for _, j := range f.jobs {
+		rev := j.job.ResourceVersion
+		if oldest == "" {
+			oldest = rev
+			continue
+		}
+		order, err := resourceversion.CompareResourceVersion(rev, oldest)
+		if err != nil {
+			return "", fmt.Errorf("job/%s: %w", j.job.Name, err)
+		}
+		if order < 0 {
+			oldest = rev
+		}
+	}
+	return oldest, nil
+}
+
+// watchJobs delivers everything that happened to the Jobs since a
+// resourceVersion, so that none ends unseen: not even one that is deleted as
+// soon as it has. Where the API's history is too short for that, it goes on
+// from a list of what is there now.
+func (f *follower) watchJobs(ctx context.Context, since string, deliver func(obj any, gone bool)) error {
+	jobs := f.client.BatchV1().Jobs(f.namespace)
+	var wanted string
+	if len(f.jobs) == 1 {
+		wanted = fields.OneTermEqualSelector(metav1.ObjectNameField, f.sorted()[0].job.Name).String()
+	}
+	source := &cache.ListWatch{WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+		o.FieldSelector = wanted
+		w, err := jobs.Watch(ctx, o)
+		if err != nil && ctx.Err() == nil {
+			deliver(err, false) // and is tried again
+		}
+		return w, err
+	}}
+	for {
+		w, err := watchtools.NewRetryWatcherWithContext(ctx, since, source)
+		if err != nil {
+			return err
+		}
+		for ev := range w.ResultChan() {
+			if ev.Type == watch.Error {
+				err = apierrors.FromObject(ev.Object)
+				break
+			}
+			deliver(ev.Object, ev.Type == watch.Deleted)
+		}
+		w.Stop()
+		if err == nil || !isExpired(err) {
+			return err
+		}
+		list, err := jobs.List(ctx, metav1.ListOptions{FieldSelector: wanted})
+		if err != nil {
+			return err
+		}
+		deliver(list, false)
+		since = list.ResourceVersion
+	}
 }
 
 // drain reads the logs of pods that ended together with their Job, to the end.
@@ -161,25 +227,39 @@ func (f *follower) drain(ctx context.Context, updates <-chan update) {
 
 func (f *follower) take(u update) {
 	switch obj := u.obj.(type) {
-	case synced:
-		f.takeMissing()
 	case *batchv1.Job:
 		f.takeJob(obj, u.gone)
+	case *batchv1.JobList:
+		f.takeList(obj)
 	case *corev1.Pod:
-		if !u.gone && !f.noLogs {
+		if !f.noLogs {
 			f.takePod(obj)
 		}
 	case *corev1.Event:
-		if !u.gone && obj.Type == corev1.EventTypeWarning && f.concerns(obj) {
-			f.warn(obj)
+		if obj.Type == corev1.EventTypeWarning && f.concerns(obj) {
+			f.warnOnce(fmt.Sprintf("%s/%s: %s: %s", lower(obj.InvolvedObject.Kind), obj.InvolvedObject.Name, obj.Reason, obj.Message))
+		}
+	case error: // of a watch, which goes on
+		if !errors.Is(obj, io.EOF) && !errors.Is(obj, io.ErrUnexpectedEOF) && !isExpired(obj) {
+			f.warnOnce(obj.Error())
 		}
 	}
 }
 
-// takeMissing ends the Jobs that were not there when the watch began.
-func (f *follower) takeMissing() {
-	for _, j := range f.jobs {
-		if !j.seen {
+// isExpired: the API does not remember the resourceVersion that was asked for.
+func isExpired(err error) bool { return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) }
+
+// takeList takes the Jobs as they are now, when it is not known what happened
+// before. Those that are not there went in the meantime.
+func (f *follower) takeList(list *batchv1.JobList) {
+	there := map[types.UID]bool{}
+	for i := range list.Items {
+		there[list.Items[i].UID] = true
+		f.takeJob(&list.Items[i], false)
+	}
+	for uid, j := range f.jobs {
+		if !there[uid] && !j.ended {
+			f.console.Note("job/%s is gone, and the API does not remember any more how it ended", j.job.Name)
 			f.takeJob(j.job, true)
 		}
 	}
@@ -190,40 +270,38 @@ func (f *follower) takeJob(job *batchv1.Job, gone bool) {
 	if j == nil || j.ended {
 		return
 	}
-	j.job, j.seen = job, true
-	for _, c := range job.Status.Conditions {
-		if c.Status == corev1.ConditionTrue && (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) {
-			j.ended, j.reason = true, c.Reason
-		}
-	}
-	if gone && !j.ended {
-		j.ended, j.gone, j.reason = true, true, "Deleted"
-	}
+	j.job = job
+	j.gone = gone && finalCondition(job) == nil
+	j.ended = gone || finalCondition(job) != nil
 }
 
 // takePod reads the log of every container of a followed Job that has started.
 func (f *follower) takePod(pod *corev1.Pod) {
-	if !f.follows(pod) {
+	j := f.jobOf(pod)
+	if j == nil {
 		return
 	}
 	single := len(pod.Spec.Containers)+len(pod.Spec.InitContainers) == 1
 	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 		if last := status.LastTerminationState.Terminated; last != nil && last.ContainerID != "" {
+			j.read = true
 			f.read(pod, status.Name, last.ContainerID, single, true)
 		}
 		if status.ContainerID != "" && status.State.Waiting == nil {
+			j.read = true
 			f.read(pod, status.Name, status.ContainerID, single, false)
 		}
 	}
 }
 
-func (f *follower) follows(pod *corev1.Pod) bool {
+// jobOf returns the followed Job that a pod belongs to; nil if there is none.
+func (f *follower) jobOf(pod *corev1.Pod) *followed {
 	for _, ref := range pod.OwnerReferences {
-		if f.jobs[ref.UID] != nil {
-			return true
+		if j := f.jobs[ref.UID]; j != nil {
+			return j
 		}
 	}
-	return false
+	return nil
 }
 
 // read starts a reader of one container's log, once.
@@ -285,13 +363,10 @@ func (f *follower) concerns(ev *corev1.Event) bool {
 	return false
 }
 
-// warn prints a Warning event, once.
-func (f *follower) warn(ev *corev1.Event) {
-	about := ev.InvolvedObject
-	line := fmt.Sprintf("warning: %s/%s: %s: %s", lower(about.Kind), about.Name, ev.Reason, ev.Message)
+func (f *follower) warnOnce(line string) {
 	if !f.warned[line] {
 		f.warned[line] = true
-		f.console.Note("%s", line)
+		f.console.Note("warning: %s", line)
 	}
 }
 
@@ -311,16 +386,16 @@ func (f *follower) show() {
 	for _, j := range f.sorted() {
 		line := progress(j)
 		if f.console.live {
-			lines = append(lines, line+"  "+duration(time.Since(f.since(j))))
+			lines = append(lines, line+"  "+duration(time.Since(f.begin(j))))
 		} else if f.lastLine[j.job.UID] != line {
 			f.lastLine[j.job.UID] = line
-			f.console.Note("%s  %s", line, duration(time.Since(f.since(j))))
+			f.console.Note("%s  %s", line, duration(time.Since(f.begin(j))))
 		}
 	}
 	f.console.Status(lines)
 }
 
-func (f *follower) since(j *followed) time.Time {
+func (f *follower) begin(j *followed) time.Time {
 	if j.job.Status.StartTime != nil {
 		return j.job.Status.StartTime.Time
 	}

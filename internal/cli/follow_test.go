@@ -1,34 +1,117 @@
 package cli
 
 import (
+	"bytes"
 	"context"
-	"io"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 )
 
-// A Job that was deleted before the watch began is nowhere reported; following
-// it must end all the same.
-func TestFollowingAJobThatIsGone(t *testing.T) {
-	t.Parallel()
-	gone := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "gone", UID: "1"}}
-	replaced := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "replaced", UID: "2"}}
-	another := replaced.DeepCopy()
-	another.UID = "3"
-	out := &console{lines: io.Discard, notes: io.Discard, width: func() int { return 80 }}
+// history is a fake API: a watch of Jobs from revision 5 on replays events.
+func history(t *testing.T, now []runtime.Object, events ...watch.Event) *fake.Clientset {
+	client := fake.NewClientset(now...)
+	client.PrependWatchReactor("jobs", func(a clienttesting.Action) (bool, watch.Interface, error) {
+		w := watch.NewFakeWithChanSize(len(events), false)
+		if from := a.(clienttesting.WatchActionImpl).ListOptions.ResourceVersion; from != "5" {
+			t.Logf("a watch from %q", from)
+			return true, w, nil
+		}
+		for _, ev := range events {
+			w.Action(ev.Type, ev.Object)
+		}
+		return true, w, nil
+	})
+	return client
+}
+
+func followed5() *batchv1.Job {
+	return &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "j", UID: "u-j", ResourceVersion: "5"}}
+}
+
+func follow(t *testing.T, client *fake.Clientset, jobs ...*batchv1.Job) ([]jobResult, string, error) {
+	var notes bytes.Buffer
+	out := &console{lines: &notes, notes: &notes, width: func() int { return 80 }}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	f := newFollower(ctx, fake.NewClientset(another), out, false, []*batchv1.Job{gone, replaced})
-	if err := f.Run(ctx); err != nil {
-		t.Fatal(err)
+	f := newFollower(ctx, client, out, false, jobs)
+	err := f.Run(ctx)
+	return f.results(), notes.String(), err
+}
+
+// A Job that ended and was deleted before anybody could watch is known by its
+// history, which began when it was created.
+func TestFollowingAJobThatHasEndedAndIsGone(t *testing.T) {
+	t.Parallel()
+	created := followed5()
+	ended := created.DeepCopy()
+	ended.ResourceVersion = "8"
+	ended.Status.Succeeded = 1
+	ended.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}
+	got, notes, err := follow(t, history(t, nil, watch.Event{Type: watch.Deleted, Object: ended}), created)
+	if err != nil || got[0].Status != "Complete" {
+		t.Errorf("got %+v, %v", got, err)
 	}
-	for _, r := range f.results() {
-		if r.Status != "Deleted" {
-			t.Errorf("job %s is %s, want Deleted", r.Name, r.Status)
-		}
+	if !strings.Contains(notes, "no log of job/j") {
+		t.Errorf("a log that could not be read is not mentioned:\n%s", notes)
+	}
+}
+
+func TestFollowingAJobThatIsDeleted(t *testing.T) {
+	t.Parallel()
+	created := followed5()
+	gone := created.DeepCopy()
+	gone.ResourceVersion = "6"
+	got, _, err := follow(t, history(t, nil, watch.Event{Type: watch.Deleted, Object: gone}), created)
+	if err != nil || got[0].Status != "Deleted" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+// Where the history is too short, what is there now has to do.
+func TestFollowingBeyondTheHistory(t *testing.T) {
+	t.Parallel()
+	expired := watch.Event{Type: watch.Error, Object: &apierrors.NewResourceExpired("too old resource version: 5 (9)").ErrStatus}
+	created := followed5()
+
+	got, notes, err := follow(t, history(t, nil, expired), created)
+	if err != nil || got[0].Status != "Deleted" || !strings.Contains(notes, "does not remember any more how it ended") {
+		t.Errorf("one that is gone: got %+v, %v\n%s", got, err, notes)
+	}
+
+	ended := created.DeepCopy()
+	ended.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobFailed, Status: corev1.ConditionTrue}}
+	got, _, err = follow(t, history(t, []runtime.Object{ended}, expired), created)
+	if err != nil || got[0].Status != "Failed" {
+		t.Errorf("one that is there: got %+v, %v", got, err)
+	}
+
+	replaced := created.DeepCopy()
+	replaced.UID = "another"
+	got, _, err = follow(t, history(t, []runtime.Object{replaced}, expired), created)
+	if err != nil || got[0].Status != "Deleted" {
+		t.Errorf("one whose name another has: got %+v, %v", got, err)
+	}
+}
+
+func TestFollowingWithoutPermission(t *testing.T) {
+	t.Parallel()
+	client := fake.NewClientset()
+	forbidden := apierrors.NewForbidden(schema.GroupResource{Group: "batch", Resource: "jobs"}, "", nil)
+	client.PrependWatchReactor("jobs", func(clienttesting.Action) (bool, watch.Interface, error) { return true, nil, forbidden })
+	_, _, err := follow(t, client, followed5())
+	if status, ok := err.(apierrors.APIStatus); !ok || status.Status().Code != http.StatusForbidden {
+		t.Errorf("got %v", err)
 	}
 }

@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/sampan-batch/sampan/internal/engine"
 )
 
 func newJob() *cobra.Command {
@@ -25,18 +29,25 @@ func newJob() *cobra.Command {
 	return cmd
 }
 
+// exitsOfJobs is the part of the help about exit statuses.
+const exitsOfJobs = `It exits with 0 when the Job was created or, with --wait or --logs, is Complete; 1 when it
+Failed, was deleted before its end, or could not be created; 2 when the input is wrong;
+124 when --timeout passed and 130 on Ctrl-C, after which the Job goes on.`
+
 // jobOptions are what `job run` and `job rerun` have in common.
 type jobOptions struct {
 	cluster    cluster
 	name       string
 	wait, logs bool
+	timeout    time.Duration
 }
 
 func (o *jobOptions) addFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.name, "name", "", "name of the new Job")
-	f.BoolVar(&o.wait, "wait", false, "follow the Job to its end; exit with 1 if it fails")
+	f.BoolVar(&o.wait, "wait", false, "follow the Job to its end; the exit status says how that was")
 	f.BoolVar(&o.logs, "logs", false, "print what its pods write, and wait for its end")
+	f.DurationVar(&o.timeout, "timeout", 0, "with --wait or --logs: wait no longer than this; the Job goes on (0: wait for ever)")
 	o.cluster.addFlags(cmd, f, "n")
 }
 
@@ -50,7 +61,9 @@ func newJobRun() *cobra.Command {
 belongs to the CronJob, is deleted with it and counts towards its history limits, but
 the schedule takes no notice of it. A suspended CronJob can be run, too.
 
---env, --arg and --image change this one run only.`,
+--env, --arg and --image change this one run only.
+
+`+exitsOfJobs,
 		Example: `  sampan job run cronjob/nightly
   sampan job run cronjob/report --env DAY=2026-03-01 --logs
   sampan job run cronjob/import --image registry/import:next --arg --dry-run --wait`,
@@ -89,7 +102,9 @@ the host name suffix and the JOB_COMPLETION_INDEX that it had before. To that en
 Job is created suspended, is told by its status (completedIndexes, succeeded) what the
 first one has done already, and is then resumed; it is Complete when all indexes are.
 The annotation sampan.dev/carried-indexes names those that were taken over. This needs
-permission to patch jobs/status, and works on every Kubernetes with Indexed Jobs.`,
+permission to patch jobs/status, and works on every Kubernetes with Indexed Jobs.
+
+`+exitsOfJobs,
 		Example: `  sampan job rerun job/import
   sampan job rerun job/render --failed-indexes --logs`,
 		Args: wantArgs(cobra.ExactArgs(1), "which Job? Give job/NAME"),
@@ -111,6 +126,12 @@ permission to patch jobs/status, and works on every Kubernetes with Indexed Jobs
 
 // start creates a Job and, if that is asked for, follows it.
 func (o *jobOptions) start(ctx context.Context, create func(context.Context, kubernetes.Interface, string) (*batchv1.Job, error)) error {
+	switch {
+	case o.timeout < 0:
+		return usage(errors.New("--timeout: must not be negative"))
+	case o.timeout > 0 && !o.wait && !o.logs:
+		return usage(errors.New("--timeout: of what? Give --wait or --logs with it"))
+	}
 	client, namespace, err := o.cluster.connect()
 	if err != nil {
 		return err
@@ -128,6 +149,7 @@ func (o *jobOptions) start(ctx context.Context, create func(context.Context, kub
 
 // follow waits for the end of a Job. It goes on without those who watch it.
 func (o *jobOptions) follow(ctx context.Context, client kubernetes.Interface, job *batchv1.Job) error {
+	engine.RouteLibraryLogs(slog.New(slog.DiscardHandler)) // the follower says itself what goes wrong
 	stops := catchSignals()
 	defer stops.release()
 	out := newConsole(os.Stdout, os.Stderr)
@@ -136,10 +158,17 @@ func (o *jobOptions) follow(ctx context.Context, client kubernetes.Interface, jo
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	context.AfterFunc(stops.end, func() { cancel(errInterrupted) })
+	if o.timeout > 0 {
+		defer time.AfterFunc(o.timeout, func() { cancel(errTimedOut) }).Stop()
+	}
 	err := f.Run(ctx)
-	if errors.Is(err, errInterrupted) || ctx.Err() != nil {
-		out.Note("job/%s goes on; `sampan explain job/%s` says how far it is", job.Name, job.Name)
-		return &exitError{code: exitInterrupted}
+	if ctx.Err() != nil {
+		code := exitInterrupted
+		if errors.Is(err, errTimedOut) {
+			code = exitTimedOut
+		}
+		out.Note("%s: job/%s goes on; `sampan explain job/%s` says how far it is", context.Cause(ctx), job.Name, job.Name)
+		return &exitError{code: code}
 	}
 	if err != nil {
 		return err

@@ -22,6 +22,7 @@ const (
 	exitOK          = 0
 	exitFailed      = 1   // a Job failed, or the command could not do its work
 	exitUsage       = 2   // the input is wrong
+	exitTimedOut    = 124 // --timeout passed before the Job ended, as timeout(1) reports it
 	exitInterrupted = 130 // Ctrl-C, as shells report it
 )
 

@@ -244,7 +244,7 @@ func (o *runOptions) end(client kubernetes.Interface, f *follower, jobs []*batch
 		}
 	}
 	for _, j := range f.jobs {
-		j.ended = false // now they end by being gone
+		j.ended = j.gone // now the others end by being gone
 	}
 	_ = f.Run(ctx)
 }
