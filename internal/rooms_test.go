@@ -23,6 +23,7 @@ var rooms = map[string][]string{
 	"work":   nil,
 	"image":  nil,
 	"runner": nil,
+	"golden": {"change"}, // for tests
 	// cores: pure
 	"job":     {"kind", "change"},
 	"cron":    {"kind", "change"},

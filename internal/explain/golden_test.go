@@ -1,19 +1,15 @@
 package explain
 
 import (
-	"flag"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
-)
 
-var update = flag.Bool("update", false, "write testdata/*.output.txt instead of comparing")
+	"github.com/sampan-batch/sampan/internal/golden"
+)
 
 // input is a case of testdata: one object to explain, what there is to go by,
 // and when and in which time zone somebody asks.
@@ -44,40 +40,14 @@ func (in *input) explain(t *testing.T) string {
 	return CronJob(now, in.CronJob, in.Jobs, in.Events).String()
 }
 
-// TestGolden runs the pairs of testdata: x.input.yaml becomes x.output.txt.
-// With -update the latter is written.
+// TestGolden explains testdata/x.input.yaml as testdata/x.output.txt says.
 func TestGolden(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/*.input.yaml")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no cases: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".input.yaml"), func(t *testing.T) {
-			t.Parallel()
-			data, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var in input
-			if err := yaml.UnmarshalStrict(data, &in); err != nil {
-				t.Fatal(err)
-			}
-			got := in.explain(t)
-			golden := strings.Replace(file, ".input.yaml", ".output.txt", 1)
-			if *update {
-				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got != string(want) {
-				t.Errorf("got\n%s\nwant\n%s", got, want)
-			}
-		})
-	}
+	golden.Pairs(t, "testdata", "txt", func(t *testing.T, data []byte) []byte {
+		var in input
+		if err := yaml.UnmarshalStrict(data, &in); err != nil {
+			t.Fatal(err)
+		}
+		return []byte(in.explain(t))
+	})
 }
