@@ -63,7 +63,7 @@ the schedule takes no notice of it. A suspended CronJob can be run, too.
 
 --env, --arg and --image change this one run only.
 
-`+exitsOfJobs,
+` + exitsOfJobs,
 		Example: `  sampan job run cronjob/nightly
   sampan job run cronjob/report --env DAY=2026-03-01 --logs
   sampan job run cronjob/import --image registry/import:next --arg --dry-run --wait`,
@@ -104,7 +104,7 @@ first one has done already, and is then resumed; it is Complete when all indexes
 The annotation sampan.dev/carried-indexes names those that were taken over. This needs
 permission to patch jobs/status, and works on every Kubernetes with Indexed Jobs.
 
-`+exitsOfJobs,
+` + exitsOfJobs,
 		Example: `  sampan job rerun job/import
   sampan job rerun job/render --failed-indexes --logs`,
 		Args: wantArgs(cobra.ExactArgs(1), "which Job? Give job/NAME"),
