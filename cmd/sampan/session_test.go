@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -70,6 +71,8 @@ type command struct {
 //	table KIND                          what `kubectl get -o wide` prints
 //	pod JOB[/INDEX] STATE [KEY=VALUE]   play the kubelet, see play
 //	after DURATION                      before Kubernetes does what is asked for next
+//
+// A NAME may end in *, as in pod/a-*: the oldest object whose name begins so.
 func (s *session) commands() map[string]command {
 	return map[string]command{
 		"create": {run: s.create},
@@ -155,6 +158,33 @@ func (s *session) resource(kind string) (dynamic.ResourceInterface, error) {
 	return s.client.Resource(gvr).Namespace(s.namespace), nil
 }
 
+// object finds what KIND/NAME means.
+func (s *session) object(kindAndName string) (dynamic.ResourceInterface, string, error) {
+	kind, name, _ := strings.Cut(kindAndName, "/")
+	r, err := s.resource(kind)
+	prefix, any := strings.CutSuffix(name, "*")
+	if err != nil || !any {
+		return r, name, err
+	}
+	list, err := r.List(context.Background(), metav1.ListOptions{})
+	if err != nil {
+		return nil, "", err
+	}
+	slices.SortFunc(list.Items, func(a, b unstructured.Unstructured) int { return older(&a, &b) })
+	for i := range list.Items {
+		if name := list.Items[i].GetName(); strings.HasPrefix(name, prefix) {
+			return r, name, nil
+		}
+	}
+	return nil, "", fmt.Errorf("there is no %s", kindAndName)
+}
+
+// older sorts objects, the oldest first.
+func older(a, b metav1.Object) int {
+	at, bt := a.GetCreationTimestamp(), b.GetCreationTimestamp()
+	return cmp.Or(at.Compare(bt.Time), strings.Compare(a.GetName(), b.GetName()))
+}
+
 func (s *session) create(args []string) (string, error) {
 	var opts metav1.CreateOptions
 	shown := false
@@ -213,8 +243,7 @@ func (s *session) patch(args []string) (string, error) {
 	if len(args) != 2 {
 		return "", fmt.Errorf("usage: patch [-status] KIND/NAME JSON")
 	}
-	kind, name, _ := strings.Cut(args[0], "/")
-	r, err := s.resource(kind)
+	r, name, err := s.object(args[0])
 	if err != nil {
 		return "", err
 	}
@@ -226,8 +255,7 @@ func (s *session) delete(args []string) (string, error) {
 	if len(args) == 0 {
 		return "", fmt.Errorf("usage: delete KIND/NAME [PROPAGATION]")
 	}
-	kind, name, _ := strings.Cut(args[0], "/")
-	r, err := s.resource(kind)
+	r, name, err := s.object(args[0])
 	if err != nil {
 		return "", err
 	}
@@ -240,8 +268,7 @@ func (s *session) delete(args []string) (string, error) {
 }
 
 func (s *session) show(args []string) (string, error) {
-	kind, name, _ := strings.Cut(args[0], "/")
-	r, err := s.resource(kind)
+	r, name, err := s.object(args[0])
 	if err != nil {
 		return "", err
 	}
@@ -283,12 +310,7 @@ func (s *session) jobPods(job, index string) ([]corev1.Pod, error) {
 			return nil, err
 		}
 	}
-	slices.SortFunc(pods, func(a, b corev1.Pod) int {
-		if c := a.CreationTimestamp.Compare(b.CreationTimestamp.Time); c != 0 {
-			return c
-		}
-		return strings.Compare(a.Name, b.Name)
-	})
+	slices.SortFunc(pods, func(a, b corev1.Pod) int { return older(&a, &b) })
 	return pods, nil
 }
 
@@ -325,6 +347,7 @@ func (s *session) pods(args []string) (string, error) {
 // same, but silently.
 var ours = map[string]bool{
 	"CronJobSuspended": true, "ClockSetBack": true, "JobAlreadyExists": true,
+	"BackOff": true, "IndexFailed": true, "NotReplaced": true, "PodFailureIgnored": true, "WaitingForTermination": true,
 }
 
 func (s *session) events([]string) (string, error) {
@@ -400,14 +423,16 @@ func (s *session) settle(t *testing.T, deadline time.Time) {
 //	gone       it is deleted with no grace left, as at the end of its termination
 //
 // It waits for such pods to be there. n=3 is for so many of them, condition=TYPE
-// adds a condition that is true, restarts=N is a restart count, and ago=1m when
-// it ended, which is now if not said.
+// adds a condition that is true and condition=TYPE:False one that is not,
+// restarts=N is a restart count, and ago=1m when it ended, which is now if not
+// said. exit and restarts may name the only container that they are for, as in
+// exit=main:3; the others then have 0. An init container has a status only so.
 func (s *session) play(args []string) (string, error) {
 	if len(args) < 2 {
 		return "", fmt.Errorf("usage: pod JOB[/INDEX] STATE [KEY=VALUE]")
 	}
 	job, index, _ := strings.Cut(args[0], "/")
-	p := part{state: args[1], exit: 1, count: 1}
+	p := part{state: args[1], exits: map[string]int32{"": 1}, restarts: map[string]int32{}, count: 1}
 	for _, option := range args[2:] {
 		if err := p.set(option); err != nil {
 			return "", err
@@ -441,24 +466,20 @@ func (s *session) play(args []string) (string, error) {
 
 // part is what a kubelet is to do.
 type part struct {
-	state     string
-	exit      int32
-	count     int
-	condition string
-	restarts  int32
-	ago       time.Duration
+	state           string
+	exits, restarts map[string]int32 // by container, "" is all
+	count           int
+	condition       string
+	ago             time.Duration
 }
 
 func (p *part) set(option string) (err error) {
 	key, value, _ := strings.Cut(option, "=")
-	var n int64
 	switch key {
 	case "exit":
-		n, err = strconv.ParseInt(value, 10, 32)
-		p.exit = int32(n)
+		p.exits, err = byContainer(value)
 	case "restarts":
-		n, err = strconv.ParseInt(value, 10, 32)
-		p.restarts = int32(n)
+		p.restarts, err = byContainer(value)
 	case "n":
 		p.count, err = strconv.Atoi(value)
 	case "condition":
@@ -471,6 +492,16 @@ func (p *part) set(option string) (err error) {
 	return err
 }
 
+// byContainer reads N, or CONTAINER:N.
+func byContainer(value string) (map[string]int32, error) {
+	container, number, named := strings.Cut(value, ":")
+	if !named {
+		container, number = "", value
+	}
+	n, err := strconv.ParseInt(number, 10, 32)
+	return map[string]int32{container: int32(n)}, err
+}
+
 // notFor: it is too late to do this to the pod, or done.
 func (p *part) notFor(pod corev1.Pod) bool {
 	switch {
@@ -479,7 +510,7 @@ func (p *part) notFor(pod corev1.Pod) bool {
 	case pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed:
 		return true
 	case p.state == "running":
-		return pod.Status.Phase == corev1.PodRunning && p.restarts == 0
+		return pod.Status.Phase == corev1.PodRunning && len(p.restarts) == 0
 	}
 	return false
 }
@@ -491,7 +522,6 @@ func (p *part) act(r dynamic.ResourceInterface, pod *corev1.Pod) error {
 	}
 	now := metav1.NewTime(time.Now().Add(-p.ago).Truncate(time.Second))
 	status := corev1.PodStatus{StartTime: &now}
-	state := corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: now}}
 	switch p.state {
 	case "running":
 		status.Phase = corev1.PodRunning
@@ -500,22 +530,23 @@ func (p *part) act(r dynamic.ResourceInterface, pod *corev1.Pod) error {
 		status.Conditions = append(status.Conditions, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: now})
 	case "succeeded":
 		status.Phase = corev1.PodSucceeded
-		state = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{StartedAt: now, FinishedAt: now, Reason: "Completed"}}
 	case "failed":
 		status.Phase = corev1.PodFailed
-		state = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: p.exit, StartedAt: now, FinishedAt: now, Reason: "Error"}}
 	default:
 		return fmt.Errorf("unknown state %s", p.state)
 	}
-	if p.condition != "" {
+	if name, value, _ := strings.Cut(p.condition, ":"); name != "" {
 		status.Conditions = append(status.Conditions, corev1.PodCondition{
-			Type: corev1.PodConditionType(p.condition), Status: corev1.ConditionTrue, LastTransitionTime: now,
+			Type: corev1.PodConditionType(name), Status: cmp.Or(corev1.ConditionStatus(value), corev1.ConditionTrue), LastTransitionTime: now,
 		})
 	}
 	for _, c := range pod.Spec.Containers {
-		status.ContainerStatuses = append(status.ContainerStatuses, corev1.ContainerStatus{
-			Name: c.Name, Image: c.Image, State: state, RestartCount: p.restarts, Ready: p.state == "ready",
-		})
+		status.ContainerStatuses = append(status.ContainerStatuses, p.container(c, now))
+	}
+	for _, c := range pod.Spec.InitContainers {
+		if p.exits[c.Name] != 0 || p.restarts[c.Name] != 0 {
+			status.InitContainerStatuses = append(status.InitContainerStatuses, p.container(c, now))
+		}
 	}
 	body, err := json.Marshal(map[string]any{"status": status})
 	if err != nil {
@@ -523,6 +554,26 @@ func (p *part) act(r dynamic.ResourceInterface, pod *corev1.Pod) error {
 	}
 	_, err = r.Patch(ctx, pod.Name, types.MergePatchType, body, metav1.PatchOptions{}, "status")
 	return err
+}
+
+// container is the status of one of the pod's containers.
+func (p *part) container(c corev1.Container, now metav1.Time) corev1.ContainerStatus {
+	status := corev1.ContainerStatus{
+		Name: c.Name, Image: c.Image, RestartCount: p.restarts[""] + p.restarts[c.Name], Ready: p.state == "ready",
+	}
+	ended := &corev1.ContainerStateTerminated{StartedAt: now, FinishedAt: now, Reason: "Completed"}
+	switch p.state {
+	case "succeeded":
+		status.State.Terminated = ended
+	case "failed":
+		if ended.ExitCode = p.exits[""] + p.exits[c.Name]; ended.ExitCode != 0 {
+			ended.Reason = "Error"
+		}
+		status.State.Terminated = ended
+	default:
+		status.State.Running = &corev1.ContainerStateRunning{StartedAt: now}
+	}
+	return status
 }
 
 // text is an object as YAML, without what differs from cluster to cluster.
