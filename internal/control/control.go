@@ -36,6 +36,9 @@ type Controller struct {
 	// Dirties calls add for every key that wants another look after ev. view is
 	// a state that contains ev. It must be quick.
 	Dirties func(view *store.View, ev store.Event, add func(change.Key))
+	// Every gathers what makes a key dirty: it is decided at the next multiple of
+	// so long. Zero: at once.
+	Every time.Duration
 	// Decide decides for one key. It must not modify what it reads.
 	Decide func(now time.Time, view *store.View, key change.Key) change.Set
 }
@@ -88,8 +91,12 @@ func (l *Loop) Run(ctx context.Context) error {
 	return err
 }
 
-// ClockSet tells the loop that the wall clock jumped.
-func (l *Loop) ClockSet() { l.queue.Recheck() }
+// ClockSet tells the loop that the wall clock jumped. Everything is looked at
+// again: after a jump back, a wake-up time of before would come late.
+func (l *Loop) ClockSet() {
+	l.queue.Recheck()
+	l.lookAtAll(l.Store.View())
+}
 
 // follow turns writes into keys, from a full look at the store on.
 func (l *Loop) follow(ctx context.Context) error {
@@ -127,7 +134,14 @@ func (l *Loop) lookAtAll(view *store.View) {
 
 func (l *Loop) dirty(view *store.View, ev store.Event) {
 	for i := range l.Controllers {
-		l.Controllers[i].Dirties(view, ev, func(key change.Key) { l.queue.Add(task{i, key}) })
+		c := &l.Controllers[i]
+		c.Dirties(view, ev, func(key change.Key) {
+			if c.Every == 0 {
+				l.queue.Add(task{i, key})
+			} else {
+				l.queue.AddAt(task{i, key}, time.Now().Truncate(c.Every).Add(c.Every))
+			}
+		})
 	}
 }
 

@@ -186,12 +186,15 @@ func contents(view *store.View, kinds *kind.Kinds, namespace string) iter.Seq2[c
 	}
 }
 
-// podController keeps the number of terminated pods bounded.
+// podController keeps the number of terminated pods bounded. It looks at all of
+// them, so it does not look at each that ends; Kubernetes does so every 20 s, but
+// has fewer of them by then.
 func podController(kinds *kind.Kinds) Controller {
 	k := kinds.ByResource(pods)
 	all := change.Key{Resource: "podgc"}
 	return Controller{
-		Name: "pod-gc",
+		Name:  "pod-gc",
+		Every: time.Second,
 		Dirties: func(view *store.View, ev store.Event, add func(change.Key)) {
 			pod, ok := ev.Object.(*corev1.Pod)
 			if ok && ev.Op == change.Update && terminal(pod) && view.Len(pods) > sweep.TerminatedPodThreshold {

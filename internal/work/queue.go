@@ -80,6 +80,13 @@ func (q *Queue[K]) Add(key K) {
 	q.addLocked(q.itemLocked(key))
 }
 
+// AddAt asks for key to be handled at t, or earlier if that was already asked.
+func (q *Queue[K]) AddAt(key K, t time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.wakeByLocked(q.itemLocked(key), t.Round(0))
+}
+
 // Recheck looks at all wake-up times anew. Call it when the clock was set.
 func (q *Queue[K]) Recheck() {
 	select {
@@ -161,7 +168,7 @@ func (q *Queue[K]) done(it *item[K], wakeAt time.Time, err error) {
 		it.failures = 0
 	}
 	if !wakeAt.IsZero() {
-		q.setWakeLocked(it, wakeAt.Round(0))
+		q.wakeByLocked(it, wakeAt.Round(0))
 	}
 	switch {
 	case it.dirty:
@@ -188,6 +195,13 @@ func (q *Queue[K]) addLocked(it *item[K]) {
 		it.queued = true
 		q.ready = append(q.ready, it.key)
 		q.cond.Signal()
+	}
+}
+
+// wakeByLocked moves the key's wake-up forward to t.
+func (q *Queue[K]) wakeByLocked(it *item[K], t time.Time) {
+	if it.wake.IsZero() || t.Before(it.wake) {
+		q.setWakeLocked(it, t)
 	}
 }
 

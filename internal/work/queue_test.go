@@ -112,6 +112,36 @@ func TestWakesExactlyWhenAsked(t *testing.T) {
 	})
 }
 
+func TestAddAtGathers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		q := New[string](DefaultBackoff)
+		var mu sync.Mutex
+		var at []time.Duration
+		run(t, q, 2, func(context.Context, string) (time.Time, error) {
+			mu.Lock()
+			at = append(at, time.Since(start))
+			mu.Unlock()
+			time.Sleep(5 * time.Second)
+			return start.Add(time.Minute), nil
+		})
+		q.AddAt("a", start.Add(20*time.Second))
+		q.AddAt("a", start.Add(10*time.Second))
+		q.AddAt("a", start.Add(30*time.Second))
+		time.Sleep(12 * time.Second)
+		q.AddAt("a", start.Add(13*time.Second)) // while it is handled
+		q.AddAt("a", start.Add(40*time.Second))
+		time.Sleep(time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
+		want := fmt.Sprint([]time.Duration{10 * time.Second, 15 * time.Second, 60 * time.Second, 65 * time.Second})
+		if fmt.Sprint(at[:4]) != want {
+			t.Errorf("handled at %v, want %v", at, want)
+		}
+	})
+}
+
 func TestAnAddReplacesTheWakeUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
