@@ -605,6 +605,7 @@ var normalForms = []struct {
 	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "<uid>"},
 	{regexp.MustCompile(`"?\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)"?`), "<time>"},
 	{regexp.MustCompile(`[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d [+-]\d{4}`), "<time>"},
+	{regexp.MustCompile(`\b([0-9a-z][0-9a-z-]{56}[0-9a-z])[bcdfghjklmnpqrstvwxz2456789]{5}\b`), "$1<random>"}, // of the full 63 characters
 	{regexp.MustCompile(`-[bcdfghjklmnpqrstvwxz2456789]{5}\b`), "-<random>"},
 	{regexp.MustCompile(`-\d{8}\b`), "-<minute>"},
 }

@@ -105,18 +105,22 @@ func (b *bundle) update(key change.Key, edit func(change.Object)) {
 	b.apply(set)
 }
 
-func (b *bundle) kindOf(obj change.Object) *kind.Kind {
+func (b *bundle) kindOf(obj change.Object) *kind.Kind { return kindOf(b.t, b.kinds, obj) }
+
+func kindOf(t *testing.T, kinds *kind.Kinds, obj change.Object) *kind.Kind {
 	switch obj.(type) {
 	case *corev1.Namespace:
-		return b.kinds.ByResource("namespaces")
+		return kinds.ByResource(namespaces)
 	case *corev1.Node:
-		return b.kinds.ByResource("nodes")
+		return kinds.ByResource(nodes)
+	case *corev1.Pod:
+		return kinds.ByResource(pods)
 	case *batchv1.Job:
-		return b.kinds.ByResource("jobs.batch")
+		return kinds.ByResource(jobs)
 	case *batchv1.CronJob:
-		return b.kinds.ByResource("cronjobs.batch")
+		return kinds.ByResource(cronJobs)
 	}
-	b.t.Fatalf("no kind for %T", obj)
+	t.Errorf("no kind for %T", obj)
 	return nil
 }
 

@@ -1,0 +1,353 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/store"
+)
+
+// world is a disk, the engine that works on it (the store, the loop with all
+// controllers, the recorder, the janitor), and everybody else: users, the node,
+// the clock, whoever pulls the plug. It lives in a bubble of fake time.
+//
+// The clock of a bubble cannot be set, so the wall clock is the bubble's with an
+// offset that changes. Only what decides looks at a wall clock, and it is told
+// the time, so that the offset is added, and taken off wake-up times, at the
+// door of each controller.
+type world struct {
+	t      *testing.T
+	seed   uint64
+	kinds  *kind.Kinds
+	dir    string
+	offset atomic.Int64 // of the wall clock, from the bubble's
+	audit  *audit
+
+	// The engine that runs, if one does.
+	boots  int
+	store  *store.Store
+	loop   *Loop
+	halt   func()       // ends its goroutines, and waits for them
+	doom   atomic.Int64 // how many decisions that write it has left before it is killed; 0: it lives on
+	killed atomic.Bool
+
+	// mu is held by whoever acts: the test's goroutine, or a worker in whose
+	// decision somebody meddles. It is not held while anybody waits.
+	mu    sync.Mutex
+	rand  *rand.Rand
+	calm  bool // users have left, and what runs succeeds
+	made  int  // objects that users created
+	tally map[string]int
+	wakes map[task]time.Time // what the controllers asked for, by the wall clock
+}
+
+// newWorld returns a world whose engine runs, in which nothing has happened.
+func newWorld(t *testing.T, seed uint64, dir string) *world {
+	w := &world{
+		t: t, seed: seed, kinds: kind.NewKinds(kind.Table()), dir: dir,
+		rand: rand.New(rand.NewPCG(seed, 0)), tally: make(map[string]int),
+	}
+	w.audit = newAudit(w)
+	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(w.rand.Int64N(int64(365 * 24 * time.Hour))))
+	w.offset.Store(int64(begin.Sub(time.Now())))
+	w.start()
+	for _, name := range []string{"default", theNamespace} {
+		w.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})
+	}
+	for n := range 1 + w.rand.IntN(2) {
+		w.create(&corev1.Node{
+			ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("node-", n), Labels: map[string]string{"disk": "fast"}},
+			Status: corev1.NodeStatus{
+				Allocatable: corev1.ResourceList{corev1.ResourcePods: resource.MustParse("60"), corev1.ResourceCPU: resource.MustParse("8")},
+				Conditions:  []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}},
+			},
+		})
+	}
+	synctest.Wait()
+	return w
+}
+
+// theNamespace is where everything happens.
+const theNamespace = "ns"
+
+// now is the wall clock.
+func (w *world) now() time.Time { return time.Now().Round(0).Add(time.Duration(w.offset.Load())) }
+
+func (w *world) chance(oneIn int) bool { return w.rand.IntN(oneIn) == 0 }
+
+// path is the file of the present engine.
+func (w *world) path() string { return fmt.Sprintf("%s/%d.db", w.dir, w.boots) }
+
+// start starts an engine on what the last one left.
+func (w *world) start() {
+	s, err := store.Open(store.Options{Path: w.path(), Codec: kind.NewCodec(w.kinds), Index: w.kinds.Index})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	recorder := NewRecorder(s, "node-0", log)
+	janitor := &Janitor{Store: s, TTL: time.Hour, Max: 500}
+	w.store, w.wakes = s, make(map[task]time.Time)
+	w.doom.Store(0)
+	w.killed.Store(false)
+	controllers := Controllers(w.kinds)
+	for i := range controllers {
+		controllers[i].Decide = w.disturbed(i, controllers[i].Decide)
+	}
+	w.loop = New(Options{Store: s, Kinds: w.kinds, Controllers: controllers, Recorder: recorder, Logger: log, Workers: w.workers()})
+	w.audit.attach(s)
+
+	// They stop in the order in which the engine stops them.
+	deciding, stopDeciding := context.WithCancel(context.Background())
+	recording, stopRecording := context.WithCancel(context.Background())
+	var first, second sync.WaitGroup
+	first.Go(func() { _ = w.loop.Run(deciding) })
+	first.Go(func() { _ = janitor.Run(deciding) })
+	second.Go(func() { _ = recorder.Run(recording) })
+	w.halt = func() {
+		stopDeciding()
+		first.Wait()
+		stopRecording()
+		second.Wait()
+	}
+}
+
+// workers: one, so that a seed tells nearly the same story each time; every
+// fourth world has many, for what only happens at the same time.
+func (w *world) workers() int {
+	if w.concurrent() {
+		return 8
+	}
+	return 1
+}
+
+func (w *world) concurrent() bool { return w.seed%4 == 0 }
+
+// disturbed is a controller's Decide by the wall clock, in whose course the
+// world may move on before what was decided is stored, or the engine may be
+// killed: before that, or right after.
+func (w *world) disturbed(controller int, decide func(time.Time, *store.View, change.Key) change.Set) func(time.Time, *store.View, change.Key) change.Set {
+	return func(_ time.Time, view *store.View, key change.Key) change.Set {
+		if w.killed.Load() {
+			return change.Set{}
+		}
+		set := decide(w.now(), view, key)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if len(set.Writes) > 0 && w.doom.Load() > 0 && w.doom.Add(-1) == 0 {
+			w.killed.Store(true)
+			if w.chance(2) {
+				return change.Set{}
+			}
+		}
+		if w.wakes[task{controller, key}] = set.WakeAt; !set.WakeAt.IsZero() {
+			set.WakeAt = set.WakeAt.Add(-time.Duration(w.offset.Load()))
+		}
+		if len(set.Writes) > 0 && !w.killed.Load() && !w.calm && w.chance(15) {
+			w.meddle()
+		}
+		return set
+	}
+}
+
+// act lets f act on the world, and lets the engine see to it.
+func (w *world) act(f func()) {
+	if w.killed.Load() {
+		return
+	}
+	w.mu.Lock()
+	f()
+	w.mu.Unlock()
+	if !w.concurrent() {
+		synctest.Wait()
+	}
+}
+
+// stop ends the engine as SIGTERM does.
+func (w *world) stop() {
+	w.halt()
+	if err := w.store.Close(); err != nil {
+		w.t.Error(err)
+	}
+	w.audit.detach()
+	w.tally["engine stopped"]++
+}
+
+// kill ends the engine as SIGKILL does: what the file holds at this moment is
+// all that is left.
+func (w *world) kill() {
+	w.killed.Store(true)
+	synctest.Wait() // what had begun to be stored is
+	from := w.path()
+	w.boots++
+	if err := copyFile(w.path(), from); err != nil {
+		w.t.Fatal(err)
+	}
+	w.halt()
+	if err := w.store.Close(); err != nil {
+		w.t.Error(err)
+	}
+	w.audit.detach()
+	if err := os.Remove(from); err != nil {
+		w.t.Error(err)
+	}
+	w.tally["engine killed"]++
+}
+
+func copyFile(to, from string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		return err
+	}
+	return out.Close()
+}
+
+// jump sets the clock.
+func (w *world) jump(by time.Duration) {
+	w.offset.Add(int64(by))
+	w.audit.disturb()
+	if by > 0 {
+		w.tally["clock set forward"]++
+	} else {
+		w.tally["clock set back"]++
+	}
+	w.loop.ClockSet()
+	synctest.Wait()
+}
+
+// create makes obj what the API makes of a client's, and reports whether it was
+// accepted.
+func (w *world) create(obj change.Object) bool {
+	k := w.kindOf(obj)
+	w.made++
+	obj.SetUID(types.UID(fmt.Sprintf("uid-%d-%d", w.seed, w.made)))
+	obj.SetCreationTimestamp(metav1.NewTime(w.now().Truncate(time.Second)))
+	if k.Default != nil {
+		k.Default(obj)
+	}
+	if pod, ok := obj.(*corev1.Pod); ok {
+		if err := kind.AdmitPod(pod); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	if k.PrepareCreate != nil {
+		k.PrepareCreate(obj)
+	}
+	if k.Validate != nil && obj.GetNamespace() != "" {
+		if errs := k.Validate(obj); len(errs) > 0 {
+			w.tally["refused by validation"]++
+			return false
+		}
+	}
+	var set change.Set
+	set.Create(k.KeyOf(obj), obj)
+	return w.apply(set)
+}
+
+// edit changes what is stored under obj's name, by the rules for clients.
+func (w *world) edit(obj change.Object, what string, change func(change.Object)) {
+	k := w.kindOf(obj)
+	old, ok := w.store.View().Get(k.KeyOf(obj))
+	if !ok {
+		return
+	}
+	next := copyOf(old)
+	change(next)
+	k.PrepareUpdate(next, copyOf(old))
+	if errs := k.ValidateUpdate(next, old); len(errs) > 0 {
+		w.tally["refused by validation"]++
+		return
+	}
+	if w.replace(old, next) {
+		w.tally[what]++
+	}
+}
+
+// replace stores next in the place of old.
+func (w *world) replace(old, next change.Object) bool {
+	return w.apply(change.Set{Writes: []change.Write{kind.Settle(change.Write{
+		Op: change.Update, Key: w.kindOf(old).KeyOf(old), Rev: change.RevOf(old), Object: next,
+	})}})
+}
+
+// remove deletes obj as a DELETE with the given propagation does.
+func (w *world) remove(obj change.Object, how metav1.DeletionPropagation, grace *int64) {
+	k := w.kindOf(obj)
+	old, ok := w.store.View().Get(k.KeyOf(obj))
+	if !ok {
+		return
+	}
+	next := copyOf(old)
+	var keep []string
+	for _, f := range old.GetFinalizers() {
+		if f != metav1.FinalizerOrphanDependents && f != metav1.FinalizerDeleteDependents {
+			keep = append(keep, f)
+		}
+	}
+	switch how {
+	case metav1.DeletePropagationForeground:
+		keep = append(keep, metav1.FinalizerDeleteDependents)
+	case metav1.DeletePropagationOrphan:
+		keep = append(keep, metav1.FinalizerOrphanDependents)
+	}
+	next.SetFinalizers(keep)
+	if write, ok := k.Removal(next, change.RevOf(old), w.now(), grace); ok && w.apply(change.Set{Writes: []change.Write{write}}) {
+		w.tally[fmt.Sprintf("%s deleted, %s", strings.ToLower(k.GVK.Kind), how)]++
+	}
+}
+
+// apply stores a set, unless somebody was faster.
+func (w *world) apply(set change.Set) bool {
+	_, err := w.store.Apply(context.Background(), set)
+	var conflict *store.ConflictError
+	switch {
+	case err == nil:
+		return true
+	case errors.As(err, &conflict):
+		w.tally["conflict of a client"]++
+	default:
+		w.t.Error(err)
+	}
+	return false
+}
+
+func copyOf(obj change.Object) change.Object { return obj.DeepCopyObject().(change.Object) }
+
+func (w *world) kindOf(obj change.Object) *kind.Kind { return kindOf(w.t, w.kinds, obj) }
+
+// list returns what is stored of a resource, oldest first: names are partly
+// random, revisions are not.
+func list[T change.Object](w *world, resource string) []T {
+	var all []T
+	for obj := range w.store.View().List(resource, theNamespace) {
+		all = append(all, obj.(T))
+	}
+	sortByRevision(all)
+	return all
+}
