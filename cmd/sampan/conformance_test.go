@@ -144,7 +144,11 @@ func (s *session) run(t *testing.T, text string) string {
 // answers what is wanted, or a while has passed; it counts only once nothing
 // moves any more, so that what was wanted is not merely passed through.
 func (s *session) answer(t *testing.T, command, want string) string {
-	args, err := fields(command)
+	spelt, err := s.spell(command)
+	if err != nil {
+		t.Fatalf("%s: %v", command, err)
+	}
+	args, err := fields(spelt)
 	if err != nil {
 		t.Fatalf("%s: %v", command, err)
 	}

@@ -1,14 +1,13 @@
 package main_test
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
+	"net/http"
 	"regexp"
 	"slices"
 	"strconv"
@@ -25,7 +24,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	sigsyaml "sigs.k8s.io/yaml"
@@ -34,11 +32,15 @@ import (
 // session is a conversation with a Kubernetes API, in a namespace of its own.
 type session struct {
 	client    dynamic.Interface
+	http      *http.Client // for what client does not do
+	host      string
 	namespace string
 	files     map[string][]byte
 	// quiet is for how long nothing may move before it counts as settled, and
 	// patience how long an answer may take.
 	quiet, patience time.Duration
+	began           time.Time
+	slots           map[string]string // what spell wrote, and for what
 
 	mu       sync.Mutex
 	warnings []string // of the request under way
@@ -62,23 +64,36 @@ type command struct {
 
 // commands are
 //
-//	create [-dry-run] [-show] FILE      every object of the file; -show shows what became of them
-//	patch [-status] KIND/NAME JSON      a merge patch
+//	create [-dry-run] [-show] [-validate=Strict] FILE [KEY=VALUE]…
+//	                                    every object of the file, with these changes (spec.containers.0.name=x);
+//	                                    -show shows what became of them
+//	apply [-dry-run] [-show] [-manager=NAME] [-force] FILE [KEY=VALUE]…
+//	                                    the same, as a server-side apply
+//	patch [-dry-run] [-status] [-type=json|strategic] [-validate=Strict] KIND/NAME JSON
+//	                                    a merge patch, if no type is said
+//	put [-dry-run] [-status] KIND/NAME [KEY=VALUE]…
+//	                                    the object as it is, with these changes
+//	request METHOD PATH [HEADER=VALUE]… [BODY | FILE]
+//	                                    anything else
 //	delete KIND/NAME [PROPAGATION]      without one, as the API does by itself
 //	show KIND/NAME [FIELD]              an object, or a field such as .status
+//	jobs                                what matters of the Jobs, a line each
 //	pods JOB                            what matters of its pods, a line each
 //	events                              what was said, each once
-//	table KIND                          what `kubectl get -o wide` prints
+//	table KIND [NAME]                   what `kubectl get -o wide` prints; columns of that alone have a (1)
 //	pod JOB[/INDEX] STATE [KEY=VALUE]   play the kubelet, see play
 //	after DURATION                      before Kubernetes does what is asked for next
 //
 // A NAME may end in *, as in pod/a-*: the oldest object whose name begins so.
+// Commands and files may speak of <slot 5m>, <minute 5m> and <uid of KIND/NAME>,
+// see spell.
 func (s *session) commands() map[string]command {
 	return map[string]command{
 		"create": {run: s.create},
 		"patch":  {run: s.patch},
 		"delete": {run: s.delete},
 		"show":   {reads: true, run: s.show},
+		"jobs":   {reads: true, run: s.jobs},
 		"pods":   {reads: true, run: s.pods},
 		"events": {reads: true, run: s.events},
 		"table":  {reads: true, run: s.table},
@@ -89,7 +104,10 @@ func (s *session) commands() map[string]command {
 
 func newSession(t *testing.T, config *rest.Config, files []txtar.File) *session {
 	t.Helper()
-	s := &session{files: make(map[string][]byte), quiet: 200 * time.Millisecond, patience: 30 * time.Second}
+	s := &session{
+		files: make(map[string][]byte), quiet: 200 * time.Millisecond, patience: 30 * time.Second,
+		began: time.Now().UTC(), slots: make(map[string]string),
+	}
 	if *recordFrom != "" {
 		s.quiet = 3 * time.Second // the Job controller gathers what happens for a second
 	}
@@ -102,6 +120,10 @@ func newSession(t *testing.T, config *rest.Config, files []txtar.File) *session 
 	if s.client, err = dynamic.NewForConfig(config); err != nil {
 		t.Fatal(err)
 	}
+	if s.http, err = rest.HTTPClientFor(config); err != nil {
+		t.Fatal(err)
+	}
+	s.host = strings.TrimSuffix(config.Host, "/")
 	ctx := context.Background()
 	namespaces := s.client.Resource(resources["namespace"])
 	ns := &unstructured.Unstructured{Object: map[string]any{
@@ -185,72 +207,6 @@ func older(a, b metav1.Object) int {
 	return cmp.Or(at.Compare(bt.Time), strings.Compare(a.GetName(), b.GetName()))
 }
 
-func (s *session) create(args []string) (string, error) {
-	var opts metav1.CreateOptions
-	shown := false
-	for ; len(args) > 1; args = args[1:] {
-		switch args[0] {
-		case "-dry-run":
-			opts.DryRun = []string{metav1.DryRunAll}
-		case "-show":
-			shown = true
-		default:
-			return "", fmt.Errorf("unknown flag %s", args[0])
-		}
-	}
-	body, known := s.files[args[0]]
-	if !known {
-		return "", fmt.Errorf("no file %s", args[0])
-	}
-	var out strings.Builder
-	documents := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(body), 4096)
-	for {
-		u := new(unstructured.Unstructured)
-		if err := documents.Decode(u); err == io.EOF {
-			return out.String(), nil
-		} else if err != nil {
-			return "", err
-		}
-		kind := strings.ToLower(u.GetKind())
-		if v := u.GroupVersionKind().Version; v != "v1" {
-			kind += "." + v
-		}
-		r, err := s.resource(kind)
-		if err != nil {
-			return "", err
-		}
-		made, err := r.Create(context.Background(), u, opts)
-		name := u.GetName()
-		if made != nil && name == "" {
-			name = made.GetName()
-		}
-		answer, err := s.outcome(kind+"/"+name+" created", err)
-		if err != nil {
-			return "", err
-		}
-		out.WriteString(answer)
-		if shown && made != nil {
-			out.WriteString(s.text(made.Object))
-		}
-	}
-}
-
-func (s *session) patch(args []string) (string, error) {
-	var subresources []string
-	if len(args) > 0 && args[0] == "-status" {
-		subresources, args = []string{"status"}, args[1:]
-	}
-	if len(args) != 2 {
-		return "", fmt.Errorf("usage: patch [-status] KIND/NAME JSON")
-	}
-	r, name, err := s.object(args[0])
-	if err != nil {
-		return "", err
-	}
-	_, err = r.Patch(context.Background(), name, types.MergePatchType, []byte(since(args[1])), metav1.PatchOptions{}, subresources...)
-	return s.outcome(args[0]+" patched", err)
-}
-
 func (s *session) delete(args []string) (string, error) {
 	if len(args) == 0 {
 		return "", fmt.Errorf("usage: delete KIND/NAME [PROPAGATION]")
@@ -284,10 +240,6 @@ func (s *session) show(args []string) (string, error) {
 		return "<none>\n", err
 	}
 	return s.text(field), nil
-}
-
-func (s *session) table(args []string) (string, error) {
-	return "", fmt.Errorf("not yet")
 }
 
 // jobPods returns the pods that have a Job's label, the oldest first.
@@ -603,7 +555,8 @@ var normalForms = []struct {
 	text    string
 }{
 	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "<uid>"},
-	{regexp.MustCompile(`"?\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)"?`), "<time>"},
+	{regexp.MustCompile(`"?\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"?`), "<time>"},
+	{regexp.MustCompile(`"?\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d([+-]\d\d:\d\d)"?`), "<time>$1"},
 	{regexp.MustCompile(`[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d [+-]\d{4}`), "<time>"},
 	{regexp.MustCompile(`\b([0-9a-z][0-9a-z-]{56}[0-9a-z])[bcdfghjklmnpqrstvwxz2456789]{5}\b`), "$1<random>"}, // of the full 63 characters
 	{regexp.MustCompile(`-[bcdfghjklmnpqrstvwxz2456789]{5}\b`), "-<random>"},
@@ -613,6 +566,7 @@ var normalForms = []struct {
 // normal replaces what is different each time: names, times and UIDs.
 func (s *session) normal(text string) string {
 	text = strings.ReplaceAll(text, s.namespace, "<namespace>")
+	text = s.unspell(text)
 	for _, f := range normalForms {
 		text = f.pattern.ReplaceAllString(text, f.text)
 	}

@@ -1,0 +1,420 @@
+package main_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/yaml"
+)
+
+// flags takes the flags off the front of a command's arguments: -name and
+// -name=value, of those that are known.
+func flags(args []string, known ...string) (map[string]string, []string, error) {
+	set := make(map[string]string)
+	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
+		name, value, _ := strings.Cut(args[0][1:], "=")
+		if !slices.Contains(known, name) {
+			return nil, nil, fmt.Errorf("unknown flag %s", args[0])
+		}
+		set[name] = value
+		args = args[1:]
+	}
+	if len(args) == 0 {
+		return nil, nil, fmt.Errorf("too few arguments")
+	}
+	return set, args, nil
+}
+
+// dryRun is the option of a request that has the flag, or has not.
+func dryRun(set map[string]string) []string {
+	if _, ok := set["dry-run"]; ok {
+		return []string{metav1.DryRunAll}
+	}
+	return nil
+}
+
+// subresources are those that the flags name.
+func subresources(set map[string]string) []string {
+	if _, ok := set["status"]; ok {
+		return []string{"status"}
+	}
+	return nil
+}
+
+// objects reads a file, and makes the changes KEY=VALUE to every object of it.
+func (s *session) objects(args []string) ([]*unstructured.Unstructured, error) {
+	body, known := s.files[args[0]]
+	if !known {
+		return nil, fmt.Errorf("no file %s", args[0])
+	}
+	text, err := s.spell(string(body))
+	if err != nil {
+		return nil, err
+	}
+	var all []*unstructured.Unstructured
+	documents := yaml.NewYAMLOrJSONDecoder(strings.NewReader(text), 4096)
+	for {
+		u := new(unstructured.Unstructured)
+		if err := documents.Decode(u); err == io.EOF {
+			return all, nil
+		} else if err != nil {
+			return nil, err
+		}
+		if err := change(u, args[1:]); err != nil {
+			return nil, err
+		}
+		all = append(all, u)
+	}
+}
+
+// change makes changes to an object: spec.containers.0.name=x. What comes
+// after the = is YAML; nothing is null.
+func change(u *unstructured.Unstructured, changes []string) error {
+	for _, c := range changes {
+		key, text, ok := strings.Cut(c, "=")
+		if !ok {
+			return fmt.Errorf("%s: not KEY=VALUE", c)
+		}
+		body, err := yaml.ToJSON([]byte(since(text)))
+		if err != nil {
+			return fmt.Errorf("%s: %v", c, err)
+		}
+		var value any
+		if value, err = decode(body); err != nil {
+			return fmt.Errorf("%s: %v", c, err)
+		}
+		changed, err := changeAt(u.Object, strings.Split(key, "."), value)
+		if err != nil {
+			return fmt.Errorf("%s: %v", c, err)
+		}
+		u.Object = changed.(map[string]any)
+	}
+	return nil
+}
+
+// decode reads JSON with whole numbers as int64, as unstructured objects have
+// them.
+func decode(body []byte) (any, error) {
+	wrapped := new(unstructured.Unstructured)
+	err := wrapped.UnmarshalJSON([]byte(`{"kind":"value","value":` + string(body) + `}`))
+	return wrapped.Object["value"], err
+}
+
+// changeAt returns in with the value at path. The index after the last appends
+// to a list.
+func changeAt(in any, path []string, value any) (any, error) {
+	if len(path) == 0 {
+		return value, nil
+	}
+	var err error
+	switch in := in.(type) {
+	case nil:
+		made, err := changeAt(nil, path[1:], value)
+		return map[string]any{path[0]: made}, err
+	case map[string]any:
+		in[path[0]], err = changeAt(in[path[0]], path[1:], value)
+		return in, err
+	case []any:
+		i, err := strconv.Atoi(path[0])
+		if err != nil || i > len(in) {
+			return nil, fmt.Errorf("no index %s", path[0])
+		}
+		if i == len(in) {
+			in = append(in, nil)
+		}
+		in[i], err = changeAt(in[i], path[1:], value)
+		return in, err
+	}
+	return nil, fmt.Errorf("%s is in no object", path[0])
+}
+
+func (s *session) create(args []string) (string, error) {
+	set, args, err := flags(args, "dry-run", "show", "validate")
+	if err != nil {
+		return "", err
+	}
+	_, shown := set["show"]
+	opts := metav1.CreateOptions{DryRun: dryRun(set), FieldValidation: set["validate"]}
+	return s.each(args, func(kind string, u *unstructured.Unstructured) (string, error) {
+		r, err := s.resource(kind)
+		if err != nil {
+			return "", err
+		}
+		made, err := r.Create(context.Background(), u, opts)
+		name := u.GetName()
+		if made != nil && name == "" {
+			name = made.GetName()
+		}
+		answer, err := s.outcome(kind+"/"+name+" created", err)
+		if shown && made != nil {
+			answer += s.text(made.Object)
+		}
+		return answer, err
+	})
+}
+
+// apply sends what is in the file, for the engine to merge.
+func (s *session) apply(args []string) (string, error) {
+	set, args, err := flags(args, "dry-run", "show", "manager", "force")
+	if err != nil {
+		return "", err
+	}
+	_, shown := set["show"]
+	_, force := set["force"]
+	opts := metav1.ApplyOptions{DryRun: dryRun(set), FieldManager: set["manager"], Force: force}
+	return s.each(args, func(kind string, u *unstructured.Unstructured) (string, error) {
+		r, err := s.resource(kind)
+		if err != nil {
+			return "", err
+		}
+		made, err := r.Apply(context.Background(), u.GetName(), u, opts)
+		answer, err := s.outcome(kind+"/"+u.GetName()+" applied", err)
+		if shown && made != nil {
+			answer += s.text(made.Object)
+		}
+		return answer, err
+	})
+}
+
+// each does something with every object of a file, and gathers the answers.
+func (s *session) each(args []string, do func(kind string, u *unstructured.Unstructured) (string, error)) (string, error) {
+	all, err := s.objects(args)
+	if err != nil {
+		return "", err
+	}
+	var out strings.Builder
+	for _, u := range all {
+		kind := strings.ToLower(u.GetKind())
+		if v := u.GroupVersionKind().Version; v != "v1" {
+			kind += "." + v
+		}
+		answer, err := do(kind, u)
+		if err != nil {
+			return "", err
+		}
+		out.WriteString(answer)
+	}
+	return out.String(), nil
+}
+
+// put reads an object, changes it, and puts it back.
+func (s *session) put(args []string) (string, error) {
+	set, args, err := flags(args, "dry-run", "status")
+	if err != nil {
+		return "", err
+	}
+	r, name, err := s.object(args[0])
+	if err != nil {
+		return "", err
+	}
+	u, err := r.Get(context.Background(), name, metav1.GetOptions{})
+	if err != nil {
+		return s.outcome("", err)
+	}
+	if err := change(u, args[1:]); err != nil {
+		return "", err
+	}
+	// The object may say another name than the address.
+	body, err := json.Marshal(u)
+	if err != nil {
+		return "", err
+	}
+	kind, _, _ := strings.Cut(args[0], "/")
+	path := s.path(resources[kind]) + "/" + name
+	for _, sub := range subresources(set) {
+		path += "/" + sub
+	}
+	if dryRun(set) != nil {
+		path += "?dryRun=All"
+	}
+	return s.send(http.MethodPut, path, nil, string(body))
+}
+
+var patchTypes = map[string]types.PatchType{
+	"": types.MergePatchType, "json": types.JSONPatchType, "strategic": types.StrategicMergePatchType,
+}
+
+func (s *session) patch(args []string) (string, error) {
+	set, args, err := flags(args, "dry-run", "status", "type", "validate")
+	if err != nil {
+		return "", err
+	}
+	if len(args) != 2 {
+		return "", fmt.Errorf("usage: patch [-status] KIND/NAME JSON")
+	}
+	r, name, err := s.object(args[0])
+	if err != nil {
+		return "", err
+	}
+	_, err = r.Patch(context.Background(), name, patchTypes[set["type"]], []byte(since(args[1])),
+		metav1.PatchOptions{DryRun: dryRun(set), FieldValidation: set["validate"]}, subresources(set)...)
+	return s.outcome(args[0]+" patched", err)
+}
+
+// path is where the API has the resources of the session's namespace.
+func (s *session) path(gvr schema.GroupVersionResource) string {
+	root := "/apis/" + gvr.Group
+	if gvr.Group == "" {
+		root = "/api"
+	}
+	return root + "/" + gvr.Version + "/namespaces/" + s.namespace + "/" + gvr.Resource
+}
+
+var headerPattern = regexp.MustCompile(`^([A-Z][A-Za-z-]+)=(.*)$`)
+
+// request sends what no command sends by itself.
+func (s *session) request(args []string) (string, error) {
+	if len(args) < 2 {
+		return "", fmt.Errorf("usage: request METHOD PATH [HEADER=VALUE]… [BODY | FILE]")
+	}
+	header, body := make(http.Header), ""
+	for _, arg := range args[2:] {
+		if m := headerPattern.FindStringSubmatch(arg); m != nil {
+			header.Set(m[1], m[2])
+		} else if file, ok := s.files[arg]; ok {
+			body = string(file)
+		} else {
+			body = since(arg)
+		}
+	}
+	return s.send(args[0], strings.ReplaceAll(args[1], "<namespace>", s.namespace), header, body)
+}
+
+// send answers with the status, the warnings, and the heart of what came back.
+func (s *session) send(method, path string, header http.Header, body string) (string, error) {
+	req, err := http.NewRequest(method, s.host+path, strings.NewReader(body))
+	if err != nil {
+		return "", err
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	req.Header.Set("Accept", "application/json")
+	maps.Copy(req.Header, header)
+	resp, err := s.http.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	var out strings.Builder
+	for _, w := range resp.Header.Values("Warning") {
+		fmt.Fprintf(&out, "Warning: %s\n", strings.TrimPrefix(w, "299 - "))
+	}
+	for parts := json.NewDecoder(resp.Body); ; {
+		var part json.RawMessage
+		if err := parts.Decode(&part); err == io.EOF {
+			break
+		} else if err != nil {
+			rest, _ := io.ReadAll(io.MultiReader(parts.Buffered(), resp.Body))
+			fmt.Fprintf(&out, "%d %s\n", resp.StatusCode, bytes.TrimSpace(rest))
+			break
+		}
+		fmt.Fprintf(&out, "%d %s\n", resp.StatusCode, heart(part))
+	}
+	return s.normal(out.String()), nil
+}
+
+// heart is what matters of an object that the API answered with: what a Status
+// says, the names in a list, the kind and name of anything else.
+func heart(part json.RawMessage) string {
+	var object struct {
+		Kind, Type, Reason, Message, Status any
+		Metadata                            struct {
+			Name, Continue     string
+			RemainingItemCount *int64
+		}
+		Items  []json.RawMessage
+		Object json.RawMessage
+	}
+	if err := json.Unmarshal(part, &object); err != nil {
+		return string(part)
+	}
+	switch {
+	case object.Type != nil && object.Object != nil:
+		return fmt.Sprintf("%v %s", object.Type, heart(object.Object))
+	case object.Kind == "Status" && object.Status == metav1.StatusSuccess:
+		return "Success"
+	case object.Kind == "Status":
+		return fmt.Sprintf("%v: %v", object.Reason, object.Message)
+	case object.Items != nil:
+		words := []string{fmt.Sprintf("%v:", object.Kind)}
+		for _, item := range object.Items {
+			_, name, _ := strings.Cut(heart(item), "/")
+			words = append(words, name)
+		}
+		if object.Metadata.Continue != "" {
+			words = append(words, "and more")
+		}
+		if n := object.Metadata.RemainingItemCount; n != nil {
+			words = append(words, fmt.Sprintf("(%d)", *n))
+		}
+		return strings.Join(words, " ")
+	}
+	return fmt.Sprintf("%v/%s", object.Kind, object.Metadata.Name)
+}
+
+// secondsPattern is an age of something that a session has just made.
+var secondsPattern = regexp.MustCompile(`^\d+s$`)
+
+func (s *session) table(args []string) (string, error) {
+	gvr, known := resources[args[0]]
+	if !known {
+		return "", fmt.Errorf("no kind %q", args[0])
+	}
+	path := s.path(gvr)
+	if len(args) > 1 {
+		path += "/" + args[1]
+	}
+	req, err := http.NewRequest(http.MethodGet, s.host+path, nil)
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+	resp, err := s.http.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	var table metav1.Table
+	if err := json.NewDecoder(resp.Body).Decode(&table); err != nil {
+		return "", err
+	}
+	var out strings.Builder
+	for i, c := range table.ColumnDefinitions {
+		if i > 0 {
+			out.WriteString(" | ")
+		}
+		out.WriteString(c.Name)
+		if c.Priority > 0 {
+			fmt.Fprintf(&out, "(%d)", c.Priority)
+		}
+	}
+	out.WriteString("\n")
+	for _, row := range table.Rows {
+		for i, cell := range row.Cells {
+			if i > 0 {
+				out.WriteString(" | ")
+			}
+			text := fmt.Sprint(cell)
+			if table.ColumnDefinitions[i].Name == "Age" && secondsPattern.MatchString(text) {
+				text = "<age>"
+			}
+			out.WriteString(text)
+		}
+		out.WriteString("\n")
+	}
+	return s.normal(out.String()), nil
+}
