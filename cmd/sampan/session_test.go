@@ -374,7 +374,7 @@ func (s *session) settle(t *testing.T, deadline time.Time) {
 //	failed     it ended with exit=N, 1 if not said
 //	gone       it is deleted with no grace left, as at the end of its termination
 //
-// It waits for such pods to be there. n=3 is for so many of them, condition=TYPE
+// It waits for such pods to be there, and takes those that run first. n=3 is for so many of them, condition=TYPE
 // adds a condition that is true and condition=TYPE:False one that is not,
 // restarts=N is a restart count, and ago=1m when it ended, which is now if not
 // said. exit and restarts may name the only container that they are for, as in
@@ -407,6 +407,7 @@ func (s *session) play(args []string) (string, error) {
 			time.Sleep(50 * time.Millisecond)
 			continue
 		}
+		slices.SortStableFunc(pods, func(a, b corev1.Pod) int { return strings.Compare(string(b.Status.Phase), string(a.Status.Phase)) })
 		for i := range pods[:p.count] {
 			if err := p.act(r, &pods[i]); err != nil {
 				return "", err
