@@ -268,6 +268,51 @@ func TestPodsWaitForANodeAndForRoom(t *testing.T) {
 	})
 }
 
+func TestAPodThatIsDeletedWithoutANodeIsReplaced(t *testing.T) {
+	bubble(t, func(b *bundle) {
+		t := b.t
+		b.namespace("default")
+		job := b.create(newJob("j", func(j *batchv1.Job) { j.Spec.PodReplacementPolicy = ptr.To(batchv1.Failed) }))
+		b.settle()
+		first := b.pods("default")[0]
+		w, _ := b.kinds.ByResource(pods).Removal(first, change.RevOf(first), time.Now(), nil)
+		b.apply(change.Set{Writes: []change.Write{w}})
+		time.Sleep(15 * time.Second) // the back-off
+		synctest.Wait()
+		if all := b.pods("default"); len(all) != 1 || all[0].Name == first.Name {
+			t.Errorf("%d pods, the first is still %s", len(all), all[0].Name)
+		}
+		obj, _ := b.store.View().Get(b.kinds.ByResource(jobs).KeyOf(job))
+		if failed := obj.(*batchv1.Job).Status.Failed; failed != 1 {
+			t.Errorf("%d failures are counted, want 1", failed)
+		}
+	})
+}
+
+// TestClockSetBack: what waits for a time that is further away now is looked at
+// when the clock is set, not when that time has come.
+func TestClockSetBack(t *testing.T) {
+	t.Parallel()
+	dir := scratch(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, dir)
+		defer w.stop()
+		w.create(&batchv1.CronJob{
+			ObjectMeta: metav1.ObjectMeta{Namespace: theNamespace, Name: "c"},
+			Spec:       batchv1.CronJobSpec{Schedule: "0 * * * *", JobTemplate: batchv1.JobTemplateSpec{Spec: newJob("x").Spec}},
+		})
+		time.Sleep(90 * time.Minute)
+		w.jump(-24 * time.Hour)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		w.audit.mu.Lock()
+		defer w.audit.mu.Unlock()
+		if w.audit.reasons["ClockSetBack"] != 1 {
+			t.Errorf("events %v, want one ClockSetBack", w.audit.reasons)
+		}
+	})
+}
+
 func TestDeadlineNeedsNobodyToLook(t *testing.T) {
 	bubble(t, func(b *bundle) {
 		t := b.t

@@ -37,6 +37,7 @@ func Controllers(kinds *kind.Kinds) []Controller {
 		ownerController(kinds),
 		expiryController(kinds),
 		namespaceController(kinds),
+		unscheduledController(),
 		podController(kinds),
 	}
 }

@@ -195,7 +195,7 @@ func (w *world) touchCronJob(c *batchv1.CronJob) {
 		edit("cronjob's template changed", func(s *batchv1.CronJobSpec) { s.JobTemplate.Spec.Parallelism = ptr.To(int32(1 + w.rand.IntN(2))) })
 	case 7: // kubectl create job --from=cronjob/c
 		w.made++
-		j := newJob(fmt.Sprint(c.Name, "-manual-", w.made))
+		j := jobNamed(fmt.Sprint(c.Name, "-manual-", w.made))
 		j.Annotations = map[string]string{"cronjob.kubernetes.io/instantiate": "manual"}
 		j.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(c, c.GroupVersionKind())}
 		j.OwnerReferences[0].APIVersion, j.OwnerReferences[0].Kind, j.OwnerReferences[0].BlockOwnerDeletion = "batch/v1", "CronJob", nil
@@ -210,7 +210,7 @@ func (w *world) touchCronJob(c *batchv1.CronJob) {
 		}
 		// A Job of somebody else, in the way of a slot.
 		slot := w.now().Truncate(time.Minute).Add(time.Duration(w.rand.IntN(10)) * time.Minute)
-		if w.create(newJob(fmt.Sprintf("%s-%d", c.Name, slot.Unix()/60))) {
+		if w.create(jobNamed(fmt.Sprintf("%s-%d", c.Name, slot.Unix()/60))) {
 			w.tally["job in the way"]++
 		}
 	}
@@ -229,8 +229,14 @@ func (w *world) birth() (cron bool) {
 	return false
 }
 
+func jobNamed(name string, edit ...func(*batchv1.Job)) *batchv1.Job {
+	j := newJob(name, edit...)
+	j.Namespace = theNamespace
+	return j
+}
+
 func (w *world) randomJob(name string) *batchv1.Job {
-	return newJob(name, func(j *batchv1.Job) {
+	return jobNamed(name, func(j *batchv1.Job) {
 		s := &j.Spec
 		s.Parallelism, s.Completions = ptr.To(int32(w.rand.IntN(4))), ptr.To(int32(w.rand.IntN(6)))
 		s.BackoffLimit = ptr.To(int32(w.rand.IntN(5)))

@@ -290,24 +290,24 @@ func (w *world) remains() int {
 	return n
 }
 
-// excerpt is the part of the story that is about who is named in the failure:
-// a CronJob with its Jobs, a Job with its pods.
+// excerpt is the part of the story that is about the objects named in the
+// failure, and the pods of a Job that is.
 func excerpt(failure string, story []string) string {
 	var names []string
-	for _, word := range strings.FieldsFunc(failure, func(r rune) bool { return strings.ContainsRune(" ,:;/\"", r) }) {
-		if name, _, _ := strings.Cut(word, "-"); len(name) > 1 && (name[0] == 'j' || name[0] == 'c') && name[1] >= '0' && name[1] <= '9' {
-			names = append(names, "/"+name)
+	for _, word := range strings.FieldsFunc(failure, func(r rune) bool { return strings.ContainsRune(" ,:;/[]\"", r) }) {
+		if len(word) > 1 && (word[0] == 'j' || word[0] == 'c') && word[1] >= '0' && word[1] <= '9' {
+			names = append(names, "/"+word)
 		}
 	}
 	var lines []string
 	for _, line := range story {
 		if slices.ContainsFunc(names, func(name string) bool {
-			return strings.Contains(line+" ", name+" ") || strings.Contains(line, name+"-")
+			return strings.Contains(line, name+" ") || strings.Contains(line, "pods/ns"+name+"-")
 		}) {
 			lines = append(lines, line)
 		}
 	}
-	return strings.Join(lines[max(0, len(lines)-80):], "\n")
+	return strings.Join(lines[max(0, len(lines)-60):], "\n")
 }
 
 // outcome sums up what happened in all worlds.
@@ -356,7 +356,7 @@ func (o *outcome) checkReach(t *testing.T) {
 		{o.endings, "Complete/CompletionsReached,Complete/SuccessPolicy,Failed/BackoffLimitExceeded,Failed/DeadlineExceeded," +
 			"Failed/PodFailurePolicy,Failed/FailedIndexes,Failed/MaxFailedIndexesExceeded"},
 		{o.reasons, "SuccessfulCreate,SuccessfulDelete,SawCompletedJob,MissingJob,UnexpectedJob,MissSchedule,TooManyMissedTimes," +
-			"JobAlreadyActive,CronJobSuspended,FailedCreate,Completed,Suspended,Resumed,BackOff,Scheduled,FailedScheduling"},
+			"JobAlreadyActive,CronJobSuspended,Completed,Suspended,Resumed,BackOff,Scheduled,FailedScheduling"},
 	} {
 		for _, what := range strings.Split(strings.ReplaceAll(claim.want, "deleted, ", "deleted; "), ",") {
 			if what = strings.ReplaceAll(what, "; ", ", "); claim.seen[what] == 0 {

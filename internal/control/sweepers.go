@@ -186,6 +186,26 @@ func contents(view *store.View, kinds *kind.Kinds, namespace string) iter.Seq2[c
 	}
 }
 
+// unscheduledController ends pods that are deleted before a node has them.
+func unscheduledController() Controller {
+	return Controller{
+		Name: "unscheduled",
+		Dirties: func(_ *store.View, ev store.Event, add func(change.Key)) {
+			pod, ok := ev.Object.(*corev1.Pod)
+			if ok && ev.Op != change.Delete && pod.DeletionTimestamp != nil && pod.Spec.NodeName == "" {
+				add(ev.Key)
+			}
+		},
+		Decide: func(_ time.Time, view *store.View, key change.Key) change.Set {
+			obj, ok := view.Get(key)
+			if !ok {
+				return change.Set{}
+			}
+			return sweep.UnscheduledPod(sweep.Item{Key: key, Object: obj})
+		},
+	}
+}
+
 // podController keeps the number of terminated pods bounded. It looks at all of
 // them, so it does not look at each that ends; Kubernetes does so every 20 s, but
 // has fewer of them by then.

@@ -8,7 +8,27 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
 )
+
+// UnscheduledPod ends a pod that is being deleted before a node has it. No node
+// will ever say that it has failed, and its Job may be waiting to hear that.
+func UnscheduledPod(item Item) change.Set {
+	var set change.Set
+	pod := item.Object.(*corev1.Pod)
+	if pod.DeletionTimestamp == nil || pod.Spec.NodeName != "" || terminated(pod) {
+		return set
+	}
+	next := pod.DeepCopy()
+	next.Status.Phase = corev1.PodFailed
+	next.Status.ObservedGeneration = pod.Generation
+	set.Writes = append(set.Writes, kind.Settle(change.Write{Op: change.Update, Key: item.Key, Rev: item.rev(), Object: next}))
+	return set
+}
+
+func terminated(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
 
 // TerminatedPodThreshold is how many terminated pods Kubernetes keeps.
 const TerminatedPodThreshold = 12500
@@ -19,8 +39,7 @@ func TerminatedPods(now time.Time, kinds Kinds, pods iter.Seq2[change.Key, chang
 	var ended []Item
 	for key, obj := range pods {
 		pod := obj.(*corev1.Pod)
-		terminal := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-		if terminal && pod.DeletionTimestamp == nil {
+		if terminated(pod) && pod.DeletionTimestamp == nil {
 			ended = append(ended, Item{key, pod})
 		}
 	}

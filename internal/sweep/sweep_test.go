@@ -290,6 +290,33 @@ func TestNamespace(t *testing.T) {
 	}
 }
 
+func TestUnscheduledPod(t *testing.T) {
+	t.Parallel()
+	unbound := func(p *corev1.Pod) { p.Spec.NodeName = "" }
+	leaving := func(p *corev1.Pod) {
+		p.DeletionTimestamp, p.DeletionGracePeriodSeconds = ptr.To(metav1.NewTime(now)), ptr.To[int64](0)
+	}
+	for _, c := range []struct {
+		name string
+		pod  *corev1.Pod
+		want corev1.PodPhase // "": nothing is written
+	}{
+		{"nobody deletes it", jobPod("a", unbound), ""},
+		{"its node ends it", jobPod("a", leaving), ""},
+		{"it has ended", jobPod("a", leaving, unbound, done), ""},
+		{"no node will ever end it", jobPod("a", leaving, unbound), corev1.PodFailed},
+	} {
+		set := UnscheduledPod(item(c.pod))
+		got := corev1.PodPhase("")
+		if len(set.Writes) == 1 && set.Writes[0].Op == change.Update {
+			got = set.Writes[0].Object.(*corev1.Pod).Status.Phase
+		}
+		if got != c.want || len(set.Writes) > 1 {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
 func TestTerminatedPods(t *testing.T) {
 	t.Parallel()
 	var pods []change.Object
