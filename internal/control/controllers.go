@@ -107,6 +107,10 @@ func cronController(kinds *kind.Kinds) Controller {
 				return change.Set{}
 			}
 			c := obj.(*batchv1.CronJob)
+			ns, ok := view.Get(change.Key{Resource: namespaces, Name: c.Namespace})
+			if !ok {
+				return change.Set{}
+			}
 			return cron.Decide(now, cron.State{
 				CronJob: c,
 				Jobs:    jobsOfCron(view, c),
@@ -116,8 +120,9 @@ func cronController(kinds *kind.Kinds) Controller {
 					}
 					return nil
 				},
-				JobKind: kinds.ByResource(jobs),
-				UID:     types.UID(uuid.NewString()),
+				Namespace: ns.(*corev1.Namespace),
+				JobKind:   kinds.ByResource(jobs),
+				UID:       types.UID(uuid.NewString()),
 			})
 		},
 	}

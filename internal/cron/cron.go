@@ -13,9 +13,21 @@
 // CronJob itself (see ExplainedAnnotation and ScheduleAnnotation), so that
 // nothing has to be remembered between two decisions.
 //
-// Order of a decision: Jobs that ended or vanished leave status.active; Jobs
-// beyond the history limits go; then the most recent slot is started, or it is
+// Order of a decision: Jobs beyond the history limits go; Jobs that ended or
+// vanished leave status.active; then the most recent slot is started, or it is
 // said why not; then it sleeps until the next one.
+//
+// It differs from Kubernetes on purpose in this:
+//   - Kubernetes' estimate of the most recent slot assumes that slots are evenly
+//     spaced, so that after a downtime it may start none ("0 9-17 * * *", at
+//     night), or with startingDeadlineSeconds shorter than the interval of an
+//     "@every" none ever. Here it is the most recent slot, always.
+//   - Kubernetes does not start slots that a changed schedule would have had
+//     before the change, unless something else makes it look at the CronJob
+//     before the next slot. Here it never does.
+//   - A Job of somebody else that has the name of a slot's Job makes Kubernetes
+//     forget the CronJob until something is written to it. Here the next slot is
+//     started as usual.
 package cron
 
 import (
@@ -28,6 +40,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
@@ -38,12 +51,13 @@ const Component = "cronjob-controller"
 
 const (
 	// ScheduleAnnotation keeps the schedule that was last looked at, its time
-	// zone, and from when on it counts: "0 5 * * *|Asia/Seoul|<RFC 3339>". When
-	// a schedule is changed, slots that it would have had before are not owed.
-	ScheduleAnnotation = "sampan.dev/schedule"
+	// zone, and when that was found changed, if it ever was:
+	// "0 5 * * *|Asia/Seoul|<RFC 3339>". Slots that a changed schedule would have
+	// had before are not owed.
+	ScheduleAnnotation = kind.CronJobSchedule
 	// ExplainedAnnotation keeps up to when slots that were not started have been
 	// explained by an event (RFC 3339).
-	ExplainedAnnotation = "sampan.dev/explained-until"
+	ExplainedAnnotation = kind.CronJobExplained
 )
 
 // State is what Decide reads. Nothing in it is modified or kept.
@@ -55,6 +69,9 @@ type State struct {
 	// Job returns the Job of that name in the CronJob's namespace, nil if there
 	// is none.
 	Job func(name string) *batchv1.Job
+	// Namespace is the CronJob's; nothing is created in it once its deletion has
+	// begun.
+	Namespace *corev1.Namespace
 	// JobKind is the row of Jobs: what a new one gets from the API, and how a
 	// deletion begins.
 	JobKind *kind.Kind
@@ -71,7 +88,6 @@ type decision struct {
 	annotations map[string]string     // the next ones, likewise
 	active      []corev1.ObjectReference
 	explained   time.Time // slots up to here need no word
-	fresh       bool      // this schedule is looked at for the first time
 	changed     bool      // the CronJob is to be written
 }
 
@@ -82,8 +98,8 @@ func Decide(now time.Time, s State) change.Set {
 	d := &decision{State: s, now: now, status: s.CronJob.Status, annotations: s.CronJob.Annotations}
 	d.active = slices.Clone(d.status.Active)
 	d.explained, _ = time.Parse(time.RFC3339, d.annotations[ExplainedAnnotation])
-	d.bookkeeping()
 	d.history()
+	d.bookkeeping()
 	if s.CronJob.DeletionTimestamp == nil {
 		if p, ok := d.plan(); ok {
 			d.follow(p)
@@ -108,37 +124,31 @@ func (d *decision) follow(p plan) {
 
 // slot starts the most recent slot, or explains why not.
 func (d *decision) slot(p plan, slot time.Time) {
-	spec := &d.CronJob.Spec
-	suspended := spec.Suspend != nil && *spec.Suspend
-	if !suspended {
+	if !d.suspended() {
 		d.missedBefore(p, slot)
 	}
 	name := jobName(d.CronJob, slot)
-	have := d.Job(name)
 	switch {
-	case suspended:
+	case d.suspended():
 		d.explain(slot, corev1.EventTypeNormal, "CronJobSuspended", "Not starting job because the CronJob is suspended")
-	case spec.StartingDeadlineSeconds != nil && slot.Add(time.Duration(*spec.StartingDeadlineSeconds)*time.Second).Before(d.now):
+	case d.tooLate(slot):
 		d.explain(slot, corev1.EventTypeWarning, "MissSchedule", "Missed scheduled time to start a job: "+slot.UTC().Format(time.RFC1123Z))
-	case have != nil && metav1.IsControlledBy(have, d.CronJob) || d.startedAs(name):
+	case slices.ContainsFunc(d.active, func(r corev1.ObjectReference) bool { return r.Name == name }):
 		// Slots of one minute share a Job.
-		d.explain(slot, corev1.EventTypeNormal, "JobAlreadyExists", "Not starting job because there has been one for this minute: "+name)
-		d.setLastSchedule(slot)
-	case have != nil:
-		d.explain(slot, corev1.EventTypeWarning, "FailedCreate",
-			fmt.Sprintf("Error creating job: jobs.batch %q already exists", name))
-	case spec.ConcurrencyPolicy == batchv1.ForbidConcurrent && len(d.active) > 0:
+		d.explain(slot, corev1.EventTypeNormal, "JobAlreadyExists", "Not starting job because the one of this minute is running: "+name)
+	case d.CronJob.Spec.ConcurrencyPolicy == batchv1.ForbidConcurrent && len(d.active) > 0:
 		d.explain(slot, corev1.EventTypeNormal, "JobAlreadyActive",
 			"Not starting job because prior execution is running and concurrency policy is Forbid")
-	default:
+	case d.Namespace.DeletionTimestamp == nil:
 		d.start(slot, name)
 	}
 }
 
-// startedAs: the last slot that was started has this name too.
-func (d *decision) startedAs(name string) bool {
-	last := d.status.LastScheduleTime
-	return last != nil && jobName(d.CronJob, last.Time) == name
+func (d *decision) suspended() bool { return ptr.Deref(d.CronJob.Spec.Suspend, false) }
+
+func (d *decision) tooLate(slot time.Time) bool {
+	deadline := d.CronJob.Spec.StartingDeadlineSeconds
+	return deadline != nil && !slot.Add(time.Duration(*deadline)*time.Second).After(d.now)
 }
 
 // explain says once why a slot is not started.

@@ -74,6 +74,10 @@ func deadline(seconds int64) func(*batchv1.CronJob) {
 	return func(c *batchv1.CronJob) { c.Spec.StartingDeadlineSeconds = &seconds }
 }
 
+func keep(successful int32) func(*batchv1.CronJob) {
+	return func(c *batchv1.CronJob) { c.Spec.SuccessfulJobsHistoryLimit = &successful }
+}
+
 func zone(name string) func(*batchv1.CronJob) {
 	return func(c *batchv1.CronJob) { c.Spec.TimeZone = &name }
 }
@@ -124,7 +128,8 @@ func state(c *batchv1.CronJob, jobs ...*batchv1.Job) State {
 			own = append(own, j)
 		}
 	}
-	return State{CronJob: c, Jobs: own, JobKind: jobRow, UID: "new-uid", Job: func(name string) *batchv1.Job {
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns"}}
+	return State{CronJob: c, Jobs: own, Namespace: namespace, JobKind: jobRow, UID: "new-uid", Job: func(name string) *batchv1.Job {
 		i := slices.IndexFunc(jobs, func(j *batchv1.Job) bool { return j.Name == name })
 		if i < 0 {
 			return nil
@@ -225,8 +230,9 @@ func TestDecide(t *testing.T) {
 			want{jobs: "+5h", notes: "MissSchedule SuccessfulCreate", active: 1, last: "5h", wake: "6h"}},
 		{"a long downtime", newCron("* * * * *", ran(hour)), nil, 5 * hour,
 			want{jobs: "+5h", notes: "TooManyMissedTimes MissSchedule SuccessfulCreate", active: 1, last: "5h", wake: "5h1m0s"}},
-		{"within the deadline", newCron("0 * * * *", deadline(60)), nil, hour + minute, want{jobs: "+1h", notes: "SuccessfulCreate", active: 1, last: "1h", wake: "2h"}},
-		{"past the deadline", newCron("0 * * * *", deadline(60)), nil, hour + minute + time.Second, want{notes: "MissSchedule", wake: "2h"}},
+		{"within the deadline", newCron("0 * * * *", deadline(60)), nil, hour + minute - 1, want{jobs: "+1h", notes: "SuccessfulCreate", active: 1, last: "1h", wake: "2h"}},
+		{"no time at all", newCron("0 * * * *", deadline(0)), nil, hour, want{notes: "MissSchedule", wake: "2h"}},
+		{"past the deadline", newCron("0 * * * *", deadline(60)), nil, hour + minute, want{notes: "MissSchedule", wake: "2h"}},
 		{"past the deadline, told", newCron("0 * * * *", deadline(60), told(hour)), nil, hour + 2*minute, want{wake: "2h"}},
 		{"Allow", newCron("0 * * * *", ran(hour), active(hour)), running, 2 * hour, want{jobs: "+2h", notes: "SuccessfulCreate", active: 2, last: "2h", wake: "3h"}},
 		{"Forbid", newCron("0 * * * *", ran(hour), active(hour), policy("Forbid")), running, 2 * hour, want{notes: "JobAlreadyActive", active: 1, last: "1h", wake: "3h"}},
@@ -245,11 +251,18 @@ func TestDecide(t *testing.T) {
 		{"a Job has ended", newCron("0 * * * *", ran(hour), active(hour)), []*batchv1.Job{newJob(hour, ended("Failed", hour))}, hour + minute,
 			want{notes: "SawCompletedJob", last: "1h", wake: "2h"}},
 		{"a Job is gone", newCron("0 * * * *", ran(hour), active(hour)), nil, hour + minute, want{notes: "MissingJob", last: "1h", wake: "2h"}},
-		{"another's Job has the name", newCron("0 * * * *"), []*batchv1.Job{newJob(hour, foreign)}, hour, want{notes: "FailedCreate", wake: "2h"}},
+		{"a Job is not the CronJob's any more", newCron("0 * * * *", ran(hour), active(hour), policy("Forbid")),
+			[]*batchv1.Job{newJob(hour, foreign, ended("Complete", hour))}, 2 * hour, want{notes: "JobAlreadyActive", active: 1, last: "1h", wake: "3h"}},
+		{"another's Job has the name", newCron("0 * * * *"), []*batchv1.Job{newJob(hour, foreign)}, hour, want{notes: "JobAlreadyExists", wake: "2h"}},
 		{"the Job exists, though it is forgotten", newCron("0 * * * *"), []*batchv1.Job{newJob(hour)}, hour,
-			want{notes: "JobAlreadyExists UnexpectedJob", last: "1h", wake: "2h"}},
+			want{notes: "UnexpectedJob", active: 1, last: "1h", wake: "2h"}},
+		{"the Job exists, and has ended", newCron("0 * * * *"), []*batchv1.Job{newJob(hour, ended("Complete", hour))}, hour, want{active: 1, last: "1h", wake: "2h"}},
+		{"the Job exists, and is to go", newCron("0 * * * *", ran(0), keep(0)), []*batchv1.Job{newJob(hour, ended("Complete", hour))}, hour,
+			want{jobs: "-1h", notes: "SuccessfulDelete", last: "0h", wake: "2h"}},
 		{"twice a minute", newCron("@every 30s", ran(minute), active(minute)), []*batchv1.Job{newJob(minute)}, 90 * time.Second,
-			want{notes: "JobAlreadyExists", active: 1, last: "1m30s", wake: "2m0s"}},
+			want{notes: "JobAlreadyExists", active: 1, last: "1m0s", wake: "2m0s"}},
+		{"the template makes no Job", newCron("0 * * * *", func(c *batchv1.CronJob) { c.Spec.JobTemplate.Labels = map[string]string{"a b": ""} }), nil, hour,
+			want{notes: "FailedCreate", wake: "2h"}},
 		{"every 90 seconds", newCron("@every 90s", ran(90*time.Second)), nil, 5 * minute, want{jobs: "+4m0s", notes: "MissSchedule SuccessfulCreate", active: 1, last: "4m30s", wake: "6m0s"}},
 		{"a Job by hand", newCron("0 * * * *"), []*batchv1.Job{newJob(hour+minute, func(j *batchv1.Job) { j.Status = batchv1.JobStatus{} })}, 30 * minute,
 			want{notes: "UnexpectedJob", wake: "1h"}},
@@ -269,18 +282,24 @@ func TestScheduleOfAnotherKind(t *testing.T) {
 		{"changed: the next slot is", newCron("0 * * * *", annotation(ScheduleAnnotation, "0 * * * *||"+t0.Add(5*hour+minute).Format(time.RFC3339))), nil, 6 * hour,
 			want{jobs: "+6h", notes: "SuccessfulCreate", active: 1, last: "6h", wake: "7h"}},
 		{"not parseable", newCron("61 * * * *", was("0 0 * * *")), nil, hour, want{notes: "UnparseableSchedule"}},
-		{"not parseable, told", newCron("61 * * * *"), nil, hour, want{}},
-		{"never", newCron("0 0 31 2 *", was("0 0 * * *")), nil, hour, want{notes: "InvalidSchedule"}},
+		{"never", newCron("0 0 31 2 *"), nil, hour, want{notes: "InvalidSchedule"}},
+		{"never, and suspended", newCron("0 0 31 2 *", suspended), nil, hour, want{}},
 		{"unknown zone", newCron("0 * * * *", zone("Mars/Base"), was("0 0 * * *")), nil, hour, want{notes: "UnknownTimeZone"}},
 		{"zone in the schedule", newCron("TZ=Asia/Seoul 30 16 * * *", was("0 0 * * *")), nil, minute, want{notes: "UnsupportedSchedule", wake: "30m0s"}},
+		{"lastScheduleTime set back by hand", newCron("0 0 1 1 *", ran(-365*24*hour), annotation(ScheduleAnnotation, "0 0 1 1 *||")), nil, minute,
+			want{jobs: "+-727h", notes: "SuccessfulCreate", active: 1, last: "-727h", wake: "8033h"}},
 		{"zone", newCron("30 16 * * *", zone("Asia/Seoul")), nil, 30 * minute, want{jobs: "+30m0s", notes: "SuccessfulCreate", active: 1, last: "30m0s", wake: "24h30m0s"}},
 		{"a day of the week or of the month", newCron("0 8 13 * 0"), nil, minute, want{wake: "25h"}},
 	})
-	first := newCron("0 * * * *")
-	delete(first.Annotations, ScheduleAnnotation)
-	s := state(first)
-	if got, want := nextCron(s, Decide(t0.Add(minute), s)).Annotations[ScheduleAnnotation], "0 * * * *||2026-01-31T07:00:00Z"; got != want {
-		t.Errorf("at first sight it keeps %q, want %q", got, want)
+	for annotation, want := range map[string]string{"": "0 * * * *||", "0 0 * * *||": "0 * * * *||2026-01-31T07:01:00Z"} {
+		c := newCron("0 * * * *")
+		if c.Annotations[ScheduleAnnotation] = annotation; annotation == "" {
+			delete(c.Annotations, ScheduleAnnotation)
+		}
+		s := state(c)
+		if got := nextCron(s, Decide(t0.Add(minute), s)).Annotations[ScheduleAnnotation]; got != want {
+			t.Errorf("it keeps %q after %q, want %q", got, annotation, want)
+		}
 	}
 }
 
@@ -319,7 +338,8 @@ func TestHistory(t *testing.T) {
 	t.Parallel()
 	limits := func(ok, failed int32) func(*batchv1.CronJob) {
 		return func(c *batchv1.CronJob) {
-			c.Spec.SuccessfulJobsHistoryLimit, c.Spec.FailedJobsHistoryLimit = &ok, &failed
+			keep(ok)(c)
+			c.Spec.FailedJobsHistoryLimit = &failed
 		}
 	}
 	noLimits := func(c *batchv1.CronJob) {
@@ -335,7 +355,7 @@ func TestHistory(t *testing.T) {
 		{"the oldest go", newCron("0 0 1 1 *", ran(5*hour), limits(1, 1), active(5*hour)), jobs, 6 * hour,
 			want{jobs: "-1h -3h -2h", notes: "SuccessfulDelete SuccessfulDelete SuccessfulDelete", active: 1, last: "5h", wake: "8033h"}},
 		{"none is kept", newCron("0 0 1 1 *", ran(5*hour), limits(0, 0), active(3*hour, 5*hour)), jobs, 6 * hour,
-			want{jobs: "-1h -3h -0h -2h -4h", notes: "SawCompletedJob" + strings.Repeat(" SuccessfulDelete", 5), active: 1, last: "5h", wake: "8033h"}},
+			want{jobs: "-1h -3h -0h -2h -4h", notes: "SuccessfulDelete SuccessfulDelete SuccessfulDelete SuccessfulDelete SuccessfulDelete", active: 1, last: "5h", wake: "8033h"}},
 		{"no limits", newCron("0 0 1 1 *", ran(5*hour), noLimits, active(5*hour)), jobs, 6 * hour, want{active: 1, last: "5h", wake: "8033h"}},
 	})
 	s := state(newCron("0 0 1 1 *", ran(5*hour), limits(0, 0)), jobs...)

@@ -9,7 +9,9 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/change"
@@ -19,18 +21,20 @@ import (
 // and keeps the time of the last success, of Jobs that were started by hand
 // too.
 func (d *decision) bookkeeping() {
-	for _, ref := range d.status.Active {
+	for _, ref := range slices.Clone(d.active) {
 		job := d.Job(ref.Name)
 		switch {
-		case job == nil || job.UID != ref.UID:
+		case job == nil:
 			d.note(corev1.EventTypeNormal, "MissingJob", "Active job went missing: "+ref.Name)
-		case finished(job) != "":
+		case job.UID == ref.UID && metav1.IsControlledBy(job, d.CronJob) && finished(job) != "":
 			d.note(corev1.EventTypeNormal, "SawCompletedJob",
 				"Saw completed job: "+job.Name+", condition: "+string(finished(job)))
 		default:
+			// A Job that is not the CronJob's any more stays, as in Kubernetes, as
+			// long as there is one of that name.
 			continue
 		}
-		d.inactive(ref)
+		d.inactive(ref.UID)
 	}
 	for _, job := range d.Jobs {
 		end := job.Status.CompletionTime
@@ -40,20 +44,16 @@ func (d *decision) bookkeeping() {
 	}
 }
 
-func (d *decision) inactive(ref corev1.ObjectReference) {
-	d.active = slices.DeleteFunc(d.active, func(r corev1.ObjectReference) bool { return r.UID == ref.UID })
+func (d *decision) inactive(uid types.UID) {
+	d.active = slices.DeleteFunc(d.active, func(r corev1.ObjectReference) bool { return r.UID == uid })
 }
 
 // unexpected warns of Jobs that run for this CronJob, but were started by
-// somebody else: it does not wait for them. They are mentioned when they are
-// new, and whenever there is other news.
+// somebody else: it does not wait for them.
 func (d *decision) unexpected() {
 	for _, job := range d.Jobs {
-		isNew := job.Status.StartTime == nil && len(job.Status.Conditions) == 0
-		if finished(job) != "" || job.DeletionTimestamp != nil || !isNew && !d.changed {
-			continue
-		}
-		if !slices.ContainsFunc(d.status.Active, func(r corev1.ObjectReference) bool { return r.UID == job.UID }) {
+		known := slices.ContainsFunc(d.status.Active, func(r corev1.ObjectReference) bool { return r.UID == job.UID })
+		if !known && finished(job) == "" {
 			d.note(corev1.EventTypeWarning, "UnexpectedJob", "Saw a job that the controller did not create or forgot: "+job.Name)
 		}
 	}
@@ -73,7 +73,7 @@ func (d *decision) history() {
 		}
 		var jobs []*batchv1.Job
 		for _, job := range d.Jobs {
-			if job.DeletionTimestamp == nil && finished(job) == end.condition {
+			if finished(job) == end.condition {
 				jobs = append(jobs, job)
 			}
 		}
@@ -101,6 +101,7 @@ func byStart(a, b *batchv1.Job) int {
 
 // remove deletes a Job as a DELETE with background propagation does.
 func (d *decision) remove(job *batchv1.Job) {
+	d.inactive(job.UID)
 	if w, ok := d.JobKind.Removal(job, change.RevOf(job), d.now, nil); ok {
 		d.set.Writes = append(d.set.Writes, w)
 		d.note(corev1.EventTypeNormal, "SuccessfulDelete", "Deleted job "+job.Name)
@@ -112,16 +113,44 @@ func (d *decision) start(slot time.Time, name string) {
 	if d.CronJob.Spec.ConcurrencyPolicy == batchv1.ReplaceConcurrent {
 		for _, ref := range slices.Clone(d.active) {
 			d.remove(d.Job(ref.Name)) // bookkeeping dropped those that are gone
-			d.inactive(ref)
+			d.inactive(ref.UID)
 		}
 	}
-	job := d.newJob(slot, name)
-	d.set.Create(change.Key{Resource: "jobs.batch", Namespace: job.Namespace, Name: name}, job)
-	d.note(corev1.EventTypeNormal, "SuccessfulCreate", "Created job "+name)
+	key := change.Key{Resource: "jobs.batch", Namespace: d.CronJob.Namespace, Name: name}
+	if slices.ContainsFunc(d.set.Writes, func(w change.Write) bool { return w.Key == key }) {
+		return // it is being removed; then this is decided again
+	}
+	job := d.Job(name)
+	switch {
+	case job == nil:
+		if job = d.create(key, slot); job == nil {
+			return
+		}
+	case !metav1.IsControlledBy(job, d.CronJob):
+		d.explain(slot, corev1.EventTypeWarning, "JobAlreadyExists", "Not starting job because there is one of that name that is not the CronJob's: "+name)
+		return
+	}
+	// A Job of this CronJob that exists already is the slot's: it was forgotten,
+	// or is of an earlier slot of this minute and has ended.
 	d.active = append(d.active, corev1.ObjectReference{
-		APIVersion: "batch/v1", Kind: "Job", Namespace: job.Namespace, Name: name, UID: d.UID,
+		APIVersion: "batch/v1", Kind: "Job", Namespace: job.Namespace, Name: name, UID: job.UID, ResourceVersion: job.ResourceVersion,
 	})
 	d.setLastSchedule(slot)
+}
+
+// create creates the Job of a slot, nil if the template does not allow it: not
+// all of it is checked before.
+func (d *decision) create(key change.Key, slot time.Time) *batchv1.Job {
+	job := d.newJob(slot, key.Name)
+	if errs := d.JobKind.Validate(job); len(errs) > 0 {
+		err := apierrors.NewInvalid(d.JobKind.GVK.GroupKind(), job.Name, errs)
+		d.explain(slot, corev1.EventTypeWarning, "FailedCreate", "Error creating job: "+err.Error())
+		return nil
+	}
+	d.set.Create(key, job)
+	d.set.Guards = append(d.set.Guards, change.Guard{Key: change.Key{Resource: "namespaces", Name: d.Namespace.Name}, Rev: change.RevOf(d.Namespace)})
+	d.note(corev1.EventTypeNormal, "SuccessfulCreate", "Created job "+job.Name)
+	return job
 }
 
 // newJob returns the Job of a slot, as the API would make it of the template.

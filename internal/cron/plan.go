@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"github.com/robfig/cron/v3"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/kind"
 )
@@ -20,8 +22,8 @@ type plan struct {
 	spec  cron.Schedule // of all other schedules
 }
 
-// plan reads the schedule. Where that cannot be done it says why, once for each
-// change of it, and there is nothing to wait for.
+// plan reads the schedule. Where that cannot be done it says why, and there is
+// nothing to wait for.
 func (d *decision) plan() (plan, bool) {
 	spec := &d.CronJob.Spec
 	base := d.since()
@@ -67,40 +69,48 @@ func newPlan(schedule string, zone *time.Location, base time.Time) (plan, error)
 	return p, nil
 }
 
-// complain says what is wrong with the schedule, when it is new.
+// complain says what is wrong with the schedule, whenever it is looked at, as
+// Kubernetes does; but not of a CronJob that starts nothing anyway.
 func (d *decision) complain(reason, message string) {
-	if d.fresh {
+	if !d.suspended() {
 		d.note(corev1.EventTypeWarning, reason, message)
 	}
 }
 
-// since is the moment after which slots are owed: the last one that was
-// started, or else the CronJob's creation; and not before the schedule became
-// what it is.
+// since is the moment after which slots are owed. It takes note of a schedule
+// that is new.
 func (d *decision) since() time.Time {
-	c := d.CronJob
-	base := c.CreationTimestamp.Time
-	if c.Status.LastScheduleTime != nil {
-		base = c.Status.LastScheduleTime.Time
-	}
-	is := scheduleMark(c)
-	was, known := d.annotations[ScheduleAnnotation]
-	from, same := strings.CutPrefix(was, is)
-	at, err := time.Parse(time.RFC3339, from)
-	switch {
-	case known && same && err == nil:
-		base = later(base, at)
-	case known:
-		at = d.now.Truncate(time.Second)
-		base = later(base, at)
-		d.fresh = true
-		d.annotate(ScheduleAnnotation, is+at.UTC().Format(time.RFC3339))
-	default:
-		d.fresh = true
-		d.annotate(ScheduleAnnotation, is+base.UTC().Format(time.RFC3339))
+	mark := scheduleMark(d.CronJob)
+	switch was, known := d.annotations[ScheduleAnnotation]; {
+	case !known:
+		d.annotate(ScheduleAnnotation, mark)
+	case !strings.HasPrefix(was, mark):
+		d.annotate(ScheduleAnnotation, mark+d.now.UTC().Format(time.RFC3339))
 	}
 	// No schedule is looked at further back than it is looked ahead.
-	return later(base, d.now.AddDate(-5, 0, 0)).Truncate(time.Second)
+	return later(owedSince(d.CronJob, d.annotations), d.now.AddDate(-5, 0, 0)).Truncate(time.Second)
+}
+
+// owedSince is the moment after which slots are owed: the last one that was
+// started, or else the CronJob's creation; and not before the schedule was
+// changed to what it is.
+func owedSince(c *batchv1.CronJob, annotations map[string]string) time.Time {
+	base := c.CreationTimestamp.Time
+	if last := c.Status.LastScheduleTime; last != nil {
+		base = last.Time
+	}
+	if changed, same := strings.CutPrefix(annotations[ScheduleAnnotation], scheduleMark(c)); same {
+		if at, err := time.Parse(time.RFC3339, changed); err == nil {
+			base = later(base, at)
+		}
+	}
+	return base
+}
+
+// scheduleMark is what ScheduleAnnotation begins with while the schedule and
+// its time zone are these.
+func scheduleMark(c *batchv1.CronJob) string {
+	return c.Spec.Schedule + "|" + ptr.Deref(c.Spec.TimeZone, "") + "|"
 }
 
 // next returns the first slot after t, in the zone; zero if there is none in

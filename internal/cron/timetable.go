@@ -1,11 +1,9 @@
 package cron
 
 import (
-	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
-	"k8s.io/utils/ptr"
 )
 
 // Timetable is when a schedule is due, for those who only want to know.
@@ -23,28 +21,13 @@ func NewTimetable(schedule string, zone *time.Location, from time.Time) (Timetab
 // became what it is. zone is the one that a schedule without spec.timeZone is
 // read in.
 func TimetableOf(c *batchv1.CronJob, zone *time.Location) (Timetable, error) {
-	base := c.CreationTimestamp.Time
-	if c.Status.LastScheduleTime != nil {
-		base = c.Status.LastScheduleTime.Time
-	}
-	if from, same := strings.CutPrefix(c.Annotations[ScheduleAnnotation], scheduleMark(c)); same {
-		if at, err := time.Parse(time.RFC3339, from); err == nil {
-			base = later(base, at)
-		}
-	}
 	if name := c.Spec.TimeZone; name != nil {
 		var err error
 		if zone, err = time.LoadLocation(*name); err != nil {
 			return Timetable{}, err
 		}
 	}
-	return NewTimetable(c.Spec.Schedule, zone, base)
-}
-
-// scheduleMark is what ScheduleAnnotation begins with while the schedule and
-// its time zone are these.
-func scheduleMark(c *batchv1.CronJob) string {
-	return c.Spec.Schedule + "|" + ptr.Deref(c.Spec.TimeZone, "") + "|"
+	return NewTimetable(c.Spec.Schedule, zone, owedSince(c, c.Annotations))
 }
 
 // Zone is the time zone that the schedule is read in.

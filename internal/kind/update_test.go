@@ -2,6 +2,7 @@ package kind
 
 import (
 	"bytes"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -204,5 +205,19 @@ func TestWarnings(t *testing.T) {
 	node := &corev1.Node{Spec: corev1.NodeSpec{DoNotUseExternalID: "x", PodCIDRs: []string{"10.0.0.1/24"}}}
 	if got := Node().Warn(node, nil); len(got) != 2 || got[0] != "spec.externalID: this field is deprecated, and is unused by Kubernetes" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// The controller's notes stay when somebody writes the whole object anew.
+func TestCronJobKeepsItsControllersNotes(t *testing.T) {
+	t.Parallel()
+	old := &batchv1.CronJob{ObjectMeta: named("c")}
+	old.Annotations = map[string]string{CronJobSchedule: "0 * * * *||", CronJobExplained: "2026-01-31T07:00:00Z", "mine": "x"}
+	put := &batchv1.CronJob{ObjectMeta: named("c")}
+	put.Annotations = map[string]string{CronJobExplained: "2026-01-31T08:00:00Z"}
+	CronJob().PrepareUpdate(put, old)
+	want := map[string]string{CronJobSchedule: "0 * * * *||", CronJobExplained: "2026-01-31T08:00:00Z"}
+	if !maps.Equal(put.Annotations, want) {
+		t.Errorf("got %v, want %v", put.Annotations, want)
 	}
 }
