@@ -299,7 +299,8 @@ func (s *session) pods(args []string) (string, error) {
 // same, but silently.
 var ours = map[string]bool{
 	"CronJobSuspended": true, "ClockSetBack": true, "JobAlreadyExists": true,
-	"BackOff": true, "IndexFailed": true, "NotReplaced": true, "PodFailureIgnored": true, "WaitingForTermination": true,
+	"MissSchedule": true, // which it means to write, but never does: kubernetes/kubernetes#101148
+	"BackOff":      true, "IndexFailed": true, "NotReplaced": true, "PodFailureIgnored": true, "WaitingForTermination": true,
 }
 
 func (s *session) events([]string) (string, error) {
