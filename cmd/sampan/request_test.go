@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	sigsyaml "sigs.k8s.io/yaml"
 )
 
 // flags takes the flags off the front of a command's arguments: -name and
@@ -88,7 +89,7 @@ func change(u *unstructured.Unstructured, changes []string) error {
 		if !ok {
 			return fmt.Errorf("%s: not KEY=VALUE", c)
 		}
-		body, err := yaml.ToJSON([]byte(since(text)))
+		body, err := sigsyaml.YAMLToJSON([]byte(since(text)))
 		if err != nil {
 			return fmt.Errorf("%s: %v", c, err)
 		}

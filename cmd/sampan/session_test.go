@@ -85,20 +85,23 @@ type command struct {
 //	after DURATION                      before Kubernetes does what is asked for next
 //
 // A NAME may end in *, as in pod/a-*: the oldest object whose name begins so.
-// Commands and files may speak of <slot 5m>, <minute 5m> and <uid of KIND/NAME>,
-// see spell.
+// Commands and files may speak of <slot 5m>, <minute 5m>, <time 5m> and
+// <uid of KIND/NAME>, see spell.
 func (s *session) commands() map[string]command {
 	return map[string]command{
-		"create": {run: s.create},
-		"patch":  {run: s.patch},
-		"delete": {run: s.delete},
-		"show":   {reads: true, run: s.show},
-		"jobs":   {reads: true, run: s.jobs},
-		"pods":   {reads: true, run: s.pods},
-		"events": {reads: true, run: s.events},
-		"table":  {reads: true, run: s.table},
-		"pod":    {run: s.play},
-		"after":  {run: s.after},
+		"create":  {run: s.create},
+		"patch":   {run: s.patch},
+		"apply":   {run: s.apply},
+		"put":     {run: s.put},
+		"request": {run: s.request},
+		"delete":  {run: s.delete},
+		"show":    {reads: true, run: s.show},
+		"jobs":    {reads: true, run: s.jobs},
+		"pods":    {reads: true, run: s.pods},
+		"events":  {reads: true, run: s.events},
+		"table":   {reads: true, run: s.table},
+		"pod":     {run: s.play},
+		"after":   {run: s.after},
 	}
 }
 
