@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/cron"
 	"github.com/sampan-batch/sampan/internal/explain"
@@ -31,7 +33,11 @@ type cronNextOptions struct {
 	cluster cluster
 	count   int
 	zone    string
+	output  string
 }
+
+// mostTimes keeps what one command prints within years that have four digits.
+const mostTimes = 1000
 
 func newCronNext() *cobra.Command {
 	var o cronNextOptions
@@ -45,11 +51,20 @@ Times that do not exist, because the clocks of the time zone go forward past the
 marked as skipped: no Job is started for them. When the clocks go back, a time may come
 twice, and so do its Jobs.
 
-Without a time zone a schedule is read in this machine's, a CronJob of another cluster in
-UTC, which is what Kubernetes' own controller nearly always lives in.`,
+A schedule is read in --time-zone, else in this machine's. A CronJob is read in its
+timeZone; without one it goes by the time zone that its controller lives in, which no
+object tells: this machine's for Sampan, UTC for a cluster, unless its last slot shows that
+it is the other. It is said which one was taken.
+
+For scripts, -o json and -o yaml print schedule, timeZone, suspended if it is, and times: each
+with its time, repeat if it comes for the second time, or what is skipped.
+
+It exits with 0 also when no time matches; 1 when the CronJob was not found or could not be
+read; 2 when the input is wrong.`,
 		Example: `  sampan cron next "30 2 * * 1-5"
   sampan cron next "30 2 * * *" --time-zone America/Los_Angeles -n 30
-  sampan cron next nightly`,
+  sampan cron next nightly
+  sampan cron next nightly -n 1 -o json | jq -r '.times[0].time'`,
 		Args: wantArgs(cobra.ExactArgs(1), `of what? Give the name of a CronJob, or a schedule in quotes`),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.run(cmd.Context(), args[0], time.Now(), cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -58,8 +73,10 @@ UTC, which is what Kubernetes' own controller nearly always lives in.`,
 	}
 	f := cmd.Flags()
 	f.IntVarP(&o.count, "count", "n", 10, "how many times to print")
+	f.StringVarP(&o.output, "output", "o", "", `print "json" or "yaml" instead of a table`)
 	f.StringVar(&o.zone, "time-zone", "", `the time zone to read the schedule in, such as "Asia/Seoul" (default: the CronJob's, else this machine's)`)
 	o.cluster.addFlags(cmd, f, "")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("time-zone", cobra.FixedCompletions(
 		[]string{"UTC", "America/Los_Angeles", "America/New_York", "Asia/Seoul", "Asia/Shanghai", "Asia/Tokyo", "Europe/Berlin", "Europe/London"},
 		cobra.ShellCompDirectiveNoFileComp))
@@ -67,8 +84,11 @@ UTC, which is what Kubernetes' own controller nearly always lives in.`,
 }
 
 func (o *cronNextOptions) run(ctx context.Context, arg string, now time.Time, out, notes io.Writer) error {
-	if o.count < 1 {
-		return usage(errors.New("-n: must be at least 1"))
+	switch {
+	case o.count < 1 || o.count > mostTimes:
+		return usage(fmt.Errorf("-n: must be from 1 to %d", mostTimes))
+	case o.output != "" && o.output != "json" && o.output != "yaml":
+		return usage(fmt.Errorf("--output: %q is not known; use json or yaml", o.output))
 	}
 	var zone *time.Location
 	if o.zone != "" {
@@ -77,17 +97,23 @@ func (o *cronNextOptions) run(ctx context.Context, arg string, now time.Time, ou
 			return usage(fmt.Errorf("--time-zone: there is no time zone %q", o.zone))
 		}
 	}
+	var next nextTimes
 	var timetable cron.Timetable
 	var err error
 	if isSchedule(arg) {
+		next.Schedule = arg
 		timetable, err = scheduleTimetable(arg, zone, now)
 	} else {
-		timetable, err = o.ofCronJob(ctx, arg, zone, now, notes)
+		timetable, err = o.ofCronJob(ctx, arg, zone, now, &next, notes)
 	}
 	if err != nil {
 		return err
 	}
-	_, err = io.WriteString(out, nextTimes(timetable, now, o.count))
+	next.add(timetable, now, o.count)
+	if o.output != "" {
+		return printAs(out, o.output, next)
+	}
+	_, err = io.WriteString(out, next.table(now, o.count))
 	return err
 }
 
@@ -111,8 +137,8 @@ func scheduleTimetable(schedule string, zone *time.Location, now time.Time) (cro
 }
 
 // ofCronJob reads a CronJob; zone overrides its own.
-func (o *cronNextOptions) ofCronJob(ctx context.Context, arg string, zone *time.Location, now time.Time, notes io.Writer) (cron.Timetable, error) {
-	at, err := oneTarget([]string{arg}, kindCronJob, kindCronJob)
+func (o *cronNextOptions) ofCronJob(ctx context.Context, arg string, zone *time.Location, now time.Time, next *nextTimes, notes io.Writer) (cron.Timetable, error) {
+	at, err := oneTarget(arg, kindCronJob)
 	if err != nil {
 		return cron.Timetable{}, err
 	}
@@ -124,81 +150,112 @@ func (o *cronNextOptions) ofCronJob(ctx context.Context, arg string, zone *time.
 	if err != nil {
 		return cron.Timetable{}, err
 	}
-	if c.Spec.Suspend != nil && *c.Spec.Suspend {
+	next.Schedule, next.Suspended = c.Spec.Schedule, ptr.Deref(c.Spec.Suspend, false)
+	if next.Suspended {
 		fmt.Fprintf(notes, "cronjob/%s is suspended: no Job is started at these times.\n", c.Name)
 	}
 	if zone != nil {
 		c.Spec.TimeZone = nil
-	} else if zone = explain.Zone(now, c); c.Spec.TimeZone == nil {
-		fmt.Fprintf(notes, "cronjob/%s has no timeZone: its schedule is taken to be read in %s.\n", c.Name, zoneName(zone))
+	} else {
+		var how string
+		if zone, how = explain.Zone(now, c); c.Spec.TimeZone == nil && how != "" {
+			fmt.Fprintf(notes, "cronjob/%s has no timeZone: its schedule is read%s.\n", c.Name, how)
+		}
 	}
 	t, err := cron.TimetableOf(c, zone)
 	if err != nil {
 		return t, fmt.Errorf("cronjob/%s: %w", c.Name, err)
+	}
+	if slot, due := t.Last(now); due && !next.Suspended && now.Sub(slot) > 15*time.Second {
+		fmt.Fprintf(notes, "The slot of %s has not been started; `sampan explain cronjob/%s` says why.\n", slot.In(now.Location()).Format(clockLayout), c.Name)
 	}
 	return t, nil
 }
 
 const clockLayout = "Mon 2006-01-02 15:04:05 MST"
 
-// nextTimes is the table of the next n slots after now.
-func nextTimes(t cron.Timetable, now time.Time, n int) string {
-	local := now.Location()
-	both := zoneName(local) != zoneName(t.Zone())
-	head := []string{zoneName(t.Zone())}
+// nextTimes is what `sampan cron next -o json` prints: scripts rely on it.
+type nextTimes struct {
+	Schedule  string     `json:"schedule"`
+	TimeZone  string     `json:"timeZone"`
+	Suspended bool       `json:"suspended,omitempty"` // nothing is started at these times
+	Times     []nextTime `json:"times"`               // fewer than asked for: none follow within five years
+	zone      *time.Location
+}
+
+// nextTime is when a Job is due, or what the clocks leave out.
+type nextTime struct {
+	Time *time.Time `json:"time,omitempty"` // in the schedule's time zone
+	// Repeat: the clocks went back, and show this for the second time.
+	Repeat bool `json:"repeat,omitempty"`
+	// Skipped are times that do not exist as the clocks go forward past them.
+	Skipped []string `json:"skipped,omitempty"`
+}
+
+// add fills in the next n slots after now.
+func (x *nextTimes) add(t cron.Timetable, now time.Time, n int) {
+	x.zone, x.TimeZone, x.Times = t.Zone(), explain.ZoneName(t.Zone(), now), []nextTime{}
+	for _, e := range t.Upcoming(now, n) {
+		if len(e.LeftOut) == 0 {
+			at := e.Time.In(x.zone)
+			x.Times = append(x.Times, nextTime{Time: &at, Repeat: e.Repeat})
+			continue
+		}
+		var skipped []string
+		for _, wall := range e.LeftOut {
+			skipped = append(skipped, wall.Format("2006-01-02T15:04:05"))
+		}
+		x.Times = append(x.Times, nextTime{Skipped: skipped})
+	}
+}
+
+// table shows the times; n were asked for.
+func (x *nextTimes) table(now time.Time, n int) string {
+	here := now.Location()
+	both := slices.ContainsFunc(x.Times, func(t nextTime) bool {
+		return t.Time != nil && t.Time.Format(time.DateTime) != t.Time.In(here).Format(time.DateTime)
+	})
+	head := []string{x.TimeZone}
 	if both {
-		head = append(head, "HERE ("+zoneName(local)+")")
+		head = append(head, "HERE ("+explain.ZoneName(here, now)+")")
 	}
 	rows := [][]string{append(head, "IN")}
 	slots := 0
-	for _, e := range t.Upcoming(now, n) {
-		var row []string
-		switch {
-		case len(e.LeftOut) > 0:
-			row = []string{"-", "-"}
-			if both {
-				row = append(row, "-")
-			}
-			row = append(row, skipped(e, t.Zone()))
-		default:
-			slots++
-			row = []string{e.Time.In(t.Zone()).Format(clockLayout)}
-			if both {
-				row = append(row, e.Time.In(local).Format(clockLayout))
-			}
-			row = append(row, duration(e.Time.Sub(now)))
-			if e.Repeat {
-				row = append(row, fmt.Sprintf("again: %s comes twice on %s, when the clocks go back",
-					e.Time.In(t.Zone()).Format("15:04"), e.Time.In(t.Zone()).Format(time.DateOnly)))
-			}
+	for _, t := range x.Times {
+		if t.Time == nil {
+			row := slices.Repeat([]string{"-"}, len(rows[0]))
+			rows = append(rows, append(row, x.skipped(t.Skipped)))
+			continue
+		}
+		slots++
+		row := []string{t.Time.Format(clockLayout)}
+		if both {
+			row = append(row, t.Time.In(here).Format(clockLayout))
+		}
+		row = append(row, duration(t.Time.Sub(now)))
+		if t.Repeat {
+			row = append(row, fmt.Sprintf("again: %s comes twice on %s, when the clocks go back",
+				t.Time.Format("15:04"), t.Time.Format(time.DateOnly)))
 		}
 		rows = append(rows, row)
 	}
-	text := table(rows)
-	switch {
+	switch text := table(rows); {
 	case slots == 0:
 		return "never: no time within the next five years matches\n"
 	case slots < n:
-		text += "and then never: no further time within five years matches\n"
+		return text + "and then never: no further time within five years matches\n"
+	default:
+		return text
 	}
-	return text
 }
 
 // skipped says what the clocks leave out.
-func skipped(e cron.Entry, zone *time.Location) string {
-	first, last := e.LeftOut[0], e.LeftOut[len(e.LeftOut)-1]
-	where := fmt.Sprintf("on %s in %s", first.Format(time.DateOnly), zoneName(zone))
-	if len(e.LeftOut) == 1 {
-		return fmt.Sprintf("skipped: %s does not exist %s", first.Format("15:04"), where)
+func (x *nextTimes) skipped(walls []string) string {
+	date, first, _ := strings.Cut(walls[0], "T")
+	_, last, _ := strings.Cut(walls[len(walls)-1], "T")
+	where := fmt.Sprintf("on %s in %s", date, x.TimeZone)
+	if len(walls) == 1 {
+		return fmt.Sprintf("skipped: %s does not exist %s", first[:5], where)
 	}
-	return fmt.Sprintf("skipped: %s to %s (%d times) do not exist %s", first.Format("15:04"), last.Format("15:04"), len(e.LeftOut), where)
-}
-
-// zoneName names a time zone; this machine's has none of its own.
-func zoneName(zone *time.Location) string {
-	if zone == time.Local {
-		name, _ := time.Now().In(zone).Zone()
-		return name
-	}
-	return zone.String()
+	return fmt.Sprintf("skipped: %s to %s (%d times) do not exist %s", first[:5], last[:5], len(walls), where)
 }

@@ -3,6 +3,8 @@ package cli
 import (
 	"bytes"
 	"errors"
+	"io"
+	"strings"
 	"testing"
 	"time"
 )
@@ -69,7 +71,8 @@ func TestCronNextRefuses(t *testing.T) {
 		{"TZ=UTC * * * * *", "", 1, "cannot use TZ or CRON_TZ in schedule, use --time-zone (in a CronJob: timeZone field) instead"},
 		{"* * * * *", "Nowhere/Else", 1, `--time-zone: there is no time zone "Nowhere/Else"`},
 		{"* * * * *", "Local", 1, `--time-zone: there is no time zone "Local"`},
-		{"* * * * *", "", 0, "-n: must be at least 1"},
+		{"* * * * *", "", 0, "-n: must be from 1 to 1000"},
+		{"* * * * *", "", 1001, "-n: must be from 1 to 1000"},
 		{"job/x", "", 1, "job/x: give cronjob/NAME"},
 	} {
 		var out bytes.Buffer
@@ -78,6 +81,54 @@ func TestCronNextRefuses(t *testing.T) {
 		var exit *exitError
 		if !errors.As(err, &exit) || exit.code != exitUsage || err.Error() != tc.want {
 			t.Errorf("%s: got %v, want a usage error: %s", tc.arg, err, tc.want)
+		}
+	}
+}
+
+func TestCronNextForScripts(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	o := cronNextOptions{count: 3, zone: "America/Los_Angeles", output: "yaml"}
+	if err := o.run(t.Context(), "30 1,2 * * *", time.Date(2026, 3, 8, 0, 0, 0, 0, time.UTC), &out, &out); err != nil {
+		t.Fatal(err)
+	}
+	const want = `schedule: 30 1,2 * * *
+timeZone: America/Los_Angeles
+times:
+- time: "2026-03-08T01:30:00-08:00"
+- skipped:
+  - 2026-03-08T02:30:00
+- time: "2026-03-09T01:30:00-07:00"
+- time: "2026-03-09T02:30:00-07:00"
+`
+	if out.String() != want {
+		t.Errorf("got %s", &out)
+	}
+
+	// The farthest times that can be asked for still have a year of four digits.
+	o = cronNextOptions{count: mostTimes, output: "json"}
+	if err := o.run(t.Context(), "0 0 29 2 *", time.Now(), io.Discard, io.Discard); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestReadTargets(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ args, want string }{
+		{"job/a", "job/a"}, {"job a", "job/a"}, {"jobs a b", "job/a job/b"}, {"job/a cj/b pod/c", "job/a cronjob/b pod/c"},
+		{"jobs", "all job/*"}, {"cronjob", "all cronjob/*"},
+		{"job/a b", ""}, {"job a job/b", ""}, {"node a", ""}, {"node", ""}, {"a/b/c", ""}, {"job/", ""},
+	} {
+		targets, all, err := readTargets(strings.Fields(tc.args), kindJob, kindCronJob, kindPod)
+		var words []string
+		if all {
+			words = append(words, "all")
+		}
+		for _, at := range targets {
+			words = append(words, at.kind+"/"+at.name)
+		}
+		if got := strings.Join(words, " "); got != tc.want || (err == nil) != (tc.want != "") {
+			t.Errorf("%s: got %q, %v; want %q", tc.args, got, err, tc.want)
 		}
 	}
 }

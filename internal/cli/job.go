@@ -69,7 +69,7 @@ the schedule takes no notice of it. A suspended CronJob can be run, too.
   sampan job run cronjob/import --image registry/import:next --arg --dry-run --wait`,
 		Args: wantArgs(cobra.ExactArgs(1), "of which CronJob? Give cronjob/NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			at, err := oneTarget(args, kindCronJob, kindCronJob)
+			at, err := oneTarget(args[0], kindCronJob)
 			if err != nil {
 				return err
 			}
@@ -109,7 +109,7 @@ permission to patch jobs/status, and works on every Kubernetes with Indexed Jobs
   sampan job rerun job/render --failed-indexes --logs`,
 		Args: wantArgs(cobra.ExactArgs(1), "which Job? Give job/NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			at, err := oneTarget(args, kindJob, kindJob)
+			at, err := oneTarget(args[0], kindJob)
 			if err != nil {
 				return err
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -109,58 +110,40 @@ func (c *cluster) complete(cmd *cobra.Command, list func(ctx context.Context, cl
 	return names, none
 }
 
-// completeTargets completes the first argument with "kind/NAME" of these kinds.
+// completeTargets completes arguments with objects of these kinds: one that may
+// be named without its kind, if there is but one kind, else any number.
 func (c *cluster) completeTargets(kinds ...string) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-		if len(args) > 0 {
+		kind, _, prefixed := strings.Cut(typed, "/")
+		switch {
+		case len(kinds) == 1 && len(args) > 0:
 			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		kind, _, named := strings.Cut(typed, "/")
-		if !named && len(kinds) > 1 {
+		case prefixed:
+		case len(kinds) == 1:
+			kind = kinds[0]
+		case len(args) > 0 && !strings.Contains(args[0], "/"):
+			kind = args[0] // "job NAME..."
+		default:
 			var heads []string
 			for _, k := range kinds {
 				heads = append(heads, k+"/")
 			}
 			return heads, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 		}
-		if len(kinds) == 1 {
-			kind = kinds[0]
+		at, err := parseTarget("*", kind)
+		if err != nil || !slices.Contains(kinds, at.kind) {
+			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		return c.complete(cmd, func(ctx context.Context, client kubernetes.Interface, namespace string) ([]string, error) {
-			return targetNames(ctx, client, namespace, kind)
+			targets, err := listTargets(ctx, client, namespace, at.kind, "")
+			var names []string
+			for _, t := range targets {
+				if prefixed {
+					t.name = kind + "/" + t.name
+				}
+				names = append(names, t.name)
+			}
+			return names, err
 		})
 	}
-}
-
-// targetNames lists "kind/NAME" of all objects of a kind.
-func targetNames(ctx context.Context, client kubernetes.Interface, namespace, kind string) ([]string, error) {
-	var names []string
-	var all metav1.ListOptions
-	switch kind {
-	case kindJob:
-		list, err := client.BatchV1().Jobs(namespace).List(ctx, all)
-		if err != nil {
-			return nil, err
-		}
-		for i := range list.Items {
-			names = append(names, kind+"/"+list.Items[i].Name)
-		}
-	case kindCronJob:
-		list, err := client.BatchV1().CronJobs(namespace).List(ctx, all)
-		if err != nil {
-			return nil, err
-		}
-		for i := range list.Items {
-			names = append(names, kind+"/"+list.Items[i].Name)
-		}
-	case kindPod:
-		list, err := client.CoreV1().Pods(namespace).List(ctx, all)
-		if err != nil {
-			return nil, err
-		}
-		for i := range list.Items {
-			names = append(names, kind+"/"+list.Items[i].Name)
-		}
-	}
-	return names, nil
 }

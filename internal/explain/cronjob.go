@@ -15,17 +15,6 @@ import (
 	"github.com/sampan-batch/sampan/internal/kind"
 )
 
-// Zone is the time zone that the schedule of a CronJob without spec.timeZone is
-// taken to be read in: that of its controller. Sampan's, which leaves a mark on
-// CronJobs, runs on this machine as a rule; those of clusters run in
-// containers, where it is UTC.
-func Zone(now time.Time, c *batchv1.CronJob) *time.Location {
-	if _, ours := c.Annotations[cron.ScheduleAnnotation]; ours {
-		return now.Location()
-	}
-	return time.UTC
-}
-
 // cronStory is an answer about a CronJob in the making.
 type cronStory struct {
 	Answer
@@ -34,27 +23,30 @@ type cronStory struct {
 	jobs      []*batchv1.Job // the latest first
 	events    []*corev1.Event
 	timetable cron.Timetable
+	read      string // in which time zone the schedule is, if that is worth a word
 	covered   []string
 }
 
 // CronJob explains a CronJob, from itself, the Jobs that it controls and the
 // events about it.
 func CronJob(now time.Time, c *batchv1.CronJob, jobs []*batchv1.Job, events []*corev1.Event) Answer {
-	s := &cronStory{Answer: Answer{Subject: "cronjob/" + c.Name}, c: clock{now}, cronJob: c, jobs: slices.Clone(jobs), events: events}
+	s := &cronStory{Answer: about("CronJob", &c.ObjectMeta), c: clock{now}, cronJob: c, jobs: slices.Clone(jobs), events: events}
 	slices.SortFunc(s.jobs, func(x, y *batchv1.Job) int {
 		return cmp.Or(y.CreationTimestamp.Compare(x.CreationTimestamp.Time), strings.Compare(y.Name, x.Name))
 	})
+	zone, how := Zone(now, c)
+	s.read = how
 	s.history()
 	var err error
-	s.timetable, err = cron.TimetableOf(c, Zone(now, c))
+	s.timetable, err = cron.TimetableOf(c, zone)
 	switch {
 	case c.DeletionTimestamp != nil:
 		s.deleted(s.c, &c.ObjectMeta)
-		s.Now += "."
 	case err != nil:
-		s.Now = "never starts a Job: its schedule cannot be read."
-		s.why("schedule %q%s: %v", c.Spec.Schedule, s.in(), err)
+		s.is(Never, "never starts a Job: its schedule cannot be read.")
+		s.why("schedule %q%s: %v", c.Spec.Schedule, s.read, err)
 		s.next("nothing until the schedule or its time zone is corrected")
+		s.covered = append(s.covered, "UnparseableSchedule", "UnknownTimeZone")
 	case ptr.Deref(c.Spec.Suspend, false):
 		s.suspended()
 	default:
@@ -64,18 +56,10 @@ func CronJob(now time.Time, c *batchv1.CronJob, jobs []*batchv1.Job, events []*c
 	return s.Answer
 }
 
-// in names the schedule's time zone, if it has one of its own.
-func (s *cronStory) in() string {
-	if zone := s.cronJob.Spec.TimeZone; zone != nil {
-		return " in " + *zone
-	}
-	return ""
-}
-
 // history says what was started last, and what became of it.
 func (s *cronStory) history() {
 	c := s.cronJob
-	s.soFar("created %s; schedule %q%s", s.c.at(c.CreationTimestamp.Time), c.Spec.Schedule, s.in())
+	s.soFar("created %s; schedule %q%s", s.c.at(c.CreationTimestamp.Time), c.Spec.Schedule, s.read)
 	if last := c.Status.LastScheduleTime; last != nil {
 		s.soFar("the last slot that was started: %s", s.c.span(last.Time))
 	} else {
@@ -111,6 +95,8 @@ func (s *cronStory) run(j *batchv1.Job) string {
 	switch end := isTrue(j, batchv1.JobComplete, batchv1.JobFailed); {
 	case end == nil && ptr.Deref(j.Spec.Suspend, false):
 		return line + " is suspended"
+	case end == nil && j.Status.StartTime != nil && j.Status.Active == 0:
+		return line + " was started " + s.c.at(j.Status.StartTime.Time) + ", and has no active pod"
 	case end == nil && j.Status.StartTime != nil:
 		return line + " runs since " + s.c.span(j.Status.StartTime.Time)
 	case end == nil:
@@ -125,10 +111,10 @@ func (s *cronStory) run(j *batchv1.Job) string {
 // suspended: nothing starts until somebody resumes it; then what was missed
 // last may.
 func (s *cronStory) suspended() {
-	s.Now = "is suspended."
+	s.is(Suspended, "is suspended.")
 	s.covered = append(s.covered, "CronJobSuspended")
 	s.why("spec.suspend is true: no Job is started, those that run go on")
-	s.next("nothing until somebody resumes it: kubectl patch cronjob %s -p '{\"spec\":{\"suspend\":false}}'", s.cronJob.Name)
+	s.next("nothing until somebody resumes it: %s", s.command(fmt.Sprintf(`kubectl patch cronjob %s -p '{"spec":{"suspend":false}}'`, s.cronJob.Name)))
 	if slot, due := s.timetable.Last(s.c.now); due {
 		if s.tooLate(slot) {
 			s.next("the slot of %s is missed for good (startingDeadlineSeconds %d)", s.c.span(slot), *s.cronJob.Spec.StartingDeadlineSeconds)
@@ -163,9 +149,9 @@ func (s *cronStory) unlessLate(slot time.Time) string {
 // scheduled is the story of a CronJob that is not suspended.
 func (s *cronStory) scheduled() {
 	active := s.active()
-	s.Now = "waits for its next time."
+	s.is(Waiting, "waits for its next time.")
 	if len(active) > 0 {
-		s.Now = "is running: " + strings.Join(active, ", ") + "."
+		s.is(Running, "is running: %s.", strings.Join(active, ", "))
 	}
 	if last := s.cronJob.Status.LastScheduleTime; last != nil && last.After(s.c.now.Add(time.Second)) {
 		s.why("slots up to %s were dealt with before the clock was set back, and are not started again", s.c.span(last.Time))
@@ -176,10 +162,14 @@ func (s *cronStory) scheduled() {
 	s.upcoming(active)
 }
 
-// active names the Jobs that the schedule started and that run.
+// active names the Jobs that the schedule started and that run: a few, and how
+// many more.
 func (s *cronStory) active() []string {
 	var names []string
-	for _, ref := range s.cronJob.Status.Active {
+	for i, ref := range s.cronJob.Status.Active {
+		if more := len(s.cronJob.Status.Active) - i; i >= examples && more > 1 {
+			return append(names, fmt.Sprintf("and %d more", more))
+		}
 		names = append(names, "job/"+ref.Name)
 	}
 	return names
@@ -188,7 +178,7 @@ func (s *cronStory) active() []string {
 // due explains why the most recent slot has not been started.
 func (s *cronStory) due(slot time.Time, active []string) {
 	forbid := s.cronJob.Spec.ConcurrencyPolicy == batchv1.ForbidConcurrent
-	refused := latest(s.events, "FailedCreate")
+	refused := latest(s.events, "FailedCreate", "JobAlreadyExists")
 	switch {
 	case s.tooLate(slot):
 		s.why("the slot of %s was missed: its deadline passed %s (startingDeadlineSeconds %d)",
@@ -199,15 +189,13 @@ func (s *cronStory) due(slot time.Time, active []string) {
 		s.next("when that has ended, the most recent slot is started at once%s", s.unlessLate(slot))
 		s.covered = append(s.covered, "JobAlreadyActive")
 	case refused != nil && !kind.LastHappened(refused).Before(slot):
-		s.Now = "cannot start the Job that is due."
+		s.is(Pending, "cannot start the Job that is due.")
 		s.why("the slot of %s: %s", s.c.span(slot), firstLine(refused.Message))
 		s.next("its controller tries again, until the next slot takes its place%s", s.unlessLate(slot))
-		s.covered = append(s.covered, "FailedCreate")
-	case s.c.now.Sub(slot) > 15*time.Second:
-		s.why("the slot of %s has not been started: its controller has not looked at it (is one running?)", s.c.span(slot))
-		s.next("it is started as soon as that does%s", s.unlessLate(slot))
+		s.covered = append(s.covered, refused.Reason)
 	default:
-		s.why("the slot of %s is due now", s.c.span(slot))
+		s.why("the slot of %s is due, and has not been started yet by its controller%s", s.c.span(slot), s.c.isItThere(slot))
+		s.next("it is started as soon as the controller looks at it%s", s.unlessLate(slot))
 	}
 }
 
@@ -219,11 +207,12 @@ func (s *cronStory) upcoming(active []string) {
 		if len(e.LeftOut) > 0 {
 			first := e.LeftOut[0]
 			s.next("%s does not exist on %s in %s, whose clocks go forward then: no Job is started for it",
-				first.Format("15:04"), first.Format(time.DateOnly), zone)
+				first.Format("15:04"), first.Format(time.DateOnly), ZoneName(zone, e.Time))
 			continue
 		}
 		slots++
 		if slots == 1 {
+			s.wake(e.Time)
 			s.next("%s", s.slot(e, zone)+s.policy(active))
 		} else {
 			s.next("then %s", s.slot(e, zone))
@@ -231,8 +220,9 @@ func (s *cronStory) upcoming(active []string) {
 	}
 	if slots == 0 {
 		s.next("never: no time within the next five years matches %q", s.cronJob.Spec.Schedule)
+		s.covered = append(s.covered, "InvalidSchedule")
 		if len(active) == 0 {
-			s.Now = "never starts a Job: its schedule matches no time."
+			s.is(Never, "never starts a Job: its schedule matches no time.")
 		}
 	}
 }
@@ -240,8 +230,8 @@ func (s *cronStory) upcoming(active []string) {
 // slot is when a Job is due, here and in the schedule's time zone.
 func (s *cronStory) slot(e cron.Entry, zone *time.Location) string {
 	text := s.c.span(e.Time)
-	if zone.String() != s.c.now.Location().String() {
-		text += ", which is " + e.Time.In(zone).Format("Mon 15:04") + " in " + zone.String()
+	if there := e.Time.In(zone).Format("Mon 15:04"); there != e.Time.In(s.c.now.Location()).Format("Mon 15:04") {
+		text += ", which is " + there + " in " + ZoneName(zone, e.Time)
 	}
 	if e.Repeat {
 		text += ", for the second time, as the clocks there go back"

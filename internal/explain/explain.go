@@ -21,21 +21,49 @@ import (
 	"github.com/sampan-batch/sampan/internal/kind"
 )
 
-// Answer is what there is to say about one object.
+// State is what an object does, in a word for scripts.
+type State string
+
+// The states. Complete, Failed and Succeeded are final.
+const (
+	Running     State = "Running"     // a process of it runs
+	Pending     State = "Pending"     // it wants to run, and something is missing
+	Waiting     State = "Waiting"     // for a time: its next slot, the end of a back-off
+	Suspended   State = "Suspended"   // until somebody lets it go on
+	Terminating State = "Terminating" // its end is decided, and takes its time
+	Complete    State = "Complete"    // a Job
+	Succeeded   State = "Succeeded"   // a pod
+	Failed      State = "Failed"
+	Never       State = "Never"   // a CronJob whose schedule says so, or cannot be read
+	Unknown     State = "Unknown" // only somebody else knows
+)
+
+// Answer is what there is to say about one object. Its JSON form is what
+// `sampan explain -o json` prints: scripts rely on it.
 type Answer struct {
-	// Subject names the object: "job/pi".
-	Subject string
-	// Now says in one phrase what it does: "is suspended".
-	Now string
+	Kind      string `json:"kind"`
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	State     State  `json:"state"`
+	// Summary says in one phrase what it does: "is suspended."
+	Summary string `json:"summary"`
 	// Why gives the reasons of that, SoFar what happened, Next what will; one
 	// line each.
-	Why, SoFar, Next []string
+	Why   []string `json:"why"`
+	SoFar []string `json:"soFar"`
+	Next  []string `json:"next"`
+	// NextTime is when the next thing happens by itself, if that is known.
+	NextTime *metav1.Time `json:"nextTime,omitempty"`
+}
+
+func about(kind string, meta *metav1.ObjectMeta) Answer {
+	return Answer{Kind: kind, Namespace: meta.Namespace, Name: meta.Name, Why: []string{}, SoFar: []string{}, Next: []string{}}
 }
 
 // String is the answer in a few lines.
 func (a Answer) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s\n", a.Subject, a.Now)
+	fmt.Fprintf(&b, "%s/%s %s\n", strings.ToLower(a.Kind), a.Name, a.Summary)
 	for _, part := range []struct {
 		head  string
 		lines []string
@@ -49,12 +77,30 @@ func (a Answer) String() string {
 	return b.String()
 }
 
+func (a *Answer) is(state State, format string, args ...any) {
+	a.State, a.Summary = state, fmt.Sprintf(format, args...)
+}
 func (a *Answer) why(format string, args ...any) { a.Why = append(a.Why, fmt.Sprintf(format, args...)) }
 func (a *Answer) soFar(format string, args ...any) {
 	a.SoFar = append(a.SoFar, fmt.Sprintf(format, args...))
 }
 func (a *Answer) next(format string, args ...any) {
 	a.Next = append(a.Next, fmt.Sprintf(format, args...))
+}
+
+// wake: something happens by itself at t.
+func (a *Answer) wake(t time.Time) {
+	if !t.IsZero() && (a.NextTime == nil || t.Before(a.NextTime.Time)) {
+		a.NextTime = &metav1.Time{Time: t}
+	}
+}
+
+// command is one that a user can run about the object.
+func (a *Answer) command(command string) string {
+	if a.Namespace == "" || a.Namespace == metav1.NamespaceDefault {
+		return command
+	}
+	return command + " -n " + a.Namespace
 }
 
 // clock tells times as somebody at now would, in now's time zone.
@@ -82,6 +128,14 @@ func (c clock) span(t time.Time) string {
 	return fmt.Sprintf("%s (%s ago)", text, round(c.now.Sub(t)))
 }
 
+// isItThere asks back when somebody should have acted since t.
+func (c clock) isItThere(t time.Time) string {
+	if c.now.Sub(t) < 15*time.Second {
+		return ""
+	}
+	return " (is it running?)"
+}
+
 func (c clock) today(t time.Time) bool {
 	return t.In(c.now.Location()).Format(time.DateOnly) == c.now.Format(time.DateOnly)
 }
@@ -90,18 +144,23 @@ func round(d time.Duration) string { return duration.HumanDuration(d) }
 
 // count is a number and a noun: "1 pod", "3 pods".
 func count(n int, noun string) string {
-	switch {
-	case n == 1:
-		return "1 " + noun
-	case strings.HasSuffix(noun, "x"):
-		return fmt.Sprintf("%d %ses", n, noun)
+	if strings.HasSuffix(noun, "x") {
+		return plural(n, noun, noun+"es")
 	}
-	return fmt.Sprintf("%d %ss", n, noun)
+	return plural(n, noun, noun+"s")
+}
+
+// plural is a number and the words that go with it.
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }
 
 // deleted says that an object is on its way out, and what keeps it.
 func (a *Answer) deleted(c clock, meta *metav1.ObjectMeta) {
-	a.Now = "is being deleted since " + c.span(meta.DeletionTimestamp.Time)
+	a.is(Terminating, "is being deleted since %s.", c.span(meta.DeletionTimestamp.Time))
 	if len(meta.Finalizers) > 0 {
 		a.why("it stays until these finalizers are removed: %s", strings.Join(meta.Finalizers, ", "))
 	}
@@ -113,28 +172,30 @@ var telling = []string{
 	"JobAlreadyExists", "MissingJob",
 }
 
-// events adds the most recent events that warn or explain. Those with a reason
-// that the answer already covers are left out.
+// events adds the most recent events that warn or explain, of those about one
+// object and with one reason only the last. Those with a reason that the answer
+// already covers are left out.
 func (a *Answer) events(c clock, events []*corev1.Event, covered ...string) {
 	const limit = 3
+	type cause struct{ object, reason string }
 	var told []*corev1.Event
-	seen := make(map[string]bool)
+	times := make(map[cause]int32)
 	for _, ev := range byTime(events) {
-		key := ev.InvolvedObject.Name + "\x00" + ev.Reason + "\x00" + ev.Message
-		if ev.Type != corev1.EventTypeWarning && !slices.Contains(telling, ev.Reason) || slices.Contains(covered, ev.Reason) || seen[key] {
+		if ev.Type != corev1.EventTypeWarning && !slices.Contains(telling, ev.Reason) || slices.Contains(covered, ev.Reason) {
 			continue
 		}
-		seen[key] = true
-		if told = append(told, ev); len(told) == limit {
-			break
+		key := cause{subject(ev), ev.Reason}
+		if times[key] == 0 && len(told) < limit {
+			told = append(told, ev)
 		}
+		times[key] += max(1, occurrences(ev))
 	}
 	for _, ev := range slices.Backward(told) {
-		times := ""
-		if n := occurrences(ev); n > 1 {
-			times = fmt.Sprintf(", %d times", n)
+		often := ""
+		if n := times[cause{subject(ev), ev.Reason}]; n > 1 {
+			often = fmt.Sprintf(", the last of %d times", n)
 		}
-		a.soFar("%s%s: %s %s: %s", c.span(kind.LastHappened(ev)), times, subject(ev), ev.Reason, firstLine(ev.Message))
+		a.soFar("%s%s: %s %s: %s", c.span(kind.LastHappened(ev)), often, subject(ev), ev.Reason, firstLine(ev.Message))
 	}
 }
 

@@ -63,7 +63,7 @@ func TestAnswersOfNothing(t *testing.T) {
 		Job(now, &batchv1.Job{}, []*corev1.Pod{{}}, events),
 		CronJob(now, &batchv1.CronJob{}, []*batchv1.Job{{}}, events),
 	} {
-		if a.Now == "" || len(a.SoFar) == 0 {
+		if a.Summary == "" || len(a.SoFar) == 0 {
 			t.Errorf("%+v", a)
 		}
 	}

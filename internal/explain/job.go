@@ -32,7 +32,7 @@ type jobStory struct {
 // Job explains a Job, from itself, the pods that it controls and the events
 // about it and them.
 func Job(now time.Time, j *batchv1.Job, pods []*corev1.Pod, events []*corev1.Event) Answer {
-	s := &jobStory{Answer: Answer{Subject: "job/" + j.Name}, c: clock{now}, job: j, events: events}
+	s := &jobStory{Answer: about("Job", &j.ObjectMeta), c: clock{now}, job: j, events: events}
 	for _, pod := range pods {
 		switch {
 		case pod.Status.Phase == corev1.PodFailed:
@@ -107,10 +107,10 @@ func (s *jobStory) over(end *batchv1.JobCondition) {
 	s.covered = append(s.covered, end.Reason)
 	at := end.LastTransitionTime.Time
 	if end.Type == batchv1.JobComplete {
-		s.Now = "is Complete since " + s.c.span(at) + "."
+		s.is(Complete, "is Complete since %s.", s.c.span(at))
 		s.why("%s", strings.TrimPrefix(reason(end), "CompletionsReached: "))
 	} else {
-		s.Now = "Failed " + s.c.at(at) + "."
+		s.is(Failed, "Failed %s.", s.c.at(at))
 		s.why("%s", reason(end)+s.limit(end.Reason))
 		s.failures()
 	}
@@ -122,7 +122,9 @@ func (s *jobStory) over(end *batchv1.JobCondition) {
 		return
 	}
 	if ttl := s.job.Spec.TTLSecondsAfterFinished; ttl != nil {
-		s.next("it is deleted with its pods and their logs %s (ttlSecondsAfterFinished)", s.c.at(at.Add(time.Duration(*ttl)*time.Second)))
+		end := at.Add(time.Duration(*ttl) * time.Second)
+		s.wake(end)
+		s.next("it is deleted with its pods and their logs %s (ttlSecondsAfterFinished)", s.c.at(end))
 	} else {
 		s.next("nothing: a Job that has finished never runs again")
 	}
@@ -131,7 +133,7 @@ func (s *jobStory) over(end *batchv1.JobCondition) {
 		if s.job.Status.CompletedIndexes != "" {
 			again += " --failed-indexes"
 		}
-		s.next("to run it again as a new Job: %s", again)
+		s.next("to run it again as a new Job: %s", s.command(again))
 	}
 }
 
@@ -167,6 +169,9 @@ func (s *jobStory) failures() {
 		if len(how) == 0 {
 			how = []string{"it does not say why"}
 		}
+		if rule, ok := job.Ignored(s.job, pod); ok {
+			how = append(how, fmt.Sprintf("it does not count (Ignore rule at index %d of podFailurePolicy)", rule))
+		}
 		s.why("pod %s failed%s: %s", pod.Name, endedAt(s.c, pod), strings.Join(how, "; "))
 	}
 	if s.job.Status.Failed > 0 && len(s.failed) == 0 {
@@ -181,10 +186,10 @@ func (s *jobStory) underWay(pods []*corev1.Pod) {
 	switch {
 	case j.DeletionTimestamp != nil:
 		s.deleted(s.c, &j.ObjectMeta)
-		s.Now += "."
 	case j.Spec.ManagedBy != nil && *j.Spec.ManagedBy != batchv1.JobControllerName:
-		s.Now = "is left to another controller."
+		s.is(Unknown, "is left to another controller.")
 		s.why("spec.managedBy is %s, which alone starts its pods and keeps its status", *j.Spec.ManagedBy)
+		s.next("whatever that controller decides: its own log may say more")
 	case ending != nil:
 		s.ending(ending)
 	case ptr.Deref(j.Spec.Suspend, false):
@@ -200,7 +205,7 @@ func (s *jobStory) ending(target *batchv1.JobCondition) {
 	if target.Type == batchv1.JobFailureTarget {
 		verb, then = "fails", "Failed"
 	}
-	s.Now = verb + ", and waits for its pods to end."
+	s.is(Terminating, "%s, and waits for its pods to end.", verb)
 	s.why("%s", reason(target)+s.limit(target.Reason))
 	s.covered = append(s.covered, target.Reason)
 	if target.Type == batchv1.JobFailureTarget {
@@ -211,12 +216,16 @@ func (s *jobStory) ending(target *batchv1.JobCondition) {
 }
 
 func (s *jobStory) suspended() {
-	s.Now = "is suspended."
-	s.why("spec.suspend is true: its pods are deleted, and none is started")
+	s.is(Suspended, "is suspended.")
+	since := ""
+	if c := isTrue(s.job, batchv1.JobSuspended); c != nil && !c.LastTransitionTime.IsZero() {
+		since = " since " + s.c.span(c.LastTransitionTime.Time)
+	}
+	s.why("spec.suspend is true%s: its pods are deleted, and none is started", since)
 	if len(s.terminating) > 0 {
 		s.why("still terminating: %s", count(len(s.terminating), "pod"))
 	}
-	s.next("nothing until somebody resumes it: kubectl patch job %s -p '{\"spec\":{\"suspend\":false}}'", s.job.Name)
+	s.next("nothing until somebody resumes it: %s", s.command(fmt.Sprintf(`kubectl patch job %s -p '{"spec":{"suspend":false}}'`, s.job.Name)))
 	if limit := s.job.Spec.ActiveDeadlineSeconds; limit != nil {
 		s.next("then its deadline begins anew: %s", round(time.Duration(*limit)*time.Second))
 	}
@@ -230,18 +239,21 @@ func (s *jobStory) running(pods []*corev1.Pod) {
 	case len(s.active) > 0:
 		s.states()
 	case !wait.Until.IsZero():
-		s.Now = "waits before it tries again."
+		s.is(Waiting, "waits before it tries again.")
 		s.covered = append(s.covered, "FailedCreate")
 	case len(s.terminating) > 0:
-		s.Now = "waits for pods to end."
+		s.is(Pending, "waits for pods to end.")
 	case ptr.Deref(s.job.Spec.Parallelism, 1) == 0:
-		s.Now = "does not run: spec.parallelism is 0."
+		s.is(Suspended, "does not run: spec.parallelism is 0.")
 		s.next("nothing until somebody gives it a parallelism")
 	default:
 		s.noPods()
 	}
 	if len(s.active) == 0 || missing > 0 {
 		s.backoff(wait)
+	}
+	if len(s.active) > 0 && missing > 0 && wait.Until.IsZero() && len(s.terminating) == 0 {
+		s.someRefused(missing)
 	}
 	if len(s.terminating) > 0 {
 		s.shown(s.terminating, "")
@@ -272,18 +284,35 @@ func (s *jobStory) replacesOnlyFailed() bool {
 // noPods: nothing keeps the Job from starting pods, but there are none.
 func (s *jobStory) noPods() {
 	if ev := latest(s.events, "FailedCreate"); ev != nil {
-		s.Now = "does not run: its pods are refused."
+		s.is(Pending, "does not run: its pods are refused.")
 		s.why("%s", firstLine(ev.Message))
 		s.next("the controller tries again, at growing intervals, until a pod is accepted")
 		s.covered = append(s.covered, "FailedCreate")
 		return
 	}
-	s.Now = "is about to start."
-	if s.c.now.Sub(s.job.CreationTimestamp.Time) > time.Minute {
-		s.Now = "does not run."
+	if failed := s.job.Status.Failed; failed > 0 && len(s.failed) == 0 {
+		// How many failed in a row, and when, only its controller knows.
+		s.is(Waiting, "waits before it tries again.")
+		s.why("%s failed and are gone: after so many in a row, another one starts up to %s later", count(int(failed), "pod"), round(job.WaitAfter(failed)))
+		s.next("another pod starts, if its controller is running")
+		return
 	}
-	s.why("its controller has not created a pod yet")
-	s.next("its first pods, as soon as the controller looks at it (is one running?)")
+	s.is(Pending, "has no pod yet.")
+	since := s.job.CreationTimestamp.Time
+	if s.job.Status.StartTime != nil {
+		since = s.job.Status.StartTime.Time // or resumed
+	}
+	s.why("its controller has not created a pod yet%s", s.c.isItThere(since))
+	s.next("its first pods, as soon as the controller looks at it")
+}
+
+// someRefused: the latest try to start pods beside those that are active failed.
+func (s *jobStory) someRefused(missing int) {
+	if ev := latest(s.events, "FailedCreate", "SuccessfulCreate"); ev != nil && ev.Reason == "FailedCreate" {
+		s.why("%s refused: %s", plural(missing, "more pod is", "more pods are"), firstLine(ev.Message))
+		s.next("the controller tries to start %s again, at growing intervals", plural(missing, "more pod", "more pods"))
+		s.covered = append(s.covered, "FailedCreate")
+	}
 }
 
 // states says what the active pods do, those that do not run with the reason.
@@ -303,23 +332,14 @@ func (s *jobStory) states() {
 		}
 		odd[st.class] = append(odd[st.class], pod)
 	}
-	s.Now = "is running."
-	if running == 0 {
-		s.Now = "does not run yet."
-	}
+	s.is(Pending, "does not run yet.")
 	if running > 0 {
-		s.why("%s", runningPods(running))
+		s.is(Running, "is running.")
+		s.why("%s", plural(running, "pod runs", "pods run"))
 	}
 	for _, class := range classes {
 		s.shown(odd[class], fmt.Sprintf("%s: %s", count(len(odd[class]), "pod"), class))
 	}
-}
-
-func runningPods(n int) string {
-	if n == 1 {
-		return "1 pod runs"
-	}
-	return fmt.Sprintf("%d pods run", n)
 }
 
 // shown gives examples of pods, behind a line about all of them.
@@ -339,7 +359,10 @@ func (s *jobStory) shown(pods []*corev1.Pod, all string) {
 		}
 		s.why("%s", line)
 		if i == 0 {
-			s.Next = append(s.Next, st.next...)
+			for _, next := range st.next {
+				s.next("pod %s: %s", pod.Name, next)
+			}
+			s.wake(st.at)
 		}
 	}
 }
@@ -360,13 +383,17 @@ func (s *jobStory) backoff(wait job.Wait) {
 	switch {
 	case wait.Until.IsZero():
 		return
-	case wait.Indexes.Len() > 0:
+	case wait.Indexes.Len() == 1:
+		s.why("%s failed and is to be retried after a wait", indexes(wait.Indexes))
+		s.next("it is tried again %s", s.c.at(wait.Until))
+	case wait.Indexes.Len() > 1:
 		s.why("%s failed and are to be retried, each after a wait of its own", indexes(wait.Indexes))
 		s.next("the first of these is tried again %s", s.c.at(wait.Until))
 	default:
-		s.why("%s in a row failed: the wait doubles with each, from 10s to 10m", count(int(wait.Failures), "pod"))
+		s.why("%s: the wait doubles with each in a row, from 10s to 10m", plural(int(wait.Failures), "pod failed", "pods in a row failed"))
 		s.next("another pod starts %s", s.c.at(wait.Until))
 	}
+	s.wake(wait.Until)
 	s.failures()
 }
 
@@ -402,7 +429,9 @@ func (s *jobStory) ahead(missing int) {
 		s.next("the Job fails when more than %s have failed; so far %d (maxFailedIndexes)", count(int(*limit), "index"), lost)
 	}
 	if limit := spec.ActiveDeadlineSeconds; limit != nil && st.StartTime != nil {
-		s.next("the Job fails if it is not done %s (activeDeadlineSeconds)", s.c.at(st.StartTime.Add(time.Duration(*limit)*time.Second)))
+		deadline := st.StartTime.Add(time.Duration(*limit) * time.Second)
+		s.wake(deadline)
+		s.next("the Job fails if it is not done %s (activeDeadlineSeconds)", s.c.at(deadline))
 	}
 	if spec.SuccessPolicy != nil {
 		s.next("the Job succeeds early when a rule of successPolicy is met: %s", rules(spec.SuccessPolicy))
@@ -412,7 +441,10 @@ func (s *jobStory) ahead(missing int) {
 	} else if later := s.later(missing); later > 0 && ptr.Deref(spec.Parallelism, 1) > 0 {
 		s.next("%s to start when others have ended (parallelism %d)", count(later, "more pod"), ptr.Deref(spec.Parallelism, 1))
 	}
-	if len(s.Next) == 0 {
+	switch lost := job.ParseIndexes(ptr.Deref(st.FailedIndexes, ""), math.MaxInt32); {
+	case lost.Len() > 0:
+		s.next("it is Failed when all other indexes have ended, as %s failed for good (backoffLimitPerIndex)", indexes(lost))
+	case len(s.Next) == 0:
 		s.next("it is Complete when its pods have succeeded")
 	}
 }

@@ -15,7 +15,7 @@ import (
 // Pod explains a pod, from itself and the events about it.
 func Pod(now time.Time, pod *corev1.Pod, events []*corev1.Event) Answer {
 	c := clock{now}
-	a := Answer{Subject: "pod/" + pod.Name}
+	a := about("Pod", &pod.ObjectMeta)
 	if owner := metav1.GetControllerOfNoCopy(pod); owner != nil {
 		a.soFar("created %s by %s/%s", c.at(pod.CreationTimestamp.Time), strings.ToLower(owner.Kind), owner.Name)
 	} else {
@@ -25,14 +25,17 @@ func Pod(now time.Time, pod *corev1.Pod, events []*corev1.Event) Answer {
 		a.soFar("on node %s%s", pod.Spec.NodeName, startedAt(c, pod))
 	}
 	s := look(c, pod, events)
-	a.Now = s.now + "."
+	a.is(s.state(), "%s.", s.now)
+	a.wake(s.at)
 	a.Why = append(a.Why, s.why...)
 	a.Next = append(a.Next, s.next...)
 	a.restarts(pod)
 	if pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded {
 		a.afterEnd(pod)
 	} else if limit := pod.Spec.ActiveDeadlineSeconds; limit != nil && pod.Status.StartTime != nil {
-		a.next("it fails if it still runs %s (activeDeadlineSeconds)", c.at(pod.Status.StartTime.Add(time.Duration(*limit)*time.Second)))
+		deadline := pod.Status.StartTime.Add(time.Duration(*limit) * time.Second)
+		a.wake(deadline)
+		a.next("it fails if it still runs %s (activeDeadlineSeconds)", c.at(deadline))
 	}
 	a.events(c, events, s.covered...)
 	return a
@@ -60,7 +63,7 @@ func (a *Answer) afterEnd(pod *corev1.Pod) {
 	case owner == nil:
 		a.next("nothing: a pod that has ended does not start again, and nobody replaces this one")
 	case pod.Status.Phase == corev1.PodFailed && owner.Kind == "Job":
-		a.next("its Job decides whether another pod follows: sampan explain job/%s", owner.Name)
+		a.next("its Job decides whether another pod follows: %s", a.command("sampan explain job/"+owner.Name))
 	default:
 		a.next("nothing: it has ended, and is kept for its log until its %s is deleted", owner.Kind)
 	}
@@ -72,7 +75,26 @@ type state struct {
 	now     string // in a phrase: "is running"
 	why     []string
 	next    []string
-	covered []string // reasons of events that say the same
+	at      time.Time // when next comes by itself, if that is known
+	covered []string  // reasons of events that say the same
+}
+
+func (s state) state() State {
+	switch s.class {
+	case "running", "initializing":
+		return Running
+	case "succeeded":
+		return Succeeded
+	case "failed":
+		return Failed
+	case "terminating":
+		return Terminating
+	case "unknown":
+		return Unknown
+	case "crash loop":
+		return Waiting
+	}
+	return Pending
 }
 
 // look says what a pod does.
@@ -87,7 +109,7 @@ func look(c clock, pod *corev1.Pod, events []*corev1.Event) state {
 	case pod.Status.Phase == corev1.PodUnknown:
 		return state{class: "unknown", now: "is in an unknown state: its node does not answer"}
 	case pod.Spec.NodeName == "":
-		return unplaced(pod, events)
+		return unplaced(c, pod, events)
 	}
 	for i := range pod.Status.InitContainerStatuses {
 		s := &pod.Status.InitContainerStatuses[i]
@@ -110,7 +132,11 @@ func look(c clock, pod *corev1.Pod, events []*corev1.Event) state {
 		}
 	}
 	if running == 0 {
-		return state{class: "starting", now: "is starting on node " + pod.Spec.NodeName, covered: nil, why: hindrance(events)}
+		st := state{class: "starting", now: "is starting on node " + pod.Spec.NodeName, why: hindrance(events)}
+		if len(pod.Status.ContainerStatuses) == 0 && len(st.why) == 0 {
+			st.why = []string{"the node has not reported on it yet" + c.isItThere(pod.CreationTimestamp.Time)}
+		}
+		return st
 	}
 	return runs(pod, events)
 }
@@ -145,7 +171,8 @@ func runs(pod *corev1.Pod, events []*corev1.Event) state {
 func leaving(c clock, pod *corev1.Pod) state {
 	st := state{class: "terminating", now: "is terminating"}
 	if pod.DeletionTimestamp.After(c.now) {
-		st.next = append(st.next, fmt.Sprintf("what still runs is killed %s", c.at(pod.DeletionTimestamp.Time)))
+		st.at = pod.DeletionTimestamp.Time
+		st.next = append(st.next, fmt.Sprintf("what still runs is killed %s", c.at(st.at)))
 	} else if pod.Spec.NodeName != "" {
 		st.why = append(st.why, fmt.Sprintf("its grace period ended %s; node %s has not confirmed yet that it is gone", c.at(pod.DeletionTimestamp.Time), pod.Spec.NodeName))
 	}
@@ -156,7 +183,7 @@ func leaving(c clock, pod *corev1.Pod) state {
 }
 
 // unplaced is the state of a pod without a node.
-func unplaced(pod *corev1.Pod, events []*corev1.Event) state {
+func unplaced(c clock, pod *corev1.Pod, events []*corev1.Event) state {
 	st := state{class: "unscheduled", now: "waits for a node", covered: []string{"FailedScheduling"}}
 	placed := condition(pod, corev1.PodScheduled)
 	switch {
@@ -177,7 +204,8 @@ func unplaced(pod *corev1.Pod, events []*corev1.Event) state {
 			st.class, st.now = "unschedulable", "cannot be scheduled"
 			st.why = append(st.why, firstLine(ev.Message))
 		} else {
-			st.why = append(st.why, fmt.Sprintf("scheduler %s has not chosen a node yet", pod.Spec.SchedulerName))
+			st.why = append(st.why, fmt.Sprintf("scheduler %s has not chosen a node yet%s", pod.Spec.SchedulerName, c.isItThere(pod.CreationTimestamp.Time)))
+			st.next = append(st.next, "it starts when a node has been chosen")
 		}
 	}
 	return st
@@ -259,6 +287,7 @@ func (st *state) crashLoop(c clock, s *corev1.ContainerStatus) {
 		return
 	}
 	if at := last.FinishedAt.Add(wait); at.After(c.now) {
+		st.at = at
 		st.next = append(st.next, fmt.Sprintf("it is started again %s; the wait doubles each time, up to 5 minutes", c.at(at)))
 	} else {
 		st.next = append(st.next, "it is started again now")

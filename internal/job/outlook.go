@@ -78,5 +78,15 @@ func backoffOfIndexes(now time.Time, j *batchv1.Job, pods []*corev1.Pod) Wait {
 	return w
 }
 
+// WaitAfter is how long no pod is started after so many failures in a row.
+func WaitAfter(failures int32) time.Duration { return backoff(failures) }
+
+// Ignored reports whether podFailurePolicy lets a pod's failure not count, and
+// by the rule at which index.
+func Ignored(j *batchv1.Job, pod *corev1.Pod) (rule int, ignored bool) {
+	f := judge(j.Spec.PodFailurePolicy, pod)
+	return f.rule, !f.counted()
+}
+
 // EndOf is when a pod ended, as well as it tells.
 func EndOf(pod *corev1.Pod) time.Time { return endOf(pod) }
