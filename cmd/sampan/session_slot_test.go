@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -16,13 +17,14 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-var spelling = regexp.MustCompile(`<(slot|minute) ([0-9a-z]+)(?: ([A-Za-z/]+))?>|<uid of ([^>]+)>`)
+var spelling = regexp.MustCompile(`<(slot|minute|time) ([0-9a-z]+)(?: ([A-Za-z/]+))?>|<uid of ([^>]+)>`)
 
 // spell writes into a text what is known only when the session runs:
 //
 //	<slot 5m>             a schedule that is due once a day, and was last 5 minutes before the session began
 //	<slot 5m Asia/Seoul>  the same, as this time zone reads it
 //	<minute 5m>           that time as it stands in the name of a CronJob's Job
+//	<time 5m>             that time, to the second
 //	<uid of KIND/NAME>    the uid of an object
 func (s *session) spell(text string) (string, error) {
 	var failed error
@@ -38,13 +40,15 @@ func (s *session) spell(text string) (string, error) {
 		zone, err := time.LoadLocation(m[3])
 		failed = errors.Join(failed, err)
 		at := s.began.Add(-ago)
-		written := strconv.FormatInt(at.Unix()/60, 10)
-		s.slots[written] = "<minute " + m[2] + ">"
-		if m[1] == "slot" {
-			written = at.In(zone).Format("4 15 * * *")
-			s.slots[written] = spelt
+		switch m[1] {
+		case "minute":
+			return strconv.FormatInt(at.Unix()/60, 10)
+		case "time":
+			return at.Format(time.RFC3339)
 		}
-		return written
+		schedule := at.In(zone).Format("4 15 * * *")
+		s.slots[schedule] = spelt
+		return schedule
 	})
 	return text, failed
 }
@@ -61,13 +65,21 @@ func (s *session) uid(kindAndName string) (string, error) {
 	return string(u.GetUID()), nil
 }
 
-// unspell is the way back.
+var minutePattern = regexp.MustCompile(`-(\d{8})\b`)
+
+// unspell is the way back; but times are all the same.
 func (s *session) unspell(text string) string {
 	written := slices.SortedFunc(maps.Keys(s.slots), func(a, b string) int { return cmp.Compare(len(b), len(a)) }) // "15 3 * * *" before "5 3 * * *"
 	for _, w := range written {
 		text = strings.ReplaceAll(text, w, s.slots[w])
 	}
-	return text
+	return minutePattern.ReplaceAllStringFunc(text, func(name string) string {
+		minute, _ := strconv.ParseInt(name[1:], 10, 64)
+		if ago := s.began.Unix()/60 - minute; 0 <= ago && ago < 24*60 {
+			return fmt.Sprintf("-<minute %dm>", ago)
+		}
+		return "-<minute>"
+	})
 }
 
 func (s *session) jobs([]string) (string, error) {

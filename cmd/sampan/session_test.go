@@ -537,7 +537,7 @@ func (p *part) container(c corev1.Container, now metav1.Time) corev1.ContainerSt
 func (s *session) text(value any) string {
 	if object, ok := value.(map[string]any); ok {
 		if _, ok := object["metadata"]; ok {
-			for _, field := range []string{"uid", "resourceVersion", "creationTimestamp", "managedFields"} {
+			for _, field := range []string{"uid", "creationTimestamp", "managedFields"} {
 				unstructured.RemoveNestedField(object, "metadata", field)
 			}
 			for _, annotation := range []string{"sampan.dev/schedule", "sampan.dev/explained-until", "sampan.dev/backoff"} {
@@ -548,11 +548,29 @@ func (s *session) text(value any) string {
 			}
 		}
 	}
+	withoutRevisions(value)
 	out, err := sigsyaml.Marshal(value)
 	if err != nil {
 		return err.Error()
 	}
 	return s.normal(string(out))
+}
+
+// withoutRevisions drops them from references too: a reference in a CronJob's
+// status.active has the revision at which the Job was created, and the engine's
+// none, because one commit writes both.
+func withoutRevisions(value any) {
+	switch v := value.(type) {
+	case map[string]any:
+		delete(v, "resourceVersion")
+		for _, field := range v {
+			withoutRevisions(field)
+		}
+	case []any:
+		for _, item := range v {
+			withoutRevisions(item)
+		}
+	}
 }
 
 var normalForms = []struct {
@@ -565,7 +583,6 @@ var normalForms = []struct {
 	{regexp.MustCompile(`[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d [+-]\d{4}`), "<time>"},
 	{regexp.MustCompile(`\b([0-9a-z][0-9a-z-]{56}[0-9a-z])[bcdfghjklmnpqrstvwxz2456789]{5}\b`), "$1<random>"}, // of the full 63 characters
 	{regexp.MustCompile(`-[bcdfghjklmnpqrstvwxz2456789]{5}\b`), "-<random>"},
-	{regexp.MustCompile(`-\d{8}\b`), "-<minute>"},
 }
 
 // normal replaces what is different each time: names, times and UIDs.
