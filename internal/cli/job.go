@@ -167,7 +167,7 @@ func (o *jobOptions) follow(ctx context.Context, client kubernetes.Interface, jo
 		if errors.Is(err, errTimedOut) {
 			code = exitTimedOut
 		}
-		out.Note("%s: job/%s goes on; `sampan explain job/%s` says how far it is", context.Cause(ctx), job.Name, job.Name)
+		out.Note("%s: job/%s goes on; `sampan explain job/%s -n %s` says how far it is", context.Cause(ctx), job.Name, job.Name, job.Namespace)
 		return &exitError{code: code}
 	}
 	if err != nil {

@@ -212,7 +212,11 @@ func (s *jobStory) ending(target *batchv1.JobCondition) {
 		s.failures()
 	}
 	s.shown(append(slices.Clone(s.terminating), s.active...), "")
-	s.next("it is %s as soon as they have ended", then)
+	if len(s.terminating)+len(s.active) > 0 {
+		s.next("it is %s as soon as they have ended", then)
+	} else {
+		s.next("it is %s as soon as its controller has accounted for all of its pods", then)
+	}
 }
 
 func (s *jobStory) suspended() {
@@ -258,7 +262,7 @@ func (s *jobStory) running(pods []*corev1.Pod) {
 	if len(s.terminating) > 0 {
 		s.shown(s.terminating, "")
 		if missing > 0 && s.replacesOnlyFailed() {
-			s.next("they are replaced only when they have ended (podReplacementPolicy Failed)")
+			s.next("terminating pods are replaced only when they have ended (podReplacementPolicy Failed)")
 		}
 	}
 	s.ahead(missing)
