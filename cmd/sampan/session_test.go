@@ -303,7 +303,8 @@ func (s *session) pods(args []string) (string, error) {
 var ours = map[string]bool{
 	"CronJobSuspended": true, "ClockSetBack": true, "JobAlreadyExists": true,
 	"MissSchedule": true, // which it means to write, but never does: kubernetes/kubernetes#101148
-	"BackOff":      true, "IndexFailed": true, "NotReplaced": true, "PodFailureIgnored": true, "WaitingForTermination": true,
+	"BackOff":      true, "IndexFailed": true, "ManagedBy": true, "NotReplaced": true, "PodAdopted": true, "PodFailureIgnored": true,
+	"PodNotCounted": true, "PodReleased": true, "WaitingForTermination": true,
 }
 
 func (s *session) events([]string) (string, error) {

@@ -43,6 +43,9 @@ func (d *decision) account(v verdict) {
 		if !d.settle(pod) {
 			return
 		}
+		if d.indexed && indexOf(pod, d.completions) == noIndex {
+			d.note(corev1.EventTypeNormal, "PodNotCounted", "Pod "+pod.Name+" is not counted: it has no completion index of this Job")
+		}
 	}
 	for _, pod := range d.givenUp(v) {
 		if !d.settle(pod) {

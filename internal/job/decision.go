@@ -220,6 +220,7 @@ func (d *decision) letGo(pod *corev1.Pod) {
 		func(r metav1.OwnerReference) bool { return r.UID == d.Job.UID })
 	next.Finalizers = withoutTracking(pod)
 	d.put(pod, &next)
+	d.note(corev1.EventTypeNormal, "PodReleased", "Released pod "+pod.Name+": its labels do not match the selector any more")
 }
 
 // adoption returns the pod as the Job's own, if it is being adopted. Only what
@@ -228,6 +229,7 @@ func (d *decision) adoption(pod *corev1.Pod) *corev1.Pod {
 	next := *pod
 	if d.adopted[pod] {
 		delete(d.adopted, pod)
+		d.note(corev1.EventTypeNormal, "PodAdopted", "Adopted pod "+pod.Name+": it has no owner, and its labels match the selector")
 		next.OwnerReferences = append(slices.Clone(pod.OwnerReferences), controllerRef(d.Job))
 		if !tracked(pod) {
 			next.Finalizers = append(slices.Clone(pod.Finalizers), batchv1.JobTrackingFinalizer)

@@ -77,11 +77,10 @@ func Live(pod *corev1.Pod) bool {
 // Decide returns what is to be done about a Job now. The set is empty when
 // nothing is; it wakes at the next moment at which that changes by itself.
 func Decide(now time.Time, s State) change.Set {
-	if externallyManaged(s.Job) {
-		return change.Set{}
-	}
 	d := newDecision(now, s)
 	switch {
+	case externallyManaged(s.Job):
+		d.tellManagedBy()
 	case finished(s.Job):
 		d.releaseLeftovers()
 	case !knownMode(s.Job):
@@ -91,6 +90,13 @@ func Decide(now time.Time, s State) change.Set {
 		d.decide()
 	}
 	return d.set
+}
+
+// tellManagedBy explains why a new Job gets no pods.
+func (d *decision) tellManagedBy() {
+	if d.status.StartTime == nil && len(d.status.Conditions) == 0 {
+		d.note(corev1.EventTypeNormal, "ManagedBy", "Not starting pods: spec.managedBy leaves the Job to "+*d.Job.Spec.ManagedBy)
+	}
 }
 
 // externallyManaged: another controller owns the Job and all of its status.

@@ -174,20 +174,23 @@ func TestOwnership(t *testing.T) {
 		j.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: "True"}}
 	}
 	runCases(t, []decideCase{
-		{"adopted", newJob(), []*corev1.Pod{newPod("a", orphan)}, 0, want{pods: "~a", counts: "1/0/0 0/0"}},
+		{"adopted", newJob(), []*corev1.Pod{newPod("a", orphan)}, 0, want{pods: "~a", notes: "PodAdopted", counts: "1/0/0 0/0"}},
 		{"adopted and counted at once", newJob(), []*corev1.Pod{newPod("a", orphan, exited(0, 0))}, 0,
-			want{pods: "!a", notes: "Completed", conditions: completed, counts: "0/0/0 1/0"}},
+			want{pods: "!a", notes: "PodAdopted Completed", conditions: completed, counts: "0/0/0 1/0"}},
 		{"not adopted: labels", newJob(), []*corev1.Pod{newPod("a", orphan, strange)}, 0, want{pods: "+pi-", notes: "SuccessfulCreate", counts: "1/0/0 0/0"}},
 		{"not adopted: being deleted", newJob(), []*corev1.Pod{newPod("a", orphan, deleted(0))}, 0,
 			want{pods: "+pi-", notes: "SuccessfulCreate", counts: "1/0/0 0/0"}},
 		{"not adopted: another's", newJob(), []*corev1.Pod{newPod("a", foreign)}, 0, want{pods: "+pi-", notes: "SuccessfulCreate", counts: "1/0/0 0/0"}},
 		{"too many adopted", newJob(), []*corev1.Pod{newPod("a", orphan), newPod("b", orphan, pending)}, 0,
-			want{pods: "-b ~a", notes: "SuccessfulDelete", counts: "1/0/0 0/0"}},
-		{"let go", newJob(started(1)), []*corev1.Pod{newPod("a", strange)}, 0, want{pods: "!a +pi-", notes: "SuccessfulCreate", counts: "1/0/0 0/0"}},
+			want{pods: "-b ~a", notes: "PodAdopted SuccessfulDelete PodAdopted", counts: "1/0/0 0/0"}},
+		{"let go", newJob(started(1)), []*corev1.Pod{newPod("a", strange)}, 0, want{pods: "!a +pi-", notes: "PodReleased SuccessfulCreate", counts: "1/0/0 0/0"}},
+		{"of no index", newJob(indexedJob, started(1)), []*corev1.Pod{newPod("a", withIndex(0)), newPod("b", withIndex(7), exited(0, 1))}, 0,
+			want{pods: "!b", notes: "PodNotCounted", counts: "1/0/0 0/0"}},
 		{"being deleted: pods are released, none is created", newJob(pods(3, 3), leaving, started(1)),
 			[]*corev1.Pod{newPod("a"), newPod("b", exited(0, 0)), newPod("c", exited(0, 1)), newPod("d", orphan)}, second,
 			want{pods: "!b !c !a", counts: "1/0/0 1/1"}},
-		{"managed by somebody else", newJob(managed), []*corev1.Pod{newPod("a", exited(0, 0))}, 0, want{counts: "0/-1/-1 0/0"}},
+		{"managed by somebody else", newJob(managed), []*corev1.Pod{newPod("a", exited(0, 0))}, 0, want{notes: "ManagedBy", counts: "0/-1/-1 0/0"}},
+		{"managed by somebody else, under way", newJob(managed, started(1)), []*corev1.Pod{newPod("a", exited(0, 0))}, 0, want{counts: "1/0/0 0/0"}},
 		{"over: leftovers are released", newJob(over), []*corev1.Pod{newPod("a"), newPod("b", orphan), newPod("c", untracked)}, 0,
 			want{pods: "!a", conditions: "Complete()", counts: "0/-1/-1 0/0"}},
 	})
