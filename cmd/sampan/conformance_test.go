@@ -115,6 +115,11 @@ func startEngine(t *testing.T) string {
 func (s *session) run(t *testing.T, text string) string {
 	var answered strings.Builder
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	for _, line := range lines {
+		if !strings.HasPrefix(line, "  ") {
+			s.mention(line)
+		}
+	}
 	for i := 0; i < len(lines); i++ {
 		line := lines[i]
 		fmt.Fprintln(&answered, line)

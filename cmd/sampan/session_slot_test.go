@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -35,23 +34,31 @@ func (s *session) spell(text string) (string, error) {
 			failed = errors.Join(failed, err)
 			return uid
 		}
-		ago, err := time.ParseDuration(m[2])
+		at, err := s.moment(m)
 		failed = errors.Join(failed, err)
-		zone, err := time.LoadLocation(m[3])
-		failed = errors.Join(failed, err)
-		at := s.began.Add(-ago)
 		switch m[1] {
+		case "slot":
+			return schedule(at)
 		case "minute":
-			return strconv.FormatInt(at.Unix()/60, 10)
-		case "time":
-			return at.Format(time.RFC3339)
+			return minute(at)
 		}
-		schedule := at.In(zone).Format("4 15 * * *")
-		s.slots[schedule] = spelt
-		return schedule
+		return at.Format(time.RFC3339)
 	})
 	return text, failed
 }
+
+// moment is the time that a match of spelling speaks of.
+func (s *session) moment(m []string) (time.Time, error) {
+	ago, err := time.ParseDuration(m[2])
+	if err != nil {
+		return time.Time{}, err
+	}
+	zone, err := time.LoadLocation(m[3])
+	return s.began.Add(-ago).In(zone), err
+}
+
+func schedule(at time.Time) string { return at.Format("4 15 * * *") }
+func minute(at time.Time) string   { return strconv.FormatInt(at.Unix()/60, 10) }
 
 func (s *session) uid(kindAndName string) (string, error) {
 	r, name, err := s.object(kindAndName)
@@ -65,21 +72,32 @@ func (s *session) uid(kindAndName string) (string, error) {
 	return string(u.GetUID()), nil
 }
 
-var minutePattern = regexp.MustCompile(`-(\d{8})\b`)
-
-// unspell is the way back; but times are all the same.
-func (s *session) unspell(text string) string {
-	written := slices.SortedFunc(maps.Keys(s.slots), func(a, b string) int { return cmp.Compare(len(b), len(a)) }) // "15 3 * * *" before "5 3 * * *"
-	for _, w := range written {
-		text = strings.ReplaceAll(text, w, s.slots[w])
-	}
-	return minutePattern.ReplaceAllStringFunc(text, func(name string) string {
-		minute, _ := strconv.ParseInt(name[1:], 10, 64)
-		if ago := s.began.Unix()/60 - minute; 0 <= ago && ago < 24*60 {
-			return fmt.Sprintf("-<minute %dm>", ago)
+// mention takes note of what a text spells, for unspell.
+func (s *session) mention(text string) {
+	for _, m := range spelling.FindAllStringSubmatch(text, -1) {
+		at, err := s.moment(m)
+		if err != nil {
+			continue // it speaks of a uid, or whoever uses it will be told
 		}
-		return "-<minute>"
-	})
+		switch m[1] {
+		case "time":
+			s.spelt[strconv.Quote(at.Format(time.RFC3339))] = m[0]
+		case "slot":
+			s.spelt[schedule(at)] = m[0]
+			fallthrough
+		default:
+			s.spelt["-"+minute(at)] = "-<minute " + m[2] + ">"
+		}
+	}
+}
+
+// unspell is the way back, for what the session mentions outside of answers.
+func (s *session) unspell(text string) string {
+	written := slices.SortedFunc(maps.Keys(s.spelt), func(a, b string) int { return cmp.Compare(len(b), len(a)) }) // "15 3 * * *" before "5 3 * * *"
+	for _, w := range written {
+		text = strings.ReplaceAll(text, w, s.spelt[w])
+	}
+	return text
 }
 
 func (s *session) jobs([]string) (string, error) {

@@ -40,7 +40,7 @@ type session struct {
 	// patience how long an answer may take.
 	quiet, patience time.Duration
 	began           time.Time
-	slots           map[string]string // what spell wrote, and for what
+	spelt           map[string]string // what spell writes, and for what
 
 	mu       sync.Mutex
 	warnings []string // of the request under way
@@ -109,13 +109,14 @@ func newSession(t *testing.T, config *rest.Config, files []txtar.File) *session 
 	t.Helper()
 	s := &session{
 		files: make(map[string][]byte), quiet: 200 * time.Millisecond, patience: 30 * time.Second,
-		began: time.Now().UTC(), slots: make(map[string]string),
+		began: time.Now().UTC(), spelt: make(map[string]string),
 	}
 	if *recordFrom != "" {
 		s.quiet = 3 * time.Second // the Job controller gathers what happens for a second
 	}
 	for _, f := range files {
 		s.files[f.Name] = f.Data
+		s.mention(string(f.Data))
 	}
 	config = rest.CopyConfig(config)
 	config.WarningHandler = s
@@ -581,6 +582,7 @@ var normalForms = []struct {
 	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "<uid>"},
 	{regexp.MustCompile(`"?\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"?`), "<time>"},
 	{regexp.MustCompile(`"?\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d([+-]\d\d:\d\d)"?`), "<time>$1"},
+	{regexp.MustCompile(`-\d{8}\b`), "-<minute>"},
 	{regexp.MustCompile(`[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d [+-]\d{4}`), "<time>"},
 	{regexp.MustCompile(`\b([0-9a-z][0-9a-z-]{56}[0-9a-z])[bcdfghjklmnpqrstvwxz2456789]{5}\b`), "$1<random>"}, // of the full 63 characters
 	{regexp.MustCompile(`-[bcdfghjklmnpqrstvwxz2456789]{5}\b`), "-<random>"},
