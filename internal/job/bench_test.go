@@ -119,7 +119,7 @@ func BenchmarkBigJob(b *testing.B) {
 				case *batchv1.Job:
 					j = obj
 				case *corev1.Pod:
-					if live[w.Key] = obj; !Live(obj) {
+					if live[w.Key] = obj; !inIndex(obj) {
 						delete(live, w.Key)
 					}
 				}

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/change"
@@ -31,13 +32,14 @@ type decision struct {
 
 	// The pods, sorted out by census. Pods that need no look are in none.
 	adopted     map[*corev1.Pod]bool
-	active      []*corev1.Pod // run or are about to, and nobody deletes them
-	terminating []*corev1.Pod // are being deleted, but have not ended yet
-	succeeded   []*corev1.Pod // succeeded, not counted yet
-	failed      []*corev1.Pod // failed as the Job sees it, not counted yet
-	strays      []*corev1.Pod // ended, tracked, and of no index of the Job
-	running     Indexes       // of an Indexed Job: what active has
-	distinct    bool          // and whether each of active has one of its own
+	active      []*corev1.Pod      // run or are about to, and nobody deletes them
+	terminating []*corev1.Pod      // are being deleted, but have not ended yet
+	succeeded   []*corev1.Pod      // succeeded, not counted yet
+	failed      []*corev1.Pod      // failed as the Job sees it, not counted yet
+	strays      []*corev1.Pod      // ended, tracked, but not to be counted: of no index of the Job, or listed
+	listed      map[types.UID]bool // what takeOver has counted
+	running     Indexes            // of an Indexed Job: what active has
+	distinct    bool               // and whether each of active has one of its own
 
 	// What the Job has got to, the pods not counted yet included.
 	successes, failures int32
@@ -70,6 +72,7 @@ func newDecision(now time.Time, s State) *decision {
 
 // decide is the whole of it, for a Job that is not over yet.
 func (d *decision) decide() {
+	d.takeOver()
 	d.census()
 	d.progress()
 	if d.status.StartTime == nil && !suspended(d.Job) {
@@ -90,17 +93,35 @@ func (d *decision) decide() {
 	d.write(v)
 }
 
+// takeOver counts the pods that a controller which counts in several steps left
+// in status.uncountedTerminatedPods. Those of them that are still there are only
+// released.
+func (d *decision) takeOver() {
+	u := d.status.UncountedTerminatedPods
+	if u == nil || len(u.Succeeded)+len(u.Failed) == 0 {
+		return
+	}
+	d.status.Succeeded += int32(len(u.Succeeded))
+	d.status.Failed += int32(len(u.Failed))
+	d.status.UncountedTerminatedPods = nil // conclude makes the empty one
+	d.listed = make(map[types.UID]bool)
+	for _, uid := range slices.Concat(u.Succeeded, u.Failed) {
+		d.listed[uid] = true
+	}
+}
+
 // census sorts out the pods: whose they are, and what they are to the Job.
 func (d *decision) census() {
 	selects := selector(d.Job)
 	for _, pod := range d.Pods {
-		over := ended(pod)
-		if over && counted(pod, d.Job) || !d.claim(pod, selects) {
+		if !d.claim(pod, selects) {
 			continue
 		}
 		switch {
-		case over:
-			d.sortEnded(pod)
+		case ended(pod):
+			if tracked(pod) || d.adopted[pod] { // otherwise it has been counted
+				d.sortEnded(pod)
+			}
 		case pod.DeletionTimestamp == nil:
 			if d.active == nil {
 				d.active = make([]*corev1.Pod, 0, len(d.Pods))
@@ -123,19 +144,10 @@ func (d *decision) census() {
 	slices.SortFunc(d.failed, byName)
 }
 
-// counted: the pod, which has ended, is the Job's, and accounted for.
-func counted(pod *corev1.Pod, job *batchv1.Job) bool {
-	if tracked(pod) {
-		return false
-	}
-	owner := metav1.GetControllerOfNoCopy(pod)
-	return owner != nil && owner.UID == job.UID
-}
-
-// sortEnded takes a tracked pod that is over.
+// sortEnded takes a pod that is over and is still to be released.
 func (d *decision) sortEnded(pod *corev1.Pod) {
 	switch {
-	case d.indexed && indexOf(pod, d.completions) == noIndex:
+	case d.indexed && indexOf(pod, d.completions) == noIndex, d.listed[pod.UID]:
 		d.strays = append(d.strays, pod)
 	case pod.Status.Phase == corev1.PodSucceeded:
 		d.succeeded = append(d.succeeded, pod)
@@ -196,15 +208,14 @@ func selector(job *batchv1.Job) func(map[string]string) bool {
 
 // progress works out how far the Job has got with the pods that ended since.
 func (d *decision) progress() {
-	st := &d.Job.Status
-	d.failures = st.Failed
+	d.failures = d.status.Failed
 	for _, pod := range d.failed {
 		if judge(d.Job.Spec.PodFailurePolicy, pod).counted() {
 			d.failures++
 		}
 	}
 	if !d.indexed {
-		d.successes = st.Succeeded + int32(len(d.succeeded))
+		d.successes = d.status.Succeeded + int32(len(d.succeeded))
 	} else {
 		d.progressOfIndexes()
 	}

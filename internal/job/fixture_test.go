@@ -75,6 +75,15 @@ func started(active int32) func(*batchv1.Job) {
 	}
 }
 
+// uncounted is the status that another controller leaves between two steps.
+func uncounted(succeeded, failed types.UID) func(*batchv1.Job) {
+	return func(j *batchv1.Job) {
+		j.Status.UncountedTerminatedPods = &batchv1.UncountedTerminatedPods{
+			Succeeded: []types.UID{succeeded}, Failed: []types.UID{failed},
+		}
+	}
+}
+
 // newPod returns a running pod of the Job pi, then as edits make it.
 func newPod(name string, edits ...func(*corev1.Pod)) *corev1.Pod {
 	j := newJob()
@@ -194,4 +203,9 @@ func conditions(j *batchv1.Job) []string {
 		out = append(out, fmt.Sprintf("%s(%s)", text, c.Reason))
 	}
 	return out
+}
+
+// inIndex: the pod is one that the index kind.LivePods holds.
+func inIndex(pod *corev1.Pod) bool {
+	return !ended(pod) || tracked(pod) || pod.Labels[batchv1.ControllerUidLabel] != "job-uid"
 }

@@ -11,8 +11,9 @@
 // A pod is accounted for exactly once. It is created with the tracking
 // finalizer; when it ends, or is given up, one set counts it in the Job's
 // status and takes the finalizer away. As both happen in one commit, the list
-// status.uncountedTerminatedPods is always empty, and a pod without the
-// finalizer that has ended needs no second look.
+// status.uncountedTerminatedPods is always empty, unless another controller left
+// something in it, and a pod without the finalizer that has ended needs no
+// second look.
 //
 //	             ┌──────── adopted (matches the selector, has no owner)
 //	             ▼
@@ -54,9 +55,9 @@ type State struct {
 	Job *batchv1.Job
 	// Pods holds the pods that the Job controls and those of its namespace that
 	// nothing controls, in any order: the index terms kind.LivePods of its uid
-	// and kind.StrayPods of the namespace. Of the former, those that are not
-	// Live may be left out, so that a Job of ten thousand pods is not read ten
-	// thousand times; they make no difference.
+	// and kind.StrayPods of the namespace. Those that the former leaves out make
+	// no difference; a Job of ten thousand pods need not be read ten thousand
+	// times.
 	Pods []*corev1.Pod
 	// PodKind is the row of pods: what a new one gets from the API, and how a
 	// deletion begins.
@@ -66,12 +67,6 @@ type State struct {
 	// Account finds the service account that pods run as; nil, or a nil answer,
 	// is a namespace without that account.
 	Account func(key change.Key) *corev1.ServiceAccount
-}
-
-// Live reports whether Decide still has to see the pod: it is tracked, or has
-// not ended.
-func Live(pod *corev1.Pod) bool {
-	return !ended(pod) || tracked(pod)
 }
 
 // Decide returns what is to be done about a Job now. The set is empty when

@@ -186,6 +186,8 @@ func TestOwnership(t *testing.T) {
 		{"let go", newJob(started(1)), []*corev1.Pod{newPod("a", strange)}, 0, want{pods: "!a +pi-", notes: "PodReleased SuccessfulCreate", counts: "1/0/0 0/0"}},
 		{"of no index", newJob(indexedJob, started(1)), []*corev1.Pod{newPod("a", withIndex(0)), newPod("b", withIndex(7), exited(0, 1))}, 0,
 			want{pods: "!b", notes: "PodNotCounted", counts: "1/0/0 0/0"}},
+		{"let go: counted before", newJob(pods(1, 2), started(1), func(j *batchv1.Job) { j.Status.Succeeded = 1 }),
+			[]*corev1.Pod{newPod("a", exited(0, 0), untracked, strange), newPod("b")}, second, want{pods: "!a", notes: "PodReleased", counts: "1/0/0 1/0"}},
 		{"being deleted: pods are released, none is created", newJob(pods(3, 3), leaving, started(1)),
 			[]*corev1.Pod{newPod("a"), newPod("b", exited(0, 0)), newPod("c", exited(0, 1)), newPod("d", orphan)}, second,
 			want{pods: "!b !c !a", counts: "1/0/0 1/1"}},
@@ -193,6 +195,16 @@ func TestOwnership(t *testing.T) {
 		{"managed by somebody else, under way", newJob(managed, started(1)), []*corev1.Pod{newPod("a", exited(0, 0))}, 0, want{counts: "1/0/0 0/0"}},
 		{"over: leftovers are released", newJob(over), []*corev1.Pod{newPod("a"), newPod("b", orphan), newPod("c", untracked)}, 0,
 			want{pods: "!a", conditions: "Complete()", counts: "0/-1/-1 0/0"}},
+	})
+	runCases(t, []decideCase{
+		{"uncounted pods that are gone are counted", newJob(pods(1, 3), started(1), uncounted("x", "y")), []*corev1.Pod{newPod("a")}, second,
+			want{counts: "1/0/0 1/1"}},
+		{"uncounted pods that are still there are released", newJob(pods(1, 3), started(1), uncounted("uid-a", "uid-b")),
+			[]*corev1.Pod{newPod("a", exited(0, 0)), newPod("b", exited(0, 1)), newPod("c")}, second,
+			want{pods: "!a !b", counts: "1/0/0 1/1"}},
+		{"an uncounted pod was one too many", newJob(pods(2, 2), started(1), uncounted("x", "y"), func(j *batchv1.Job) { j.Spec.BackoffLimit = ptr.To[int32](0) }),
+			nil, second, want{notes: "BackoffLimitExceeded", counts: "0/0/0 1/1",
+				conditions: "FailureTarget(BackoffLimitExceeded) Failed(BackoffLimitExceeded)"}},
 	})
 	set := Decide(t0, state(newJob(started(1)), newPod("a", strange)))
 	if got := set.Writes[0].Object.(*corev1.Pod); len(got.OwnerReferences) != 0 {

@@ -178,7 +178,7 @@ func (w *world) state() State {
 	objects := maps.Clone(w.objects)
 	var pods []*corev1.Pod
 	for _, pod := range w.pods() {
-		if Live(pod) || metav1.GetControllerOf(pod) == nil {
+		if inIndex(pod) || metav1.GetControllerOf(pod) == nil {
 			pods = append(pods, pod)
 		}
 	}

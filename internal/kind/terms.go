@@ -1,6 +1,7 @@
 package kind
 
 import (
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -17,7 +18,8 @@ func NodePods(node string) string { return "node/" + node }
 func ActivePods(node string) string { return "active/" + node }
 
 // LivePods is the index term of the pods that a controller has not finished
-// with: they have not ended, or a finalizer holds them.
+// with: they have not ended, a finalizer holds them, or they lack the label that
+// its selector asks for, so that it may have to let them go.
 func LivePods(controller types.UID) string { return "live/" + string(controller) }
 
 // StrayPods is the index term of a namespace's pods that have no controller.
@@ -38,7 +40,7 @@ func podTerms(pod *corev1.Pod) []string {
 	}
 	if ref := metav1.GetControllerOfNoCopy(pod); ref == nil {
 		terms = append(terms, StrayPods(pod.Namespace))
-	} else if !ended || len(pod.Finalizers) > 0 {
+	} else if !ended || len(pod.Finalizers) > 0 || pod.Labels[batchv1.ControllerUidLabel] != string(ref.UID) {
 		terms = append(terms, LivePods(ref.UID))
 	}
 	return terms

@@ -115,14 +115,16 @@ func Dependent(now time.Time, kinds Kinds, item Item, owners []Owner) change.Set
 }
 
 // isStray reports whether obj is a pod that no Job counts any more although it
-// waits to be counted.
+// waits to be counted. What something else than a Job controls is not ours to
+// judge.
 func isStray(obj change.Object, owners []Owner) bool {
 	if _, ok := obj.(*corev1.Pod); !ok || !has(obj.GetFinalizers(), batchv1.JobTrackingFinalizer) {
 		return false
 	}
 	for _, o := range owners {
-		if o.Ref.Controller != nil && *o.Ref.Controller && o.Ref.Kind == "Job" && (o.Object != nil || o.Unknown) {
-			return false
+		if o.Ref.Controller != nil && *o.Ref.Controller {
+			isJob := o.Ref.Kind == "Job" && o.Ref.APIVersion == batchv1.SchemeGroupVersion.String()
+			return isJob && o.Object == nil
 		}
 	}
 	return true

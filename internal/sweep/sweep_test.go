@@ -207,6 +207,10 @@ func TestDependent(t *testing.T) {
 			"update pods/ns/a finalizers=[] owners=0",
 		},
 		{
+			"a pod that something else controls keeps what it waits for", jobPod("a"),
+			[]Owner{{Ref: metav1.OwnerReference{APIVersion: "apps/v1", Kind: "ReplicaSet", Controller: ptr.To(true)}, Unknown: true}}, "",
+		},
+		{
 			"a pod that is being deleted and lost its Job goes", jobPod("a", func(p *corev1.Pod) {
 				p.DeletionTimestamp, p.DeletionGracePeriodSeconds = &metav1.Time{Time: now}, ptr.To(int64(0))
 			}), []Owner{{Ref: ref}},
