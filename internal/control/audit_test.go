@@ -574,6 +574,13 @@ func (a *audit) checkStatus(j *batchv1.Job) {
 		a.fail("%s says %d active, %d terminating, %d ready; there are %d, %d and %d", j.Name,
 			st.Active, ptr.Deref(st.Terminating, 0), ptr.Deref(st.Ready, 0), active, terminating, isReady)
 	}
+	deadline := j.Spec.ActiveDeadlineSeconds
+	switch {
+	case *j.Spec.Suspend && active > 0 || j.Spec.Completions != nil && active > *j.Spec.Parallelism:
+		a.fail("%s has %d active pods, parallelism is %d, suspended %v", j.Name, active, *j.Spec.Parallelism, *j.Spec.Suspend)
+	case deadline != nil && st.StartTime != nil && !*j.Spec.Suspend && len(st.Conditions) == 0 && a.world.now().After(st.StartTime.Add(time.Duration(*deadline)*time.Second)):
+		a.fail("%s goes on after its deadline", j.Name)
+	}
 }
 
 // checkHistory: no more finished Jobs are kept than the limits say, and what is

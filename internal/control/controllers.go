@@ -173,9 +173,16 @@ func jobsOf(view *store.View, k *kind.Kind, ev store.Event, add func(change.Key)
 	if ev.Op == change.Delete || metav1.GetControllerOf(pod) != nil || len(pod.GetLabels()) == 0 {
 		return
 	}
+	have := labels.Set(pod.GetLabels())
 	for obj := range view.List(jobs, ev.Key.Namespace) {
-		selector, err := metav1.LabelSelectorAsSelector(obj.(*batchv1.Job).Spec.Selector)
-		if err == nil && !selector.Empty() && selector.Matches(labels.Set(pod.GetLabels())) {
+		s := obj.(*batchv1.Job).Spec.Selector
+		// Nearly every Job asks for a uid that the pod does not have: that is
+		// found out without parsing each selector.
+		if s == nil || !labels.SelectorFromValidatedSet(s.MatchLabels).Matches(have) {
+			continue
+		}
+		selector, err := metav1.LabelSelectorAsSelector(s)
+		if err == nil && !selector.Empty() && selector.Matches(have) {
 			add(k.KeyOf(obj))
 		}
 	}

@@ -130,16 +130,14 @@ func (w *world) start() {
 	}
 }
 
-// workers: one, so that a seed tells nearly the same story each time; every
-// fourth world has many, for what only happens at the same time.
 func (w *world) workers() int {
-	if w.concurrent() {
+	if concurrent(w.seed) {
 		return 8
 	}
 	return 1
 }
 
-func (w *world) concurrent() bool { return w.seed%4 == 0 }
+func concurrent(seed uint64) bool { return seed%4 == 0 }
 
 // disturbed is a controller's Decide by the wall clock, in whose course the
 // world may move on before what was decided is stored, or the engine may be
@@ -163,6 +161,7 @@ func (w *world) disturbed(controller int, decide func(time.Time, *store.View, ch
 		}
 		if len(set.Writes) > 0 && !w.killed.Load() && !w.calm && w.chance(15) {
 			w.meddle()
+			w.tally["somebody meddled"]++
 		}
 		return set
 	}
@@ -176,7 +175,7 @@ func (w *world) act(f func()) {
 	w.mu.Lock()
 	f()
 	w.mu.Unlock()
-	if !w.concurrent() {
+	if !concurrent(w.seed) {
 		synctest.Wait()
 	}
 }

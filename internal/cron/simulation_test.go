@@ -19,7 +19,7 @@ import (
 
 var (
 	oneSeed = flag.Uint64("seed", 0, "run the simulation of this seed only")
-	lives   = flag.Uint64("lives", 300, "simulate so many CronJobs")
+	lives   = flag.Uint64("lives", 1000, "simulate so many CronJobs")
 )
 
 // TestYear lives through a year of a daily CronJob whose Jobs take two hours.

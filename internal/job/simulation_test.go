@@ -19,7 +19,7 @@ import (
 
 var (
 	oneSeed = flag.Uint64("seed", 0, "run the simulation of this seed only")
-	lives   = flag.Uint64("lives", 2000, "simulate so many Jobs")
+	lives   = flag.Uint64("lives", 6000, "simulate so many Jobs")
 )
 
 // TestSimulation lives through the lives of random Jobs, and checks after every
