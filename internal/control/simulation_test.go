@@ -18,6 +18,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/store"
@@ -71,6 +72,56 @@ func TestSimulation(t *testing.T) {
 	if to-from >= 15 {
 		all.checkReach(t)
 	}
+}
+
+// TestYear lives through a year of a daily CronJob in Los Angeles, with an engine
+// that is stopped every month and killed every season.
+func TestYear(t *testing.T) {
+	t.Parallel()
+	dir := scratch(t)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, dir)
+		zone, err := time.LoadLocation("America/Los_Angeles")
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Date(2026, 1, 1, 0, 0, 0, 0, zone)
+		w.jump(begin.Sub(w.now()))
+		c := &batchv1.CronJob{ObjectMeta: metav1.ObjectMeta{Namespace: theNamespace, Name: "daily"}, Spec: batchv1.CronJobSpec{
+			Schedule: "30 2 * * *", TimeZone: ptr.To(zone.String()), ConcurrencyPolicy: batchv1.ForbidConcurrent,
+			JobTemplate: batchv1.JobTemplateSpec{Spec: newJob("x").Spec},
+		}}
+		w.create(c)
+		w.calm = true
+		for day := range 365 {
+			time.Sleep(begin.AddDate(0, 0, day).Add(12 * time.Hour).Sub(w.now()))
+			synctest.Wait()
+			for _, pod := range list[*corev1.Pod](w, pods) {
+				if !terminal(pod) {
+					w.report(pod, func(s *corev1.PodStatus) { s.Phase = corev1.PodSucceeded })
+				}
+			}
+			synctest.Wait()
+			switch {
+			case day%90 == 89:
+				w.kill()
+				w.start()
+			case day%30 == 29:
+				w.stop()
+				w.start()
+			}
+		}
+		w.rest()
+		if kept := w.store.View().Len(jobs); kept != 3 {
+			t.Errorf("%d Jobs are kept, want 3", kept)
+		}
+		w.stop()
+		failure, story := w.audit.verdict()
+		// 2:30 did not exist on one day; that day has an event instead.
+		if runs, said := len(w.audit.started[c.UID]), w.audit.reasons["MissSchedule"]; failure != "" || runs != 364 || said != 1 || w.audit.latest != 0 {
+			t.Errorf("%d runs, the latest %s late, %d explanations; %s\n%s", runs, w.audit.latest, said, failure, excerpt(failure, story))
+		}
+	})
 }
 
 // repeatably runs the rest of a test in the same order, with the same uids, each

@@ -83,16 +83,18 @@ func parseItem(s string) (item span, rest string, more, ok, short bool) {
 	return item, rest, more, true, short && plain && item.last > item.first+1
 }
 
-// parseIndex reads a decimal number that fits an int32. plain says that it has
-// no leading zero.
+// parseIndex reads a decimal number that fits an int32; like Kubernetes it takes
+// a plus sign before it. plain says that there is none, and no leading zero.
 func parseIndex(s string) (n int32, rest string, ok, plain bool) {
+	digits := strings.TrimPrefix(s, "+")
 	i, v := 0, int64(0)
-	for ; i < len(s) && s[i] >= '0' && s[i] <= '9'; i++ {
-		if v = v*10 + int64(s[i]-'0'); v > math.MaxInt32 {
+	for ; i < len(digits) && digits[i] >= '0' && digits[i] <= '9'; i++ {
+		if v = v*10 + int64(digits[i]-'0'); v > math.MaxInt32 {
 			return 0, "", false, false
 		}
 	}
-	return int32(v), s[i:], i > 0, i == 1 || i > 0 && s[0] != '0'
+	plain = len(digits) == len(s) && (i == 1 || i > 0 && s[0] != '0')
+	return int32(v), digits[i:], i > 0, plain
 }
 
 // String spells the set as Kubernetes does: "1,3-5,7,8".

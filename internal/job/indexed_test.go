@@ -3,12 +3,16 @@ package job
 import (
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 func indexPod(i int, edits ...func(*corev1.Pod)) *corev1.Pod {
@@ -216,6 +220,47 @@ func FuzzParseIndexes(f *testing.F) {
 		}
 		if free := missing(completions, completions, x, y); len(free)+len(union) != int(max(0, completions)) {
 			t.Fatalf("%q and %q miss %v of %d", x, y, free, completions)
+		}
+	})
+}
+
+// FuzzAcceptedIndexes: what validation takes for indexes is read as it is meant.
+func FuzzAcceptedIndexes(f *testing.F) {
+	for _, s := range []string{"0", "1,3-5,7", "+1,3-+4", "007-9", "1-2-3", "-1", "5,5", "3,4,5"} {
+		f.Add(s, int32(20))
+	}
+	row := kind.Job()
+	f.Fuzz(func(t *testing.T, text string, completions int32) {
+		completions = 1 + (completions&0x7fffffff)%1000
+		job := newJob(indexedJob, func(j *batchv1.Job) {
+			j.Spec.Completions = &completions
+			j.Spec.SuccessPolicy = &batchv1.SuccessPolicy{Rules: []batchv1.SuccessPolicyRule{{SucceededIndexes: &text}}}
+		})
+		for _, err := range row.Validate(job) {
+			if strings.Contains(err.Field, "succeededIndexes") {
+				return
+			}
+		}
+		want := make(map[int32]bool)
+		for item := range strings.SplitSeq(text, ",") {
+			from, to, isRange := strings.Cut(item, "-")
+			first, _ := strconv.Atoi(from)
+			last := first
+			if isRange {
+				last, _ = strconv.Atoi(to)
+			}
+			for i := first; i <= last && text != ""; i++ {
+				want[int32(i)] = true
+			}
+		}
+		got := ParseIndexes(text, completions)
+		for i := range got.All() {
+			if !want[i] {
+				t.Fatalf("%q is read as %q: there is no %d", text, got, i)
+			}
+		}
+		if int(got.Len()) != len(want) {
+			t.Fatalf("%q is read as %q: not all of it", text, got)
 		}
 	})
 }
