@@ -1,6 +1,7 @@
 package kind
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -38,6 +39,10 @@ func AdmitPod(pod *corev1.Pod) error {
 		return err
 	}
 	admitTolerations(&pod.Spec)
+	if pod.Spec.Overhead != nil {
+		// There are no RuntimeClass objects here that could define it.
+		return errors.New("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead")
+	}
 	return nil
 }
 

@@ -35,6 +35,8 @@ func TestAdmitPod(t *testing.T) {
 		{name: "no class", spec: corev1.PodSpec{PriorityClassName: "high"}, err: "no PriorityClass with name high was found"},
 		{name: "another priority", spec: corev1.PodSpec{Priority: ptr.To[int32](5)},
 			err: "the integer value of priority (5) must not be provided in pod spec; priority admission controller computed 0 from the given PriorityClass name"},
+		{name: "an overhead", spec: corev1.PodSpec{Overhead: corev1.ResourceList{}},
+			err: "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"},
 		{name: "own tolerations", spec: corev1.PodSpec{Tolerations: []corev1.Toleration{
 			{Key: corev1.TaintNodeNotReady, Effect: corev1.TaintEffectNoExecute}, {Key: corev1.TaintNodeUnreachable, Effect: corev1.TaintEffectNoSchedule}}},
 			want: func(s *corev1.PodSpec) bool {

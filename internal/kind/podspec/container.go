@@ -25,6 +25,7 @@ func (c *checker) containers(path *field.Path) {
 		}
 		names.Insert(ctr.Name)
 		c.running(at, ctr)
+		c.restartPolicy(at, ctr)
 		c.restartRules(at, ctr)
 	}
 	c.hostPortConflicts(path, containers)
@@ -40,7 +41,10 @@ func (c *checker) initContainers(path *field.Path) {
 	for i := range c.spec.InitContainers {
 		ctr, at := &c.spec.InitContainers[i], path.Index(i)
 		c.container(at, ctr)
-		c.restartRules(at, ctr)
+		c.restartPolicy(at, ctr)
+		if ctr.RestartPolicy != nil {
+			c.restartRules(at, ctr)
+		}
 		if names.Has(ctr.Name) {
 			c.add(field.Duplicate(at.Child("name"), ctr.Name))
 		} else if ctr.Name != "" {
@@ -180,16 +184,19 @@ func (c *checker) imageSpaces(path *field.Path, ctr *corev1.Container) {
 	}
 }
 
-// restartRules checks a container's own restart policy and its exceptions.
-func (c *checker) restartRules(path *field.Path, ctr *corev1.Container) {
-	if ctr.RestartPolicy == nil {
-		if len(ctr.RestartPolicyRules) > 0 {
-			c.required(path.Child("restartPolicy"), "must specify restartPolicy when restart rules are used")
-		}
-	} else {
+// restartPolicy checks a container's own restart policy.
+func (c *checker) restartPolicy(path *field.Path, ctr *corev1.Container) {
+	switch {
+	case ctr.RestartPolicy != nil:
 		oneOf(c, path.Child("restartPolicy"), *ctr.RestartPolicy, corev1.ContainerRestartPolicyAlways,
 			corev1.ContainerRestartPolicyNever, corev1.ContainerRestartPolicyOnFailure)
+	case len(ctr.RestartPolicyRules) > 0:
+		c.required(path.Child("restartPolicy"), "must specify restartPolicy when restart rules are used")
 	}
+}
+
+// restartRules checks the exceptions from a container's own restart policy.
+func (c *checker) restartRules(path *field.Path, ctr *corev1.Container) {
 	const maxRules, maxCodes = 20, 255
 	rules := path.Child("restartPolicyRules")
 	if n := len(ctr.RestartPolicyRules); n > maxRules {

@@ -111,6 +111,11 @@ containers:
 			`FieldValueNotSupported spec.containers[0].restartPolicyRules[0].action: Unsupported value: "Retry": supported values: "Restart", "RestartAllContainers"`,
 			"FieldValueRequired spec.containers[0].restartPolicyRules[0].exitCodes: Required value: must be specified",
 		}},
+		{"restart rules of an init container without a policy", `
+initContainers: [{name: i, image: a, restartPolicyRules: [{action: Retry}]}]
+` + good, []string{
+			"FieldValueRequired spec.initContainers[0].restartPolicy: Required value: must specify restartPolicy when restart rules are used",
+		}},
 		{"ephemeral container on create", good + `
 ephemeralContainers: [{name: d, image: a, ports: [{containerPort: 80}]}]
 `, []string{

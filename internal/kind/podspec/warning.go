@@ -257,6 +257,23 @@ func (w *warner) ports(spec *field.Path) {
 			all[key] = append(all[key], block{at, p})
 		}
 	})
+	w.portNames(spec)
+}
+
+// portNames warns about ports that nothing finds by their names.
+func (w *warner) portNames(spec *field.Path) {
+	first := map[string]*field.Path{}
+	visitContainers(w.spec, spec, func(c *corev1.Container, path *field.Path) {
+		for i, p := range c.Ports {
+			at := path.Child("ports").Index(i)
+			switch other, found := first[p.Name]; {
+			case found:
+				w.addf(at, "duplicate port name %q with %s, services and probes that select ports by name will use %s", p.Name, other, other)
+			case p.Name != "":
+				first[p.Name] = at
+			}
+		}
+	})
 }
 
 func (w *warner) hostAliases(path *field.Path) {

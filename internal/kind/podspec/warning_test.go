@@ -65,6 +65,13 @@ containers:
 			`spec.containers[0].ports[2]: overlapping port definition with spec.containers[0].ports[0]`,
 			`spec.containers[0].ports[2]: overlapping port definition with spec.containers[0].ports[1]`,
 		}},
+		{"names of ports", `
+initContainers: [{name: i, image: a, ports: [{name: web, containerPort: 80}]}]
+containers: [{name: c, image: a, ports: [{containerPort: 81}, {containerPort: 82}, {name: web, containerPort: 83}]}]
+`, []string{
+			`spec.containers[0].ports[2]: duplicate port name "web" with spec.initContainers[0].ports[0], ` +
+				`services and probes that select ports by name will use spec.initContainers[0].ports[0]`,
+		}},
 		{"fractions of bytes", `
 overhead: {memory: 100m}
 containers: [{name: c, image: a, resources: {limits: {memory: 1500m, cpu: 1500m}}}]
