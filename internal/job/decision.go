@@ -227,11 +227,16 @@ func (d *decision) progress() {
 // letGo releases a pod that the selector no longer matches.
 func (d *decision) letGo(pod *corev1.Pod) {
 	next := *pod
-	next.OwnerReferences = slices.DeleteFunc(slices.Clone(pod.OwnerReferences),
-		func(r metav1.OwnerReference) bool { return r.UID == d.Job.UID })
+	next.OwnerReferences = d.otherOwners(pod)
 	next.Finalizers = withoutTracking(pod)
 	d.put(pod, &next)
 	d.note(corev1.EventTypeNormal, "PodReleased", "Released pod "+pod.Name+": its labels do not match the selector any more")
+}
+
+// otherOwners are the pod's owners without the Job.
+func (d *decision) otherOwners(pod *corev1.Pod) []metav1.OwnerReference {
+	return slices.DeleteFunc(slices.Clone(pod.OwnerReferences),
+		func(r metav1.OwnerReference) bool { return r.UID == d.Job.UID })
 }
 
 // adoption returns the pod as the Job's own, if it is being adopted. Only what
@@ -241,7 +246,7 @@ func (d *decision) adoption(pod *corev1.Pod) *corev1.Pod {
 	if d.adopted[pod] {
 		delete(d.adopted, pod)
 		d.note(corev1.EventTypeNormal, "PodAdopted", "Adopted pod "+pod.Name+": it has no owner, and its labels match the selector")
-		next.OwnerReferences = append(slices.Clone(pod.OwnerReferences), controllerRef(d.Job))
+		next.OwnerReferences = append(d.otherOwners(pod), controllerRef(d.Job))
 		if !tracked(pod) {
 			next.Finalizers = append(slices.Clone(pod.Finalizers), batchv1.JobTrackingFinalizer)
 		}

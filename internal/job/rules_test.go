@@ -30,6 +30,8 @@ func TestWorkQueue(t *testing.T) {
 			want{pods: "!b", notes: "NotReplaced", counts: "1/0/0 1/1"}},
 		{"all have ended", newJob(workQueue(2), started(1), succeededOnce), []*corev1.Pod{newPod("b", exited(0, 0))}, second,
 			want{pods: "!b", notes: "Completed", counts: "0/0/0 2/0", conditions: completed}},
+		{"the last one fails after a success", newJob(workQueue(2), started(1), succeededOnce), []*corev1.Pod{newPod("b", exited(0, 1))}, second,
+			want{pods: "!b", notes: "NotReplaced Completed", counts: "0/0/0 1/1", conditions: completed}},
 		{"all have failed", newJob(workQueue(1), started(1)), []*corev1.Pod{newPod("b", exited(0, 1))}, second,
 			want{pods: "!b", notes: "BackOff", counts: "0/0/0 0/1", wake: 10 * second}},
 	})
@@ -209,6 +211,10 @@ func TestOwnership(t *testing.T) {
 	set := Decide(t0, state(newJob(started(1)), newPod("a", strange)))
 	if got := set.Writes[0].Object.(*corev1.Pod); len(got.OwnerReferences) != 0 {
 		t.Errorf("a pod that was let go is owned by %v", got.OwnerReferences)
+	}
+	set = Decide(t0, state(newJob(started(0)), newPod("a", func(p *corev1.Pod) { p.OwnerReferences[0].Controller = nil })))
+	if got := set.Writes[0].Object.(*corev1.Pod); len(got.OwnerReferences) != 1 || !metav1.IsControlledBy(got, newJob()) {
+		t.Errorf("an adopted pod that named the Job before is owned by %v", got.OwnerReferences)
 	}
 	set = Decide(t0, state(newJob(over), newPod("a")))
 	if want := (change.Guard{Key: jobKey(newJob()), Rev: 10}); !slices.Contains(set.Guards, want) {
