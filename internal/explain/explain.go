@@ -169,7 +169,7 @@ func (a *Answer) deleted(c clock, meta *metav1.ObjectMeta) {
 // telling are the Normal events that explain what was not done.
 var telling = []string{
 	"BackOff", "WaitingForTermination", "PodFailureIgnored", "NotReplaced", "JobAlreadyActive", "CronJobSuspended",
-	"JobAlreadyExists", "MissingJob",
+	"JobAlreadyExists", "MissingJob", "PodAdopted", "PodReleased", "PodNotCounted",
 }
 
 // events adds the most recent events that warn or explain, of those about one

@@ -170,6 +170,7 @@ func (s *jobStory) failures() {
 			how = []string{"it does not say why"}
 		}
 		if rule, ok := job.Ignored(s.job, pod); ok {
+			s.covered = append(s.covered, "PodFailureIgnored")
 			how = append(how, fmt.Sprintf("it does not count (Ignore rule at index %d of podFailurePolicy)", rule))
 		}
 		s.why("pod %s failed%s: %s", pod.Name, endedAt(s.c, pod), strings.Join(how, "; "))
@@ -262,6 +263,7 @@ func (s *jobStory) running(pods []*corev1.Pod) {
 	if len(s.terminating) > 0 {
 		s.shown(s.terminating, "")
 		if missing > 0 && s.replacesOnlyFailed() {
+			s.covered = append(s.covered, "WaitingForTermination")
 			s.next("terminating pods are replaced only when they have ended (podReplacementPolicy Failed)")
 		}
 	}

@@ -106,7 +106,7 @@ func (d *decision) countFailure(pod *corev1.Pod, v verdict) {
 		return
 	}
 	d.status.Failed++
-	if v.none() && d.Job.Spec.Completions == nil && d.successes > 0 {
+	if !v.failure() && d.Job.Spec.Completions == nil && d.successes > 0 {
 		d.note(corev1.EventTypeNormal, "NotReplaced",
 			fmt.Sprintf("Not replacing failed pod %s: another pod has succeeded, so that the work queue is taken to be done", pod.Name))
 	}

@@ -201,6 +201,9 @@ func (d *decision) tellTerminating(missing int32) {
 	if missing <= 0 || n <= ptr.Deref(d.Job.Status.Terminating, 0) {
 		return
 	}
-	d.note(corev1.EventTypeNormal, "WaitingForTermination",
-		fmt.Sprintf("Not replacing %d terminating pods before they have ended: podReplacementPolicy is Failed", n))
+	what := "a terminating pod before it has"
+	if n > 1 {
+		what = fmt.Sprintf("%d terminating pods before they have", n)
+	}
+	d.note(corev1.EventTypeNormal, "WaitingForTermination", "Not replacing "+what+" ended: podReplacementPolicy is Failed")
 }
