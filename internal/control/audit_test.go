@@ -318,6 +318,9 @@ func (a *audit) settle(old, next *batchv1.Job) {
 	var succeeded, failed, extra int32
 	if finishedAs(old) == "" {
 		succeeded, failed = a.count(next, a.move.released)
+		for _, i := range expand(ptr.Deref(old.Status.FailedIndexes, "")) {
+			delete(a.indexes[next.UID], i) // an index ends once
+		}
 		_, extra = a.count(next, a.move.unowned)
 	}
 	if got := next.Status.Failed - old.Status.Failed; got < failed || got > failed+extra {

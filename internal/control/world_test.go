@@ -182,12 +182,18 @@ func (w *world) act(f func()) {
 
 // stop ends the engine as SIGTERM does.
 func (w *world) stop() {
+	w.shut()
+	w.tally["engine stopped"]++
+}
+
+// shut ends what runs of the engine.
+func (w *world) shut() {
 	w.halt()
+	synctest.Wait() // the audit has seen it all: a store that is closed tells nothing
 	if err := w.store.Close(); err != nil {
 		w.t.Error(err)
 	}
 	w.audit.detach()
-	w.tally["engine stopped"]++
 }
 
 // kill ends the engine as SIGKILL does: what the file holds at this moment is
@@ -200,11 +206,7 @@ func (w *world) kill() {
 	if err := copyFile(w.path(), from); err != nil {
 		w.t.Fatal(err)
 	}
-	w.halt()
-	if err := w.store.Close(); err != nil {
-		w.t.Error(err)
-	}
-	w.audit.detach()
+	w.shut()
 	if err := os.Remove(from); err != nil {
 		w.t.Error(err)
 	}

@@ -13,9 +13,17 @@ import (
 
 // progressOfIndexes works out which indexes have succeeded and, with
 // backoffLimitPerIndex, which have failed for good.
+//
+// An index ends once: a pod that was adopted may bring another end of one that
+// has, which then counts as a pod, but not as an index.
 func (d *decision) progressOfIndexes() {
 	done, exact := parseIndexes(d.Job.Status.CompletedIndexes, d.completions)
 	ended, _ := d.indexesOf(d.succeeded)
+	var before Indexes
+	if d.perIndex {
+		before = ParseIndexes(ptr.Deref(d.Job.Status.FailedIndexes, ""), d.completions)
+		ended = ended.minus(before)
+	}
 	d.done = done.union(ended)
 	d.successes = d.done.Len()
 	if !exact || len(d.succeeded) > 0 {
@@ -26,7 +34,6 @@ func (d *decision) progressOfIndexes() {
 		d.status.FailedIndexes = nil
 		return
 	}
-	before := ParseIndexes(ptr.Deref(d.Job.Status.FailedIndexes, ""), d.completions)
 	var c collector
 	for _, pod := range d.failed {
 		if d.losesIndex(pod) {
@@ -34,6 +41,7 @@ func (d *decision) progressOfIndexes() {
 		}
 	}
 	now, _ := c.set()
+	now = now.minus(d.done)
 	d.lost = before.union(now)
 	if text := d.lost.String(); d.status.FailedIndexes == nil || *d.status.FailedIndexes != text {
 		d.status.FailedIndexes = &text
