@@ -32,8 +32,6 @@ func TestWorkQueue(t *testing.T) {
 			want{pods: "!b", notes: "Completed", counts: "0/0/0 2/0", conditions: completed}},
 		{"the last one fails after a success", newJob(workQueue(2), started(1), succeededOnce), []*corev1.Pod{newPod("b", exited(0, 1))}, second,
 			want{pods: "!b", notes: "NotReplaced Completed", counts: "0/0/0 1/1", conditions: completed}},
-		{"the last one fails after a success", newJob(workQueue(2), started(1), succeededOnce), []*corev1.Pod{newPod("b", exited(0, 1))}, second,
-			want{pods: "!b", notes: "NotReplaced Completed", counts: "0/0/0 1/1", conditions: completed}},
 		{"all have failed", newJob(workQueue(1), started(1)), []*corev1.Pod{newPod("b", exited(0, 1))}, second,
 			want{pods: "!b", notes: "BackOff", counts: "0/0/0 0/1", wake: 10 * second}},
 	})
