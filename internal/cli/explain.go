@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
@@ -100,11 +102,10 @@ func (o *explainOptions) run(ctx context.Context, args []string, out, notes io.W
 	}
 	answers := []explain.Answer{}
 	var failed []error
+	reader := explainer{client: client, notes: notes}
 	for _, at := range targets {
-		if at.namespace == "" {
-			at.namespace = namespace
-		}
-		answer, err := explainer{client, at.namespace}.explain(ctx, at)
+		reader.namespace = cmp.Or(at.namespace, namespace)
+		answer, err := reader.explain(ctx, at)
 		if err != nil {
 			failed = append(failed, err)
 			continue
@@ -147,9 +148,11 @@ func (o *explainOptions) print(out io.Writer, answers []explain.Answer, single b
 type explainer struct {
 	client    kubernetes.Interface
 	namespace string
+	notes     io.Writer
+	warned    bool // that events may not be read
 }
 
-func (e explainer) explain(ctx context.Context, at target) (explain.Answer, error) {
+func (e *explainer) explain(ctx context.Context, at target) (explain.Answer, error) {
 	switch at.kind {
 	case kindCronJob:
 		return e.cronJob(ctx, at.name)
@@ -159,7 +162,7 @@ func (e explainer) explain(ctx context.Context, at target) (explain.Answer, erro
 	return e.job(ctx, at.name)
 }
 
-func (e explainer) pod(ctx context.Context, name string) (explain.Answer, error) {
+func (e *explainer) pod(ctx context.Context, name string) (explain.Answer, error) {
 	pod, err := e.client.CoreV1().Pods(e.namespace).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
 		return explain.Answer{}, err
@@ -168,7 +171,7 @@ func (e explainer) pod(ctx context.Context, name string) (explain.Answer, error)
 	return explain.Pod(time.Now(), pod, events), err
 }
 
-func (e explainer) job(ctx context.Context, name string) (explain.Answer, error) {
+func (e *explainer) job(ctx context.Context, name string) (explain.Answer, error) {
 	job, err := e.client.BatchV1().Jobs(e.namespace).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
 		return explain.Answer{}, err
@@ -205,7 +208,7 @@ func (e explainer) job(ctx context.Context, name string) (explain.Answer, error)
 	return explain.Job(time.Now(), job, pods, events), nil
 }
 
-func (e explainer) cronJob(ctx context.Context, name string) (explain.Answer, error) {
+func (e *explainer) cronJob(ctx context.Context, name string) (explain.Answer, error) {
 	c, err := e.client.BatchV1().CronJobs(e.namespace).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
 		return explain.Answer{}, err
@@ -225,9 +228,16 @@ func (e explainer) cronJob(ctx context.Context, name string) (explain.Answer, er
 }
 
 // events lists the events about an object.
-func (e explainer) events(ctx context.Context, kind string, uid types.UID) ([]*corev1.Event, error) {
+func (e *explainer) events(ctx context.Context, kind string, uid types.UID) ([]*corev1.Event, error) {
 	list, err := e.client.CoreV1().Events(e.namespace).List(ctx, metav1.ListOptions{FieldSelector: fields.AndSelectors(
 		fields.OneTermEqualSelector("involvedObject.kind", kind), fields.OneTermEqualSelector("involvedObject.uid", string(uid))).String()})
+	if apierrors.IsForbidden(err) { // the objects say a lot without them
+		if !e.warned {
+			e.warned = true
+			fmt.Fprintf(e.notes, "warning: without events, as %v\n", err)
+		}
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -57,10 +57,19 @@ func Main(args []string) int {
 	if !errors.As(err, &exit) {
 		exit = &exitError{exitFailed, err}
 	}
-	if exit.err != nil {
-		fmt.Fprintln(os.Stderr, "error:", exit.err)
-	}
+	printError(exit.err)
 	return exit.code
+}
+
+// printError prints an error, or each of those that were joined.
+func printError(err error) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, err := range joined.Unwrap() {
+			printError(err)
+		}
+	} else if err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+	}
 }
 
 func newRoot() *cobra.Command {
