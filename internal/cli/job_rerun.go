@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/ptr"
 
+	"github.com/sampan-batch/sampan/internal/explain"
 	"github.com/sampan-batch/sampan/internal/job"
 )
 
@@ -36,7 +37,7 @@ func rerunJob(ctx context.Context, client kubernetes.Interface, namespace, oldNa
 	}
 	if done.Len() > 0 {
 		next.Spec.Suspend = ptr.To(true)
-		next.Annotations[carriedAnnotation] = done.String()
+		next.Annotations[explain.CarriedAnnotation] = done.String()
 	}
 	if err := keepCronJob(ctx, client, old, next); err != nil {
 		return nil, err

@@ -14,18 +14,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
+	"github.com/sampan-batch/sampan/internal/explain"
 	corejob "github.com/sampan-batch/sampan/internal/job"
 )
 
-const (
-	// instantiateAnnotation marks Jobs of a CronJob that were started by hand, as
-	// kubectl does.
-	instantiateAnnotation = "cronjob.kubernetes.io/instantiate"
-	// rerunAnnotation names the Job that a new one runs once more.
-	rerunAnnotation = "sampan.dev/rerun-of"
-	// carriedAnnotation names the indexes of that Job that need no second run.
-	carriedAnnotation = "sampan.dev/carried-indexes"
-)
+// instantiateAnnotation marks Jobs of a CronJob that were started by hand, as
+// kubectl does.
+const instantiateAnnotation = "cronjob.kubernetes.io/instantiate"
 
 // fromCronJob returns what `kubectl create job NAME --from=cronjob/…` creates;
 // without a name one that derives from the CronJob's.
@@ -139,11 +134,11 @@ func again(old *batchv1.Job) (*batchv1.Job, error) {
 	}
 	for key := range job.Annotations {
 		switch key {
-		case corev1.LastAppliedConfigAnnotation, "batch.kubernetes.io/job-tracking", carriedAnnotation, instantiateAnnotation, corejob.BackoffAnnotation:
+		case corev1.LastAppliedConfigAnnotation, "batch.kubernetes.io/job-tracking", explain.CarriedAnnotation, instantiateAnnotation, corejob.BackoffAnnotation:
 			delete(job.Annotations, key)
 		}
 	}
-	job.Annotations[rerunAnnotation] = old.Name
+	job.Annotations[explain.RerunAnnotation] = old.Name
 	old.Spec.DeepCopyInto(&job.Spec)
 	job.Spec.Selector, job.Spec.ManualSelector, job.Spec.Suspend = nil, nil, nil
 	job.Spec.Template.Labels = ownLabels(job.Spec.Template.Labels)

@@ -15,6 +15,13 @@ import (
 	"github.com/sampan-batch/sampan/internal/job"
 )
 
+const (
+	// RerunAnnotation names the Job that one runs once more.
+	RerunAnnotation = "sampan.dev/rerun-of"
+	// CarriedAnnotation names the indexes of that Job that need no second run.
+	CarriedAnnotation = "sampan.dev/carried-indexes"
+)
+
 // examples is how many pods an answer about a Job shows of those that are alike.
 const examples = 3
 
@@ -26,6 +33,7 @@ type jobStory struct {
 	events []*corev1.Event // of the Job and its pods
 
 	active, terminating, failed []*corev1.Pod
+	lost                        job.Indexes // failed for good
 	covered                     []string
 }
 
@@ -33,6 +41,7 @@ type jobStory struct {
 // about it and them.
 func Job(now time.Time, j *batchv1.Job, pods []*corev1.Pod, events []*corev1.Event) Answer {
 	s := &jobStory{Answer: about("Job", &j.ObjectMeta), c: clock{now}, job: j, events: events}
+	s.lost = job.ParseIndexes(ptr.Deref(j.Status.FailedIndexes, ""), math.MaxInt32)
 	for _, pod := range pods {
 		switch {
 		case pod.Status.Phase == corev1.PodFailed:
@@ -77,15 +86,15 @@ func (s *jobStory) progress() {
 		done = fmt.Sprintf("a work queue: %s succeeded", count(int(st.Succeeded), "pod"))
 	}
 	s.soFar("%s; %s, %d active, %s failed", began, done, st.Active, count(int(st.Failed), "pod"))
-	if from := s.job.Annotations["sampan.dev/rerun-of"]; from != "" {
+	if from := s.job.Annotations[RerunAnnotation]; from != "" {
 		line := "runs once more what job/" + from + " ran"
-		if carried := s.job.Annotations["sampan.dev/carried-indexes"]; carried != "" {
+		if carried := s.job.Annotations[CarriedAnnotation]; carried != "" {
 			line += fmt.Sprintf("; %s had succeeded there and counts as done", indexes(job.ParseIndexes(carried, math.MaxInt32)))
 		}
 		s.soFar("%s", line)
 	}
-	if lost := job.ParseIndexes(ptr.Deref(st.FailedIndexes, ""), math.MaxInt32); lost.Len() > 0 {
-		s.soFar("%s failed for good", indexes(lost))
+	if s.lost.Len() > 0 {
+		s.soFar("%s failed for good", indexes(s.lost))
 		s.covered = append(s.covered, "IndexFailed")
 	}
 }
@@ -275,7 +284,7 @@ func (s *jobStory) missing() int {
 	st, spec := &s.job.Status, &s.job.Spec
 	want := int(ptr.Deref(spec.Parallelism, 1))
 	if spec.Completions != nil {
-		want = min(want, int(*spec.Completions-st.Succeeded)-int(job.ParseIndexes(ptr.Deref(st.FailedIndexes, ""), math.MaxInt32).Len()))
+		want = min(want, int(*spec.Completions-st.Succeeded-s.lost.Len()))
 	} else if st.Succeeded > 0 {
 		want = 0
 	}
@@ -401,83 +410,6 @@ func (s *jobStory) backoff(wait job.Wait) {
 	}
 	s.wake(wait.Until)
 	s.failures()
-}
-
-// restarting says how often containers may be restarted in their pods before
-// the Job fails.
-func (s *jobStory) restarting() {
-	var n int32
-	for _, pod := range s.active {
-		for _, c := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
-			n += c.RestartCount
-		}
-	}
-	if limit := ptr.Deref(s.job.Spec.BackoffLimit, 6); n > 0 && limit < math.MaxInt32 {
-		s.next("the Job fails when its containers have been restarted %s; now it is %d (backoffLimit)", count(int(max(limit, 1)), "time"), n)
-	}
-}
-
-// ahead says what may end the Job before it is done.
-func (s *jobStory) ahead(missing int) {
-	st, spec := &s.job.Status, &s.job.Spec
-	if limit := spec.BackoffLimit; limit != nil && *limit < math.MaxInt32 && (st.Failed > 0 || len(s.failed) > 0 || *limit == 0) {
-		if left := *limit - st.Failed; left > 0 {
-			s.next("%s may fail; one more, and the Job fails (backoffLimit %d)", count(int(left), "more pod"), *limit)
-		} else {
-			s.next("the Job fails with the next pod that does (backoffLimit %d)", *limit)
-		}
-	}
-	if spec.Template.Spec.RestartPolicy == corev1.RestartPolicyOnFailure {
-		s.restarting()
-	}
-	if limit := spec.MaxFailedIndexes; limit != nil {
-		lost := job.ParseIndexes(ptr.Deref(st.FailedIndexes, ""), math.MaxInt32).Len()
-		s.next("the Job fails when more than %s have failed; so far %d (maxFailedIndexes)", count(int(*limit), "index"), lost)
-	}
-	if limit := spec.ActiveDeadlineSeconds; limit != nil && st.StartTime != nil {
-		deadline := st.StartTime.Add(time.Duration(*limit) * time.Second)
-		s.wake(deadline)
-		s.next("the Job fails if it is not done %s (activeDeadlineSeconds)", s.c.at(deadline))
-	}
-	if spec.SuccessPolicy != nil {
-		s.next("the Job succeeds early when a rule of successPolicy is met: %s", rules(spec.SuccessPolicy))
-	}
-	if spec.Completions == nil && st.Succeeded > 0 {
-		s.next("no further pod starts, as one has succeeded; it is Complete when those that run have ended")
-	} else if later := s.later(missing); later > 0 && ptr.Deref(spec.Parallelism, 1) > 0 {
-		s.next("%s to start when others have ended (parallelism %d)", count(later, "more pod"), ptr.Deref(spec.Parallelism, 1))
-	}
-	switch lost := job.ParseIndexes(ptr.Deref(st.FailedIndexes, ""), math.MaxInt32); {
-	case lost.Len() > 0:
-		s.next("it is Failed when all other indexes have ended, as %s failed for good (backoffLimitPerIndex)", indexes(lost))
-	case len(s.Next) == 0:
-		s.next("it is Complete when its pods have succeeded")
-	}
-}
-
-// later is how many pods have no place yet.
-func (s *jobStory) later(missing int) int {
-	if s.job.Spec.Completions == nil {
-		return 0
-	}
-	lost := job.ParseIndexes(ptr.Deref(s.job.Status.FailedIndexes, ""), math.MaxInt32).Len()
-	return int(*s.job.Spec.Completions-s.job.Status.Succeeded-lost) - len(s.active) - missing
-}
-
-// rules puts successPolicy into words.
-func rules(p *batchv1.SuccessPolicy) string {
-	var all []string
-	for _, r := range p.Rules {
-		switch {
-		case r.SucceededIndexes != nil && r.SucceededCount != nil:
-			all = append(all, fmt.Sprintf("%d of the indexes %s succeeded", *r.SucceededCount, *r.SucceededIndexes))
-		case r.SucceededIndexes != nil:
-			all = append(all, fmt.Sprintf("all of the indexes %s succeeded", *r.SucceededIndexes))
-		case r.SucceededCount != nil:
-			all = append(all, fmt.Sprintf("any %d indexes succeeded", *r.SucceededCount))
-		}
-	}
-	return strings.Join(all, ", or ")
 }
 
 // isTrue returns the first of these conditions that is True.
