@@ -297,7 +297,7 @@ func TestClockSetBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, dir)
 		defer w.stop()
-		w.create(&batchv1.CronJob{
+		w.make(&batchv1.CronJob{
 			ObjectMeta: metav1.ObjectMeta{Namespace: theNamespace, Name: "c"},
 			Spec:       batchv1.CronJobSpec{Schedule: "0 * * * *", JobTemplate: batchv1.JobTemplateSpec{Spec: newJob("x").Spec}},
 		})

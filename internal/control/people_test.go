@@ -124,7 +124,7 @@ func (w *world) touchPod(pod *corev1.Pod) {
 			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "EvictionByEvictionAPI", LastTransitionTime: w.stamp(),
 		})
 		if w.replace(pod, next) {
-			w.tally["pod evicted"]++
+			w.tally.add("pod evicted")
 			w.remove(next, metav1.DeletePropagationBackground, nil)
 		}
 	case 3:
@@ -136,7 +136,7 @@ func (w *world) touchPod(pod *corev1.Pod) {
 			Spec:       *newJob("stray").Spec.Template.Spec.DeepCopy(),
 		}
 		if w.create(stray) {
-			w.tally["pod created by hand"]++
+			w.tally.add("pod created by hand")
 		}
 	}
 }
@@ -201,7 +201,7 @@ func (w *world) touchCronJob(c *batchv1.CronJob) {
 		j.OwnerReferences[0].APIVersion, j.OwnerReferences[0].Kind, j.OwnerReferences[0].BlockOwnerDeletion = "batch/v1", "CronJob", nil
 		c.Spec.JobTemplate.Spec.DeepCopyInto(&j.Spec)
 		if w.create(j) {
-			w.tally["job started by hand"]++
+			w.tally.add("job started by hand")
 		}
 	case 8:
 		if w.chance(3) {
@@ -211,7 +211,7 @@ func (w *world) touchCronJob(c *batchv1.CronJob) {
 		// A Job of somebody else, in the way of a slot.
 		slot := w.now().Truncate(time.Minute).Add(time.Duration(w.rand.IntN(10)) * time.Minute)
 		if w.create(jobNamed(fmt.Sprintf("%s-%d", c.Name, slot.Unix()/60))) {
-			w.tally["job in the way"]++
+			w.tally.add("job in the way")
 		}
 	}
 }
@@ -371,7 +371,7 @@ func (w *world) setReady(node *corev1.Node, status corev1.ConditionStatus) {
 	next := node.DeepCopy()
 	next.Status.Conditions[0].Status = status
 	w.replace(node, next)
-	w.tally["node "+strings.ToLower(string(status))+" ready"]++
+	w.tally.add("node " + strings.ToLower(string(status)) + " ready")
 }
 
 // emptyNamespace deletes the namespace with all that is in it.

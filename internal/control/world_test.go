@@ -49,28 +49,45 @@ type world struct {
 	doom   atomic.Int64 // how many decisions that write it has left before it is killed; 0: it lives on
 	killed atomic.Bool
 
+	fate  *rand.Rand // what happens to the world; for the test's goroutine only
+	tally tally
+
 	// mu is held by whoever acts: the test's goroutine, or a worker in whose
 	// decision somebody meddles. It is not held while anybody waits.
 	mu    sync.Mutex
 	rand  *rand.Rand
-	calm  bool // users have left, and what runs succeeds
-	made  int  // objects that users created
-	tally map[string]int
+	calm  bool               // users have left, and what runs succeeds
+	made  int                // objects that users created
 	wakes map[task]time.Time // what the controllers asked for, by the wall clock
+}
+
+// tally counts what happened.
+type tally struct {
+	mu     sync.Mutex
+	counts map[string]int
+}
+
+func (t *tally) add(what string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.counts == nil {
+		t.counts = make(map[string]int)
+	}
+	t.counts[what]++
 }
 
 // newWorld returns a world whose engine runs, in which nothing has happened.
 func newWorld(t *testing.T, seed uint64, dir string) *world {
 	w := &world{
 		t: t, seed: seed, kinds: kind.NewKinds(kind.Table()), dir: dir,
-		rand: rand.New(rand.NewPCG(seed, 0)), tally: make(map[string]int),
+		fate: rand.New(rand.NewPCG(seed, 1)), rand: rand.New(rand.NewPCG(seed, 2)),
 	}
 	w.audit = newAudit(w)
-	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(w.rand.Int64N(int64(365 * 24 * time.Hour))))
+	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(w.fate.Int64N(int64(365 * 24 * time.Hour))))
 	w.offset.Store(int64(begin.Sub(time.Now())))
 	w.start()
 	for _, name := range []string{"default", theNamespace} {
-		w.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})
+		w.make(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})
 	}
 	for n := range 1 + w.rand.IntN(2) {
 		w.create(&corev1.Node{
@@ -81,8 +98,13 @@ func newWorld(t *testing.T, seed uint64, dir string) *world {
 			},
 		})
 	}
-	synctest.Wait()
 	return w
+}
+
+// make creates obj, and lets the engine see to it.
+func (w *world) make(obj change.Object) {
+	w.act(func() { w.create(obj) })
+	synctest.Wait()
 }
 
 // theNamespace is where everything happens.
@@ -161,7 +183,7 @@ func (w *world) disturbed(controller int, decide func(time.Time, *store.View, ch
 		}
 		if len(set.Writes) > 0 && !w.killed.Load() && !w.calm && w.chance(15) {
 			w.meddle()
-			w.tally["somebody meddled"]++
+			w.tally.add("somebody meddled")
 		}
 		return set
 	}
@@ -183,7 +205,7 @@ func (w *world) act(f func()) {
 // stop ends the engine as SIGTERM does.
 func (w *world) stop() {
 	w.shut()
-	w.tally["engine stopped"]++
+	w.tally.add("engine stopped")
 }
 
 // shut ends what runs of the engine.
@@ -210,7 +232,7 @@ func (w *world) kill() {
 	if err := os.Remove(from); err != nil {
 		w.t.Error(err)
 	}
-	w.tally["engine killed"]++
+	w.tally.add("engine killed")
 }
 
 func copyFile(to, from string) error {
@@ -234,9 +256,9 @@ func (w *world) jump(by time.Duration) {
 	w.offset.Add(int64(by))
 	w.audit.disturb()
 	if by > 0 {
-		w.tally["clock set forward"]++
+		w.tally.add("clock set forward")
 	} else {
-		w.tally["clock set back"]++
+		w.tally.add("clock set back")
 	}
 	w.loop.ClockSet()
 	synctest.Wait()
@@ -262,7 +284,7 @@ func (w *world) create(obj change.Object) bool {
 	}
 	if k.Validate != nil && obj.GetNamespace() != "" {
 		if errs := k.Validate(obj); len(errs) > 0 {
-			w.tally["refused by validation"]++
+			w.tally.add("refused by validation")
 			return false
 		}
 	}
@@ -282,11 +304,11 @@ func (w *world) edit(obj change.Object, what string, change func(change.Object))
 	change(next)
 	k.PrepareUpdate(next, copyOf(old))
 	if errs := k.ValidateUpdate(next, old); len(errs) > 0 {
-		w.tally["refused by validation"]++
+		w.tally.add("refused by validation")
 		return
 	}
 	if w.replace(old, next) {
-		w.tally[what]++
+		w.tally.add(what)
 	}
 }
 
@@ -319,7 +341,7 @@ func (w *world) remove(obj change.Object, how metav1.DeletionPropagation, grace 
 	}
 	next.SetFinalizers(keep)
 	if write, ok := k.Removal(next, change.RevOf(old), w.now(), grace); ok && w.apply(change.Set{Writes: []change.Write{write}}) {
-		w.tally[fmt.Sprintf("%s deleted, %s", strings.ToLower(k.GVK.Kind), how)]++
+		w.tally.add(fmt.Sprintf("%s deleted, %s", strings.ToLower(k.GVK.Kind), how))
 	}
 }
 
@@ -331,7 +353,7 @@ func (w *world) apply(set change.Set) bool {
 	case err == nil:
 		return true
 	case errors.As(err, &conflict):
-		w.tally["conflict of a client"]++
+		w.tally.add("conflict of a client")
 	default:
 		w.t.Error(err)
 	}
