@@ -51,9 +51,13 @@ func rerunJob(ctx context.Context, client kubernetes.Interface, namespace, oldNa
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		defer cancel()
 		err = fmt.Errorf("tell job/%s what has been done already: %w", created.Name, err)
-		return nil, errors.Join(err, client.BatchV1().Jobs(namespace).Delete(ctx, created.Name, metav1.DeleteOptions{
+		gone := client.BatchV1().Jobs(namespace).Delete(ctx, created.Name, metav1.DeleteOptions{
 			PropagationPolicy: ptr.To(metav1.DeletePropagationBackground), Preconditions: metav1.NewUIDPreconditions(string(created.UID)),
-		}))
+		})
+		if gone != nil {
+			gone = fmt.Errorf("job/%s stays behind suspended: %w", created.Name, gone)
+		}
+		return nil, errors.Join(err, gone)
 	}
 	return created, nil
 }
