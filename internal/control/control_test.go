@@ -389,6 +389,23 @@ func TestDeletions(t *testing.T) {
 	})
 }
 
+func TestAPodWithoutAJobIsFreed(t *testing.T) {
+	bubble(t, func(b *bundle) {
+		b.namespace("default")
+		b.create(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "p", Finalizers: []string{batchv1.JobTrackingFinalizer}}})
+		b.settle()
+		pod := b.pods("default")[0]
+		if len(pod.Finalizers) > 0 {
+			b.t.Errorf("created with the finalizer of Jobs, it keeps %v", pod.Finalizers)
+		}
+		b.update(b.kinds.ByResource("pods").KeyOf(pod), func(obj change.Object) { obj.SetFinalizers([]string{batchv1.JobTrackingFinalizer}) })
+		b.settle()
+		if pod := b.pods("default")[0]; len(pod.Finalizers) > 0 {
+			b.t.Errorf("given the finalizer of Jobs, it keeps %v", pod.Finalizers)
+		}
+	})
+}
+
 func TestNamespaceGoesWithItsContents(t *testing.T) {
 	bubble(t, func(b *bundle) {
 		t := b.t

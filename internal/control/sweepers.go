@@ -2,6 +2,7 @@ package control
 
 import (
 	"iter"
+	"slices"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -57,12 +58,15 @@ func ownerController(kinds *kind.Kinds) Controller {
 }
 
 // cleansUp reports whether the written object itself may have to be cleaned up:
-// it is new and has owners, lost one, or is being deleted.
+// it is new and has owners, lost one, waits for a Job without having one, or is
+// being deleted.
 func cleansUp(ev store.Event) bool {
 	obj := ev.Object
 	switch {
 	case obj.GetDeletionTimestamp() != nil:
 		return len(obj.GetFinalizers()) > 0
+	case metav1.GetControllerOfNoCopy(obj) == nil && slices.Contains(obj.GetFinalizers(), batchv1.JobTrackingFinalizer):
+		return true
 	case ev.Op == change.Create:
 		return len(obj.GetOwnerReferences()) > 0
 	default:
