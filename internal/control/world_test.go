@@ -253,6 +253,7 @@ func copyFile(to, from string) error {
 
 // jump sets the clock.
 func (w *world) jump(by time.Duration) {
+	synctest.Wait() // what is being decided goes by the old time
 	w.offset.Add(int64(by))
 	w.audit.disturb()
 	if by > 0 {

@@ -7,6 +7,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/change"
@@ -15,9 +16,12 @@ import (
 // account counts the pods that are over, and releases them.
 func (d *decision) account(v verdict) {
 	if v.failure() {
-		// What still ran when the Job failed has failed with it.
+		// What still ran when the Job failed has failed with it. (A pod that is
+		// not tracked was given up before; one without an owner is adopted.)
 		for _, pod := range d.removed {
-			d.countFailure(pod, v)
+			if tracked(pod) || !metav1.IsControlledBy(pod, d.Job) {
+				d.countFailure(pod, v)
+			}
 		}
 	}
 	for i, pod := range d.succeeded {

@@ -128,6 +128,8 @@ func TestFixedCompletions(t *testing.T) {
 		{"before the deadline", newJob(deadline, started(1)), one(), 59 * time.Second, want{counts: "1/0/0 0/0", wake: time.Minute}},
 		{"at the deadline", newJob(deadline, started(1)), one(), time.Minute,
 			want{pods: "-a…", notes: "SuccessfulDelete", conditions: "FailureTarget(DeadlineExceeded)", counts: "0/0/1 0/1"}},
+		{"a pod that was given up before is ended, and not counted", newJob(deadline, started(1)), one(untracked), time.Minute,
+			want{pods: "-a…", notes: "SuccessfulDelete", conditions: "FailureTarget(DeadlineExceeded)", counts: "0/0/1 0/0"}},
 		{"the last pod terminates after failure", newJob(deadline, started(0), func(j *batchv1.Job) {
 			j.Status.Failed, j.Status.Terminating = 1, ptr.To[int32](1)
 			j.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobFailureTarget, Status: "True", Reason: "DeadlineExceeded"}}

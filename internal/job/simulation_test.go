@@ -245,6 +245,9 @@ func (s *simulation) checkCounts(view State, set change.Set, next *batchv1.Job) 
 		if !owned || pod.Labels == nil || after != nil && (tracked(after) || !metav1.IsControlledBy(after, next)) {
 			continue
 		}
+		if !tracked(pod) && metav1.IsControlledBy(pod, next) {
+			continue // was given up before
+		}
 		lost := pod.Status.Phase == corev1.PodFailed || pod.DeletionTimestamp != nil && !replacesOnlyFailed(next)
 		switch valid := !indexed(next) || indexOf(pod, *next.Spec.Completions) != noIndex; {
 		case !valid:
