@@ -13,16 +13,10 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/resourceversion"
-	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
-	watchtools "k8s.io/client-go/tools/watch"
 )
 
 // follower watches Jobs to their end through the API, prints what their pods
@@ -140,69 +134,6 @@ func (f *follower) Run(ctx context.Context) error {
 	return nil
 }
 
-// since is the resourceVersion of the Job that was read, or created, first.
-func (f *follower) since() (string, error) {
-	var oldest string
-	for _, j := range f.jobs {
-		rev := j.job.ResourceVersion
-		if oldest == "" {
-			oldest = rev
-			continue
-		}
-		order, err := resourceversion.CompareResourceVersion(rev, oldest)
-		if err != nil {
-			return "", fmt.Errorf("job/%s: %w", j.job.Name, err)
-		}
-		if order < 0 {
-			oldest = rev
-		}
-	}
-	return oldest, nil
-}
-
-// watchJobs delivers everything that happened to the Jobs since a
-// resourceVersion, so that none ends unseen: not even one that is deleted as
-// soon as it has. Where the API's history is too short for that, it goes on
-// from a list of what is there now.
-func (f *follower) watchJobs(ctx context.Context, since string, deliver func(obj any, gone bool)) error {
-	jobs := f.client.BatchV1().Jobs(f.namespace)
-	var wanted string
-	if len(f.jobs) == 1 {
-		wanted = fields.OneTermEqualSelector(metav1.ObjectNameField, f.sorted()[0].job.Name).String()
-	}
-	source := &cache.ListWatch{WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-		o.FieldSelector = wanted
-		w, err := jobs.Watch(ctx, o)
-		if err != nil && ctx.Err() == nil {
-			deliver(err, false) // and is tried again
-		}
-		return w, err
-	}}
-	for {
-		w, err := watchtools.NewRetryWatcherWithContext(ctx, since, source)
-		if err != nil {
-			return err
-		}
-		for ev := range w.ResultChan() {
-			if ev.Type == watch.Error {
-				err = apierrors.FromObject(ev.Object)
-				break
-			}
-			deliver(ev.Object, ev.Type == watch.Deleted)
-		}
-		w.Stop()
-		if err == nil || !isExpired(err) {
-			return err
-		}
-		list, err := jobs.List(ctx, metav1.ListOptions{FieldSelector: wanted})
-		if err != nil {
-			return err
-		}
-		deliver(list, false)
-		since = list.ResourceVersion
-	}
-}
-
 // drain reads the logs of pods that ended together with their Job, to the end.
 func (f *follower) drain(ctx context.Context, updates <-chan update) {
 	settle := time.NewTimer(50 * time.Millisecond)
@@ -237,30 +168,11 @@ func (f *follower) take(u update) {
 		}
 	case *corev1.Event:
 		if obj.Type == corev1.EventTypeWarning && f.concerns(obj) {
-			f.warnOnce(fmt.Sprintf("%s/%s: %s: %s", lower(obj.InvolvedObject.Kind), obj.InvolvedObject.Name, obj.Reason, obj.Message))
+			f.warnOnce(fmt.Sprintf("%s/%s: %s: %s", strings.ToLower(obj.InvolvedObject.Kind), obj.InvolvedObject.Name, obj.Reason, obj.Message))
 		}
 	case error: // of a watch, which goes on
 		if !errors.Is(obj, io.EOF) && !errors.Is(obj, io.ErrUnexpectedEOF) && !isExpired(obj) {
 			f.warnOnce(obj.Error())
-		}
-	}
-}
-
-// isExpired: the API does not remember the resourceVersion that was asked for.
-func isExpired(err error) bool { return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) }
-
-// takeList takes the Jobs as they are now, when it is not known what happened
-// before. Those that are not there went in the meantime.
-func (f *follower) takeList(list *batchv1.JobList) {
-	there := map[types.UID]bool{}
-	for i := range list.Items {
-		there[list.Items[i].UID] = true
-		f.takeJob(&list.Items[i], false)
-	}
-	for uid, j := range f.jobs {
-		if !there[uid] && !j.ended {
-			f.console.Note("job/%s is gone, and the API does not remember any more how it ended", j.job.Name)
-			f.takeJob(j.job, true)
 		}
 	}
 }

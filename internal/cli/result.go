@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -117,8 +116,6 @@ func completions(succeeded int32, want *int32) string {
 }
 
 func duration(d time.Duration) string { return utilduration.HumanDuration(d) }
-
-func lower(s string) string { return strings.ToLower(s) }
 
 func compareNames(a, b metav1.Object) int {
 	return cmp.Or(cmp.Compare(a.GetNamespace(), b.GetNamespace()), cmp.Compare(a.GetName(), b.GetName()))
