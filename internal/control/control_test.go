@@ -268,6 +268,39 @@ func TestPodsWaitForANodeAndForRoom(t *testing.T) {
 	})
 }
 
+// TestShare: what is bound without a look at other pods cannot overfill a node,
+// whatever is decided at the same time.
+func TestShare(t *testing.T) {
+	t.Parallel()
+	for capacity, want := range map[string]int{"110": 0, "10000": 62} {
+		t.Run(capacity, func(t *testing.T) {
+			bubble(t, func(b *bundle) {
+				b.create(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}, Status: corev1.NodeStatus{
+					Allocatable: corev1.ResourceList{corev1.ResourcePods: resource.MustParse(capacity)},
+					Conditions:  []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}},
+				}})
+				k := b.kinds.ByResource(pods)
+				var set change.Set
+				for i := range 200 {
+					pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprint("p", i)}, Spec: newJob("x").Spec.Template.Spec}
+					k.Default(pod)
+					set.Create(k.KeyOf(pod), pod)
+				}
+				placeCreated(time.Now(), b.store.View(), &set)
+				bound := 0
+				for _, w := range set.Writes {
+					if w.Object.(*corev1.Pod).Spec.NodeName == "n" {
+						bound++
+					}
+				}
+				if bound != want {
+					t.Errorf("%d pods are bound at once, want %d", bound, want)
+				}
+			})
+		})
+	}
+}
+
 func TestAPodThatIsDeletedWithoutANodeIsReplaced(t *testing.T) {
 	bubble(t, func(b *bundle) {
 		t := b.t

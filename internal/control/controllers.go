@@ -189,9 +189,11 @@ func jobsOf(view *store.View, k *kind.Kind, ev store.Event, add func(change.Key)
 }
 
 // placeCreated binds the pods that set creates, as far as that needs no look at
-// other pods; the rest is the place controller's.
+// other pods; the rest is the place controller's. Other sets do the same at this
+// moment, and none sees the others: each takes no more than its share.
 func placeCreated(now time.Time, view *store.View, set *change.Set) {
 	var node *place.Node
+	var left int64
 	for _, w := range set.Writes {
 		pod, ok := w.Object.(*corev1.Pod)
 		if !ok || w.Op != change.Create {
@@ -201,13 +203,23 @@ func placeCreated(now time.Time, view *store.View, set *change.Set) {
 			if node = onlyNode(view); node == nil {
 				return
 			}
+			left = share(node.Node)
 		}
-		if !place.Trivial(pod, *node) {
+		if left <= 0 || !place.Trivial(pod, *node) {
 			continue
 		}
+		left--
 		node.Count++
 		set.Note(place.Bind(pod, node.Node.Name, now))
 	}
+}
+
+// share is how many pods a set may bind unseen, so that the half of the node that
+// place.Trivial keeps free has room for what all workers bind at a time, the
+// place controller included. A small node has none to give away.
+func share(node *corev1.Node) int64 {
+	const placed = 1000 // by the place controller, in two sets
+	return (node.Status.Allocatable.Pods().Value()/2 - placed) / DefaultWorkers
 }
 
 // onlyNode returns the node if there is just one that is ready; with several,

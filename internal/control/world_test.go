@@ -93,7 +93,7 @@ func newWorld(t *testing.T, seed uint64, dir string) *world {
 		w.create(&corev1.Node{
 			ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("node-", n), Labels: map[string]string{"disk": "fast"}},
 			Status: corev1.NodeStatus{
-				Allocatable: corev1.ResourceList{corev1.ResourcePods: resource.MustParse("60"), corev1.ResourceCPU: resource.MustParse("8")},
+				Allocatable: corev1.ResourceList{corev1.ResourcePods: resource.MustParse(room), corev1.ResourceCPU: resource.MustParse("8")},
 				Conditions:  []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}},
 			},
 		})
