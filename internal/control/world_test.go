@@ -89,8 +89,13 @@ func newWorld(t *testing.T, seed uint64, dir string) *world {
 	for _, name := range []string{"default", theNamespace} {
 		w.make(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})
 	}
-	for n := range 1 + w.rand.IntN(2) {
-		w.create(&corev1.Node{
+	// One large node is given pods as they are created; others are looked at first.
+	count, room := 1+w.fate.IntN(2), "60"
+	if w.fated(3) {
+		count, room = 1, "10000"
+	}
+	for n := range count {
+		w.make(&corev1.Node{
 			ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("node-", n), Labels: map[string]string{"disk": "fast"}},
 			Status: corev1.NodeStatus{
 				Allocatable: corev1.ResourceList{corev1.ResourcePods: resource.MustParse(room), corev1.ResourceCPU: resource.MustParse("8")},
