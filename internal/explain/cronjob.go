@@ -97,6 +97,8 @@ func (s *cronStory) run(j *batchv1.Job) string {
 		return line + " is suspended"
 	case end == nil && j.Status.StartTime != nil && j.Status.Active == 0:
 		return line + " was started " + s.c.at(j.Status.StartTime.Time) + ", and has no active pod"
+	case end == nil && j.Status.StartTime != nil && ptr.Deref(j.Status.Ready, 1) == 0:
+		return line + " was started " + s.c.at(j.Status.StartTime.Time) + ", and has no ready pod"
 	case end == nil && j.Status.StartTime != nil:
 		return line + " runs since " + s.c.span(j.Status.StartTime.Time)
 	case end == nil:
