@@ -301,7 +301,7 @@ func (s *jobStory) noPods() {
 	if ev := latest(s.events, "FailedCreate"); ev != nil {
 		s.is(Pending, "does not run: its pods are refused.")
 		s.why("%s", firstLine(ev.Message))
-		s.next("the controller tries again, at growing intervals, until a pod is accepted")
+		s.next("the controller tries again and again, until a pod is accepted")
 		s.covered = append(s.covered, "FailedCreate")
 		return
 	}
@@ -325,7 +325,7 @@ func (s *jobStory) noPods() {
 func (s *jobStory) someRefused(missing int) {
 	if ev := latest(s.events, "FailedCreate", "SuccessfulCreate"); ev != nil && ev.Reason == "FailedCreate" {
 		s.why("%s refused: %s", plural(missing, "more pod is", "more pods are"), firstLine(ev.Message))
-		s.next("the controller tries to start %s again, at growing intervals", plural(missing, "more pod", "more pods"))
+		s.next("the controller tries again and again to start %s", plural(missing, "more pod", "more pods"))
 		s.covered = append(s.covered, "FailedCreate")
 	}
 }
