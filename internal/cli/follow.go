@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -171,7 +172,11 @@ func (f *follower) take(u update) {
 			f.warnOnce(fmt.Sprintf("%s/%s: %s: %s", strings.ToLower(obj.InvolvedObject.Kind), obj.InvolvedObject.Name, obj.Reason, obj.Message))
 		}
 	case error: // of a watch, which goes on
-		if !errors.Is(obj, io.EOF) && !errors.Is(obj, io.ErrUnexpectedEOF) && !isExpired(obj) {
+		var silent *url.Error
+		switch {
+		case errors.As(obj, &silent):
+			f.warnOnce(fmt.Sprintf("the API does not answer, and is asked again: %v", silent.Err))
+		case !errors.Is(obj, io.EOF) && !errors.Is(obj, io.ErrUnexpectedEOF) && !isExpired(obj):
 			f.warnOnce(obj.Error())
 		}
 	}
