@@ -312,6 +312,12 @@ func (s *jobStory) noPods() {
 		s.next("another pod starts, if its controller is running")
 		return
 	}
+	if len(s.failed) > 0 {
+		s.is(Pending, "is about to try again.")
+		s.why("its controller has not created another pod yet")
+		s.failures()
+		return
+	}
 	s.is(Pending, "has no pod yet.")
 	since := s.job.CreationTimestamp.Time
 	if s.job.Status.StartTime != nil {

@@ -16,11 +16,11 @@ import (
 // Sampan's, which leaves a mark on CronJobs, runs on this machine as a rule;
 // those of clusters run in containers, where it is UTC. The last slot that was
 // started tells if it is the other way round.
-func Zone(now time.Time, c *batchv1.CronJob) (in *time.Location, how string) {
+func Zone(now time.Time, c *batchv1.CronJob) (_ *time.Location, how string) {
 	if name := c.Spec.TimeZone; name != nil {
 		return time.UTC, " in " + *name // TimetableOf goes by that name
 	}
-	if strings.HasPrefix(c.Spec.Schedule, "@every ") {
+	if strings.HasPrefix(c.Spec.Schedule, "@every ") || strings.Contains(c.Spec.Schedule, "TZ=") {
 		return now.Location(), "" // the same everywhere
 	}
 	zone, other := time.UTC, now.Location()
