@@ -586,6 +586,7 @@ var normalForms = []struct {
 	{regexp.MustCompile(`[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d [+-]\d{4}`), "<time>"},
 	{regexp.MustCompile(`\b([0-9a-z][0-9a-z-]{56}[0-9a-z])[bcdfghjklmnpqrstvwxz2456789]{5}\b`), "$1<random>"}, // of the full 63 characters
 	{regexp.MustCompile(`-[bcdfghjklmnpqrstvwxz2456789]{5}\b`), "-<random>"},
+	{regexp.MustCompile(`(ResourceVersion in record \(|resource version: \d+, current: )\d+`), "$1<revision>"},
 	// A patch that makes no object is refused with the object that it was for.
 	{regexp.MustCompile(`patch: Invalid value: "\{.*\}": `), `patch: Invalid value: "<object>": `},
 	// The fields in a template that may not change stand in another order since

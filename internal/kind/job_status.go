@@ -195,7 +195,7 @@ func (c *statusChange) more() {
 		c.invalid("terminating", terminating, "terminating>0 is invalid for finished job")
 	}
 	readyChanged := !ptr.Equal(c.now.Ready, c.was.Ready)
-	if (readyChanged || c.now.Active != c.was.Active) && ptr.Deref(c.now.Ready, 0) > c.now.Active {
+	if (readyChanged || c.now.Active != c.was.Active) && c.now.Ready != nil && *c.now.Ready > c.now.Active {
 		c.invalid("ready", *c.now.Ready, "cannot set more ready pods than active")
 	}
 }

@@ -140,6 +140,8 @@ func TestJobStatusRefused(t *testing.T) {
 			"status.completedIndexes: Invalid value: cannot set non-empty completedIndexes when non-indexed completion mode",
 			"status.failedIndexes: Invalid value: cannot set non-null failedIndexes when backoffLimitPerIndex is null",
 		}},
+		{name: "less than none active", change: func(job *batchv1.Job) { job.Status.Active = -1 },
+			want: []string{"status.active: Invalid value: must be greater than or equal to 0"}},
 		{name: "more ready than active", before: running, change: func(job *batchv1.Job) { job.Status.Ready = ptr.To[int32](2) },
 			want: []string{"status.ready: Invalid value: cannot set more ready pods than active"}},
 		{name: "complete again", before: succeeded, change: func(job *batchv1.Job) {

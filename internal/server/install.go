@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"net"
+	"net/http"
 	"path"
 	"slices"
 	"strings"
@@ -43,7 +44,8 @@ func (s *Server) install() error {
 		serializer.WithStreamingCollectionEncodingToProtobuf())
 	config := s.config(codecs)
 	s.requests, s.watches = config.NonLongRunningRequestWaitGroup, new(utilwaitgroup.SafeWaitGroup)
-	generic, err := config.Complete(nil).New("sampan", genericserver.NewEmptyDelegate())
+	unknown := genericserver.NewEmptyDelegateWithCustomHandler(http.NotFoundHandler())
+	generic, err := config.Complete(nil).New("sampan", unknown)
 	if err != nil {
 		return fmt.Errorf("server: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -84,7 +85,7 @@ func (u *update) createMissing(ctx context.Context, key change.Key, view *store.
 	if !u.mayCreate {
 		return nil, apierrors.NewNotFound(u.gr, u.name)
 	}
-	if err := u.checkUID(nil); err != nil {
+	if err := u.checkUID(key.Namespace, nil); err != nil {
 		return nil, err
 	}
 	updated, err := u.info.UpdatedObject(ctx, u.kind.New())
@@ -113,7 +114,7 @@ func (u *update) createMissing(ctx context.Context, key change.Key, view *store.
 
 // replace makes the client's change to old.
 func (u *update) replace(ctx context.Context, key change.Key, old change.Object) (runtime.Object, error) {
-	if err := u.checkUID(old); err != nil {
+	if err := u.checkUID(key.Namespace, old); err != nil {
 		return nil, err
 	}
 	obj, err := u.merge(ctx, old)
@@ -179,7 +180,7 @@ func (u *update) merge(ctx context.Context, old change.Object) (change.Object, e
 
 // checkUID refuses to change another object of the same name than the client
 // means; old is nil if there is none.
-func (u *update) checkUID(old change.Object) error {
+func (u *update) checkUID(namespace string, old change.Object) error {
 	p := u.info.Preconditions()
 	if p == nil {
 		return nil
@@ -188,7 +189,8 @@ func (u *update) checkUID(old change.Object) error {
 	if old != nil {
 		uid, rv = string(old.GetUID()), old.GetResourceVersion()
 	}
-	switch key := "/registry/" + u.kind.Key("", "").Resource + "/" + u.name; {
+	// Clients see where Kubernetes would keep the object.
+	switch key := path.Join("/registry", u.gr.Resource, namespace, u.name); {
 	case p.UID != nil && string(*p.UID) != uid:
 		return apierrors.NewConflict(u.gr, u.name, storage.NewInvalidObjError(key,
 			fmt.Sprintf("Precondition failed: UID in precondition: %v, UID in object meta: %v", *p.UID, uid)))
