@@ -322,6 +322,41 @@ func TestAPodThatIsDeletedWithoutANodeIsReplaced(t *testing.T) {
 	})
 }
 
+// TestAStrayPodDoesNotMakeAJobForget: a Job that removes a pod which is not its
+// own decides nothing else in that set; it has to look again.
+func TestAStrayPodDoesNotMakeAJobForget(t *testing.T) {
+	bubble(t, func(b *bundle) {
+		t := b.t
+		b.namespace("default")
+		b.node("n")
+		b.create(newJob("j", func(j *batchv1.Job) {
+			j.Spec.CompletionMode = ptr.To(batchv1.IndexedCompletion)
+			j.Spec.Completions, j.Spec.Parallelism = ptr.To(int32(2)), ptr.To(int32(2))
+		}))
+		b.settle()
+		of := func(index string) *corev1.Pod {
+			for _, pod := range b.pods("default") {
+				if pod.Labels[batchv1.JobCompletionIndexAnnotation] == index && !terminal(pod) {
+					return pod
+				}
+			}
+			return nil
+		}
+		b.update(b.kinds.ByResource(pods).KeyOf(of("0")), func(obj change.Object) { obj.(*corev1.Pod).Status.Phase = corev1.PodFailed })
+		b.settle()
+		second := of("1")
+		b.create(&corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "stray", Labels: second.Labels, Annotations: second.Annotations},
+			Spec:       newJob("x").Spec.Template.Spec,
+		})
+		time.Sleep(15 * time.Second) // the back-off
+		synctest.Wait()
+		if of("0") == nil {
+			t.Error("the pod that failed is not replaced")
+		}
+	})
+}
+
 // TestClockSetBack: what waits for a time that is further away now is looked at
 // when the clock is set, not when that time has come.
 func TestClockSetBack(t *testing.T) {

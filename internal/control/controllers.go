@@ -170,7 +170,7 @@ func controllersOf(k *kind.Kind, ev store.Event, add func(change.Key)) {
 func jobsOf(view *store.View, k *kind.Kind, ev store.Event, add func(change.Key)) {
 	controllersOf(k, ev, add)
 	pod := ev.Object
-	if ev.Op == change.Delete || metav1.GetControllerOf(pod) != nil || len(pod.GetLabels()) == 0 {
+	if metav1.GetControllerOf(pod) != nil || len(pod.GetLabels()) == 0 {
 		return
 	}
 	have := labels.Set(pod.GetLabels())
