@@ -2,7 +2,7 @@
 // figure of the engine is printed with the limit that the machine itself sets,
 // measured in the same run.
 //
-//	go run ./bench            everything, in about two minutes
+//	go run ./bench            everything, in about four minutes
 //	go run ./bench -jobs 2000 more Jobs
 //
 // It builds the binary, runs it on a directory of its own, talks to it through
@@ -87,6 +87,9 @@ func run(ctx context.Context, o options) error {
 		}
 	}
 	if err := b.memory(ctx, &r); err != nil {
+		return err
+	}
+	if err := b.punctuality(ctx, &r); err != nil {
 		return err
 	}
 	r.print()

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -99,6 +100,9 @@ func cronController(kinds *kind.Kinds) Controller {
 				}
 			case jobs:
 				controllersOf(k, ev, add)
+				if i := strings.LastIndexByte(ev.Key.Name, '-'); i > 0 && ev.Op == change.Delete {
+					add(k.Key(ev.Key.Namespace, ev.Key.Name[:i])) // which may have waited for the name
+				}
 			}
 		},
 		Decide: func(now time.Time, view *store.View, key change.Key) change.Set {

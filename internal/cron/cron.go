@@ -25,9 +25,9 @@
 //   - Kubernetes does not start slots that a changed schedule would have had
 //     before the change, unless something else makes it look at the CronJob
 //     before the next slot. Here it never does.
-//   - A Job of somebody else that has the name of a slot's Job makes Kubernetes
-//     forget the CronJob until something is written to it. Here the next slot is
-//     started as usual.
+//   - A Job that has the name of a slot's Job already makes Kubernetes try again
+//     and again, ever less often, so that the slots after it may be late too.
+//     Here it looks again when that Job is gone.
 package cron
 
 import (
@@ -38,7 +38,6 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
@@ -134,7 +133,6 @@ func (d *decision) slot(p plan, slot time.Time) {
 	case d.tooLate(slot):
 		d.explain(slot, corev1.EventTypeWarning, "MissSchedule", "Missed scheduled time to start a job: "+slot.UTC().Format(time.RFC1123Z))
 	case slices.ContainsFunc(d.active, func(r corev1.ObjectReference) bool { return r.Name == name }):
-		// Slots of one minute share a Job.
 		d.explain(slot, corev1.EventTypeNormal, "JobAlreadyExists", "Not starting job because the one of this minute is running: "+name)
 	case d.CronJob.Spec.ConcurrencyPolicy == batchv1.ForbidConcurrent && len(d.active) > 0:
 		d.explain(slot, corev1.EventTypeNormal, "JobAlreadyActive",
@@ -206,13 +204,6 @@ func (d *decision) skippedByZone(p plan, untold time.Time) {
 	if at, ok := p.nextLeftOut(d.now); ok {
 		d.set.Wake(at)
 	}
-}
-
-// setLastSchedule: the slot has been dealt with for good.
-func (d *decision) setLastSchedule(slot time.Time) {
-	t := metav1.NewTime(slot)
-	d.status.LastScheduleTime = &t
-	d.changed = true
 }
 
 // annotate sets an annotation of the CronJob; "" removes it.

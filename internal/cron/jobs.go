@@ -116,41 +116,25 @@ func (d *decision) start(slot time.Time, name string) {
 			d.inactive(ref.UID)
 		}
 	}
-	key := change.Key{Resource: "jobs.batch", Namespace: d.CronJob.Namespace, Name: name}
-	if slices.ContainsFunc(d.set.Writes, func(w change.Write) bool { return w.Key == key }) {
-		return // it is being removed; then this is decided again
-	}
-	job := d.Job(name)
-	switch {
-	case job == nil:
-		if job = d.create(key, slot); job == nil {
-			return
-		}
-	case !metav1.IsControlledBy(job, d.CronJob):
-		d.explain(slot, corev1.EventTypeWarning, "JobAlreadyExists", "Not starting job because there is one of that name that is not the CronJob's: "+name)
+	if d.Job(name) != nil {
+		// Also when it is the CronJob's: slots of one minute share a name.
+		d.explain(slot, corev1.EventTypeWarning, "JobAlreadyExists", "Not starting job because there is one of that name: "+name)
 		return
 	}
-	// A Job of this CronJob that exists already is the slot's: it was forgotten,
-	// or is of an earlier slot of this minute and has ended.
-	d.active = append(d.active, corev1.ObjectReference{
-		APIVersion: "batch/v1", Kind: "Job", Namespace: job.Namespace, Name: name, UID: job.UID, ResourceVersion: job.ResourceVersion,
-	})
-	d.setLastSchedule(slot)
-}
-
-// create creates the Job of a slot, nil if the template does not allow it: not
-// all of it is checked before.
-func (d *decision) create(key change.Key, slot time.Time) *batchv1.Job {
-	job := d.newJob(slot, key.Name)
-	if errs := d.JobKind.Validate(job); len(errs) > 0 {
-		err := apierrors.NewInvalid(d.JobKind.GVK.GroupKind(), job.Name, errs)
+	job := d.newJob(slot, name)
+	if errs := d.JobKind.Validate(job); len(errs) > 0 { // not all of a template is checked before
+		err := apierrors.NewInvalid(d.JobKind.GVK.GroupKind(), name, errs)
 		d.explain(slot, corev1.EventTypeWarning, "FailedCreate", "Error creating job: "+err.Error())
-		return nil
+		return
 	}
-	d.set.Create(key, job)
-	d.set.Guards = append(d.set.Guards, change.Guard{Key: change.Key{Resource: "namespaces", Name: d.Namespace.Name}, Rev: change.RevOf(d.Namespace)})
-	d.note(corev1.EventTypeNormal, "SuccessfulCreate", "Created job "+job.Name)
-	return job
+	d.set.Create(change.Key{Resource: "jobs.batch", Namespace: job.Namespace, Name: name}, job)
+	d.set.Guards = append(d.set.Guards, change.Guard{Key: change.Key{Resource: "namespaces", Name: job.Namespace}, Rev: change.RevOf(d.Namespace)})
+	d.note(corev1.EventTypeNormal, "SuccessfulCreate", "Created job "+name)
+	d.active = append(d.active, corev1.ObjectReference{
+		APIVersion: "batch/v1", Kind: "Job", Namespace: job.Namespace, Name: name, UID: d.UID,
+	})
+	t := metav1.NewTime(slot)
+	d.status.LastScheduleTime, d.changed = &t, true
 }
 
 // newJob returns the Job of a slot, as the API would make it of the template.
