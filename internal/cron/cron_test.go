@@ -269,6 +269,16 @@ func TestDecide(t *testing.T) {
 	})
 }
 
+// In a namespace that is being deleted nothing is created; it goes anyway.
+func TestTerminatingNamespace(t *testing.T) {
+	t.Parallel()
+	s := state(newCron("0 * * * *"))
+	s.Namespace.DeletionTimestamp = ptr.To(metav1.NewTime(t0))
+	if set := Decide(t0.Add(hour), s); !set.Empty() {
+		t.Errorf("got %q %q", summary(set), reasons(set))
+	}
+}
+
 func TestScheduleOfAnotherKind(t *testing.T) {
 	t.Parallel()
 	was := func(schedule string) func(*batchv1.CronJob) {
