@@ -67,7 +67,10 @@ func (d *decision) verdict() verdict {
 	return verdict{}
 }
 
-// failedByRule: a failed pod matches a FailJob rule of podFailurePolicy.
+// failedByRule: a failed pod matches a FailJob rule of podFailurePolicy. Pods that
+// the Job itself gave up are not asked. Kubernetes asks those that it sees between
+// their end and their removal, so that whether a Job survives its suspension can
+// be a matter of luck.
 func (d *decision) failedByRule() verdict {
 	policy := d.Job.Spec.PodFailurePolicy
 	if policy == nil {
