@@ -28,6 +28,8 @@
 //   - A Job that has the name of a slot's Job already makes Kubernetes try again
 //     and again, ever less often, so that the slots after it may be late too.
 //     Here it looks again when that Job is gone.
+//   - The references in status.active have no resourceVersion: they are written
+//     in the commit that creates the Job.
 package cron
 
 import (
