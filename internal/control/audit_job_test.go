@@ -24,6 +24,7 @@ import (
 // written, comes last.
 type move struct {
 	job      types.UID
+	at       time.Time
 	created  []*corev1.Pod
 	released []*corev1.Pod // as they were before the tracking finalizer was taken off
 	unowned  []*corev1.Pod // that are gone: adopted and released at once, or deleted by a user
@@ -125,7 +126,7 @@ func (a *audit) seeJob(ev store.Event, j *batchv1.Job) {
 func (a *audit) moveOf(job types.UID) *move {
 	if a.move.job != job {
 		a.closeMove()
-		a.move.job = job
+		a.move.job, a.move.at = job, a.world.now()
 	}
 	return &a.move
 }

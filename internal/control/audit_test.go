@@ -121,6 +121,9 @@ func (a *audit) see(ev store.Event) {
 		return
 	}
 	a.story = append(a.story, a.line(ev))
+	if !a.move.at.Equal(a.world.now()) {
+		a.closeMove() // a set is seen at once
+	}
 	if ev.Op == change.Update {
 		a.checkObject(ev.Prev, ev.Object)
 	}
