@@ -389,6 +389,10 @@ func (s *session) table(args []string) (string, error) {
 		return "", err
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		body, err := io.ReadAll(resp.Body)
+		return s.normal(fmt.Sprintf("%d %s\n", resp.StatusCode, heart(body))), err
+	}
 	var table metav1.Table
 	if err := json.NewDecoder(resp.Body).Decode(&table); err != nil {
 		return "", err
