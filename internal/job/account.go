@@ -129,7 +129,7 @@ func (d *decision) conclude(v verdict) {
 		return
 	}
 	d.setCondition(v.target, corev1.ConditionTrue, v.reason, v.message)
-	if d.more || active > 0 || terminating > 0 {
+	if d.more || active > 0 || terminating > 0 || !d.mayEnd() {
 		return
 	}
 	d.setCondition(v.final(), corev1.ConditionTrue, v.reason, v.message)
@@ -142,6 +142,12 @@ func (d *decision) conclude(v verdict) {
 		d.note(corev1.EventTypeWarning, "TooManySucceededPods", "Too many succeeded pods running after completion count reached")
 	}
 	d.note(corev1.EventTypeNormal, "Completed", "Job completed")
+}
+
+// mayEnd: the API has no Job that is over but never started. One that gets there
+// while it is suspended is over when it is resumed.
+func (d *decision) mayEnd() bool {
+	return d.status.StartTime != nil || suspended(d.Job) && d.completions == 0
 }
 
 func countReady(pods []*corev1.Pod) int32 {

@@ -91,6 +91,11 @@ func TestSuspend(t *testing.T) {
 	}
 	deadline := func(j *batchv1.Job) { j.Spec.ActiveDeadlineSeconds = ptr.To[int64](60) }
 	noStart := func(j *batchv1.Job) { j.Status.StartTime = nil }
+	done := func(j *batchv1.Job) {
+		j.Status.Succeeded = 1
+		j.Status.Conditions = append(j.Status.Conditions, batchv1.JobCondition{
+			Type: batchv1.JobSuccessCriteriaMet, Status: "True", Reason: "CompletionsReached", Message: "Reached expected number of succeeded pods"})
+	}
 	cases := []decideCase{
 		{"created suspended", newJob(suspend), nil, 0, want{notes: "Suspended", conditions: "Suspended(JobSuspended)", counts: "0/0/0 0/0"}},
 		{"suspended while running", newJob(suspend, pods(2, 2), started(2)), []*corev1.Pod{newPod("a"), newPod("b", pending)}, second,
@@ -103,6 +108,11 @@ func TestSuspend(t *testing.T) {
 			want{pods: "+pi-", notes: "SuccessfulCreate Resumed", conditions: "Suspended=False(JobResumed)", counts: "1/0/0 0/0"}},
 		{"resumed with a deadline", newJob(started(0), deadline, noStart, was("True", "JobSuspended", "Job suspended")), nil, time.Hour,
 			want{pods: "+pi-", notes: "SuccessfulCreate Resumed", conditions: "Suspended=False(JobResumed)", counts: "1/0/0 0/0", wake: time.Hour + time.Minute}},
+		{"done, but suspended before it started", newJob(suspend, started(0), noStart, was("True", "JobSuspended", "Job suspended"), done), nil, second,
+			want{conditions: "Suspended(JobSuspended) SuccessCriteriaMet(CompletionsReached)", counts: "0/0/0 1/0"}},
+		{"done, and resumed", newJob(started(0), noStart, was("True", "JobSuspended", "Job suspended"), done), nil, second,
+			want{notes: "Completed", conditions: "Suspended(JobSuspended) " + completed, counts: "0/0/0 1/0"}},
+		{"suspended, and nothing to do", newJob(suspend, pods(1, 0)), nil, 0, want{notes: "Completed", conditions: completed, counts: "0/0/0 0/0"}},
 	}
 	runCases(t, cases)
 	for _, c := range []struct {
