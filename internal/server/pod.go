@@ -210,15 +210,15 @@ func (e *eviction) Create(ctx context.Context, name string, obj runtime.Object, 
 		}
 	}
 	explain := podChange{name: name, dryRun: dryrun.IsDryRun(deletion.DryRun), change: func(pod *corev1.Pod) error {
+		if err := mayEvict(pod, deletion.Preconditions); err != nil {
+			return err
+		}
 		setCondition(&pod.Status, corev1.PodCondition{
 			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "EvictionByEvictionAPI",
 			Message: "Eviction API: evicting", LastTransitionTime: metav1.NewTime(e.pods.now()).Rfc3339Copy(),
 		})
 		return nil
 	}}
-	if p := deletion.Preconditions; p != nil {
-		explain.ask(p)
-	}
 	pod, err := e.pods.change(ctx, explain)
 	if err != nil {
 		return nil, err
@@ -233,6 +233,24 @@ func (e *eviction) Create(ctx context.Context, name string, obj runtime.Object, 
 	return &metav1.Status{Status: metav1.StatusSuccess}, nil
 }
 
+// mayEvict refuses to evict another pod than the client means, in the words of
+// a deletion.
+func mayEvict(pod *corev1.Pod, p *metav1.Preconditions) error {
+	if p == nil {
+		return nil
+	}
+	kind := schema.GroupResource{Resource: "Pod"}
+	if p.UID != nil && *p.UID != pod.UID {
+		return apierrors.NewConflict(kind, pod.Name, fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s). "+
+			"The object might have been deleted and then recreated", *p.UID, pod.UID))
+	}
+	if p.ResourceVersion != nil && *p.ResourceVersion != pod.ResourceVersion {
+		return apierrors.NewConflict(kind, pod.Name, fmt.Errorf("the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). "+
+			"The object might have been modified", *p.ResourceVersion, pod.ResourceVersion))
+	}
+	return nil
+}
+
 // podChange is a change to one pod by the server itself, under the client's
 // preconditions.
 type podChange struct {
@@ -240,15 +258,6 @@ type podChange struct {
 	uid, revision string // "": any
 	dryRun        bool
 	change        func(pod *corev1.Pod) error
-}
-
-func (c *podChange) ask(p *metav1.Preconditions) {
-	if p.UID != nil {
-		c.uid = string(*p.UID)
-	}
-	if p.ResourceVersion != nil {
-		c.revision = *p.ResourceVersion
-	}
 }
 
 // change makes c to the pod and returns its new state.

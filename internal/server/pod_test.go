@@ -62,8 +62,9 @@ func TestEviction(t *testing.T) {
 		return f.client.PolicyV1().Evictions("default").Evict(t.Context(), &policyv1.Eviction{
 			ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "default"}, DeleteOptions: o})
 	}
-	if err := evict(&metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions("x")}); err == nil {
-		t.Error("the pod of another uid was evicted")
+	const another = `Operation cannot be fulfilled on Pod "p": the UID in the precondition (x) does not match the UID in record (`
+	if err := evict(&metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions("x")}); err == nil || !strings.HasPrefix(err.Error(), another) {
+		t.Errorf("the pod of another uid was evicted: %v", err)
 	}
 	if err := evict(&metav1.DeleteOptions{DryRun: []string{"All"}}); err != nil {
 		t.Error(err)
