@@ -133,13 +133,17 @@ func (c *checker) deadlineUpdate(path *field.Path, old *int64) bool {
 	return true
 }
 
+// onlyRemovedGates refuses new gates. One that is there twice is named once.
 func (c *checker) onlyRemovedGates(path *field.Path, old []corev1.PodSchedulingGate) {
-	was := map[string]bool{}
+	last := map[string]int{}
+	for i, gate := range c.spec.SchedulingGates {
+		last[gate.Name] = i
+	}
 	for _, gate := range old {
-		was[gate.Name] = true
+		delete(last, gate.Name)
 	}
 	for i, gate := range c.spec.SchedulingGates {
-		if !was[gate.Name] {
+		if at, added := last[gate.Name]; added && at == i {
 			c.forbidden(path.Index(i).Child("name"),
 				fmt.Sprintf("only deletion is allowed, but found new scheduling gate '%s'", gate.Name))
 		}

@@ -95,6 +95,10 @@ func TestValidateUpdateOfGatedPod(t *testing.T) {
 		{"gate added", good, gate, []string{
 			"FieldValueForbidden spec.schedulingGates[0].name: Forbidden: only deletion is allowed, but found new scheduling gate 'a'",
 		}},
+		{"gate added twice", good, good + "schedulingGates: [{name: a}, {name: a}]\n", []string{
+			`FieldValueDuplicate spec.schedulingGates[1]: Duplicate value: "a"`,
+			"FieldValueForbidden spec.schedulingGates[1].name: Forbidden: only deletion is allowed, but found new scheduling gate 'a'",
+		}},
 		{"selector added", gate, "nodeSelector: {a: b}\n" + gate, nil},
 		{"selector changed", "nodeSelector: {a: b}\n" + gate, "nodeSelector: {a: c}\n" + gate, []string{
 			`FieldValueInvalid spec.nodeSelector: Invalid value: {"a":"c"}: only additions to spec.nodeSelector are allowed (no mutations or deletions)`,
