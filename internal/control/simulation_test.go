@@ -300,6 +300,7 @@ func (w *world) pass(most time.Duration) {
 
 // rest waits until the engine is at rest, and checks that it may be.
 func (w *world) rest() {
+	synctest.Wait() // the engine may be done before the audit has seen it
 	for wait := time.Millisecond; wait < time.Minute && w.undecided() != ""; wait *= 4 {
 		time.Sleep(wait) // what lost a race is tried again
 		synctest.Wait()
