@@ -99,10 +99,13 @@ func byStart(a, b *batchv1.Job) int {
 	return 1
 }
 
-// remove deletes a Job as a DELETE with background propagation does.
+// remove deletes a Job as a DELETE with background propagation does. It may be
+// asked twice: a status.active that a client wrote can name a Job more than once,
+// or one that history deletes.
 func (d *decision) remove(job *batchv1.Job) {
 	d.inactive(job.UID)
-	if w, ok := d.JobKind.Removal(job, change.RevOf(job), d.now, nil); ok {
+	w, ok := d.JobKind.Removal(job, change.RevOf(job), d.now, nil)
+	if ok && !slices.ContainsFunc(d.set.Writes, func(other change.Write) bool { return other.Key == w.Key }) {
 		d.set.Writes = append(d.set.Writes, w)
 		d.note(corev1.EventTypeNormal, "SuccessfulDelete", "Deleted job "+job.Name)
 	}
