@@ -129,7 +129,7 @@ func (s *cronStory) suspended() {
 // tooLate: the slot's starting deadline has passed.
 func (s *cronStory) tooLate(slot time.Time) bool {
 	deadline, ok := s.deadline(slot)
-	return ok && deadline.Before(s.c.now)
+	return ok && !deadline.After(s.c.now)
 }
 
 func (s *cronStory) deadline(slot time.Time) (time.Time, bool) {
