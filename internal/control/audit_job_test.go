@@ -242,7 +242,7 @@ func (a *audit) checkStart(j *batchv1.Job) {
 		a.fail("a pod is created for %s, a work queue that is done", j.Name)
 	case st.Failed > *spec.BackoffLimit:
 		a.fail("a pod is created for %s after %d failures, backoffLimit is %d", j.Name, st.Failed, *spec.BackoffLimit)
-	case spec.ActiveDeadlineSeconds != nil && !a.world.now().Before(st.StartTime.Add(time.Duration(*spec.ActiveDeadlineSeconds)*time.Second)):
+	case spec.ActiveDeadlineSeconds != nil && !a.move.at.Before(st.StartTime.Add(time.Duration(*spec.ActiveDeadlineSeconds)*time.Second)):
 		a.fail("a pod is created for %s after its deadline", j.Name)
 	case *spec.PodReplacementPolicy == batchv1.Failed && spec.Completions != nil && st.Active+*st.Terminating > *spec.Parallelism:
 		a.fail("%s has %d active and %d terminating pods, parallelism is %d", j.Name, st.Active, *st.Terminating, *spec.Parallelism)
