@@ -1,11 +1,7 @@
 package kind
 
 import (
-	"bytes"
-	"errors"
-	"flag"
-	"os"
-	"path/filepath"
+	"path"
 	"strings"
 	"testing"
 	"time"
@@ -17,9 +13,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/yaml"
-)
 
-var update = flag.Bool("update", false, "write the golden files anew")
+	"github.com/sampan-batch/sampan/internal/golden"
+)
 
 // outcome is what a golden file holds: what becomes of a manifest.
 type outcome struct {
@@ -88,67 +84,37 @@ func create(k *Kind, obj Object) (field.ErrorList, []string) {
 }
 
 // Each testdata/create/x.input.yaml is created; x.output.yaml is what comes of
-// it. `go test -update` writes the outputs: read them before you commit them.
+// it.
 func TestCreate(t *testing.T) {
 	t.Parallel()
-	inputs, err := filepath.Glob("testdata/create/*.input.yaml")
-	if err != nil || len(inputs) == 0 {
-		t.Fatalf("no inputs: %v", err)
-	}
 	w := setup()
-	for _, input := range inputs {
-		name := strings.TrimSuffix(filepath.Base(input), ".input.yaml")
-		t.Run(name, func(t *testing.T) {
-			manifest, err := os.ReadFile(input)
-			if err != nil {
-				t.Fatal(err)
-			}
-			k, obj := w.decode(t, manifest)
-			errs, warnings := create(k, obj)
-			if strings.HasPrefix(name, "seed-") && len(errs) > 0 {
-				t.Errorf("a seed's manifest is refused: %v", errs.ToAggregate())
-			}
-			if strings.HasPrefix(name, "wrong-") && len(errs) == 0 {
-				t.Error("a wrong manifest is taken")
-			}
-			got := outcome{Warnings: warnings}
-			if len(errs) > 0 {
-				got.Message, got.Causes = refusal(k, obj, errs)
-			} else {
-				obj.GetObjectKind().SetGroupVersionKind(k.GVK)
-				got.Object = obj
-			}
-			golden(t, "testdata/create/"+name+".output.yaml", got)
-		})
-	}
+	golden.Pairs(t, "testdata/create", "yaml", func(t *testing.T, manifest []byte) []byte {
+		k, obj := w.decode(t, manifest)
+		errs, warnings := create(k, obj)
+		name := path.Base(t.Name())
+		if strings.HasPrefix(name, "seed-") && len(errs) > 0 {
+			t.Errorf("a seed's manifest is refused: %v", errs.ToAggregate())
+		}
+		if strings.HasPrefix(name, "wrong-") && len(errs) == 0 {
+			t.Error("a wrong manifest is taken")
+		}
+		got := outcome{Warnings: warnings}
+		if len(errs) > 0 {
+			got.Message, got.Causes = refusal(k, obj, errs)
+		} else {
+			obj.GetObjectKind().SetGroupVersionKind(k.GVK)
+			got.Object = obj
+		}
+		text, err := yaml.Marshal(got)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	})
 }
 
 // refusal is what a client sees of errs.
 func refusal(k *Kind, obj Object, errs field.ErrorList) (string, []metav1.StatusCause) {
 	status := apierrors.NewInvalid(k.GVK.GroupKind(), obj.GetName(), errs).Status()
 	return status.Message, status.Details.Causes
-}
-
-func golden(t *testing.T, path string, got any) {
-	t.Helper()
-	text, err := yaml.Marshal(got)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if *update {
-		if err := os.WriteFile(path, text, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		t.Fatalf("%s is missing: run the test with -update", path)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(text, want) {
-		t.Errorf("%s:\ngot:\n%s\nwant:\n%s", path, text, want)
-	}
 }
