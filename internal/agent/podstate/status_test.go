@@ -1,8 +1,6 @@
 package podstate
 
 import (
-	"flag"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -12,9 +10,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
-)
 
-var update = flag.Bool("update", false, "rewrite the golden files")
+	"github.com/sampan-batch/sampan/internal/golden"
+)
 
 // TestStatus compares whole statuses with testdata/NAME.yaml.
 func TestStatus(t *testing.T) {
@@ -71,19 +69,7 @@ func TestStatus(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		golden := filepath.Join("testdata", name+".yaml")
-		if *update {
-			if err := os.WriteFile(golden, text, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(golden)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if string(text) != string(want) {
-			t.Errorf("%s: got\n%s\nwant\n%s", name, text, want)
-		}
+		golden.File(t, filepath.Join("testdata", name+".yaml"), text)
 	}
 }
 
