@@ -84,13 +84,16 @@ func (f *follower) Run(ctx context.Context) error {
 		UpdateFunc: func(_, obj any) { deliver(obj, false) },
 	}
 	factory := informers.NewSharedInformerFactoryWithOptions(f.client, 0, informers.WithNamespace(f.namespace))
+	var listed []cache.InformerSynced // what there was has been delivered
 	for _, informer := range []cache.SharedIndexInformer{
 		factory.Core().V1().Pods().Informer(),
 		factory.Core().V1().Events().Informer(),
 	} {
-		if _, err := informer.AddEventHandler(handler); err != nil {
+		registration, err := informer.AddEventHandler(handler)
+		if err != nil {
 			return err
 		}
+		listed = append(listed, registration.HasSynced)
 		tell := func(_ context.Context, _ *cache.Reflector, err error) { deliver(err, false) }
 		if err := informer.SetWatchErrorHandlerWithContext(tell); err != nil {
 			return err
@@ -124,8 +127,8 @@ func (f *follower) Run(ctx context.Context) error {
 		}
 	}
 	// What was written last may still be on its way, and so may be pods that
-	// ended in the same moment as their Job.
-	f.drain(ctx, updates)
+	// ended in the same moment as their Job, or before all pods were listed.
+	f.drain(ctx, updates, listed)
 	f.console.Status(nil)
 	for _, j := range f.sorted() {
 		if st := j.job.Status; !f.noLogs && !j.read && st.Succeeded+st.Failed > 0 {
@@ -136,15 +139,23 @@ func (f *follower) Run(ctx context.Context) error {
 }
 
 // drain reads the logs of pods that ended together with their Job, to the end.
-func (f *follower) drain(ctx context.Context, updates <-chan update) {
-	settle := time.NewTimer(50 * time.Millisecond)
+func (f *follower) drain(ctx context.Context, updates <-chan update, listed []cache.InformerSynced) {
+	limit := time.After(5 * time.Second)
+	settle := time.NewTicker(50 * time.Millisecond)
 	defer settle.Stop()
-	for pending := true; pending; {
+	pending := func() bool {
+		return slices.ContainsFunc(listed, func(done cache.InformerSynced) bool { return !done() })
+	}
+	for last := false; !last; {
 		select {
 		case u := <-updates:
 			f.take(u)
 		case <-settle.C:
-			pending = false
+			last = !pending() && len(updates) == 0
+		case <-limit:
+			last = true
+		case <-ctx.Done():
+			return
 		}
 	}
 	done := make(chan struct{})

@@ -115,3 +115,28 @@ func TestFollowingWithoutPermission(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// In a namespace with thousands of pods the list of them comes later than the
+// end of a short Job.
+func TestFollowingAJobThatEndsBeforeItsPodsAreListed(t *testing.T) {
+	t.Parallel()
+	created := followed5()
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "j-x", OwnerReferences: []metav1.OwnerReference{{UID: created.UID}}}}
+	pod.Spec.Containers = []corev1.Container{{Name: "c"}}
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{
+		Name: "c", ContainerID: "id", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}},
+	}}
+	ended := created.DeepCopy()
+	ended.ResourceVersion = "8"
+	ended.Status.Succeeded = 1
+	ended.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}
+	client := history(t, []runtime.Object{pod}, watch.Event{Type: watch.Modified, Object: ended})
+	client.PrependReactor("list", "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
+		time.Sleep(500 * time.Millisecond)
+		return false, nil, nil
+	})
+	_, notes, err := follow(t, client, created)
+	if err != nil || !strings.Contains(notes, "fake logs") || strings.Contains(notes, "warning") {
+		t.Errorf("got %v\n%s", err, notes)
+	}
+}
