@@ -1,4 +1,4 @@
-package main_test
+package conformance
 
 import (
 	"bytes"
@@ -10,137 +10,13 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/yaml"
-	sigsyaml "sigs.k8s.io/yaml"
 )
-
-// flags takes the flags off the front of a command's arguments: -name and
-// -name=value, of those that are known.
-func flags(args []string, known ...string) (map[string]string, []string, error) {
-	set := make(map[string]string)
-	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
-		name, value, _ := strings.Cut(args[0][1:], "=")
-		if !slices.Contains(known, name) {
-			return nil, nil, fmt.Errorf("unknown flag %s", args[0])
-		}
-		set[name] = value
-		args = args[1:]
-	}
-	if len(args) == 0 {
-		return nil, nil, fmt.Errorf("too few arguments")
-	}
-	return set, args, nil
-}
-
-// dryRun is the option of a request that has the flag, or has not.
-func dryRun(set map[string]string) []string {
-	if _, ok := set["dry-run"]; ok {
-		return []string{metav1.DryRunAll}
-	}
-	return nil
-}
-
-// subresources are those that the flags name.
-func subresources(set map[string]string) []string {
-	if _, ok := set["status"]; ok {
-		return []string{"status"}
-	}
-	return nil
-}
-
-// objects reads a file, and makes the changes KEY=VALUE to every object of it.
-func (s *session) objects(args []string) ([]*unstructured.Unstructured, error) {
-	body, known := s.files[args[0]]
-	if !known {
-		return nil, fmt.Errorf("no file %s", args[0])
-	}
-	text, err := s.spell(string(body))
-	if err != nil {
-		return nil, err
-	}
-	var all []*unstructured.Unstructured
-	documents := yaml.NewYAMLOrJSONDecoder(strings.NewReader(text), 4096)
-	for {
-		u := new(unstructured.Unstructured)
-		if err := documents.Decode(u); err == io.EOF {
-			return all, nil
-		} else if err != nil {
-			return nil, err
-		}
-		if err := change(u, args[1:]); err != nil {
-			return nil, err
-		}
-		all = append(all, u)
-	}
-}
-
-// change makes changes to an object: spec.containers.0.name=x. What comes
-// after the = is YAML; nothing is null.
-func change(u *unstructured.Unstructured, changes []string) error {
-	for _, c := range changes {
-		key, text, ok := strings.Cut(c, "=")
-		if !ok {
-			return fmt.Errorf("%s: not KEY=VALUE", c)
-		}
-		body, err := sigsyaml.YAMLToJSON([]byte(since(text)))
-		if err != nil {
-			return fmt.Errorf("%s: %v", c, err)
-		}
-		var value any
-		if value, err = decode(body); err != nil {
-			return fmt.Errorf("%s: %v", c, err)
-		}
-		changed, err := changeAt(u.Object, strings.Split(key, "."), value)
-		if err != nil {
-			return fmt.Errorf("%s: %v", c, err)
-		}
-		u.Object = changed.(map[string]any)
-	}
-	return nil
-}
-
-// decode reads JSON with whole numbers as int64, as unstructured objects have
-// them.
-func decode(body []byte) (any, error) {
-	wrapped := new(unstructured.Unstructured)
-	err := wrapped.UnmarshalJSON([]byte(`{"kind":"value","value":` + string(body) + `}`))
-	return wrapped.Object["value"], err
-}
-
-// changeAt returns in with the value at path. The index after the last appends
-// to a list.
-func changeAt(in any, path []string, value any) (any, error) {
-	if len(path) == 0 {
-		return value, nil
-	}
-	var err error
-	switch in := in.(type) {
-	case nil:
-		made, err := changeAt(nil, path[1:], value)
-		return map[string]any{path[0]: made}, err
-	case map[string]any:
-		in[path[0]], err = changeAt(in[path[0]], path[1:], value)
-		return in, err
-	case []any:
-		i, err := strconv.Atoi(path[0])
-		if err != nil || i > len(in) {
-			return nil, fmt.Errorf("no index %s", path[0])
-		}
-		if i == len(in) {
-			in = append(in, nil)
-		}
-		in[i], err = changeAt(in[i], path[1:], value)
-		return in, err
-	}
-	return nil, fmt.Errorf("%s is in no object", path[0])
-}
 
 func (s *session) create(args []string) (string, error) {
 	set, args, err := flags(args, "dry-run", "show", "validate")
@@ -265,13 +141,20 @@ func (s *session) patch(args []string) (string, error) {
 	return s.outcome(args[0]+" patched", err)
 }
 
-// path is where the API has the resources of the session's namespace.
-func (s *session) path(gvr schema.GroupVersionResource) string {
-	root := "/apis/" + gvr.Group
-	if gvr.Group == "" {
-		root = "/api"
+func (s *session) delete(args []string) (string, error) {
+	if len(args) == 0 {
+		return "", fmt.Errorf("usage: delete KIND/NAME [PROPAGATION]")
 	}
-	return root + "/" + gvr.Version + "/namespaces/" + s.namespace + "/" + gvr.Resource
+	r, name, err := s.object(args[0])
+	if err != nil {
+		return "", err
+	}
+	var opts metav1.DeleteOptions
+	if len(args) > 1 {
+		policy := metav1.DeletionPropagation(args[1])
+		opts.PropagationPolicy = &policy
+	}
+	return s.outcome(args[0]+" deleted", r.Delete(context.Background(), name, opts))
 }
 
 var headerPattern = regexp.MustCompile(`^([A-Z][A-Za-z-]+)=(.*)$`)
@@ -292,6 +175,15 @@ func (s *session) request(args []string) (string, error) {
 		}
 	}
 	return s.send(args[0], strings.ReplaceAll(args[1], "<namespace>", s.namespace), header, body)
+}
+
+// path is where the API has the resources of the session's namespace.
+func (s *session) path(gvr schema.GroupVersionResource) string {
+	root := "/apis/" + gvr.Group
+	if gvr.Group == "" {
+		root = "/api"
+	}
+	return root + "/" + gvr.Version + "/namespaces/" + s.namespace + "/" + gvr.Resource
 }
 
 // send answers with the status, the warnings, and the heart of what came back.
@@ -367,59 +259,36 @@ func heart(part json.RawMessage) string {
 	return fmt.Sprintf("%v/%s", object.Kind, object.Metadata.Name)
 }
 
-// secondsPattern is an age of something that a session has just made.
-var secondsPattern = regexp.MustCompile(`^\d+s$`)
+// flags takes the flags off the front of a command's arguments: -name and
+// -name=value, of those that are known.
+func flags(args []string, known ...string) (map[string]string, []string, error) {
+	set := make(map[string]string)
+	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
+		name, value, _ := strings.Cut(args[0][1:], "=")
+		if !slices.Contains(known, name) {
+			return nil, nil, fmt.Errorf("unknown flag %s", args[0])
+		}
+		set[name] = value
+		args = args[1:]
+	}
+	if len(args) == 0 {
+		return nil, nil, fmt.Errorf("too few arguments")
+	}
+	return set, args, nil
+}
 
-func (s *session) table(args []string) (string, error) {
-	gvr, known := resources[args[0]]
-	if !known {
-		return "", fmt.Errorf("no kind %q", args[0])
+// dryRun is the option of a request that has the flag, or has not.
+func dryRun(set map[string]string) []string {
+	if _, ok := set["dry-run"]; ok {
+		return []string{metav1.DryRunAll}
 	}
-	path := s.path(gvr)
-	if len(args) > 1 {
-		path += "/" + args[1]
+	return nil
+}
+
+// subresources are those that the flags name.
+func subresources(set map[string]string) []string {
+	if _, ok := set["status"]; ok {
+		return []string{"status"}
 	}
-	req, err := http.NewRequest(http.MethodGet, s.host+path, nil)
-	if err != nil {
-		return "", err
-	}
-	req.Header.Set("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
-	resp, err := s.http.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		body, err := io.ReadAll(resp.Body)
-		return s.normal(fmt.Sprintf("%d %s\n", resp.StatusCode, heart(body))), err
-	}
-	var table metav1.Table
-	if err := json.NewDecoder(resp.Body).Decode(&table); err != nil {
-		return "", err
-	}
-	var out strings.Builder
-	for i, c := range table.ColumnDefinitions {
-		if i > 0 {
-			out.WriteString(" | ")
-		}
-		out.WriteString(c.Name)
-		if c.Priority > 0 {
-			fmt.Fprintf(&out, "(%d)", c.Priority)
-		}
-	}
-	out.WriteString("\n")
-	for _, row := range table.Rows {
-		for i, cell := range row.Cells {
-			if i > 0 {
-				out.WriteString(" | ")
-			}
-			text := fmt.Sprint(cell)
-			if table.ColumnDefinitions[i].Name == "Age" && secondsPattern.MatchString(text) {
-				text = "<age>"
-			}
-			out.WriteString(text)
-		}
-		out.WriteString("\n")
-	}
-	return s.normal(out.String()), nil
+	return nil
 }

@@ -1,4 +1,4 @@
-package main_test
+package conformance
 
 import (
 	"cmp"
@@ -11,9 +11,7 @@ import (
 	"strings"
 	"time"
 
-	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 )
 
 var spelling = regexp.MustCompile(`<(slot|minute|time) ([0-9a-z]+)(?: ([A-Za-z/]+))?>|<uid of ([^>]+)>`)
@@ -58,7 +56,8 @@ func (s *session) moment(m []string) (time.Time, error) {
 }
 
 func schedule(at time.Time) string { return at.Format("4 15 * * *") }
-func minute(at time.Time) string   { return strconv.FormatInt(at.Unix()/60, 10) }
+
+func minute(at time.Time) string { return strconv.FormatInt(at.Unix()/60, 10) }
 
 func (s *session) uid(kindAndName string) (string, error) {
 	r, name, err := s.object(kindAndName)
@@ -100,39 +99,15 @@ func (s *session) unspell(text string) string {
 	return text
 }
 
-func (s *session) jobs([]string) (string, error) {
-	r, err := s.resource("job")
-	if err != nil {
-		return "", err
-	}
-	list, err := r.List(context.Background(), metav1.ListOptions{})
-	if err != nil {
-		return "", err
-	}
-	var lines []string
-	for _, u := range list.Items {
-		var j batchv1.Job
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &j); err != nil {
-			return "", err
+var agoPattern = regexp.MustCompile(`<([0-9a-z]+) ago>`)
+
+// since writes times into a text that speaks of "<10m ago>".
+func since(text string) string {
+	return agoPattern.ReplaceAllStringFunc(text, func(m string) string {
+		d, err := time.ParseDuration(agoPattern.FindStringSubmatch(m)[1])
+		if err != nil {
+			return m
 		}
-		line, state := j.Name, "unfinished"
-		for _, c := range j.Status.Conditions {
-			if c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed {
-				state = string(c.Type)
-			}
-		}
-		line += " " + state
-		if j.DeletionTimestamp != nil {
-			line += " terminating"
-		}
-		for _, f := range j.Finalizers {
-			line += " " + f
-		}
-		for _, ref := range j.OwnerReferences {
-			line += " owner=" + ref.Name
-		}
-		lines = append(lines, s.normal(line)+"\n")
-	}
-	slices.Sort(lines)
-	return strings.Join(lines, ""), nil
+		return time.Now().Add(-d).UTC().Format(time.RFC3339)
+	})
 }

@@ -1,4 +1,4 @@
-package main_test
+package conformance
 
 import (
 	"bytes"
@@ -17,34 +17,24 @@ import (
 )
 
 var recordFrom = flag.String("record", "",
-	"kubeconfig of a Kubernetes cluster: write what it answers into testdata/conformance, instead of comparing the engine's answers")
+	"kubeconfig of a Kubernetes cluster: write what it answers into testdata, instead of comparing the engine's answers")
 
-// TestConformance holds the engine to what Kubernetes does. Every file in
-// testdata/conformance is a session with a Kubernetes control plane, and has
-// the answers that a real one gave:
-//
-//	$ create job.yaml
-//	  job.batch/a created
-//	$ show job/a
-//	  ...
-//
-// Lines with "$ " are commands, see session for what there is; lines indented
-// below are their answers; all else is prose. The files of the archive are the
-// manifests. Every session has a namespace of its own. Its pods are not run by
-// any node: they name a scheduler that does not exist, or a node, and the
-// session plays the kubelet for them.
-//
-// The answers were written by -record, from Kubernetes 1.36.3, and are only ever
-// written that way:
-//
-//	go test ./cmd/sampan -run Conformance/NAME -record KUBECONFIG
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// Sessions wait more than they work: as many at a time as there are cores is
+	// too few.
+	flag.Set("test.parallel", "16")
+	os.Exit(m.Run())
+}
+
+// TestConformance goes through every session.
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob(filepath.Join("..", "..", "testdata", "conformance", "*.txtar"))
+	files, err := filepath.Glob(filepath.Join("testdata", "*.txtar"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no sessions: %v", err)
 	}
-	config := conformanceCluster(t)
+	config := cluster(t)
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			t.Parallel()
@@ -65,8 +55,8 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// conformanceCluster is the cluster that is recorded, or else a fresh engine.
-func conformanceCluster(t *testing.T) *rest.Config {
+// cluster is the cluster that is recorded, or else a fresh engine.
+func cluster(t *testing.T) *rest.Config {
 	t.Helper()
 	kubeconfig := *recordFrom
 	if kubeconfig == "" {
@@ -77,6 +67,7 @@ func conformanceCluster(t *testing.T) *rest.Config {
 		t.Fatal(err)
 	}
 	config.QPS = -1
+	config.UserAgent = "conformance" // which the API takes for the name of the field manager
 	return config
 }
 
@@ -84,9 +75,13 @@ func conformanceCluster(t *testing.T) *rest.Config {
 // kubeconfig.
 func startEngine(t *testing.T) string {
 	t.Helper()
-	tools := buildTools(t)
-	data := filepath.Join(t.TempDir(), "data")
-	sampan := filepath.Join(tools.bin, "sampan")
+	dir := t.TempDir()
+	sampan, data := filepath.Join(dir, "sampan"), filepath.Join(dir, "data")
+	build := exec.Command("go", "build", "-o", sampan, "../cmd/sampan")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, text)
+	}
 	var log bytes.Buffer
 	cmd := exec.Command(sampan, "serve", "--data-dir", data, "--listen", "127.0.0.1:0", "--runtime", "host")
 	cmd.Stderr = &log

@@ -1,0 +1,193 @@
+package conformance
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+)
+
+// play does what a kubelet would do about pods of a Job:
+//
+//	running    it runs
+//	ready      and is ready
+//	succeeded  it ended with 0
+//	failed     it ended with exit=N, 1 if not said
+//	gone       it is deleted with no grace left, as at the end of its termination
+//
+// It waits for such pods to be there, and takes those that run first. n=3 is for
+// so many of them, condition=TYPE adds a condition that is true and
+// condition=TYPE:False one that is not, restarts=N is a restart count, and ago=1m
+// when it ended, which is now if not said. exit and restarts may name the only
+// container that they are for, as in exit=main:3; the others then have 0. An init
+// container has a status only so.
+func (s *session) play(args []string) (string, error) {
+	if len(args) < 2 {
+		return "", fmt.Errorf("usage: pod JOB[/INDEX] STATE [KEY=VALUE]")
+	}
+	job, index, _ := strings.Cut(args[0], "/")
+	p := part{state: args[1], exits: map[string]int32{"": 1}, restarts: map[string]int32{}, count: 1}
+	for _, option := range args[2:] {
+		if err := p.set(option); err != nil {
+			return "", err
+		}
+	}
+	r, err := s.resource("pod")
+	if err != nil {
+		return "", err
+	}
+	deadline := time.Now().Add(s.patience)
+	for {
+		pods, err := s.jobPods(job, index)
+		if err != nil {
+			return "", err
+		}
+		if pods = slices.DeleteFunc(pods, p.notFor); len(pods) < p.count {
+			if time.Now().After(deadline) {
+				return "", fmt.Errorf("%d such pods, not %d", len(pods), p.count)
+			}
+			time.Sleep(50 * time.Millisecond)
+			continue
+		}
+		slices.SortStableFunc(pods, func(a, b corev1.Pod) int { return strings.Compare(string(b.Status.Phase), string(a.Status.Phase)) })
+		for i := range pods[:p.count] {
+			if err := p.act(r, &pods[i]); err != nil {
+				return "", err
+			}
+		}
+		return "", nil
+	}
+}
+
+// jobPods returns the pods that have a Job's label, the oldest first.
+func (s *session) jobPods(job, index string) ([]corev1.Pod, error) {
+	labels := batchv1.JobNameLabel + "=" + job
+	if index != "" {
+		labels += "," + batchv1.JobCompletionIndexAnnotation + "=" + index
+	}
+	pods, err := listOf[corev1.Pod](s, "pod", labels)
+	slices.SortFunc(pods, func(a, b corev1.Pod) int { return older(&a, &b) })
+	return pods, err
+}
+
+// part is what a kubelet is to do.
+type part struct {
+	state           string
+	exits, restarts map[string]int32 // by container, "" is all
+	count           int
+	condition       string
+	ago             time.Duration
+}
+
+func (p *part) set(option string) (err error) {
+	key, value, _ := strings.Cut(option, "=")
+	switch key {
+	case "exit":
+		p.exits, err = byContainer(value)
+	case "restarts":
+		p.restarts, err = byContainer(value)
+	case "n":
+		p.count, err = strconv.Atoi(value)
+	case "condition":
+		p.condition = value
+	case "ago":
+		p.ago, err = time.ParseDuration(value)
+	default:
+		err = fmt.Errorf("unknown option %s", option)
+	}
+	return err
+}
+
+// byContainer reads N, or CONTAINER:N.
+func byContainer(value string) (map[string]int32, error) {
+	container, number, named := strings.Cut(value, ":")
+	if !named {
+		container, number = "", value
+	}
+	n, err := strconv.ParseInt(number, 10, 32)
+	return map[string]int32{container: int32(n)}, err
+}
+
+// notFor: it is too late to do this to the pod, or done.
+func (p *part) notFor(pod corev1.Pod) bool {
+	switch {
+	case p.state == "gone":
+		return pod.DeletionTimestamp == nil
+	case pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed:
+		return true
+	case p.state == "running":
+		return pod.Status.Phase == corev1.PodRunning && len(p.restarts) == 0
+	}
+	return false
+}
+
+func (p *part) act(r dynamic.ResourceInterface, pod *corev1.Pod) error {
+	ctx := context.Background()
+	if p.state == "gone" {
+		return r.Delete(ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
+	}
+	now := metav1.NewTime(time.Now().Add(-p.ago).Truncate(time.Second))
+	status := corev1.PodStatus{StartTime: &now}
+	switch p.state {
+	case "running":
+		status.Phase = corev1.PodRunning
+	case "ready":
+		status.Phase = corev1.PodRunning
+		status.Conditions = append(status.Conditions, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: now})
+	case "succeeded":
+		status.Phase = corev1.PodSucceeded
+	case "failed":
+		status.Phase = corev1.PodFailed
+	default:
+		return fmt.Errorf("unknown state %s", p.state)
+	}
+	if name, value, _ := strings.Cut(p.condition, ":"); name != "" {
+		status.Conditions = append(status.Conditions, corev1.PodCondition{
+			Type: corev1.PodConditionType(name), Status: cmp.Or(corev1.ConditionStatus(value), corev1.ConditionTrue), LastTransitionTime: now,
+		})
+	}
+	for _, c := range pod.Spec.Containers {
+		status.ContainerStatuses = append(status.ContainerStatuses, p.container(c, now))
+	}
+	for _, c := range pod.Spec.InitContainers {
+		if p.exits[c.Name] != 0 || p.restarts[c.Name] != 0 {
+			status.InitContainerStatuses = append(status.InitContainerStatuses, p.container(c, now))
+		}
+	}
+	body, err := json.Marshal(map[string]any{"status": status})
+	if err != nil {
+		return err
+	}
+	_, err = r.Patch(ctx, pod.Name, types.MergePatchType, body, metav1.PatchOptions{}, "status")
+	return err
+}
+
+// container is the status of one of the pod's containers.
+func (p *part) container(c corev1.Container, now metav1.Time) corev1.ContainerStatus {
+	status := corev1.ContainerStatus{
+		Name: c.Name, Image: c.Image, RestartCount: p.restarts[""] + p.restarts[c.Name], Ready: p.state == "ready",
+	}
+	ended := &corev1.ContainerStateTerminated{StartedAt: now, FinishedAt: now, Reason: "Completed"}
+	switch p.state {
+	case "succeeded":
+		status.State.Terminated = ended
+	case "failed":
+		if ended.ExitCode = p.exits[""] + p.exits[c.Name]; ended.ExitCode != 0 {
+			ended.Reason = "Error"
+		}
+		status.State.Terminated = ended
+	default:
+		status.State.Running = &corev1.ContainerStateRunning{StartedAt: now}
+	}
+	return status
+}

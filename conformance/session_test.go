@@ -1,0 +1,244 @@
+package conformance
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/txtar"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+)
+
+// session is a conversation with a Kubernetes API, in a namespace of its own.
+type session struct {
+	client    dynamic.Interface
+	http      *http.Client // for what client does not do
+	host      string
+	namespace string
+	files     map[string][]byte
+	// quiet is for how long nothing may move before it counts as settled, and
+	// patience how long an answer may take.
+	quiet, patience time.Duration
+	began           time.Time
+	spelt           map[string]string // what spell writes, and for what
+
+	mu       sync.Mutex
+	warnings []string // of the request under way
+}
+
+// resources are the kinds that a session can speak of.
+var resources = map[string]schema.GroupVersionResource{
+	"job":             {Group: "batch", Version: "v1", Resource: "jobs"},
+	"cronjob":         {Group: "batch", Version: "v1", Resource: "cronjobs"},
+	"cronjob.v1beta1": {Group: "batch", Version: "v1beta1", Resource: "cronjobs"},
+	"pod":             {Version: "v1", Resource: "pods"},
+	"event":           {Version: "v1", Resource: "events"},
+	"namespace":       {Version: "v1", Resource: "namespaces"},
+}
+
+// command is what a session understands.
+type command struct {
+	reads bool // and may be repeated
+	run   func(args []string) (string, error)
+}
+
+// commands are
+//
+//	create [-dry-run] [-show] [-validate=Strict] FILE [KEY=VALUE]…
+//	                                    every object of the file, with these changes (spec.containers.0.name=x);
+//	                                    -show shows what became of them
+//	apply [-dry-run] [-show] [-manager=NAME] [-force] FILE [KEY=VALUE]…
+//	                                    the same, as a server-side apply
+//	patch [-dry-run] [-status] [-type=json|strategic] [-validate=Strict] KIND/NAME JSON
+//	                                    a merge patch, if no type is said
+//	put [-dry-run] [-status] KIND/NAME [KEY=VALUE]…
+//	                                    the object as it is, with these changes
+//	request METHOD PATH [HEADER=VALUE]… [BODY | FILE]
+//	                                    anything else
+//	delete KIND/NAME [PROPAGATION]      without one, as the API does by itself
+//	show KIND/NAME [FIELD]              an object, or a field such as .status
+//	jobs                                what matters of the Jobs, a line each
+//	pods JOB                            what matters of its pods, a line each
+//	events                              what was said, each once
+//	table KIND [NAME]                   what `kubectl get -o wide` prints; columns of that alone have a (1)
+//	pod JOB[/INDEX] STATE [KEY=VALUE]   play the kubelet, see play
+//	after DURATION                      before Kubernetes does what is asked for next
+//
+// A NAME may end in *, as in pod/a-*: the oldest object whose name begins so.
+// Commands and files may speak of <slot 5m>, <minute 5m>, <time 5m> and
+// <uid of KIND/NAME>, see spell.
+func (s *session) commands() map[string]command {
+	return map[string]command{
+		"create":  {run: s.create},
+		"patch":   {run: s.patch},
+		"apply":   {run: s.apply},
+		"put":     {run: s.put},
+		"request": {run: s.request},
+		"delete":  {run: s.delete},
+		"show":    {reads: true, run: s.show},
+		"jobs":    {reads: true, run: s.jobs},
+		"pods":    {reads: true, run: s.pods},
+		"events":  {reads: true, run: s.events},
+		"table":   {reads: true, run: s.table},
+		"pod":     {run: s.play},
+		"after":   {run: s.after},
+	}
+}
+
+func newSession(t *testing.T, config *rest.Config, files []txtar.File) *session {
+	t.Helper()
+	s := &session{
+		files: make(map[string][]byte), quiet: 200 * time.Millisecond, patience: 30 * time.Second,
+		began: time.Now().UTC(), spelt: make(map[string]string),
+	}
+	if *recordFrom != "" {
+		s.quiet = 3 * time.Second // the Job controller gathers what happens for a second
+	}
+	for _, f := range files {
+		s.files[f.Name] = f.Data
+		s.mention(string(f.Data))
+	}
+	config = rest.CopyConfig(config)
+	config.WarningHandler = s
+	var err error
+	if s.client, err = dynamic.NewForConfig(config); err != nil {
+		t.Fatal(err)
+	}
+	if s.http, err = rest.HTTPClientFor(config); err != nil {
+		t.Fatal(err)
+	}
+	s.host = strings.TrimSuffix(config.Host, "/")
+	ctx := context.Background()
+	namespaces := s.client.Resource(resources["namespace"])
+	ns := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"generateName": "conformance-"},
+	}}
+	if ns, err = namespaces.Create(ctx, ns, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	s.namespace = ns.GetName()
+	t.Cleanup(func() {
+		if err := namespaces.Delete(ctx, s.namespace, metav1.DeleteOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// HandleWarningHeader implements rest.WarningHandler.
+func (s *session) HandleWarningHeader(code int, _ string, text string) {
+	if code == 299 && text != "" {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.warnings = append(s.warnings, text)
+	}
+}
+
+// outcome is the answer to a request that writes: its warnings, and what was
+// done or why not.
+func (s *session) outcome(done string, err error) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out strings.Builder
+	for _, w := range s.warnings {
+		fmt.Fprintf(&out, "Warning: %s\n", w)
+	}
+	s.warnings = nil
+	var status apierrors.APIStatus
+	switch {
+	case errors.As(err, &status):
+		fmt.Fprintf(&out, "%d %s: %s\n", status.Status().Code, status.Status().Reason, status.Status().Message)
+	case err != nil:
+		return "", err
+	default:
+		fmt.Fprintln(&out, done)
+	}
+	return s.normal(out.String()), nil
+}
+
+func (s *session) resource(kind string) (dynamic.ResourceInterface, error) {
+	gvr, known := resources[kind]
+	if !known {
+		return nil, fmt.Errorf("no kind %q", kind)
+	}
+	return s.client.Resource(gvr).Namespace(s.namespace), nil
+}
+
+// object finds what KIND/NAME means.
+func (s *session) object(kindAndName string) (dynamic.ResourceInterface, string, error) {
+	kind, name, _ := strings.Cut(kindAndName, "/")
+	r, err := s.resource(kind)
+	prefix, any := strings.CutSuffix(name, "*")
+	if err != nil || !any {
+		return r, name, err
+	}
+	list, err := r.List(context.Background(), metav1.ListOptions{})
+	if err != nil {
+		return nil, "", err
+	}
+	slices.SortFunc(list.Items, func(a, b unstructured.Unstructured) int { return older(&a, &b) })
+	for i := range list.Items {
+		if name := list.Items[i].GetName(); strings.HasPrefix(name, prefix) {
+			return r, name, nil
+		}
+	}
+	return nil, "", fmt.Errorf("there is no %s", kindAndName)
+}
+
+// older sorts objects, the oldest first.
+func older(a, b metav1.Object) int {
+	at, bt := a.GetCreationTimestamp(), b.GetCreationTimestamp()
+	return cmp.Or(at.Compare(bt.Time), strings.Compare(a.GetName(), b.GetName()))
+}
+
+// after lets the time pass that Kubernetes needs for what comes next. Only a
+// recording waits: a comparison waits for the answer itself.
+func (s *session) after(args []string) (string, error) {
+	d, err := time.ParseDuration(args[0])
+	if err != nil {
+		return "", err
+	}
+	if *recordFrom != "" {
+		time.Sleep(d)
+	}
+	s.patience = max(s.patience, d+30*time.Second)
+	return "", nil
+}
+
+// settle waits until nothing moves in the namespace.
+func (s *session) settle(t *testing.T, deadline time.Time) {
+	t.Helper()
+	was, since := "", time.Now()
+	for time.Since(since) < s.quiet {
+		var state strings.Builder
+		for _, kind := range []string{"job", "cronjob", "pod", "event"} {
+			r, _ := s.resource(kind)
+			list, err := r.List(context.Background(), metav1.ListOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, u := range list.Items {
+				fmt.Fprintln(&state, kind, u.GetName(), u.GetResourceVersion())
+			}
+		}
+		if state.String() != was {
+			was, since = state.String(), time.Now()
+			if since.After(deadline.Add(30 * time.Second)) {
+				t.Fatal("the namespace does not come to rest")
+			}
+		}
+		time.Sleep(s.quiet / 5)
+	}
+}
