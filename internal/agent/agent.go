@@ -66,6 +66,9 @@ type Agent struct {
 	hasResolv bool
 
 	tasks sync.WaitGroup // everything that Run has to wait for
+	// removing is full when enough goroutines remove files: one that waits for
+	// the disk has a thread, which stays, and thousands of pods may go at once.
+	removing chan struct{}
 
 	mu   sync.Mutex
 	pods map[types.UID]*entry
@@ -104,6 +107,7 @@ func New(o Options) (*Agent, error) {
 		log:       o.Log,
 		info:      systemInfo(o.Version),
 		hasResolv: err == nil,
+		removing:  make(chan struct{}, 8),
 		pods:      make(map[types.UID]*entry),
 	}, nil
 }

@@ -72,6 +72,8 @@ func (a *Agent) podDir(ref PodRef) string { return filepath.Join(a.opts.Dir, "po
 func (a *Agent) erase(ref PodRef) { a.removeAll(a.logDir(ref)) }
 
 func (a *Agent) removeAll(dir string) {
+	a.removing <- struct{}{}
+	defer func() { <-a.removing }()
 	if err := os.RemoveAll(dir); err != nil {
 		a.log.Warn("cannot remove a pod's files", "dir", dir, "err", err)
 	}

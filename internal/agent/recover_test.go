@@ -1,13 +1,17 @@
 package agent
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/runner"
@@ -155,6 +159,35 @@ func TestFilesOfFormerPodsAreRemoved(t *testing.T) {
 			t.Errorf("left: %q", left)
 		}
 	})
+}
+
+// A thread that Go has made stays, and at 10,000 of them the process dies.
+func TestManyPodsGoWithFewThreads(t *testing.T) {
+	a, err := New(Options{
+		Node: "n1", Dir: t.TempDir(), Client: newFakeClient(), Images: &fakeImages{}, Log: discard,
+		Class: runner.Sandbox, Runners: map[runner.Class]runner.Runner{runner.Sandbox: newFakeRunner()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refs := make([]PodRef, 5000)
+	for i := range refs {
+		refs[i] = PodRef{Namespace: "ns", Name: "p", UID: types.UID(fmt.Sprint(i))}
+		writeTestFile(a.logPath(refs[i], "c", 0), "log")
+	}
+	threads := pprof.Lookup("threadcreate")
+	before := threads.Count()
+	var gone sync.WaitGroup
+	for _, ref := range refs {
+		gone.Go(func() { a.erase(ref) })
+	}
+	gone.Wait()
+	if made := threads.Count() - before; made > 40 {
+		t.Errorf("%d threads for %d pods", made, len(refs))
+	}
+	if left, _ := os.ReadDir(filepath.Join(a.opts.Dir, "logs")); len(left) > 0 {
+		t.Errorf("the logs of %d pods are left", len(left))
+	}
 }
 
 func TestRecoveryOfWhatIsTold(t *testing.T) {
