@@ -40,7 +40,8 @@ func (e *engine) delays(ctx context.Context, n int) ([]time.Duration, error) {
 		time.Sleep(left) // they are all to be there before their slot
 	}
 	cronJobs := e.client.BatchV1().CronJobs("default")
-	w, err := e.client.BatchV1().Jobs("default").Watch(ctx, metav1.ListOptions{LabelSelector: "cron=bench"})
+	labels := map[string]string{"cron": fmt.Sprint("bench-", n)} // Jobs of the last measurement may still be there
+	w, err := e.client.BatchV1().Jobs("default").Watch(ctx, metav1.ListOptions{LabelSelector: metav1.FormatLabelSelector(metav1.SetAsLabelSelector(labels))})
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +51,7 @@ func (e *engine) delays(ctx context.Context, n int) ([]time.Duration, error) {
 		c := &batchv1.CronJob{
 			ObjectMeta: metav1.ObjectMeta{Name: job.Name},
 			Spec: batchv1.CronJobSpec{Schedule: "* * * * *", JobTemplate: batchv1.JobTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"cron": "bench"}}, Spec: job.Spec,
+				ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: job.Spec,
 			}},
 		}
 		if _, err := cronJobs.Create(ctx, c, metav1.CreateOptions{}); err != nil {
