@@ -6,6 +6,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // A failed pod is not replaced at once: the wait doubles with every failure in
@@ -25,7 +27,7 @@ const (
 // waits: "2 2026-01-31T07:00:00Z waiting". With backoffLimitPerIndex, where
 // each index's last failed pod keeps the row, it holds the indexes whose wait
 // an event has told: "3,7-9".
-const BackoffAnnotation = "sampan.dev/backoff"
+const BackoffAnnotation = kind.JobBackoff
 
 // streak is a row of failures since the last success.
 type streak struct {

@@ -11,13 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// Annotations in which the CronJob controller keeps what it knows about a
-// CronJob, see the package cron.
-const (
-	CronJobSchedule  = "sampan.dev/schedule"
-	CronJobExplained = "sampan.dev/explained-until"
-)
-
 // CronJob is the row of batch/v1 cronjobs, which are batch/v1beta1 cronjobs
 // too, as they were until Kubernetes 1.25.
 func CronJob() *Kind {
@@ -35,7 +28,7 @@ func CronJob() *Kind {
 		Default:        changes(defaultCronJob),
 		PrepareCreate:  changes(prepareCronJob),
 		PrepareUpdate:  updates(prepareCronJobUpdate),
-		PrepareStatus:  updates(func(cj, old *batchv1.CronJob) { cj.Spec = old.Spec }),
+		PrepareStatus:  updates(prepareCronJobStatus),
 		Validate:       checks(validateCronJob),
 		ValidateUpdate: checksUpdate(validateCronJobUpdate),
 		// Kubernetes checks nothing in a status of a CronJob.
@@ -94,14 +87,14 @@ func prepareCronJob(cj *batchv1.CronJob) {
 	dropDisabled(&cj.Spec.JobTemplate.Spec, nil)
 }
 
+func prepareCronJobStatus(cj, old *batchv1.CronJob) {
+	cj.Spec = old.Spec
+	keepAnnotations(&cj.ObjectMeta, &old.ObjectMeta)
+}
+
 func prepareCronJobUpdate(cj, old *batchv1.CronJob) {
 	cj.Status = old.Status
-	// They are not dropped by writing the whole object anew.
-	for _, key := range []string{CronJobSchedule, CronJobExplained} {
-		if value, known := old.Annotations[key]; known && cj.Annotations[key] == "" {
-			metav1.SetMetaDataAnnotation(&cj.ObjectMeta, key, value)
-		}
-	}
+	keepAnnotations(&cj.ObjectMeta, &old.ObjectMeta)
 	dropDisabled(&cj.Spec.JobTemplate.Spec, &old.Spec.JobTemplate.Spec)
 	countGeneration(&cj.ObjectMeta, &old.ObjectMeta, cj.Spec, old.Spec)
 }

@@ -28,7 +28,7 @@ func Job() *Kind {
 		Default:        changes(defaultJob),
 		PrepareCreate:  changes(prepareJob),
 		PrepareUpdate:  updates(prepareJobUpdate),
-		PrepareStatus:  updates(func(job, old *batchv1.Job) { job.Spec = old.Spec }),
+		PrepareStatus:  updates(prepareJobStatus),
 		Validate:       checks(func(job *batchv1.Job) field.ErrorList { return validateJob(job, nil) }),
 		ValidateUpdate: checksUpdate(validateJobUpdate),
 		ValidateStatus: checksUpdate(validateJobStatusUpdate),

@@ -116,8 +116,14 @@ func generatedLabels(job *batchv1.Job) map[string]string {
 	}
 }
 
+func prepareJobStatus(job, old *batchv1.Job) {
+	job.Spec = old.Spec
+	keepAnnotations(&job.ObjectMeta, &old.ObjectMeta)
+}
+
 func prepareJobUpdate(job, old *batchv1.Job) {
 	job.Status = old.Status
+	keepAnnotations(&job.ObjectMeta, &old.ObjectMeta)
 	dropDisabled(&job.Spec, &old.Spec)
 	countGeneration(&job.ObjectMeta, &old.ObjectMeta, job.Spec, old.Spec)
 }

@@ -28,6 +28,10 @@ func AccountKey(pod *corev1.Pod) change.Key {
 
 const defaultAccount = "default"
 
+// RuntimeClasses are the names of the classes of containers that nodes run.
+// There are no RuntimeClass objects: what they are is built in.
+var RuntimeClasses = []string{"sandbox", "host"}
+
 // AdmitPod puts into a new pod what Kubernetes' admission puts there, whoever
 // creates it: the name of its service account, the priority of its class, and
 // 300 seconds on a node that is not ready or not reached. The error says why
@@ -39,8 +43,11 @@ func AdmitPod(pod *corev1.Pod) error {
 		return err
 	}
 	admitTolerations(&pod.Spec)
+	if class := pod.Spec.RuntimeClassName; class != nil && !slices.Contains(RuntimeClasses, *class) {
+		return fmt.Errorf("pod rejected: RuntimeClass %q not found", *class)
+	}
 	if pod.Spec.Overhead != nil {
-		// There are no RuntimeClass objects here that could define it.
+		// No class defines one.
 		return errors.New("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead")
 	}
 	return nil

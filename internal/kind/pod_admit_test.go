@@ -37,6 +37,10 @@ func TestAdmitPod(t *testing.T) {
 			err: "the integer value of priority (5) must not be provided in pod spec; priority admission controller computed 0 from the given PriorityClass name"},
 		{name: "an overhead", spec: corev1.PodSpec{Overhead: corev1.ResourceList{}},
 			err: "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"},
+		{name: "no runtime class", spec: corev1.PodSpec{RuntimeClassName: ptr.To("kata"), Overhead: corev1.ResourceList{}},
+			err: `pod rejected: RuntimeClass "kata" not found`},
+		{name: "a runtime class", spec: corev1.PodSpec{RuntimeClassName: ptr.To("host")},
+			want: func(s *corev1.PodSpec) bool { return *s.RuntimeClassName == "host" }},
 		{name: "own tolerations", spec: corev1.PodSpec{Tolerations: []corev1.Toleration{
 			{Key: corev1.TaintNodeNotReady, Effect: corev1.TaintEffectNoExecute}, {Key: corev1.TaintNodeUnreachable, Effect: corev1.TaintEffectNoSchedule}}},
 			want: func(s *corev1.PodSpec) bool {

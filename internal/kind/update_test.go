@@ -208,16 +208,21 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
-// The controller's notes stay when somebody writes the whole object anew.
-func TestCronJobKeepsItsControllersNotes(t *testing.T) {
+// What a controller keeps in annotations stays when a client writes the whole
+// object anew.
+func TestControllersKeepTheirAnnotations(t *testing.T) {
 	t.Parallel()
-	old := &batchv1.CronJob{ObjectMeta: named("c")}
-	old.Annotations = map[string]string{CronJobSchedule: "0 * * * *||", CronJobExplained: "2026-01-31T07:00:00Z", "mine": "x"}
-	put := &batchv1.CronJob{ObjectMeta: named("c")}
-	put.Annotations = map[string]string{CronJobExplained: "2026-01-31T08:00:00Z"}
-	CronJob().PrepareUpdate(put, old)
-	want := map[string]string{CronJobSchedule: "0 * * * *||", CronJobExplained: "2026-01-31T08:00:00Z"}
-	if !maps.Equal(put.Annotations, want) {
-		t.Errorf("got %v, want %v", put.Annotations, want)
+	stored := map[string]string{CronJobSchedule: "0 * * * *||", CronJobExplained: "2026-01-31T07:00:00Z", JobBackoff: "1 2026-01-31T07:00:00Z", "mine": "x"}
+	put := map[string]string{CronJobExplained: "2026-01-31T08:00:00Z"}
+	want := map[string]string{CronJobSchedule: "0 * * * *||", CronJobExplained: "2026-01-31T08:00:00Z", JobBackoff: "1 2026-01-31T07:00:00Z"}
+	for _, k := range []*Kind{CronJob(), Job()} {
+		for _, prepare := range []func(obj, old Object){k.PrepareUpdate, k.PrepareStatus} {
+			old, obj := k.New(), k.New()
+			old.SetAnnotations(stored)
+			obj.SetAnnotations(maps.Clone(put))
+			if prepare(obj, old); !maps.Equal(obj.GetAnnotations(), want) {
+				t.Errorf("%s: got %v, want %v", k.Singular, obj.GetAnnotations(), want)
+			}
+		}
 	}
 }

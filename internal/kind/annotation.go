@@ -1,0 +1,21 @@
+package kind
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// Annotations in which a controller keeps what Kubernetes' controllers keep in
+// memory, see the packages cron and job.
+const (
+	CronJobSchedule  = "sampan.dev/schedule"
+	CronJobExplained = "sampan.dev/explained-until"
+	JobBackoff       = "sampan.dev/backoff"
+)
+
+// keepAnnotations keeps those of a controller when a client writes the whole
+// object anew, as it knows it: without them. They can be changed, not removed.
+func keepAnnotations(obj, old *metav1.ObjectMeta) {
+	for _, key := range []string{CronJobSchedule, CronJobExplained, JobBackoff} {
+		if value, known := old.Annotations[key]; known && obj.Annotations[key] == "" {
+			metav1.SetMetaDataAnnotation(obj, key, value)
+		}
+	}
+}
