@@ -1,0 +1,100 @@
+package control
+
+import (
+	"testing"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/sampan-batch/sampan/internal/change"
+)
+
+func TestDeletions(t *testing.T) {
+	bubble(t, func(b *bundle) {
+		t := b.t
+		b.namespace("default")
+		b.node("n")
+		jobs := b.kinds.ByResource("jobs.batch")
+		remove := func(name, finalizer string) {
+			key := jobs.Key("default", name)
+			obj, _ := b.store.View().Get(key)
+			next := obj.DeepCopyObject().(change.Object)
+			if finalizer != "" {
+				next.SetFinalizers([]string{finalizer})
+			}
+			w, ok := jobs.Removal(next, change.RevOf(obj), time.Now(), nil)
+			if !ok {
+				t.Fatalf("no removal of %s", name)
+			}
+			b.apply(change.Set{Writes: []change.Write{w}})
+		}
+		left := func(name string) (job bool, pods int) {
+			_, job = b.store.View().Get(jobs.Key("default", name))
+			for _, p := range b.pods("default") {
+				if p.Labels["job-name"] == name {
+					pods++
+				}
+			}
+			return job, pods
+		}
+		for name, finalizer := range map[string]string{"back": "", "fore": metav1.FinalizerDeleteDependents, "orph": metav1.FinalizerOrphanDependents} {
+			b.create(newJob(name))
+			b.settle()
+			remove(name, finalizer)
+			b.settle()
+			job, pods := left(name)
+			if wantJob := name == "fore"; job != wantJob || pods != 1 {
+				t.Errorf("%s, while its pod ends: job there %v, %d pods", name, job, pods)
+			}
+			b.end("default", corev1.PodSucceeded)
+			b.settle()
+			job, pods = left(name)
+			if wantPods := map[bool]int{true: 1}[name == "orph"]; job || pods != wantPods {
+				t.Errorf("%s, at the end: job there %v, %d pods, want %d", name, job, pods, wantPods)
+			}
+		}
+	})
+}
+
+func TestAPodWithoutAJobIsFreed(t *testing.T) {
+	bubble(t, func(b *bundle) {
+		b.namespace("default")
+		b.create(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "p", Finalizers: []string{batchv1.JobTrackingFinalizer}}})
+		b.settle()
+		pod := b.pods("default")[0]
+		if len(pod.Finalizers) > 0 {
+			b.t.Errorf("created with the finalizer of Jobs, it keeps %v", pod.Finalizers)
+		}
+		b.update(b.kinds.ByResource("pods").KeyOf(pod), func(obj change.Object) { obj.SetFinalizers([]string{batchv1.JobTrackingFinalizer}) })
+		b.settle()
+		if pod := b.pods("default")[0]; len(pod.Finalizers) > 0 {
+			b.t.Errorf("given the finalizer of Jobs, it keeps %v", pod.Finalizers)
+		}
+	})
+}
+
+func TestNamespaceGoesWithItsContents(t *testing.T) {
+	bubble(t, func(b *bundle) {
+		t := b.t
+		b.namespace("default")
+		b.node("n")
+		b.settle()
+		if _, ok := b.store.View().Get(change.Key{Resource: "serviceaccounts", Namespace: "default", Name: "default"}); !ok {
+			t.Error("the namespace has no default service account")
+		}
+		b.create(newJob("j"))
+		b.settle()
+		key := change.Key{Resource: "namespaces", Name: "default"}
+		obj, _ := b.store.View().Get(key)
+		w, _ := b.kinds.ByResource("namespaces").Removal(obj, change.RevOf(obj), time.Now(), nil)
+		b.apply(change.Set{Writes: []change.Write{w}})
+		b.settle()
+		b.end("default", corev1.PodFailed)
+		b.settle()
+		if _, ok := b.store.View().Get(key); ok {
+			t.Errorf("the namespace is still there, with %d pods", len(b.pods("default")))
+		}
+	})
+}
