@@ -22,8 +22,10 @@ func newCron() *cobra.Command {
 		Use:   "cron",
 		Short: "Look at the schedules of CronJobs",
 		Long:  `Commands about schedules. "sampan explain cronjob/NAME" says why one has, or has not, run.`,
-		Args:  wantArgs(cobra.NoArgs, "cron needs a subcommand: next"),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Example: `  sampan cron next nightly
+  sampan cron next "30 2 * * *" --time-zone America/Los_Angeles`,
+		Args: wantArgs(cobra.NoArgs, "cron needs a subcommand: next"),
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newCronNext())
 	return cmd

@@ -22,6 +22,8 @@ func newJob() *cobra.Command {
 		Short: "Run Jobs now, and again",
 		Long: `Commands that start Jobs through the API, on this machine's engine or any Kubernetes cluster.
 "sampan explain job/NAME" says what became of one.`,
+		Example: `  sampan job run cronjob/nightly --logs
+  sampan job rerun job/render --failed-indexes`,
 		Args: wantArgs(cobra.NoArgs, "job needs a subcommand: run or rerun"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilduration "k8s.io/apimachinery/pkg/util/duration"
 )
@@ -56,11 +55,8 @@ func resultOf(j *followed) jobResult {
 	if j.gone {
 		r.Status = "Deleted"
 	}
-	for _, c := range job.Status.Conditions {
-		if c.Status == corev1.ConditionTrue && (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) {
-			at := c.LastTransitionTime
-			r.Status, r.Reason, r.Message, r.EndTime = string(c.Type), c.Reason, c.Message, &at
-		}
+	if c := finalCondition(job); c != nil {
+		r.Status, r.Reason, r.Message, r.EndTime = string(c.Type), c.Reason, c.Message, c.LastTransitionTime.DeepCopy()
 	}
 	if r.StartTime != nil && r.EndTime != nil {
 		r.DurationSeconds = r.EndTime.Sub(r.StartTime.Time).Seconds()
