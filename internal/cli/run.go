@@ -260,7 +260,8 @@ func (o *runOptions) report(res result, out *console) error {
 	return err
 }
 
-// signals are what Ctrl-C asks for: to end, and, the second time, to kill.
+// signals are what Ctrl-C asks for: to end, and, the second time, to kill. A
+// reader of the output that goes away, as head does, asks to end, too.
 type signals struct {
 	end, kill context.Context
 	release   func()
@@ -270,10 +271,10 @@ func catchSignals() *signals {
 	end, doEnd := context.WithCancel(context.Background())
 	kill, doKill := context.WithCancel(context.Background())
 	ch := make(chan os.Signal, 2)
-	signal.Notify(ch, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	signal.Notify(ch, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
 	go func() {
-		for range ch {
-			if end.Err() != nil {
+		for sig := range ch {
+			if end.Err() != nil && sig != unix.SIGPIPE { // which comes with every line
 				doKill()
 			}
 			doEnd()
