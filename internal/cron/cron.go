@@ -114,6 +114,9 @@ func Decide(now time.Time, s State) change.Set {
 // follow goes by the schedule, and sleeps until the next slot.
 func (d *decision) follow(p plan) {
 	d.set.Wake(p.next(d.now))
+	if limit := later(p.base, d.now); d.explained.After(limit) {
+		d.explained = limit // what was explained before the clock was set back comes again
+	}
 	untold := later(p.base, d.explained)
 	if slot, due := p.last(d.now); due {
 		d.slot(p, slot)

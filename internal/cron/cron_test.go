@@ -271,7 +271,20 @@ func TestDecide(t *testing.T) {
 		{"being deleted", newCron("0 * * * *", active(hour), beingDeleted), []*batchv1.Job{newJob(hour, ended("Complete", hour))}, 2 * hour, want{notes: "SawCompletedJob"}},
 		{"the clock was set back", newCron("0 * * * *", ran(5*hour)), nil, 2 * hour, want{notes: "ClockSetBack", last: "5h", wake: "6h"}},
 		{"the clock was set back, told", newCron("0 * * * *", ran(5*hour), told(5*hour)), nil, 2 * hour, want{last: "5h", wake: "6h"}},
+		{"the clock was set back since the schedule was changed", newCron("0 * * * *", annotation(ScheduleAnnotation, "0 * * * *||"+t0.Add(50*hour).Format(time.RFC3339))),
+			nil, 2 * hour, want{wake: "3h"}},
 	})
+}
+
+// After the clock was set back, slots that were explained come again, and are
+// explained again.
+func TestExplainedBeforeTheClockWasSetBack(t *testing.T) {
+	t.Parallel()
+	s := state(newCron("0 * * * *", ran(hour), suspended, told(50*hour)))
+	c := nextCron(s, Decide(t0.Add(2*hour+minute), s))
+	if got := reasons(Decide(t0.Add(3*hour), state(c))); got != "CronJobSuspended" {
+		t.Errorf("got %q", got)
+	}
 }
 
 // In a namespace that is being deleted nothing is created; it goes anyway.

@@ -80,12 +80,13 @@ func (d *decision) complain(reason, message string) {
 // since is the moment after which slots are owed. It takes note of a schedule
 // that is new.
 func (d *decision) since() time.Time {
-	mark := scheduleMark(d.CronJob)
-	switch was, known := d.annotations[ScheduleAnnotation]; {
+	mark, now := scheduleMark(d.CronJob), d.now.UTC().Format(time.RFC3339)
+	was, known := d.annotations[ScheduleAnnotation]
+	switch changed, same := strings.CutPrefix(was, mark); {
 	case !known:
 		d.annotate(ScheduleAnnotation, mark)
-	case !strings.HasPrefix(was, mark):
-		d.annotate(ScheduleAnnotation, mark+d.now.UTC().Format(time.RFC3339))
+	case !same, changed > now: // the latter if the clock was set back since
+		d.annotate(ScheduleAnnotation, mark+now)
 	}
 	// No schedule is looked at further back than it is looked ahead.
 	return later(owedSince(d.CronJob, d.annotations), d.now.AddDate(-5, 0, 0)).Truncate(time.Second)
