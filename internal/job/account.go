@@ -144,8 +144,9 @@ func (d *decision) conclude(v verdict) {
 	d.note(corev1.EventTypeNormal, "Completed", "Job completed")
 }
 
-// mayEnd: the API has no Job that is over but never started. One that gets there
-// while it is suspended is over when it is resumed.
+// mayEnd: the API has no Job that is over but never started, unless it is
+// suspended and asks for no completions. Any other that gets there while it is
+// suspended is over when it is resumed.
 func (d *decision) mayEnd() bool {
 	return d.status.StartTime != nil || suspended(d.Job) && d.completions == 0
 }
