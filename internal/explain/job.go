@@ -33,7 +33,8 @@ type jobStory struct {
 	events []*corev1.Event // of the Job and its pods
 
 	active, terminating, failed []*corev1.Pod
-	lost                        job.Indexes // failed for good
+	uncounted                   []*corev1.Pod // succeeded, which the status does not say yet
+	lost                        job.Indexes   // failed for good
 	covered                     []string
 }
 
@@ -47,6 +48,9 @@ func Job(now time.Time, j *batchv1.Job, pods []*corev1.Pod, events []*corev1.Eve
 		case pod.Status.Phase == corev1.PodFailed:
 			s.failed = append(s.failed, pod)
 		case pod.Status.Phase == corev1.PodSucceeded:
+			if slices.Contains(pod.Finalizers, batchv1.JobTrackingFinalizer) {
+				s.uncounted = append(s.uncounted, pod)
+			}
 		case pod.DeletionTimestamp != nil:
 			s.terminating = append(s.terminating, pod)
 		default:
@@ -316,6 +320,18 @@ func (s *jobStory) noPods() {
 		s.is(Pending, "is about to try again.")
 		s.why("its controller has not created another pod yet")
 		s.failures()
+		return
+	}
+	if n := len(s.uncounted); n > 0 {
+		s.is(Pending, "waits for its controller.")
+		s.why("%s succeeded, which its controller has not counted yet%s", count(n, "pod"), s.c.isItThere(job.EndOf(s.uncounted[n-1])))
+		s.next("it goes on, or is Complete, as soon as the controller looks at it")
+		return
+	}
+	if s.job.Status.Succeeded > 0 {
+		s.is(Pending, "is about to go on.")
+		s.why("its controller has not created another pod yet")
+		s.next("its next pods, as soon as the controller looks at it")
 		return
 	}
 	s.is(Pending, "has no pod yet.")
