@@ -79,27 +79,10 @@ func (f *follower) Run(ctx context.Context) error {
 		case <-watchCtx.Done():
 		}
 	}
-	handler := cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(obj any) { deliver(obj, false) },
-		UpdateFunc: func(_, obj any) { deliver(obj, false) },
+	listed, err := f.watchPods(watchCtx, deliver)
+	if err != nil {
+		return err
 	}
-	factory := informers.NewSharedInformerFactoryWithOptions(f.client, 0, informers.WithNamespace(f.namespace))
-	var listed []cache.InformerSynced // what there was has been delivered
-	for _, informer := range []cache.SharedIndexInformer{
-		factory.Core().V1().Pods().Informer(),
-		factory.Core().V1().Events().Informer(),
-	} {
-		registration, err := informer.AddEventHandler(handler)
-		if err != nil {
-			return err
-		}
-		listed = append(listed, registration.HasSynced)
-		tell := func(_ context.Context, _ *cache.Reflector, err error) { deliver(err, false) }
-		if err := informer.SetWatchErrorHandlerWithContext(tell); err != nil {
-			return err
-		}
-	}
-	factory.Start(watchCtx.Done())
 	since, err := f.since()
 	if err != nil {
 		return err
@@ -136,6 +119,32 @@ func (f *follower) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// watchPods delivers pods and events, those that there are first: when that is
+// done, all of listed are true.
+func (f *follower) watchPods(ctx context.Context, deliver func(obj any, gone bool)) (listed []cache.InformerSynced, err error) {
+	handler := cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(obj any) { deliver(obj, false) },
+		UpdateFunc: func(_, obj any) { deliver(obj, false) },
+	}
+	factory := informers.NewSharedInformerFactoryWithOptions(f.client, 0, informers.WithNamespace(f.namespace))
+	for _, informer := range []cache.SharedIndexInformer{
+		factory.Core().V1().Pods().Informer(),
+		factory.Core().V1().Events().Informer(),
+	} {
+		registration, err := informer.AddEventHandler(handler)
+		if err != nil {
+			return nil, err
+		}
+		listed = append(listed, registration.HasSynced)
+		tell := func(_ context.Context, _ *cache.Reflector, err error) { deliver(err, false) }
+		if err := informer.SetWatchErrorHandlerWithContext(tell); err != nil {
+			return nil, err
+		}
+	}
+	factory.Start(ctx.Done())
+	return listed, nil
 }
 
 // drain reads the logs of pods that ended together with their Job, to the end.
