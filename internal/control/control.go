@@ -36,8 +36,8 @@ type Controller struct {
 	// Dirties calls add for every key that wants another look after ev. view is
 	// a state that contains ev. It must be quick.
 	Dirties func(view *store.View, ev store.Event, add func(change.Key))
-	// Every gathers what makes a key dirty: it is decided at the next multiple of
-	// so long. Zero: at once.
+	// Every is how often a dirty key is decided at most: at multiples of it, so
+	// that many writes make for one look. Zero: at once.
 	Every time.Duration
 	// Decide decides for one key. It must not modify what it reads.
 	Decide func(now time.Time, view *store.View, key change.Key) change.Set

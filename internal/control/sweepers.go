@@ -210,9 +210,9 @@ func unscheduledController() Controller {
 	}
 }
 
-// podController keeps the number of terminated pods bounded. It looks at all of
-// them, so it does not look at each that ends; Kubernetes does so every 20 s, but
-// has fewer of them by then.
+// podController keeps the number of terminated pods bounded. Each look is at all
+// pods, so that one at each end would be too many. Kubernetes looks every 20 s; here
+// far more pods can end in that time.
 func podController(kinds *kind.Kinds) Controller {
 	k := kinds.ByResource(pods)
 	all := change.Key{Resource: "podgc"}
