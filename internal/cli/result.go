@@ -64,6 +64,14 @@ func resultOf(j *followed) jobResult {
 	return r
 }
 
+// stop says that the run ended before the Job had.
+func (r *jobResult) stop(now time.Time) {
+	r.Status = "Stopped"
+	if r.StartTime != nil {
+		r.DurationSeconds = now.Sub(r.StartTime.Time).Round(time.Second).Seconds()
+	}
+}
+
 // summary is the closing table.
 func summary(jobs []jobResult) string {
 	namespaces := map[string]bool{}

@@ -217,7 +217,7 @@ func (o *runOptions) follow(ctx context.Context, config *rest.Config, manifests 
 		}
 		for i := range res.Jobs {
 			if res.Jobs[i].Status == "Running" {
-				res.Jobs[i].Status = "Stopped"
+				res.Jobs[i].stop(time.Now())
 			}
 		}
 		out.Note("%s: ending the pods gracefully (Ctrl-C again kills them)", err)
