@@ -117,13 +117,21 @@ func (s *cronStory) suspended() {
 	s.covered = append(s.covered, "CronJobSuspended")
 	s.why("spec.suspend is true: no Job is started, those that run go on")
 	s.next("nothing until somebody resumes it: %s", s.command(fmt.Sprintf(`kubectl patch cronjob %s -p '{"spec":{"suspend":false}}'`, s.cronJob.Name)))
-	if slot, due := s.timetable.Last(s.c.now); due {
-		if s.tooLate(slot) {
-			s.next("the slot of %s is missed for good (startingDeadlineSeconds %d)", s.c.span(slot), *s.cronJob.Spec.StartingDeadlineSeconds)
-		} else {
-			s.next("the slot of %s is started as soon as it is resumed%s", s.c.span(slot), s.unlessLate(slot))
-		}
+	slot, due := s.timetable.Last(s.c.now)
+	active := s.active()
+	switch {
+	case !due:
+	case s.tooLate(slot):
+		s.next("the slot of %s is missed for good (startingDeadlineSeconds %d)", s.c.span(slot), *s.cronJob.Spec.StartingDeadlineSeconds)
+	case s.forbids() && len(active) > 0:
+		s.next("the slot of %s then waits for %s to end (Forbid)%s", s.c.span(slot), strings.Join(active, ", "), s.unlessLate(slot))
+	default:
+		s.next("the slot of %s is started as soon as it is resumed%s", s.c.span(slot), s.unlessLate(slot))
 	}
+}
+
+func (s *cronStory) forbids() bool {
+	return s.cronJob.Spec.ConcurrencyPolicy == batchv1.ForbidConcurrent
 }
 
 // tooLate: the slot's starting deadline has passed.
@@ -179,14 +187,13 @@ func (s *cronStory) active() []string {
 
 // due explains why the most recent slot has not been started.
 func (s *cronStory) due(slot time.Time, active []string) {
-	forbid := s.cronJob.Spec.ConcurrencyPolicy == batchv1.ForbidConcurrent
 	refused := latest(s.events, "FailedCreate", "JobAlreadyExists")
 	switch {
 	case s.tooLate(slot):
 		s.why("the slot of %s was missed: its deadline passed %s (startingDeadlineSeconds %d)",
 			s.c.span(slot), s.c.at(slot.Add(time.Duration(*s.cronJob.Spec.StartingDeadlineSeconds)*time.Second)), *s.cronJob.Spec.StartingDeadlineSeconds)
 		s.covered = append(s.covered, "MissSchedule")
-	case forbid && len(active) > 0:
+	case s.forbids() && len(active) > 0:
 		s.why("the slot of %s waits: concurrencyPolicy is Forbid, and %s still runs", s.c.span(slot), strings.Join(active, ", "))
 		s.next("when that has ended, the most recent slot is started at once%s", s.unlessLate(slot))
 		s.covered = append(s.covered, "JobAlreadyActive")
