@@ -3,6 +3,7 @@ package main_test
 import (
 	"archive/tar"
 	"debug/elf"
+	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -20,6 +21,12 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/image/imagetest"
 )
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	flag.Set("test.parallel", "6") // stories wait more than they work
+	os.Exit(m.Run())
+}
 
 // TestStories runs the scripts in testdata/stories: what a user does, with the
 // real binary, the real kubectl and real processes.
