@@ -100,7 +100,7 @@ func (s *cronStory) run(j *batchv1.Job) string {
 	case end == nil && j.Status.StartTime != nil && ptr.Deref(j.Status.Ready, 1) == 0:
 		return line + " was started " + s.c.at(j.Status.StartTime.Time) + ", and has no ready pod"
 	case end == nil && j.Status.StartTime != nil:
-		return line + " runs since " + s.c.span(j.Status.StartTime.Time)
+		return line + " has been running since " + s.c.span(j.Status.StartTime.Time)
 	case end == nil:
 		return line + " was created " + s.c.at(j.CreationTimestamp.Time)
 	case end.Type == batchv1.JobFailed:

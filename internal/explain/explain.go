@@ -160,7 +160,7 @@ func plural(n int, one, many string) string {
 
 // deleted says that an object is on its way out, and what keeps it.
 func (a *Answer) deleted(c clock, meta *metav1.ObjectMeta) {
-	a.is(Terminating, "is being deleted since %s.", c.span(meta.DeletionTimestamp.Time))
+	a.is(Terminating, "has been terminating since %s.", c.span(meta.DeletionTimestamp.Time))
 	if len(meta.Finalizers) > 0 {
 		a.why("it stays until these finalizers are removed: %s", strings.Join(meta.Finalizers, ", "))
 	}

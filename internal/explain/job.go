@@ -120,7 +120,7 @@ func (s *jobStory) over(end *batchv1.JobCondition) {
 	s.covered = append(s.covered, end.Reason)
 	at := end.LastTransitionTime.Time
 	if end.Type == batchv1.JobComplete {
-		s.is(Complete, "is Complete since %s.", s.c.span(at))
+		s.is(Complete, "has been Complete since %s.", s.c.span(at))
 		s.why("%s", strings.TrimPrefix(reason(end), "CompletionsReached: "))
 	} else {
 		s.is(Failed, "Failed %s.", s.c.at(at))
@@ -237,7 +237,7 @@ func (s *jobStory) suspended() {
 	s.is(Suspended, "is suspended.")
 	since := ""
 	if c := isTrue(s.job, batchv1.JobSuspended); c != nil && !c.LastTransitionTime.IsZero() {
-		since = " since " + s.c.span(c.LastTransitionTime.Time)
+		since = ", since " + s.c.span(c.LastTransitionTime.Time)
 	}
 	s.why("spec.suspend is true%s: its pods are deleted, and none is started", since)
 	if len(s.terminating) > 0 {
