@@ -104,8 +104,12 @@ func (d *decision) takeOver() {
 	d.status.Succeeded += int32(len(u.Succeeded))
 	d.status.Failed += int32(len(u.Failed))
 	d.status.UncountedTerminatedPods = nil // conclude makes the empty one
+	listed := u.Failed
+	if !d.indexed { // an index that is completed is not counted again anyway
+		listed = slices.Concat(listed, u.Succeeded)
+	}
 	d.listed = make(map[types.UID]bool)
-	for _, uid := range slices.Concat(u.Succeeded, u.Failed) {
+	for _, uid := range listed {
 		d.listed[uid] = true
 	}
 }

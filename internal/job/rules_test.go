@@ -214,6 +214,8 @@ func TestOwnership(t *testing.T) {
 		{"uncounted pods that are still there are released", newJob(pods(1, 3), started(1), uncounted("uid-a", "uid-b")),
 			[]*corev1.Pod{newPod("a", exited(0, 0)), newPod("b", exited(0, 1)), newPod("c")}, second,
 			want{pods: "!a !b", counts: "1/0/0 1/1"}},
+		{"an uncounted pod completes its index", newJob(indexedJob, pods(2, 2), started(2), uncounted("uid-pi-0-x", "y")),
+			[]*corev1.Pod{indexPod(0, exited(0, 0)), indexPod(1)}, second, want{pods: "!pi-0-x", counts: "1/0/0 1/1", indexes: "0"}},
 		{"an uncounted pod was one too many", newJob(pods(2, 2), started(1), uncounted("x", "y"), func(j *batchv1.Job) { j.Spec.BackoffLimit = ptr.To[int32](0) }),
 			nil, second, want{notes: "BackoffLimitExceeded", counts: "0/0/0 1/1",
 				conditions: "FailureTarget(BackoffLimitExceeded) Failed(BackoffLimitExceeded)"}},
