@@ -75,6 +75,7 @@ type command struct {
 //	table KIND [NAME]                   what `kubectl get -o wide` prints; columns of that alone have a (1)
 //	pod JOB[/INDEX] STATE [KEY=VALUE]   play the kubelet, see play
 //	after DURATION                      before Kubernetes does what is asked for next
+//	still DURATION                      nothing moves for so long
 //
 // A NAME may end in *, as in pod/a-*: the oldest object whose name begins so.
 // Commands and files may speak of <slot 5m>, <minute 5m>, <time 5m> and
@@ -94,6 +95,7 @@ func (s *session) commands() map[string]command {
 		"table":   {reads: true, run: s.table},
 		"pod":     {run: s.play},
 		"after":   {run: s.after},
+		"still":   {run: s.still},
 	}
 }
 
@@ -204,7 +206,8 @@ func older(a, b metav1.Object) int {
 }
 
 // after lets the time pass that Kubernetes needs for what comes next. Only a
-// recording waits: a comparison waits for the answer itself.
+// recording waits: a comparison waits for the answer itself. That it does not
+// come too early is for still to see.
 func (s *session) after(args []string) (string, error) {
 	d, err := time.ParseDuration(args[0])
 	if err != nil {
@@ -217,28 +220,58 @@ func (s *session) after(args []string) (string, error) {
 	return "", nil
 }
 
+// still says whether anything moved in the namespace for so long.
+func (s *session) still(args []string) (string, error) {
+	d, err := time.ParseDuration(args[0])
+	if err != nil {
+		return "", err
+	}
+	was, err := s.state()
+	if err != nil {
+		return "", err
+	}
+	time.Sleep(d)
+	is, err := s.state()
+	if is != was {
+		return "something moved\n", err
+	}
+	return "", err
+}
+
 // settle waits until nothing moves in the namespace.
 func (s *session) settle(t *testing.T, deadline time.Time) {
 	t.Helper()
 	was, since := "", time.Now()
 	for time.Since(since) < s.quiet {
-		var state strings.Builder
-		for _, kind := range []string{"job", "cronjob", "pod", "event"} {
-			r, _ := s.resource(kind)
-			list, err := r.List(context.Background(), metav1.ListOptions{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, u := range list.Items {
-				fmt.Fprintln(&state, kind, u.GetName(), u.GetResourceVersion())
-			}
+		is, err := s.state()
+		if err != nil {
+			t.Fatal(err)
 		}
-		if state.String() != was {
-			was, since = state.String(), time.Now()
+		if is != was {
+			was, since = is, time.Now()
 			if since.After(deadline.Add(30 * time.Second)) {
 				t.Fatal("the namespace does not come to rest")
 			}
 		}
 		time.Sleep(s.quiet / 5)
 	}
+}
+
+// state is the revisions of what is in the namespace.
+func (s *session) state() (string, error) {
+	var state strings.Builder
+	for _, kind := range []string{"job", "cronjob", "pod", "event"} {
+		r, err := s.resource(kind)
+		if err != nil {
+			return "", err
+		}
+		list, err := r.List(context.Background(), metav1.ListOptions{})
+		if err != nil {
+			return "", err
+		}
+		for _, u := range list.Items {
+			fmt.Fprintln(&state, kind, u.GetName(), u.GetResourceVersion())
+		}
+	}
+	return state.String(), nil
 }
