@@ -18,6 +18,8 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // follower watches Jobs to their end through the API, prints what their pods
@@ -208,8 +210,8 @@ func (f *follower) takeJob(job *batchv1.Job, gone bool) {
 		return
 	}
 	j.job = job
-	j.gone = gone && finalCondition(job) == nil
-	j.ended = gone || finalCondition(job) != nil
+	j.gone = gone && kind.JobEnd(job) == nil
+	j.ended = gone || kind.JobEnd(job) != nil
 }
 
 // takePod reads the log of every container of a followed Job that has started.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/explain"
 	"github.com/sampan-batch/sampan/internal/job"
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // rerunJob creates a Job that does once more what a finished one did, or what
@@ -67,7 +68,7 @@ func carried(old *batchv1.Job) (job.Indexes, error) {
 	switch {
 	case old.Spec.CompletionMode == nil || *old.Spec.CompletionMode != batchv1.IndexedCompletion || old.Spec.Completions == nil:
 		return nil, errors.New("it is not an Indexed Job")
-	case finalCondition(old).Type == batchv1.JobComplete:
+	case kind.JobEnd(old).Type == batchv1.JobComplete:
 		return nil, errors.New("it is Complete, so that no index is left to run")
 	}
 	return job.ParseIndexes(old.Status.CompletedIndexes, *old.Spec.Completions), nil

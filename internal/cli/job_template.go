@@ -16,6 +16,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/explain"
 	corejob "github.com/sampan-batch/sampan/internal/job"
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // instantiateAnnotation marks Jobs of a CronJob that were started by hand, as
@@ -108,20 +109,10 @@ func setVariable(c *corev1.Container, name, value string) {
 	c.Env = append(c.Env, next)
 }
 
-// finalCondition returns Complete or Failed if it is True.
-func finalCondition(job *batchv1.Job) *batchv1.JobCondition {
-	for i := range job.Status.Conditions {
-		if c := &job.Status.Conditions[i]; c.Status == corev1.ConditionTrue && (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) {
-			return c
-		}
-	}
-	return nil
-}
-
 // again returns a new Job with the spec of a finished one: without what the API
 // and the controllers have added, which belongs to the one that it came from.
 func again(old *batchv1.Job) (*batchv1.Job, error) {
-	if finalCondition(old) == nil {
+	if kind.JobEnd(old) == nil {
 		return nil, fmt.Errorf("job/%s has not finished yet", old.Name)
 	}
 	job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{

@@ -9,6 +9,8 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilduration "k8s.io/apimachinery/pkg/util/duration"
+
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // result is what `sampan run -o json` prints.
@@ -55,7 +57,7 @@ func resultOf(j *followed) jobResult {
 	if j.gone {
 		r.Status = "Deleted"
 	}
-	if c := finalCondition(job); c != nil {
+	if c := kind.JobEnd(job); c != nil {
 		r.Status, r.Reason, r.Message, r.EndTime = string(c.Type), c.Reason, c.Message, c.LastTransitionTime.DeepCopy()
 	}
 	if r.StartTime != nil && r.EndTime != nil {

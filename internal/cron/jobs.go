@@ -15,6 +15,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // bookkeeping drops from status.active the Jobs that have ended or are gone,
@@ -175,10 +176,8 @@ func jobName(c *batchv1.CronJob, slot time.Time) string {
 
 // finished returns Complete or Failed when the Job is, else "".
 func finished(job *batchv1.Job) batchv1.JobConditionType {
-	for i := range job.Status.Conditions {
-		if c := &job.Status.Conditions[i]; c.Status == corev1.ConditionTrue && (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) {
-			return c.Type
-		}
+	if end := kind.JobEnd(job); end != nil {
+		return end.Type
 	}
 	return ""
 }

@@ -92,7 +92,7 @@ func (s *cronStory) run(j *batchv1.Job) string {
 	if byHand(j) {
 		line += ", started by hand,"
 	}
-	switch end := isTrue(j, batchv1.JobComplete, batchv1.JobFailed); {
+	switch end := kind.JobEnd(j); {
 	case end == nil && ptr.Deref(j.Spec.Suspend, false):
 		return line + " is suspended"
 	case end == nil && j.Status.StartTime != nil && j.Status.Active == 0:

@@ -13,6 +13,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/job"
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 const (
@@ -65,7 +66,7 @@ func Job(now time.Time, j *batchv1.Job, pods []*corev1.Pod, events []*corev1.Eve
 	slices.SortFunc(s.terminating, byName)
 
 	s.progress()
-	if end := isTrue(j, batchv1.JobComplete, batchv1.JobFailed); end != nil {
+	if end := kind.JobEnd(j); end != nil {
 		s.over(end)
 	} else {
 		s.underWay(pods)
@@ -196,7 +197,7 @@ func (s *jobStory) failures() {
 // underWay is the story of a Job that has not finished.
 func (s *jobStory) underWay(pods []*corev1.Pod) {
 	j := s.job
-	ending := isTrue(j, batchv1.JobSuccessCriteriaMet, batchv1.JobFailureTarget)
+	ending := kind.JobCondition(&j.Status, batchv1.JobSuccessCriteriaMet, batchv1.JobFailureTarget)
 	switch {
 	case j.DeletionTimestamp != nil:
 		s.deleted(s.c, &j.ObjectMeta)
@@ -236,7 +237,7 @@ func (s *jobStory) ending(target *batchv1.JobCondition) {
 func (s *jobStory) suspended() {
 	s.is(Suspended, "is suspended.")
 	since := ""
-	if c := isTrue(s.job, batchv1.JobSuspended); c != nil && !c.LastTransitionTime.IsZero() {
+	if c := kind.JobCondition(&s.job.Status, batchv1.JobSuspended); c != nil && !c.LastTransitionTime.IsZero() {
 		since = ", since " + s.c.span(c.LastTransitionTime.Time)
 	}
 	s.why("spec.suspend is true%s: its pods are deleted, and none is started", since)
@@ -432,14 +433,4 @@ func (s *jobStory) backoff(wait job.Wait) {
 	}
 	s.wake(wait.Until)
 	s.failures()
-}
-
-// isTrue returns the first of these conditions that is True.
-func isTrue(j *batchv1.Job, types ...batchv1.JobConditionType) *batchv1.JobCondition {
-	for i := range j.Status.Conditions {
-		if c := &j.Status.Conditions[i]; c.Status == corev1.ConditionTrue && slices.Contains(types, c.Type) {
-			return c
-		}
-	}
-	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 var (
@@ -228,7 +229,7 @@ func created(set change.Set) int {
 // checkCounts: every pod that loses its finalizer is counted, as what it was,
 // and nothing else is.
 func (s *simulation) checkCounts(view State, set change.Set, next *batchv1.Job) {
-	failing := isTrue(next, batchv1.JobFailureTarget) != nil
+	failing := kind.JobCondition(&next.Status, batchv1.JobFailureTarget) != nil
 	var succeeded, failed int32
 	var success time.Time
 	var failures []time.Time
@@ -330,8 +331,8 @@ func (s *simulation) checkIndexes(j *batchv1.Job) {
 		}
 		running[i] = pod.Name
 	}
-	if limit := j.Spec.MaxFailedIndexes; limit != nil && lost.Len() > *limit && isTrue(j, batchv1.JobFailureTarget) == nil &&
-		isTrue(j, batchv1.JobSuccessCriteriaMet) == nil {
+	if limit := j.Spec.MaxFailedIndexes; limit != nil && lost.Len() > *limit && kind.JobCondition(&j.Status, batchv1.JobFailureTarget) == nil &&
+		kind.JobCondition(&j.Status, batchv1.JobSuccessCriteriaMet) == nil {
 		s.fail("%d indexes have failed, %d may", lost.Len(), *limit)
 	}
 }
@@ -345,11 +346,11 @@ func (s *simulation) checkEnd(j *batchv1.Job) {
 	if _, ok := j.Annotations[BackoffAnnotation]; ok {
 		s.fail("the Job is over, and still backs off")
 	}
-	complete := isTrue(j, batchv1.JobComplete)
-	if (complete != nil) != (st.CompletionTime != nil) || (complete != nil) == (isTrue(j, batchv1.JobFailed) != nil) {
+	complete := kind.JobCondition(&j.Status, batchv1.JobComplete)
+	if (complete != nil) != (st.CompletionTime != nil) || (complete != nil) == (kind.JobCondition(&j.Status, batchv1.JobFailed) != nil) {
 		s.fail("the Job ended as %v, at %v", conditions(j), st.CompletionTime)
 	}
-	if (complete != nil) != (isTrue(j, batchv1.JobSuccessCriteriaMet) != nil) || (complete == nil) != (isTrue(j, batchv1.JobFailureTarget) != nil) {
+	if (complete != nil) != (kind.JobCondition(&j.Status, batchv1.JobSuccessCriteriaMet) != nil) || (complete == nil) != (kind.JobCondition(&j.Status, batchv1.JobFailureTarget) != nil) {
 		s.fail("the Job ended as %v", conditions(j))
 	}
 	for _, pod := range s.pods() {

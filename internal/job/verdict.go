@@ -9,6 +9,8 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // verdict is how a Job ends, once that is certain. The zero verdict means that
@@ -37,7 +39,7 @@ func fails(reason, message string) verdict {
 // never changes its mind.
 func (d *decision) verdict() verdict {
 	for _, target := range []batchv1.JobConditionType{batchv1.JobSuccessCriteriaMet, batchv1.JobFailureTarget} {
-		if c := isTrue(d.Job, target); c != nil {
+		if c := kind.JobCondition(&d.Job.Status, target); c != nil {
 			return verdict{target, c.Reason, c.Message}
 		}
 	}
@@ -181,17 +183,5 @@ func (d *decision) setCondition(t batchv1.JobConditionType, status corev1.Condit
 	return true
 }
 
-// isTrue returns the Job's condition if it is True.
-func isTrue(job *batchv1.Job, t batchv1.JobConditionType) *batchv1.JobCondition {
-	for i := range job.Status.Conditions {
-		if c := &job.Status.Conditions[i]; c.Type == t && c.Status == corev1.ConditionTrue {
-			return c
-		}
-	}
-	return nil
-}
-
 // finished: the Job is over, and only its owner may still touch it.
-func finished(job *batchv1.Job) bool {
-	return isTrue(job, batchv1.JobComplete) != nil || isTrue(job, batchv1.JobFailed) != nil
-}
+func finished(job *batchv1.Job) bool { return kind.JobEnd(job) != nil }

@@ -2,6 +2,7 @@ package kind
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -66,7 +67,7 @@ func jobCells(job *batchv1.Job, now time.Time) []any {
 }
 
 func jobStatusCell(job *batchv1.Job) string {
-	is := func(t batchv1.JobConditionType) bool { return jobCondition(&job.Status, t, corev1.ConditionTrue) }
+	is := func(t batchv1.JobConditionType) bool { return JobCondition(&job.Status, t) != nil }
 	switch {
 	case is(batchv1.JobComplete):
 		return "Complete"
@@ -107,12 +108,19 @@ func jobDuration(status *batchv1.JobStatus, now time.Time) string {
 	return duration.HumanDuration(status.CompletionTime.Sub(status.StartTime.Time))
 }
 
-// jobCondition reports whether the condition t is there with this status.
-func jobCondition(s *batchv1.JobStatus, t batchv1.JobConditionType, status corev1.ConditionStatus) bool {
-	for _, c := range s.Conditions {
-		if c.Type == t && c.Status == status {
-			return true
+// JobCondition returns the first condition that is of one of these types and
+// True; nil if none is.
+func JobCondition(s *batchv1.JobStatus, types ...batchv1.JobConditionType) *batchv1.JobCondition {
+	for i := range s.Conditions {
+		if c := &s.Conditions[i]; c.Status == corev1.ConditionTrue && slices.Contains(types, c.Type) {
+			return c
 		}
 	}
-	return false
+	return nil
+}
+
+// JobEnd returns the condition with which the Job has ended, Complete or Failed;
+// nil if it has not.
+func JobEnd(job *batchv1.Job) *batchv1.JobCondition {
+	return JobCondition(&job.Status, batchv1.JobComplete, batchv1.JobFailed)
 }

@@ -2,6 +2,7 @@ package kind
 
 import (
 	"fmt"
+	"slices"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -49,8 +50,8 @@ type statusChange struct {
 func newStatusChange(job, old *batchv1.Job) *statusChange {
 	c := &statusChange{job: job, old: old, now: &job.Status, was: &old.Status}
 	state := func(t batchv1.JobConditionType) (is, changed bool) {
-		is = jobCondition(c.now, t, corev1.ConditionTrue)
-		return is, is != jobCondition(c.was, t, corev1.ConditionTrue)
+		is = JobCondition(c.now, t) != nil
+		return is, is != (JobCondition(c.was, t) != nil)
 	}
 	c.complete, c.completeChanged = state(batchv1.JobComplete)
 	c.failed, c.failedChanged = state(batchv1.JobFailed)
@@ -65,7 +66,7 @@ func (c *statusChange) isFinished() bool { return c.complete || c.failed }
 
 // wasTrue reports whether the condition was true before.
 func (c *statusChange) wasTrue(t batchv1.JobConditionType) bool {
-	return jobCondition(c.was, t, corev1.ConditionTrue)
+	return JobCondition(c.was, t) != nil
 }
 
 func (c *statusChange) path(name string) *field.Path { return field.NewPath("status", name) }
@@ -217,7 +218,7 @@ func (c *statusChange) policy() {
 // transitions checks what must not be taken back.
 func (c *statusChange) transitions() {
 	for _, t := range []batchv1.JobConditionType{batchv1.JobFailed, batchv1.JobComplete, batchv1.JobFailureTarget} {
-		if c.wasTrue(t) && !jobCondition(c.now, t, corev1.ConditionTrue) {
+		if c.wasTrue(t) && JobCondition(c.now, t) == nil {
 			c.contradiction(fmt.Sprintf("cannot disable the terminal %s=True condition", t))
 		}
 	}
@@ -232,7 +233,9 @@ func (c *statusChange) transitions() {
 	if end := c.now.CompletionTime; end != nil && c.was.CompletionTime != nil && !ptr.Equal(end, c.was.CompletionTime) {
 		c.invalid("completionTime", end, "field is immutable")
 	}
-	resuming := c.wasTrue(batchv1.JobSuspended) && jobCondition(c.now, batchv1.JobSuspended, corev1.ConditionFalse)
+	resuming := c.wasTrue(batchv1.JobSuspended) && slices.ContainsFunc(c.now.Conditions, func(is batchv1.JobCondition) bool {
+		return is.Type == batchv1.JobSuspended && is.Status == corev1.ConditionFalse
+	})
 	startChanged := c.was.StartTime != nil && !ptr.Equal(c.now.StartTime, c.was.StartTime)
 	if startChanged && !resuming && !ptr.Deref(spec.Suspend, false) {
 		c.invalid("startTime", c.now.StartTime, "field is immutable for unsuspended job once set")

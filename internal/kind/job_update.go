@@ -66,7 +66,7 @@ func templateMutable(job *batchv1.Job) bool {
 	if !ptr.Deref(job.Spec.Suspend, false) || job.Status.Active != 0 {
 		return false
 	}
-	return job.Status.StartTime == nil || jobCondition(&job.Status, batchv1.JobSuspended, corev1.ConditionTrue)
+	return job.Status.StartTime == nil || JobCondition(&job.Status, batchv1.JobSuspended) != nil
 }
 
 // allowScheduling copies to old what may be different in spec: node affinity
