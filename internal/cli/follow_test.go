@@ -3,9 +3,11 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -138,5 +140,39 @@ func TestFollowingAJobThatEndsBeforeItsPodsAreListed(t *testing.T) {
 	_, notes, err := follow(t, client, created)
 	if err != nil || !strings.Contains(notes, "fake logs") || strings.Contains(notes, "warning") {
 		t.Errorf("got %v\n%s", err, notes)
+	}
+}
+
+// A run that is to end does so, whatever the API can still do.
+func TestEndingWhenNothingCanBeStored(t *testing.T) {
+	t.Parallel()
+	refuse := func(clienttesting.Action) (bool, runtime.Object, error) {
+		return true, nil, apierrors.NewInternalError(errors.New("no space left on device"))
+	}
+	accept := func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, nil }
+	for _, c := range []struct {
+		name, want string
+		remove     clienttesting.ReactionFunc
+		lasts      time.Duration
+	}{
+		{"the Job cannot be deleted", "warning: delete job/j: Internal error occurred: no space left on device; killing the pods\n", refuse, 0},
+		{"its pods do not end", "warning: the pods have not ended within 40s; killing them\n", accept, 40 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				job := followed5()
+				client := history(t, []runtime.Object{job})
+				client.PrependReactor("delete", "jobs", c.remove)
+				var notes bytes.Buffer
+				out := &console{lines: &notes, notes: &notes, width: func() int { return 80 }}
+				jobs := []*batchv1.Job{job}
+				began := time.Now()
+				new(runOptions).end(client, newFollower(t.Context(), client, out, true, jobs), jobs, &signals{end: t.Context(), kill: t.Context()})
+				if got := time.Since(began); got != c.lasts || !strings.HasSuffix(notes.String(), c.want) {
+					t.Errorf("after %s: %s", got, notes.String())
+				}
+			})
+		})
 	}
 }

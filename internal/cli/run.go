@@ -232,21 +232,37 @@ func (o *runOptions) follow(ctx context.Context, config *rest.Config, manifests 
 	return nil
 }
 
-// end deletes the Jobs and waits until their pods have ended.
+// end deletes the Jobs and waits until their pods have ended. Where that cannot
+// be, as on a full disk, the engine takes what is left with it.
 func (o *runOptions) end(client kubernetes.Interface, f *follower, jobs []*batchv1.Job, stops *signals) {
-	ctx := stops.kill
+	ctx, cancel := context.WithTimeout(stops.kill, patience(jobs))
+	defer cancel()
 	for _, j := range jobs {
 		err := client.BatchV1().Jobs(j.Namespace).Delete(ctx, j.Name, metav1.DeleteOptions{
 			PropagationPolicy: ptr.To(metav1.DeletePropagationForeground),
 		})
-		if err != nil && ctx.Err() == nil {
-			f.console.Note("warning: delete job/%s: %v", j.Name, err)
+		if err != nil {
+			if stops.kill.Err() == nil {
+				f.console.Note("warning: delete job/%s: %v; killing the pods", j.Name, err)
+			}
+			return
 		}
 	}
 	for _, j := range f.jobs {
 		j.ended = j.gone // now the others end by being gone
 	}
-	_ = f.Run(ctx)
+	if f.Run(ctx) != nil && stops.kill.Err() == nil {
+		f.console.Note("warning: the pods have not ended within %s; killing them", patience(jobs))
+	}
+}
+
+// patience is how long the pods of the Jobs may take to end.
+func patience(jobs []*batchv1.Job) time.Duration {
+	var grace int64
+	for _, j := range jobs {
+		grace = max(grace, ptr.Deref(j.Spec.Template.Spec.TerminationGracePeriodSeconds, 30))
+	}
+	return time.Duration(grace)*time.Second + 10*time.Second
 }
 
 func (o *runOptions) report(res result, out *console) error {
