@@ -50,13 +50,14 @@ type Options struct {
 	Controllers []Controller
 	Recorder    *Recorder
 	Logger      *slog.Logger
-	// Workers is how many keys are decided at a time; 0 means DefaultWorkers.
+	// Workers is how many keys are decided at a time; 0 means MaxWorkers, and
+	// so does more.
 	Workers int
 }
 
-// DefaultWorkers is more than the cores of most machines, because a worker
+// MaxWorkers is more than the cores of most machines, because a worker
 // spends most of its time waiting for the disk together with the others.
-const DefaultWorkers = 64
+const MaxWorkers = 64
 
 // Loop runs the controllers.
 type Loop struct {
@@ -72,8 +73,8 @@ type task struct {
 
 // New returns a loop; Run runs it.
 func New(o Options) *Loop {
-	if o.Workers == 0 {
-		o.Workers = DefaultWorkers
+	if o.Workers == 0 || o.Workers > MaxWorkers {
+		o.Workers = MaxWorkers
 	}
 	return &Loop{Options: o, queue: work.New[task](work.DefaultBackoff)}
 }

@@ -223,7 +223,7 @@ func placeCreated(now time.Time, view *store.View, set *change.Set) {
 // place controller included. A small node has none to give away.
 func share(node *corev1.Node) int64 {
 	const placed = 1000 // by the place controller, in two sets
-	return (node.Status.Allocatable.Pods().Value()/2 - placed) / DefaultWorkers
+	return (node.Status.Allocatable.Pods().Value()/2 - placed) / MaxWorkers
 }
 
 // onlyNode returns the node if there is just one that is ready; with several,

@@ -105,8 +105,11 @@ func (c *Config) complete() error {
 		}
 		c.NodeName = agent.NodeName(host)
 	}
-	if c.MaxPods <= 0 {
+	switch {
+	case c.MaxPods == 0:
 		c.MaxPods = DefaultMaxPods
+	case c.MaxPods < 0:
+		return fmt.Errorf("max pods %d: want a positive number", c.MaxPods)
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -230,6 +230,10 @@ func (d *decision) progress() {
 
 // letGo releases a pod that the selector no longer matches.
 func (d *decision) letGo(pod *corev1.Pod) {
+	if len(d.set.Writes) == batch {
+		d.more = true
+		return
+	}
 	next := *pod
 	next.OwnerReferences = d.otherOwners(pod)
 	next.Finalizers = withoutTracking(pod)

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -231,5 +232,24 @@ func TestOwnership(t *testing.T) {
 	set = Decide(t0, state(newJob(over), newPod("a")))
 	if want := (change.Guard{Key: jobKey(newJob()), Rev: 10}); !slices.Contains(set.Guards, want) {
 		t.Errorf("the set is guarded by %v, want %v", set.Guards, want)
+	}
+}
+
+// Pods that are let go are, like all else, so many at a time.
+func TestLettingManyPodsGo(t *testing.T) {
+	t.Parallel()
+	var many []*corev1.Pod
+	for i := range batch + 100 {
+		many = append(many, newPod(fmt.Sprintf("p%03d", i), func(p *corev1.Pod) { p.Labels = nil }))
+	}
+	set := Decide(t0, state(newJob(pods(0, 1), started(batch+100)), many...))
+	let := 0
+	for _, w := range set.Writes {
+		if pod, ok := w.Object.(*corev1.Pod); ok && metav1.GetControllerOf(pod) == nil {
+			let++
+		}
+	}
+	if let != batch || !set.WakeAt.Equal(t0) {
+		t.Errorf("%d pods are let go, and the next look is at %v", let, set.WakeAt)
 	}
 }

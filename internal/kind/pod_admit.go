@@ -28,9 +28,9 @@ func AccountKey(pod *corev1.Pod) change.Key {
 
 const defaultAccount = "default"
 
-// RuntimeClasses are the names of the classes of containers that nodes run.
+// RuntimeClasses returns the names of the classes of containers that nodes run.
 // There are no RuntimeClass objects: what they are is built in.
-var RuntimeClasses = []string{"sandbox", "host"}
+func RuntimeClasses() []string { return []string{"sandbox", "host"} }
 
 // AdmitPod puts into a new pod what Kubernetes' admission puts there, whoever
 // creates it: the name of its service account, the priority of its class, and
@@ -43,7 +43,7 @@ func AdmitPod(pod *corev1.Pod) error {
 		return err
 	}
 	admitTolerations(&pod.Spec)
-	if class := pod.Spec.RuntimeClassName; class != nil && !slices.Contains(RuntimeClasses, *class) {
+	if class := pod.Spec.RuntimeClassName; class != nil && !slices.Contains(RuntimeClasses(), *class) {
 		return fmt.Errorf("pod rejected: RuntimeClass %q not found", *class)
 	}
 	if pod.Spec.Overhead != nil {
