@@ -3,9 +3,9 @@ package cli
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -25,8 +25,12 @@ const fieldManager = "sampan"
 // checkRunnable refuses manifests that `sampan run` could never finish.
 func checkRunnable(manifests []manifest) error {
 	jobs := 0
+	var kinds []string
 	for _, m := range manifests {
 		gvk := m.GroupVersionKind()
+		if !slices.Contains(kinds, gvk.Kind) {
+			kinds = append(kinds, gvk.Kind)
+		}
 		switch {
 		case gvk.Group == "batch" && gvk.Kind == "CronJob":
 			return fmt.Errorf("%s: cronjob/%s has no end; give it to `sampan serve` with kubectl", m.Where, m.GetName())
@@ -35,7 +39,7 @@ func checkRunnable(manifests []manifest) error {
 		}
 	}
 	if jobs == 0 {
-		return errors.New("there is no Job in the manifests; `sampan run` follows Jobs to their end")
+		return fmt.Errorf("there is no Job in the manifests, only %s; `sampan run` follows Jobs to their end", strings.Join(kinds, ", "))
 	}
 	return nil
 }

@@ -131,6 +131,9 @@ func decodeDocument(where string, doc []byte) ([]manifest, error) {
 	if string(data) == "null" {
 		return nil, nil // only comments
 	}
+	if data[0] != '{' {
+		return nil, fmt.Errorf("%s: not a Kubernetes object: want apiVersion, kind and so on, not a list or a single value", where)
+	}
 	var obj unstructured.Unstructured
 	if err := obj.UnmarshalJSON(data); err != nil {
 		return nil, fmt.Errorf("%s: not a Kubernetes object: %s", where, plainDecodeError(err))

@@ -44,7 +44,7 @@ func TestReadManifests(t *testing.T) {
 		{"duplicate key", []string{"-"}, job("x") + "kind: Job\n", `!key "kind" already set`},
 		{"no kind", []string{"-"}, "apiVersion: v1\nmetadata: {name: x}\n", "!stdin: not a Kubernetes object: Object 'Kind' is missing"},
 		{"no apiVersion", []string{"-"}, "kind: Job\nmetadata: {name: x}\n", "!stdin: apiVersion is not set"},
-		{"second document", []string{"-"}, job("x") + "---\n- 1\n", "!stdin (document 2): not a Kubernetes object"},
+		{"second document", []string{"-"}, job("x") + "---\n- 1\n", "!stdin (document 2): not a Kubernetes object: want apiVersion"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
