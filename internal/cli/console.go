@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -10,7 +9,6 @@ import (
 	"sync"
 
 	"golang.org/x/term"
-	"sigs.k8s.io/yaml"
 )
 
 // console prints lines, and on a terminal keeps a block of status lines below
@@ -125,20 +123,4 @@ func table(rows [][]string) string {
 		b.WriteByte('\n')
 	}
 	return b.String()
-}
-
-// printAs prints a value for scripts, as "json" or "yaml".
-func printAs(out io.Writer, format string, value any) error {
-	data, err := json.MarshalIndent(value, "", "  ")
-	if err != nil {
-		return err
-	}
-	data = append(data, '\n')
-	if format == "yaml" {
-		if data, err = yaml.JSONToYAML(data); err != nil {
-			return err
-		}
-	}
-	_, err = out.Write(data)
-	return err
 }

@@ -35,7 +35,7 @@ type cronNextOptions struct {
 	cluster cluster
 	count   int
 	zone    string
-	output  string
+	output  outputFormat
 }
 
 // mostTimes keeps what one command prints within years that have four digits.
@@ -75,10 +75,9 @@ read; 2 when the input is wrong.`,
 	}
 	f := cmd.Flags()
 	f.IntVarP(&o.count, "count", "n", 10, "how many times to print")
-	f.StringVarP(&o.output, "output", "o", "", `print "json" or "yaml" instead of a table`)
+	o.output.addFlag(cmd, "a table")
 	f.StringVar(&o.zone, "time-zone", "", `the time zone to read the schedule in, such as "Asia/Seoul" (default: the CronJob's, else this machine's)`)
 	o.cluster.addFlags(cmd, f, "")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("time-zone", cobra.FixedCompletions(
 		[]string{"UTC", "America/Los_Angeles", "America/New_York", "Asia/Seoul", "Asia/Shanghai", "Asia/Tokyo", "Europe/Berlin", "Europe/London"},
 		cobra.ShellCompDirectiveNoFileComp))
@@ -86,11 +85,11 @@ read; 2 when the input is wrong.`,
 }
 
 func (o *cronNextOptions) run(ctx context.Context, arg string, now time.Time, out, notes io.Writer) error {
-	switch {
-	case o.count < 1 || o.count > mostTimes:
+	if o.count < 1 || o.count > mostTimes {
 		return usage(fmt.Errorf("-n: must be from 1 to %d", mostTimes))
-	case o.output != "" && o.output != "json" && o.output != "yaml":
-		return usage(fmt.Errorf("--output: %q is not known; use json or yaml", o.output))
+	}
+	if err := o.output.check(); err != nil {
+		return err
 	}
 	var zone *time.Location
 	if o.zone != "" {
@@ -113,7 +112,7 @@ func (o *cronNextOptions) run(ctx context.Context, arg string, now time.Time, ou
 	}
 	next.add(timetable, now, o.count)
 	if o.output != "" {
-		return printAs(out, o.output, next)
+		return o.output.print(out, next)
 	}
 	_, err = io.WriteString(out, next.table(now, o.count))
 	return err

@@ -24,7 +24,7 @@ type explainOptions struct {
 	cluster  cluster
 	selector string
 	all      bool
-	output   string
+	output   outputFormat
 }
 
 func newExplain() *cobra.Command {
@@ -68,15 +68,14 @@ found or could not be read; 2 when the input is wrong.`,
 	f := cmd.Flags()
 	f.StringVarP(&o.selector, "selector", "l", "", "of a kind, only the objects with these labels: app=import,tier!=test")
 	f.BoolVarP(&o.all, "all-namespaces", "A", false, "of a kind, the objects of all namespaces")
-	f.StringVarP(&o.output, "output", "o", "", `print "json" or "yaml" instead of text`)
+	o.output.addFlag(cmd, "text")
 	o.cluster.addFlags(cmd, f, "n")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
 func (o *explainOptions) run(ctx context.Context, args []string, out, notes io.Writer) error {
-	if o.output != "" && o.output != "json" && o.output != "yaml" {
-		return usage(fmt.Errorf("--output: %q is not known; use json or yaml", o.output))
+	if err := o.output.check(); err != nil {
+		return err
 	}
 	targets, all, err := readTargets(args, kindJob, kindCronJob, kindPod)
 	if err != nil {
@@ -141,7 +140,7 @@ func (o *explainOptions) print(out io.Writer, answers []explain.Answer, single b
 	if single {
 		value = answers[0]
 	}
-	return printAs(out, o.output, value)
+	return o.output.print(out, value)
 }
 
 // explainer reads what an answer goes by.
