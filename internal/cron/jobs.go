@@ -100,23 +100,28 @@ func byStart(a, b *batchv1.Job) int {
 	return 1
 }
 
-// remove deletes a Job as a DELETE with background propagation does. It may be
-// asked twice: a status.active that a client wrote can name a Job more than once,
-// or one that history deletes.
+// remove deletes a Job as a DELETE with background propagation does.
 func (d *decision) remove(job *batchv1.Job) {
 	d.inactive(job.UID)
-	w, ok := d.JobKind.Removal(job, change.RevOf(job), d.now, nil)
-	if ok && !slices.ContainsFunc(d.set.Writes, func(other change.Write) bool { return other.Key == w.Key }) {
+	if w, ok := d.JobKind.Removal(job, change.RevOf(job), d.now, nil); ok {
 		d.set.Writes = append(d.set.Writes, w)
 		d.note(corev1.EventTypeNormal, "SuccessfulDelete", "Deleted job "+job.Name)
 	}
+}
+
+// writes: the set writes under key already. A status.active that a client wrote
+// can name a Job more than once, or one that history deletes.
+func (d *decision) writes(key change.Key) bool {
+	return slices.ContainsFunc(d.set.Writes, func(w change.Write) bool { return w.Key == key })
 }
 
 // start creates the Job of a slot; with Replace in place of those that run.
 func (d *decision) start(slot time.Time, name string) {
 	if d.CronJob.Spec.ConcurrencyPolicy == batchv1.ReplaceConcurrent {
 		for _, ref := range slices.Clone(d.active) {
-			d.remove(d.Job(ref.Name)) // bookkeeping dropped those that are gone
+			if job := d.Job(ref.Name); !d.writes(d.JobKind.KeyOf(job)) { // bookkeeping dropped those that are gone
+				d.remove(job)
+			}
 			d.inactive(ref.UID)
 		}
 	}
