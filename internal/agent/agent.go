@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/sampan-batch/sampan/internal/agent/podstate"
+	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
@@ -203,7 +204,7 @@ func (a *Agent) seeLocked(ctx context.Context, pod *corev1.Pod) {
 		a.pods[pod.UID] = e
 		found := a.found[pod.UID]
 		delete(a.found, pod.UID)
-		if !final(pod) {
+		if !kind.PodEnded(pod) {
 			e.pod = pod
 			e.keeper = newKeeper(a, e.ref, pod, found)
 			a.tasks.Go(func() { e.keeper.run(ctx) })
@@ -251,11 +252,6 @@ func (a *Agent) over(ctx context.Context, k *keeper) {
 	case deleting(pod):
 		a.delete(ctx, k.ref)
 	}
-}
-
-// final reports whether the API knows already that the pod is over.
-func final(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
 // deleting reports whether the pod waits for its node to let it go.

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
@@ -59,7 +60,7 @@ func (s *sink) UpdatePodStatus(_ context.Context, ref PodRef, status func(*corev
 	old, _ := s.pods.Load(ref.UID)
 	next := *old.(*corev1.Pod)
 	next.Status = status(&next)
-	if final(&next) {
+	if kind.PodEnded(&next) {
 		s.done.Done()
 	}
 	return &next, nil

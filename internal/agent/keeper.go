@@ -15,6 +15,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/agent/podstate"
 	"github.com/sampan-batch/sampan/internal/agent/recipe"
+	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
@@ -168,7 +169,7 @@ func (k *keeper) observe() {
 		k.state.End(podstate.Ending{Since: now})
 	case pod.DeletionTimestamp != nil:
 		k.state.End(deletion(pod, now))
-	case final(pod) && !k.report.final:
+	case kind.PodEnded(pod) && !k.report.final:
 		// Somebody else has declared it to be over.
 		k.state.End(podstate.Ending{Since: now, Grace: k.state.Grace()})
 	}

@@ -66,7 +66,7 @@ func rerunJob(ctx context.Context, client kubernetes.Interface, namespace, oldNa
 // carried returns the indexes of a failed Job that need not run again.
 func carried(old *batchv1.Job) (job.Indexes, error) {
 	switch {
-	case old.Spec.CompletionMode == nil || *old.Spec.CompletionMode != batchv1.IndexedCompletion || old.Spec.Completions == nil:
+	case !kind.Indexed(&old.Spec) || old.Spec.Completions == nil:
 		return nil, errors.New("it is not an Indexed Job")
 	case kind.JobEnd(old).Type == batchv1.JobComplete:
 		return nil, errors.New("it is Complete, so that no index is left to run")
@@ -91,7 +91,7 @@ func keepCronJob(ctx context.Context, client kubernetes.Interface, old, next *ba
 	}
 	if c.UID == owner.UID {
 		next.OwnerReferences = []metav1.OwnerReference{manualOwner(c.Name, c)}
-		next.Annotations[instantiateAnnotation] = "manual"
+		next.Annotations[explain.InstantiateAnnotation] = "manual"
 	}
 	return nil
 }

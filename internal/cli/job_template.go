@@ -19,10 +19,6 @@ import (
 	"github.com/sampan-batch/sampan/internal/kind"
 )
 
-// instantiateAnnotation marks Jobs of a CronJob that were started by hand, as
-// kubectl does.
-const instantiateAnnotation = "cronjob.kubernetes.io/instantiate"
-
 // fromCronJob returns what `kubectl create job NAME --from=cronjob/…` creates;
 // without a name one that derives from the CronJob's.
 func fromCronJob(c *batchv1.CronJob, name string) *batchv1.Job {
@@ -40,8 +36,8 @@ func fromCronJob(c *batchv1.CronJob, name string) *batchv1.Job {
 	if job.Annotations == nil {
 		job.Annotations = make(map[string]string, 1)
 	}
-	if _, set := job.Annotations[instantiateAnnotation]; !set {
-		job.Annotations[instantiateAnnotation] = "manual"
+	if _, set := job.Annotations[explain.InstantiateAnnotation]; !set {
+		job.Annotations[explain.InstantiateAnnotation] = "manual"
 	}
 	return job
 }
@@ -125,7 +121,7 @@ func again(old *batchv1.Job) (*batchv1.Job, error) {
 	}
 	for key := range job.Annotations {
 		switch key {
-		case corev1.LastAppliedConfigAnnotation, "batch.kubernetes.io/job-tracking", explain.CarriedAnnotation, instantiateAnnotation, corejob.BackoffAnnotation:
+		case corev1.LastAppliedConfigAnnotation, "batch.kubernetes.io/job-tracking", explain.CarriedAnnotation, explain.InstantiateAnnotation, corejob.BackoffAnnotation:
 			delete(job.Annotations, key)
 		}
 	}

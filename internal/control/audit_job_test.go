@@ -17,6 +17,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/store"
 )
 
@@ -57,7 +58,7 @@ func (a *audit) seePod(ev store.Event, pod *corev1.Pod) {
 	}
 	if ev.Op == change.Update {
 		switch {
-		case terminal(old) && pod.Status.Phase != old.Status.Phase:
+		case kind.PodEnded(old) && pod.Status.Phase != old.Status.Phase:
 			a.fail("pod %s was %s, and is %s", pod.Name, old.Status.Phase, pod.Status.Phase)
 		case old.Spec.NodeName != "" && pod.Spec.NodeName != old.Spec.NodeName:
 			a.fail("pod %s moves from %s to %q", pod.Name, old.Spec.NodeName, pod.Spec.NodeName)
@@ -78,7 +79,7 @@ func (a *audit) checkRoom(key change.Key, bound *corev1.Pod) {
 	count, cpu := int64(1), bound.Spec.Containers[0].Resources.Requests.Cpu().MilliValue()
 	for other, obj := range a.objects {
 		pod, ok := obj.(*corev1.Pod)
-		if !ok || other == key || pod.Spec.NodeName != bound.Spec.NodeName || terminal(pod) {
+		if !ok || other == key || pod.Spec.NodeName != bound.Spec.NodeName || kind.PodEnded(pod) {
 			continue
 		}
 		count++
@@ -255,7 +256,7 @@ func (a *audit) checkStart(j *batchv1.Job) {
 			continue
 		}
 		for _, other := range a.pods[j.UID] {
-			if other.Name != pod.Name && !strings.HasPrefix(other.Name, "stray-") && !terminal(other) && other.DeletionTimestamp == nil && indexOf(other, j) == indexOf(pod, j) {
+			if other.Name != pod.Name && !strings.HasPrefix(other.Name, "stray-") && !kind.PodEnded(other) && other.DeletionTimestamp == nil && indexOf(other, j) == indexOf(pod, j) {
 				a.fail("%s and %s run the same index", other.Name, pod.Name)
 			}
 		}
@@ -278,7 +279,7 @@ func (a *audit) checkEnd(j *batchv1.Job, end batchv1.JobConditionType) {
 	}
 	selector, _ := metav1.LabelSelectorAsSelector(j.Spec.Selector)
 	for _, pod := range a.pods[j.UID] {
-		if !terminal(pod) && selector.Matches(labels.Set(pod.Labels)) {
+		if !kind.PodEnded(pod) && selector.Matches(labels.Set(pod.Labels)) {
 			a.fail("%s is over, and %s is not", j.Name, pod.Name)
 		}
 	}
@@ -299,7 +300,7 @@ func (a *audit) checkStatus(j *batchv1.Job) {
 	var active, terminating, isReady int32
 	for _, pod := range a.pods[j.UID] {
 		switch {
-		case terminal(pod):
+		case kind.PodEnded(pod):
 		case pod.DeletionTimestamp != nil:
 			terminating++
 		default:

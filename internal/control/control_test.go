@@ -336,7 +336,7 @@ func TestAStrayPodDoesNotMakeAJobForget(t *testing.T) {
 		b.settle()
 		of := func(index string) *corev1.Pod {
 			for _, pod := range b.pods("default") {
-				if pod.Labels[batchv1.JobCompletionIndexAnnotation] == index && !terminal(pod) {
+				if pod.Labels[batchv1.JobCompletionIndexAnnotation] == index && !kind.PodEnded(pod) {
 					return pod
 				}
 			}

@@ -282,7 +282,7 @@ func placeController(kinds *kind.Kinds) Controller {
 				add(all)
 			case pods:
 				pod := ev.Object.(*corev1.Pod)
-				if pod.Spec.NodeName == "" || ev.Op == change.Delete || terminal(pod) {
+				if pod.Spec.NodeName == "" || ev.Op == change.Delete || kind.PodEnded(pod) {
 					add(all)
 				}
 			}
@@ -299,8 +299,4 @@ func placeController(kinds *kind.Kinds) Controller {
 			return place.Decide(now, s, func(p *corev1.Pod) (change.Key, uint64) { return k.KeyOf(p), change.RevOf(p) })
 		},
 	}
-}
-
-func terminal(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }

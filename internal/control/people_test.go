@@ -27,11 +27,11 @@ func (w *world) node(pod *corev1.Pod) {
 	pod = obj.(*corev1.Pod)
 	leaving := pod.DeletionTimestamp != nil
 	switch {
-	case leaving && (terminal(pod) || w.chance(6)):
+	case leaving && (kind.PodEnded(pod) || w.chance(6)):
 		if write, ok := w.kindOf(pod).Removal(pod, change.RevOf(pod), w.now(), ptr.To[int64](0)); ok {
 			w.apply(change.Set{Writes: []change.Write{write}})
 		}
-	case terminal(pod):
+	case kind.PodEnded(pod):
 	case pod.Status.Phase == corev1.PodPending && !w.chance(4): // else it is over before it was seen to run
 		w.report(pod, func(s *corev1.PodStatus) {
 			s.Phase = corev1.PodRunning

@@ -21,6 +21,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/store"
 )
 
@@ -97,7 +98,7 @@ func TestYear(t *testing.T) {
 			time.Sleep(begin.AddDate(0, 0, day).Add(12 * time.Hour).Sub(w.now()))
 			synctest.Wait()
 			for _, pod := range list[*corev1.Pod](w, pods) {
-				if !terminal(pod) {
+				if !kind.PodEnded(pod) {
 					w.act(func() { w.report(pod, func(s *corev1.PodStatus) { s.Phase = corev1.PodSucceeded }) })
 				}
 			}
@@ -290,7 +291,7 @@ func (w *world) pass(most time.Duration) {
 	synctest.Wait()
 	w.revive()
 	for _, pod := range list[*corev1.Pod](w, pods) {
-		if pod.Spec.NodeName != "" && (!terminal(pod) || pod.DeletionTimestamp != nil) && w.fated(2) {
+		if pod.Spec.NodeName != "" && (!kind.PodEnded(pod) || pod.DeletionTimestamp != nil) && w.fated(2) {
 			w.act(func() { w.node(pod) })
 		}
 	}
@@ -359,7 +360,7 @@ func (w *world) unfinished() []string {
 		}
 	}
 	for _, pod := range list[*corev1.Pod](w, pods) {
-		if tracked(pod) || !terminal(pod) && pod.Spec.NodeName != "" {
+		if tracked(pod) || !kind.PodEnded(pod) && pod.Spec.NodeName != "" {
 			names = append(names, pod.Name)
 		}
 	}

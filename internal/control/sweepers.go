@@ -221,7 +221,7 @@ func podController(kinds *kind.Kinds) Controller {
 		Every: time.Second,
 		Dirties: func(view *store.View, ev store.Event, add func(change.Key)) {
 			pod, ok := ev.Object.(*corev1.Pod)
-			if ok && ev.Op == change.Update && terminal(pod) && view.Len(pods) > sweep.TerminatedPodThreshold {
+			if ok && ev.Op == change.Update && kind.PodEnded(pod) && view.Len(pods) > sweep.TerminatedPodThreshold {
 				add(all)
 			}
 		},

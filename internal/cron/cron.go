@@ -150,8 +150,18 @@ func (d *decision) slot(p plan, slot time.Time) {
 func (d *decision) suspended() bool { return ptr.Deref(d.CronJob.Spec.Suspend, false) }
 
 func (d *decision) tooLate(slot time.Time) bool {
-	deadline := d.CronJob.Spec.StartingDeadlineSeconds
-	return deadline != nil && !slot.Add(time.Duration(*deadline)*time.Second).After(d.now)
+	deadline, has := Deadline(d.CronJob, slot)
+	return has && !deadline.After(d.now)
+}
+
+// Deadline returns from when on it is too late to start a slot, if there is such
+// a time.
+func Deadline(c *batchv1.CronJob, slot time.Time) (_ time.Time, has bool) {
+	seconds := c.Spec.StartingDeadlineSeconds
+	if seconds == nil {
+		return time.Time{}, false
+	}
+	return slot.Add(time.Duration(*seconds) * time.Second), true
 }
 
 // explain says once why a slot is not started.

@@ -83,7 +83,7 @@ func (s *cronStory) history() {
 
 // byHand: the Job was not started by the schedule.
 func byHand(j *batchv1.Job) bool {
-	return j.Annotations["cronjob.kubernetes.io/instantiate"] == "manual"
+	return j.Annotations[InstantiateAnnotation] == "manual"
 }
 
 // run is a line about one Job.
@@ -136,21 +136,13 @@ func (s *cronStory) forbids() bool {
 
 // tooLate: the slot's starting deadline has passed.
 func (s *cronStory) tooLate(slot time.Time) bool {
-	deadline, ok := s.deadline(slot)
+	deadline, ok := cron.Deadline(s.cronJob, slot)
 	return ok && !deadline.After(s.c.now)
-}
-
-func (s *cronStory) deadline(slot time.Time) (time.Time, bool) {
-	seconds := s.cronJob.Spec.StartingDeadlineSeconds
-	if seconds == nil {
-		return time.Time{}, false
-	}
-	return slot.Add(time.Duration(*seconds) * time.Second), true
 }
 
 // unlessLate says until when a slot may still be started.
 func (s *cronStory) unlessLate(slot time.Time) string {
-	if deadline, ok := s.deadline(slot); ok {
+	if deadline, ok := cron.Deadline(s.cronJob, slot); ok {
 		return fmt.Sprintf(", but not after %s (startingDeadlineSeconds)", s.c.span(deadline))
 	}
 	return ""
@@ -190,8 +182,9 @@ func (s *cronStory) due(slot time.Time, active []string) {
 	refused := latest(s.events, "FailedCreate", "JobAlreadyExists")
 	switch {
 	case s.tooLate(slot):
+		deadline, _ := cron.Deadline(s.cronJob, slot)
 		s.why("the slot of %s was missed: its deadline passed %s (startingDeadlineSeconds %d)",
-			s.c.span(slot), s.c.at(slot.Add(time.Duration(*s.cronJob.Spec.StartingDeadlineSeconds)*time.Second)), *s.cronJob.Spec.StartingDeadlineSeconds)
+			s.c.span(slot), s.c.at(deadline), *s.cronJob.Spec.StartingDeadlineSeconds)
 		s.covered = append(s.covered, "MissSchedule")
 	case s.forbids() && len(active) > 0:
 		s.why("the slot of %s waits: concurrencyPolicy is Forbid, and %s still runs", s.c.span(slot), strings.Join(active, ", "))

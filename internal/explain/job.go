@@ -19,6 +19,9 @@ import (
 const (
 	// RerunAnnotation names the Job that one runs once more.
 	RerunAnnotation = "sampan.dev/rerun-of"
+	// InstantiateAnnotation marks Jobs of a CronJob that were started by hand, as
+	// kubectl does: "manual".
+	InstantiateAnnotation = "cronjob.kubernetes.io/instantiate"
 	// CarriedAnnotation names the indexes of that Job that need no second run.
 	CarriedAnnotation = "sampan.dev/carried-indexes"
 )
@@ -83,7 +86,7 @@ func (s *jobStory) progress() {
 		began = "started " + s.c.at(st.StartTime.Time)
 	}
 	what := "pods"
-	if ptr.Deref(spec.CompletionMode, "") == batchv1.IndexedCompletion {
+	if kind.Indexed(spec) {
 		what = "indexes"
 	}
 	done := fmt.Sprintf("%d of %d %s succeeded", st.Succeeded, ptr.Deref(spec.Completions, 0), what)
@@ -201,7 +204,7 @@ func (s *jobStory) underWay(pods []*corev1.Pod) {
 	switch {
 	case j.DeletionTimestamp != nil:
 		s.deleted(s.c, &j.ObjectMeta)
-	case j.Spec.ManagedBy != nil && *j.Spec.ManagedBy != batchv1.JobControllerName:
+	case job.ManagedElsewhere(j):
 		s.is(Unknown, "is left to another controller.")
 		s.why("spec.managedBy is %s, which alone starts its pods and keeps its status", *j.Spec.ManagedBy)
 		s.next("whatever that controller decides: its own log may say more")
@@ -276,7 +279,7 @@ func (s *jobStory) running(pods []*corev1.Pod) {
 	}
 	if len(s.terminating) > 0 {
 		s.shown(s.terminating, "")
-		if missing > 0 && s.replacesOnlyFailed() {
+		if missing > 0 && job.ReplacesOnlyFailed(s.job) {
 			s.covered = append(s.covered, "WaitingForTermination")
 			s.next("terminating pods are replaced only when they have ended (podReplacementPolicy Failed)")
 		}
@@ -294,11 +297,6 @@ func (s *jobStory) missing() int {
 		want = 0
 	}
 	return max(0, want-len(s.active))
-}
-
-func (s *jobStory) replacesOnlyFailed() bool {
-	p := s.job.Spec.PodReplacementPolicy
-	return p != nil && *p == batchv1.Failed || s.job.Spec.PodFailurePolicy != nil
 }
 
 // noPods: nothing keeps the Job from starting pods, but there are none.

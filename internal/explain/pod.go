@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sampan-batch/sampan/internal/job"
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // Pod explains a pod, from itself and the events about it.
@@ -30,7 +31,7 @@ func Pod(now time.Time, pod *corev1.Pod, events []*corev1.Event) Answer {
 	a.Why = append(a.Why, s.why...)
 	a.Next = append(a.Next, s.next...)
 	a.restarts(pod)
-	if pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded {
+	if kind.PodEnded(pod) {
 		a.afterEnd(pod)
 	} else if limit := pod.Spec.ActiveDeadlineSeconds; limit != nil && pod.Status.StartTime != nil {
 		deadline := pod.Status.StartTime.Add(time.Duration(*limit) * time.Second)
@@ -113,7 +114,7 @@ func look(c clock, pod *corev1.Pod, events []*corev1.Event) state {
 	}
 	for i := range pod.Status.InitContainerStatuses {
 		s := &pod.Status.InitContainerStatuses[i]
-		if done := s.State.Terminated; done != nil && done.ExitCode == 0 || isSidecar(pod, s.Name) && s.State.Running != nil {
+		if done := s.State.Terminated; done != nil && done.ExitCode == 0 || kind.Sidecar(pod, s.Name) && s.State.Running != nil {
 			continue
 		}
 		if st, odd := lookAt(c, pod, s, "init container "+s.Name, events); odd {
@@ -157,7 +158,7 @@ func runs(pod *corev1.Pod, events []*corev1.Event) state {
 	default:
 		st.next = append(st.next, "nothing: whatever ends in it is started again (restartPolicy Always)")
 	}
-	if ready := condition(pod, corev1.PodReady); ready != nil && ready.Status != corev1.ConditionTrue && len(st.why) == 0 {
+	if ready := kind.PodCondition(pod, corev1.PodReady); ready != nil && ready.Status != corev1.ConditionTrue && len(st.why) == 0 {
 		st.now = "is running, but not ready"
 		if ev := latest(events, "Unhealthy"); ev != nil {
 			st.why = append(st.why, firstLine(ev.Message))
@@ -185,7 +186,7 @@ func leaving(c clock, pod *corev1.Pod) state {
 // unplaced is the state of a pod without a node.
 func unplaced(c clock, pod *corev1.Pod, events []*corev1.Event) state {
 	st := state{class: "unscheduled", now: "waits for a node", covered: []string{"FailedScheduling"}}
-	placed := condition(pod, corev1.PodScheduled)
+	placed := kind.PodCondition(pod, corev1.PodScheduled)
 	switch {
 	case len(pod.Spec.SchedulingGates) > 0:
 		var gates []string
@@ -307,21 +308,6 @@ func hindrance(events []*corev1.Event) []string {
 	return nil
 }
 
-func condition(pod *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondition {
-	for i := range pod.Status.Conditions {
-		if pod.Status.Conditions[i].Type == t {
-			return &pod.Status.Conditions[i]
-		}
-	}
-	return nil
-}
-
-func isSidecar(pod *corev1.Pod, name string) bool {
-	return slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool {
-		return c.Name == name && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
-	})
-}
-
 func endedAt(c clock, pod *corev1.Pod) string {
 	tells := func(s corev1.ContainerStatus) bool {
 		return s.State.Terminated != nil && !s.State.Terminated.FinishedAt.IsZero()
@@ -342,7 +328,7 @@ func failure(pod *corev1.Pod) []string {
 		}
 		why = append(why, line)
 	}
-	if d := condition(pod, corev1.DisruptionTarget); d != nil && d.Status == corev1.ConditionTrue {
+	if d := kind.PodCondition(pod, corev1.DisruptionTarget); d != nil && d.Status == corev1.ConditionTrue {
 		why = append(why, fmt.Sprintf("it was disrupted: %s: %s", d.Reason, firstLine(d.Message)))
 	}
 	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {

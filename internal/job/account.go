@@ -80,7 +80,7 @@ func (d *decision) givenUp(v verdict) []*corev1.Pod {
 		return nil
 	}
 	var pods []*corev1.Pod
-	if replacesOnlyFailed(d.Job) { // otherwise they have failed, and are counted
+	if ReplacesOnlyFailed(d.Job) { // otherwise they have failed, and are counted
 		pods = slices.Concat(pods, d.terminating)
 	}
 	if v.none() { // otherwise they have been removed

@@ -122,7 +122,7 @@ func (d *decision) census() {
 			continue
 		}
 		switch {
-		case ended(pod):
+		case kind.PodEnded(pod):
 			if tracked(pod) || d.adopted[pod] { // otherwise it has been counted
 				d.sortEnded(pod)
 			}
@@ -134,7 +134,7 @@ func (d *decision) census() {
 		default:
 			d.terminating = append(d.terminating, pod)
 			// Whoever deletes a pod makes it fail: it may never say so itself.
-			if tracked(pod) && !replacesOnlyFailed(d.Job) {
+			if tracked(pod) && !ReplacesOnlyFailed(d.Job) {
 				d.sortEnded(pod)
 			}
 		}

@@ -207,5 +207,5 @@ func conditions(j *batchv1.Job) []string {
 
 // inIndex: the pod is one that the index kind.LivePods holds.
 func inIndex(pod *corev1.Pod) bool {
-	return !ended(pod) || tracked(pod) || pod.Labels[batchv1.ControllerUidLabel] != "job-uid"
+	return !kind.PodEnded(pod) || tracked(pod) || pod.Labels[batchv1.ControllerUidLabel] != "job-uid"
 }

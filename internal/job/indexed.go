@@ -129,7 +129,7 @@ func (d *decision) indexesOf(pods []*corev1.Pod) (set Indexes, distinct bool) {
 // the n, but not returned.
 func (d *decision) startable(n int32) []int32 {
 	var leaving Indexes
-	if replacesOnlyFailed(d.Job) {
+	if ReplacesOnlyFailed(d.Job) {
 		leaving, _ = d.indexesOf(d.terminating)
 	}
 	next := missing(n, d.completions, d.done, d.running, d.lost, leaving)

@@ -74,7 +74,7 @@ type State struct {
 func Decide(now time.Time, s State) change.Set {
 	d := newDecision(now, s)
 	switch {
-	case externallyManaged(s.Job):
+	case ManagedElsewhere(s.Job):
 		d.tellManagedBy()
 	case finished(s.Job):
 		d.releaseLeftovers()
@@ -94,8 +94,8 @@ func (d *decision) tellManagedBy() {
 	}
 }
 
-// externallyManaged: another controller owns the Job and all of its status.
-func externallyManaged(job *batchv1.Job) bool {
+// ManagedElsewhere: another controller owns the Job and all of its status.
+func ManagedElsewhere(job *batchv1.Job) bool {
 	return job.Spec.ManagedBy != nil && *job.Spec.ManagedBy != batchv1.JobControllerName
 }
 
@@ -104,10 +104,7 @@ func knownMode(job *batchv1.Job) bool {
 	return m == nil || *m == batchv1.NonIndexedCompletion || *m == batchv1.IndexedCompletion
 }
 
-func indexed(job *batchv1.Job) bool {
-	m := job.Spec.CompletionMode
-	return m != nil && *m == batchv1.IndexedCompletion
-}
+func indexed(job *batchv1.Job) bool { return kind.Indexed(&job.Spec) }
 
 // perIndex: failures are limited, and retries wait, index by index.
 func perIndex(job *batchv1.Job) bool {
@@ -118,9 +115,9 @@ func suspended(job *batchv1.Job) bool {
 	return job.Spec.Suspend != nil && *job.Spec.Suspend
 }
 
-// replacesOnlyFailed: a pod that is being deleted is neither a failure nor to
+// ReplacesOnlyFailed: a pod that is being deleted is neither a failure nor to
 // be replaced before it has ended.
-func replacesOnlyFailed(job *batchv1.Job) bool {
+func ReplacesOnlyFailed(job *batchv1.Job) bool {
 	p := job.Spec.PodReplacementPolicy
 	return p != nil && *p == batchv1.Failed || job.Spec.PodFailurePolicy != nil
 }

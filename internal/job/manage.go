@@ -9,6 +9,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // manage brings the number of active pods to what the Job wants. A set either
@@ -107,7 +109,7 @@ func ranked(pods []*corev1.Pod) []*corev1.Pod {
 		case corev1.PodRunning:
 			r.phase = 2
 		}
-		if c := condition(pod, corev1.PodReady); c != nil && c.Status == corev1.ConditionTrue {
+		if c := kind.PodCondition(pod, corev1.PodReady); c != nil && c.Status == corev1.ConditionTrue {
 			r.ready, r.since = 1, c.LastTransitionTime.Time
 		}
 		r.restarts, r.sidecar = mostRestarts(pod)
@@ -146,7 +148,7 @@ func mostRestarts(pod *corev1.Pod) (regular, sidecars int32) {
 		regular = max(regular, pod.Status.ContainerStatuses[i].RestartCount)
 	}
 	for i := range pod.Status.InitContainerStatuses {
-		if s := &pod.Status.InitContainerStatuses[i]; sidecar(pod, s.Name) {
+		if s := &pod.Status.InitContainerStatuses[i]; kind.Sidecar(pod, s.Name) {
 			sidecars = max(sidecars, s.RestartCount)
 		}
 	}
@@ -157,7 +159,7 @@ func mostRestarts(pod *corev1.Pod) (regular, sidecars int32) {
 // terminate and the size of a set allow.
 func (d *decision) start(want int32) {
 	missing := want - int32(len(d.active))
-	if replacesOnlyFailed(d.Job) && len(d.terminating) > 0 {
+	if ReplacesOnlyFailed(d.Job) && len(d.terminating) > 0 {
 		d.tellTerminating(missing)
 		missing -= int32(len(d.terminating))
 	}

@@ -7,6 +7,8 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // Wait is the back-off that a Job is in. The zero Wait is none.
@@ -56,7 +58,7 @@ func backoffOfIndexes(now time.Time, j *batchv1.Job, pods []*corev1.Pod) Wait {
 	var active []*corev1.Pod
 	for _, pod := range pods {
 		switch {
-		case !ended(pod):
+		case !kind.PodEnded(pod):
 			active = append(active, pod)
 		case pod.Status.Phase == corev1.PodFailed && !d.losesIndex(pod):
 			d.failed = append(d.failed, pod)

@@ -6,12 +6,9 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
-)
 
-// ended: all containers of the pod are over, for good.
-func ended(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-}
+	"github.com/sampan-batch/sampan/internal/kind"
+)
 
 // tracked: the pod carries the finalizer that says that it is not counted yet.
 func tracked(pod *corev1.Pod) bool {
@@ -24,17 +21,8 @@ func tracked(pod *corev1.Pod) bool {
 }
 
 func ready(pod *corev1.Pod) bool {
-	c := condition(pod, corev1.PodReady)
+	c := kind.PodCondition(pod, corev1.PodReady)
 	return c != nil && c.Status == corev1.ConditionTrue
-}
-
-func condition(pod *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondition {
-	for i := range pod.Status.Conditions {
-		if pod.Status.Conditions[i].Type == t {
-			return &pod.Status.Conditions[i]
-		}
-	}
-	return nil
 }
 
 // noIndex is the completion index of a pod that has none.
@@ -76,7 +64,7 @@ func endOf(pod *corev1.Pod) time.Time {
 	if t := endOfContainers(pod); !t.IsZero() {
 		return t
 	}
-	if c := condition(pod, corev1.PodReady); c != nil && c.Status == corev1.ConditionFalse && !c.LastTransitionTime.IsZero() {
+	if c := kind.PodCondition(pod, corev1.PodReady); c != nil && c.Status == corev1.ConditionFalse && !c.LastTransitionTime.IsZero() {
 		return c.LastTransitionTime.Time
 	}
 	if pod.DeletionTimestamp != nil {
@@ -105,21 +93,11 @@ func endOfContainers(pod *corev1.Pod) time.Time {
 	}
 	for i := range pod.Status.InitContainerStatuses {
 		s := &pod.Status.InitContainerStatuses[i]
-		if sidecar(pod, s.Name) && !later(s) {
+		if kind.Sidecar(pod, s.Name) && !later(s) {
 			return time.Time{}
 		}
 	}
 	return last
-}
-
-// sidecar: the named init container restarts and lives beside the others.
-func sidecar(pod *corev1.Pod, name string) bool {
-	for i := range pod.Spec.InitContainers {
-		if c := &pod.Spec.InitContainers[i]; c.Name == name {
-			return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
-		}
-	}
-	return false
 }
 
 // restarts sums the restarts of all containers.

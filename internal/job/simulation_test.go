@@ -107,7 +107,7 @@ func (s *simulation) settled() bool {
 		return false
 	}
 	for _, pod := range s.pods() {
-		if metav1.IsControlledBy(pod, j) && !ended(pod) && pod.Labels != nil && (tracked(pod) || j.DeletionTimestamp == nil) {
+		if metav1.IsControlledBy(pod, j) && !kind.PodEnded(pod) && pod.Labels != nil && (tracked(pod) || j.DeletionTimestamp == nil) {
 			return false
 		}
 		if tracked(pod) && metav1.IsControlledBy(pod, j) {
@@ -249,7 +249,7 @@ func (s *simulation) checkCounts(view State, set change.Set, next *batchv1.Job) 
 		if !tracked(pod) && metav1.IsControlledBy(pod, next) {
 			continue // was given up before
 		}
-		lost := pod.Status.Phase == corev1.PodFailed || pod.DeletionTimestamp != nil && !replacesOnlyFailed(next)
+		lost := pod.Status.Phase == corev1.PodFailed || pod.DeletionTimestamp != nil && !ReplacesOnlyFailed(next)
 		switch valid := !indexed(next) || indexOf(pod, *next.Spec.Completions) != noIndex; {
 		case !valid:
 		case pod.Status.Phase == corev1.PodSucceeded:
@@ -297,7 +297,7 @@ func (s *simulation) checkStart(old, next *batchv1.Job, now time.Time) {
 		s.fail("a pod is created for a work queue that is done")
 	case !s.jumps && !perIndex(next) && !s.lastEnd.IsZero() && now.Before(s.lastEnd.Add(firstBackoff)):
 		s.fail("a pod is created at %s, but one failed at %s", now.Sub(t0), s.lastEnd.Sub(t0))
-	case replacesOnlyFailed(next) && spec.Completions != nil && st.Active+*st.Terminating > *spec.Parallelism:
+	case ReplacesOnlyFailed(next) && spec.Completions != nil && st.Active+*st.Terminating > *spec.Parallelism:
 		s.fail("%d active and %d terminating pods, and one is created", st.Active, *st.Terminating)
 	}
 }
@@ -323,7 +323,7 @@ func (s *simulation) checkIndexes(j *batchv1.Job) {
 		if limit := j.Spec.BackoffLimitPerIndex; limit != nil && earlierFailures(pod) > *limit {
 			s.fail("index %d is tried after %d failures, its limit is %d", i, earlierFailures(pod), *limit)
 		}
-		if ended(pod) || pod.DeletionTimestamp != nil {
+		if kind.PodEnded(pod) || pod.DeletionTimestamp != nil {
 			continue
 		}
 		if other := running[i]; other != "" {
@@ -354,7 +354,7 @@ func (s *simulation) checkEnd(j *batchv1.Job) {
 		s.fail("the Job ended as %v", conditions(j))
 	}
 	for _, pod := range s.pods() {
-		if metav1.IsControlledBy(pod, j) && !ended(pod) && pod.Labels != nil {
+		if metav1.IsControlledBy(pod, j) && !kind.PodEnded(pod) && pod.Labels != nil {
 			s.fail("the Job is over, and %s is not", pod.Name)
 		}
 	}

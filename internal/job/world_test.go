@@ -222,9 +222,9 @@ func (w *world) act() {
 func (w *world) node(pod *corev1.Pod) {
 	now := metav1.NewTime(w.now.Truncate(time.Second))
 	switch p := pod.Status.Phase; {
-	case ended(pod) && pod.DeletionTimestamp != nil && *pod.DeletionGracePeriodSeconds > 0:
+	case kind.PodEnded(pod) && pod.DeletionTimestamp != nil && *pod.DeletionGracePeriodSeconds > 0:
 		w.edit(pod, func(p *corev1.Pod) { p.DeletionGracePeriodSeconds = ptr.To[int64](0) })
-	case ended(pod):
+	case kind.PodEnded(pod):
 	case pod.Spec.NodeName == "":
 		w.edit(pod, func(p *corev1.Pod) { p.Spec.NodeName = "node" })
 	case p == corev1.PodPending:

@@ -122,7 +122,7 @@ func validateSuccessPolicy(spec *batchv1.JobSpec, path *field.Path) field.ErrorL
 	if policy == nil {
 		return nil
 	}
-	if !indexed(spec) {
+	if !Indexed(spec) {
 		return field.ErrorList{field.Invalid(path, podspec.Internal(*policy), "requires indexed completion mode")}
 	}
 	var errs field.ErrorList

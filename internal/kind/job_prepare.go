@@ -156,13 +156,14 @@ const (
 
 func warnJobSpec(spec *batchv1.JobSpec, path *field.Path) []string {
 	var warnings []string
-	if indexed(spec) && ptr.Deref(spec.Completions, 0) > manyCompletions && ptr.Deref(spec.Parallelism, 0) > manyParallel {
+	if Indexed(spec) && ptr.Deref(spec.Completions, 0) > manyCompletions && ptr.Deref(spec.Parallelism, 0) > manyParallel {
 		warnings = append(warnings, path.String()+": In Indexed Jobs with a number of completions higher than 10^5 and a parallelism "+
 			"higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail")
 	}
 	return append(warnings, podspec.TemplateWarnings(&spec.Template, path.Child("template"))...)
 }
 
-func indexed(spec *batchv1.JobSpec) bool {
+// Indexed reports whether the pods of a Job have completion indexes.
+func Indexed(spec *batchv1.JobSpec) bool {
 	return ptr.Deref(spec.CompletionMode, batchv1.NonIndexedCompletion) == batchv1.IndexedCompletion
 }

@@ -175,7 +175,7 @@ func (c *statusChange) indexes() {
 			c.invalid("failedIndexes", failed, fmt.Sprintf("error parsing failedIndexes: %s", err))
 		}
 	}
-	if completedChanged && completed != "" && !indexed(spec) {
+	if completedChanged && completed != "" && !Indexed(spec) {
 		c.invalid("completedIndexes", completed, "cannot set non-empty completedIndexes when non-indexed completion mode")
 	}
 	if failedChanged && failed != nil && spec.BackoffLimitPerIndex == nil {
@@ -226,7 +226,7 @@ func (c *statusChange) transitions() {
 		c.invalid("failed", c.now.Failed, "cannot decrease the failed counter")
 	}
 	spec := &c.job.Spec
-	scalable := indexed(spec) && ptr.Equal(spec.Completions, spec.Parallelism)
+	scalable := Indexed(spec) && ptr.Equal(spec.Completions, spec.Parallelism)
 	if c.now.Succeeded < c.was.Succeeded && !scalable {
 		c.invalid("succeeded", c.now.Succeeded, "cannot decrease the succeeded counter")
 	}

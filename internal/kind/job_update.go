@@ -33,7 +33,7 @@ func validateJobUpdate(job, old *batchv1.Job) field.ErrorList {
 // validateCompletionsUpdate lets an Indexed Job grow and shrink, as long as
 // all its indexes may run at once.
 func validateCompletionsUpdate(spec, old *batchv1.JobSpec, path *field.Path) field.ErrorList {
-	if !indexed(spec) {
+	if !Indexed(spec) {
 		return immutable(spec.Completions, old.Completions, path)
 	}
 	if spec.Completions == nil || ptr.Equal(spec.Completions, old.Completions) || ptr.Equal(spec.Completions, spec.Parallelism) {

@@ -84,7 +84,7 @@ func validateHasLabel(set map[string]string, label, want string) field.ErrorList
 // validateIndexedName checks that the highest index makes a hostname.
 func validateIndexedName(job *batchv1.Job) field.ErrorList {
 	completions := ptr.Deref(job.Spec.Completions, 0)
-	if !indexed(&job.Spec) || completions <= 0 {
+	if !Indexed(&job.Spec) || completions <= 0 {
 		return nil
 	}
 	hostname := fmt.Sprintf("%s-%d", job.Name, completions-1)

@@ -90,6 +90,33 @@ func podFields(pod *corev1.Pod) fields.Set {
 	}
 }
 
+// PodCondition returns the pod's condition of this type, whatever its status; nil
+// if there is none.
+func PodCondition(pod *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondition {
+	for i := range pod.Status.Conditions {
+		if pod.Status.Conditions[i].Type == t {
+			return &pod.Status.Conditions[i]
+		}
+	}
+	return nil
+}
+
+// Sidecar reports whether the init container of this name restarts and lives
+// beside the others.
+func Sidecar(pod *corev1.Pod, name string) bool {
+	for i := range pod.Spec.InitContainers {
+		if c := &pod.Spec.InitContainers[i]; c.Name == name {
+			return podspec.IsSidecar(c)
+		}
+	}
+	return false
+}
+
+// PodEnded reports whether all containers of the pod are over, for good.
+func PodEnded(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
 // podGrace gives a running pod the time that was asked for, else its own. A
 // pod that no node has, or that has ended, needs none.
 func podGrace(pod *corev1.Pod, asked *int64) int64 {
@@ -97,9 +124,8 @@ func podGrace(pod *corev1.Pod, asked *int64) int64 {
 	if grace == nil {
 		grace = pod.Spec.TerminationGracePeriodSeconds
 	}
-	ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 	switch {
-	case pod.Spec.NodeName == "" || ended || grace == nil:
+	case pod.Spec.NodeName == "" || PodEnded(pod) || grace == nil:
 		return 0
 	case *grace < 0:
 		return 1

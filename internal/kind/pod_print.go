@@ -9,6 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/kind/podspec"
 )
 
 // nodeUnreachable is a pod's reason when its node has not been heard of.
@@ -58,7 +60,7 @@ func summarize(pod *corev1.Pod) summary {
 	}
 	sidecars := map[string]bool{}
 	for _, c := range pod.Spec.InitContainers {
-		if ptr.Deref(c.RestartPolicy, "") == corev1.ContainerRestartPolicyAlways {
+		if podspec.IsSidecar(&c) {
 			sidecars[c.Name] = true
 			s.containers++
 		}
@@ -67,10 +69,9 @@ func summarize(pod *corev1.Pod) summary {
 	if initialized || hasCondition(pod, corev1.PodInitialized) {
 		s.appContainers(pod, sidecars, seen)
 	}
-	ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 	if pod.DeletionTimestamp != nil && pod.Status.Reason == nodeUnreachable {
 		s.status = "Unknown"
-	} else if pod.DeletionTimestamp != nil && !ended {
+	} else if pod.DeletionTimestamp != nil && !PodEnded(pod) {
 		s.status = "Terminating"
 	}
 	return s

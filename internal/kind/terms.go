@@ -28,7 +28,7 @@ func StrayPods(namespace string) string { return "stray/" + namespace }
 // podTerms returns the index terms of a pod.
 func podTerms(pod *corev1.Pod) []string {
 	terms := make([]string, 0, 3)
-	ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+	ended := PodEnded(pod)
 	switch {
 	case pod.Spec.NodeName != "":
 		terms = append(terms, NodePods(pod.Spec.NodeName))

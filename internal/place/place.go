@@ -20,6 +20,7 @@ import (
 	"k8s.io/component-helpers/resource"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind/podspec"
 )
 
 // Component is the name under which placement reports.
@@ -249,7 +250,7 @@ func hostPorts(pod *corev1.Pod) []hostPort {
 	}
 	for i := range pod.Spec.InitContainers {
 		c := &pod.Spec.InitContainers[i]
-		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+		if podspec.IsSidecar(c) {
 			add(c)
 		}
 	}

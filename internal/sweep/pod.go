@@ -16,7 +16,7 @@ import (
 func UnscheduledPod(item Item) change.Set {
 	var set change.Set
 	pod := item.Object.(*corev1.Pod)
-	if pod.DeletionTimestamp == nil || pod.Spec.NodeName != "" || terminated(pod) {
+	if pod.DeletionTimestamp == nil || pod.Spec.NodeName != "" || kind.PodEnded(pod) {
 		return set
 	}
 	next := pod.DeepCopy()
@@ -24,10 +24,6 @@ func UnscheduledPod(item Item) change.Set {
 	next.Status.ObservedGeneration = pod.Generation
 	set.Writes = append(set.Writes, kind.Settle(change.Write{Op: change.Update, Key: item.Key, Rev: item.rev(), Object: next}))
 	return set
-}
-
-func terminated(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
 // TerminatedPodThreshold is how many terminated pods Kubernetes keeps.
@@ -39,7 +35,7 @@ func TerminatedPods(now time.Time, kinds Kinds, pods iter.Seq2[change.Key, chang
 	var ended []Item
 	for key, obj := range pods {
 		pod := obj.(*corev1.Pod)
-		if terminated(pod) && pod.DeletionTimestamp == nil {
+		if kind.PodEnded(pod) && pod.DeletionTimestamp == nil {
 			ended = append(ended, Item{key, pod})
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sampan-batch/sampan/internal/kind/podspec"
 )
 
 // Pod is what the node knows about one pod.
@@ -148,7 +150,7 @@ func New(obj *corev1.Pod, now time.Time) *Pod {
 	}
 	for i := range obj.Spec.InitContainers {
 		c := Container{Spec: &obj.Spec.InitContainers[i], Kind: Init, Attempt: -1}
-		if rp := c.Spec.RestartPolicy; rp != nil && *rp == corev1.ContainerRestartPolicyAlways {
+		if podspec.IsSidecar(c.Spec) {
 			c.Kind = Sidecar
 		}
 		p.Containers = append(p.Containers, c)

@@ -175,8 +175,8 @@ func asContainer(e *corev1.EphemeralContainer) *corev1.Container {
 	return (*corev1.Container)(&e.EphemeralContainerCommon)
 }
 
-// isSidecar reports whether an init container keeps running beside the others.
-func isSidecar(c *corev1.Container) bool {
+// IsSidecar reports whether an init container keeps running beside the others.
+func IsSidecar(c *corev1.Container) bool {
 	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
 }
 

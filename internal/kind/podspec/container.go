@@ -52,7 +52,7 @@ func (c *checker) initContainers(path *field.Path) {
 		}
 		// Init containers run one after another: each for itself.
 		c.hostPortConflicts(path, []corev1.Container{*ctr})
-		if isSidecar(ctr) {
+		if IsSidecar(ctr) {
 			c.running(at, ctr)
 		} else {
 			c.notRunning(at, ctr)
