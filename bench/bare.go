@@ -210,7 +210,7 @@ func sandboxLoop(program, layer, dir string) (func(int64) error, error) {
 	}
 	return func(i int64) error {
 		pod := "pod-" + strconv.FormatInt(i, 10)
-		p, err := launcher.Launch(&runner.Spec{
+		p, err := launcher.Launch(context.Background(), &runner.Spec{
 			ID: pod + "_c_0", Class: runner.Sandbox, Pod: runner.PodRef{Namespace: "default", Name: pod, UID: pod},
 			Container: "c", Args: []string{program, "true"}, Layers: []string{layer}, Hostname: pod,
 		}, nil, null, null)

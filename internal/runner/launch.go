@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"context"
 	"log/slog"
 	"os"
 
@@ -22,8 +23,10 @@ type Launcher interface {
 	// succeeded. A nil stdin is /dev/null. With Spec.TTY all three are the same
 	// terminal, which becomes the controlling one.
 	// An error that the container's command, user or files are the cause of is a
-	// *StartError; whatever was made for the container is then gone again.
-	Launch(spec *Spec, stdin, stdout, stderr *os.File) (Process, error)
+	// *StartError; whatever was made for the container is then gone again. When ctx
+	// ends before, the start is given up. A start may take as long as what it meets
+	// on the container's files lets it; it holds up no other call.
+	Launch(ctx context.Context, spec *Spec, stdin, stdout, stderr *os.File) (Process, error)
 	// RemovePod releases what the pod's containers shared. All of them have been
 	// released; a pod that is not known is no error.
 	RemovePod(podUID string) error
@@ -47,7 +50,8 @@ type Process interface {
 	Signal(sig int) error
 	// Exec starts a further process inside the container, as its user, with its
 	// environment and under the same restrictions. The streams stay the caller's.
-	Exec(spec ExecSpec, stdin, stdout, stderr *os.File) (Process, error)
+	// Like Launch it ends with ctx, but once it has returned, ctx means nothing.
+	Exec(ctx context.Context, spec ExecSpec, stdin, stdout, stderr *os.File) (Process, error)
 	// Release gives back what an ended container held: mounts, cgroup, writable
 	// layer. It is called once, after Wait, and on first processes only.
 	Release() error

@@ -112,8 +112,11 @@ type Spec struct {
 	GID    *uint32
 	Groups []uint32
 
-	// Privileged keeps every capability and device, and no seccomp filter.
-	Privileged   bool
+	// Privileged gives the container every device, and no seccomp filter nor masks.
+	Privileged bool
+	// UnmaskedProc shows all of /proc; it is for containers whose root is not the
+	// machine's.
+	UnmaskedProc bool
 	Capabilities []string // the whole set, "CAP_CHOWN", …; nil: none
 	// AllowPrivilegeEscalation false sets no_new_privs.
 	AllowPrivilegeEscalation bool

@@ -21,16 +21,38 @@ const cwd = ^uintptr(-unix.AT_FDCWD - 1)
 
 // shell ends p with a shell script.
 func shell(p *Program, script string) *Program {
+	p.Announce()
 	p.Add(Call("exec", unix.SYS_EXECVE, p.String("/bin/sh"), p.Strings([]string{"sh", "-c", script}), p.Strings([]string{"A=b"})))
 	return p
 }
 
-func wait(t *testing.T, c Child) unix.WaitStatus {
-	t.Helper()
+// run starts p and returns the process that executes its command, and how to
+// end its predecessor.
+func run(ctx context.Context, p *Program, opts Options) (pid int, err error) {
+	c, err := p.Start(opts)
+	if err != nil {
+		return 0, err
+	}
 	defer unix.Close(c.PidFD)
+	pid, err = c.Await(ctx)
+	if err != nil {
+		for _, p := range []int{pid, c.PID} {
+			if p > 0 {
+				_ = unix.Kill(p, unix.SIGKILL)
+			}
+		}
+	}
+	if err != nil || pid != c.PID {
+		_, _ = unix.Wait4(c.PID, nil, 0, nil)
+	}
+	return pid, err
+}
+
+func wait(t *testing.T, pid int) unix.WaitStatus {
+	t.Helper()
 	var ws unix.WaitStatus
 	for {
-		if _, err := unix.Wait4(c.PID, &ws, 0, nil); err != unix.EINTR {
+		if _, err := unix.Wait4(pid, &ws, 0, nil); err != unix.EINTR {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -41,11 +63,11 @@ func wait(t *testing.T, c Child) unix.WaitStatus {
 
 func start(t *testing.T, p *Program) unix.WaitStatus {
 	t.Helper()
-	c, err := p.Start(t.Context(), Options{CgroupFD: -1})
+	pid, err := run(t.Context(), p, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return wait(t, c)
+	return wait(t, pid)
 }
 
 // stdout makes a file the child's standard output.
@@ -55,7 +77,7 @@ func stdout(t *testing.T, p *Program) func() string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Add(Call("stdout", unix.SYS_DUP3, f.Fd(), 1, 0))
+	p.Add(Call("stdout", unix.SYS_DUP3, inherit(t, p, int(f.Fd())), 1, 0))
 	return func() string {
 		text, err := os.ReadFile(f.Name())
 		if err != nil {
@@ -64,6 +86,15 @@ func stdout(t *testing.T, p *Program) func() string {
 		f.Close()
 		return strings.TrimSpace(string(text))
 	}
+}
+
+func inherit(t *testing.T, p *Program, fd int) uintptr {
+	t.Helper()
+	n, err := p.Inherit(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 func TestExec(t *testing.T) {
@@ -80,31 +111,32 @@ func TestExec(t *testing.T) {
 func TestErrors(t *testing.T) {
 	t.Parallel()
 	p := NewProgram()
+	first := p.Len()
 	p.Add(
 		Call("tolerated", unix.SYS_CHDIR, p.String("/nosuch")).Tolerate(unix.EACCES, unix.ENOENT),
 		Call("fatal", unix.SYS_CHDIR, p.String("/proc/version")).Tolerate(unix.ENOENT),
 	)
-	_, err := shell(p, "").Start(t.Context(), Options{CgroupFD: -1})
+	_, err := run(t.Context(), shell(p, ""), Options{})
 	var step *StepError
-	if !errors.As(err, &step) || step.Index != 1 || step.Name != "fatal" || !errors.Is(err, unix.ENOTDIR) {
+	if !errors.As(err, &step) || step.Index != first+1 || step.Name != "fatal" || !errors.Is(err, unix.ENOTDIR) {
 		t.Errorf("got %v", err)
 	}
-	if got := p.Errno(0); got != unix.ENOENT {
+	if got := p.Errno(first); got != unix.ENOENT {
 		t.Errorf("tolerated: %v", got)
 	}
 
 	p = NewProgram()
 	p.Add(Call("nothing", unix.SYS_GETPID))
-	if _, err := p.Start(t.Context(), Options{CgroupFD: -1}); !errors.As(err, &step) || step.Name != "end of program" {
+	if _, err := run(t.Context(), p, Options{}); !errors.As(err, &step) || step.Name != "end of program" {
 		t.Errorf("a program without execve: %v", err)
 	}
 	p = NewProgram()
 	p.Add(Call("getpid", unix.SYS_GETPID).MustBeZero())
-	if _, err := shell(p, "").Start(t.Context(), Options{CgroupFD: -1}); !errors.Is(err, unix.EOWNERDEAD) {
+	if _, err := run(t.Context(), shell(p, ""), Options{}); !errors.Is(err, unix.EOWNERDEAD) {
 		t.Errorf("a result that must be 0: %v", err)
 	}
 	p = NewProgram()
-	if _, err := shell(p, "").Start(t.Context(), Options{CgroupFD: 1 << 20}); !errors.As(err, &step) || step.Name != "clone" {
+	if _, err := run(t.Context(), shell(p, ""), Options{Flags: unix.CLONE_FS | unix.CLONE_NEWNS}); !errors.As(err, &step) || step.Name != "clone" {
 		t.Errorf("clone: %v", err)
 	}
 	// An errno above 62 is one of the rest.
@@ -150,14 +182,14 @@ func TestSplit(t *testing.T) {
 	out := stdout(t, p)
 	p.Split()
 	p.Add(Call("new session", unix.SYS_SETSID))
-	c, err := shell(p, "echo $$ $PPID; exit 5").Start(t.Context(), Options{CgroupFD: -1})
+	c, err := run(t.Context(), shell(p, "echo $$ $PPID; exit 5"), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if ws := wait(t, c); ws.ExitStatus() != 5 {
 		t.Errorf("ended with %v", ws)
 	}
-	if want := itoa(c.PID) + " " + itoa(os.Getpid()); out() != want {
+	if want := itoa(c) + " " + itoa(os.Getpid()); out() != want {
 		t.Errorf("got %q, want %q", out(), want)
 	}
 
@@ -172,7 +204,7 @@ func TestSplit(t *testing.T) {
 			p.Add(fatal)
 		}
 		var step *StepError
-		if _, err := shell(p, "").Start(t.Context(), Options{CgroupFD: -1}); !errors.As(err, &step) || step.Name != "fatal" {
+		if _, err := run(t.Context(), shell(p, ""), Options{}); !errors.As(err, &step) || step.Name != "fatal" {
 			t.Errorf("fatal before the split %v: %v", before, err)
 		}
 	}
@@ -196,19 +228,17 @@ func TestCancel(t *testing.T) {
 		}
 		defer r.Close()
 		defer w.Close()
-		var buf [1]byte
 		p := NewProgram()
-		p.Keep(&buf)
 		if split {
 			p.Split()
 		}
-		p.Add(Call("hang", unix.SYS_READ, r.Fd(), Pointer(&buf[0]), 1))
+		p.Add(Call("hang", unix.SYS_READ, inherit(t, p, int(r.Fd())), p.Space(1), 1))
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		if _, err := shell(p, "").Start(ctx, Options{CgroupFD: -1}); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := run(ctx, shell(p, ""), Options{}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("split %v: %v", split, err)
 		}
-		if _, err := shell(NewProgram(), "").Start(ctx, Options{CgroupFD: -1}); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := run(ctx, shell(NewProgram(), ""), Options{}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("with a context that has ended: %v", err)
 		}
 	}
@@ -225,11 +255,9 @@ func TestNobodyWaits(t *testing.T) {
 	var group sync.WaitGroup
 	for range 2 * runtime.GOMAXPROCS(0) {
 		group.Go(func() {
-			var buf [1]byte
 			p := NewProgram()
-			p.Keep(&buf)
-			p.Add(Call("hang", unix.SYS_READ, r.Fd(), Pointer(&buf[0]), 1))
-			c, err := shell(p, "exit 0").Start(context.Background(), Options{CgroupFD: -1})
+			p.Add(Call("hang", unix.SYS_READ, inherit(t, p, int(r.Fd())), p.Space(1), 1))
+			c, err := run(context.Background(), shell(p, "exit 0"), Options{})
 			if err != nil {
 				t.Error(err)
 				return
@@ -273,8 +301,8 @@ func TestStress(t *testing.T) {
 				if i%2 == 0 {
 					p.Split()
 				}
-				c, err := deep(j, func() (Child, error) {
-					return shell(p, "exit "+itoa(j+1)).Start(context.Background(), Options{CgroupFD: -1})
+				c, err := deep(j, func() (int, error) {
+					return run(context.Background(), shell(p, "exit "+itoa(j+1)), Options{})
 				})
 				if err != nil {
 					t.Error(err)
@@ -292,14 +320,14 @@ func TestStress(t *testing.T) {
 }
 
 // deep calls f with a stack that had to grow.
-func deep(n int, f func() (Child, error)) (Child, error) {
+func deep(n int, f func() (int, error)) (int, error) {
 	var pad [512]byte
 	if n == 0 {
 		return f()
 	}
 	pad[n] = 1
 	c, err := deep(n-1, f)
-	c.PID += int(pad[n]) - 1
+	c += int(pad[n]) - 1
 	return c, err
 }
 
@@ -308,9 +336,7 @@ func TestSignalState(t *testing.T) {
 	t.Parallel()
 	p := NewProgram()
 	out := stdout(t, p)
-	mask := new(unix.Sigset_t)
-	p.Keep(mask)
-	p.Add(Call("unblock", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, Pointer(mask), 0, 8))
+	p.Add(Call("unblock", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, p.Space(8), 0, 8))
 	if ws := start(t, shell(p, "cat /proc/self/status")); ws != 0 {
 		t.Fatalf("ended with %v", ws)
 	}
@@ -351,7 +377,10 @@ func TestCgroup(t *testing.T) {
 	defer unix.Close(fd)
 	p := NewProgram()
 	out := stdout(t, p)
-	c, err := shell(p, "cat /proc/self/cgroup").Start(t.Context(), Options{CgroupFD: fd})
+	if err := p.SplitInto(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	c, err := run(t.Context(), shell(p, "cat /proc/self/cgroup"), Options{})
 	if errors.Is(err, unix.EBADF) || errors.Is(err, unix.EINVAL) {
 		t.Skip("version 2 is not mounted:", err)
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"syscall"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // Step is one system call of the child.
@@ -14,7 +16,7 @@ type Step struct {
 }
 
 // call is the part of a step that the child reads and writes. The assembly
-// knows its layout and, through step's size, the distance to the next one.
+// knows its layout and size.
 type call struct {
 	nr       uintptr
 	args     [6]uintptr
@@ -32,8 +34,9 @@ const (
 	isParent  = 2 // the step was a clone, and this is the parent: go to the end
 )
 
-// Call makes a step. Arguments that are addresses must be kept alive by the
-// program that the step is added to: see Program.String and Program.Keep.
+// Call makes a step. Arguments that are addresses are those of memory that the
+// program that the step is added to has: see Program.String and its sisters.
+// Arguments that are descriptors are numbers that Program.Inherit returned.
 func Call(name string, nr uintptr, args ...uintptr) Step {
 	s := Step{Name: name}
 	s.nr = nr
@@ -55,10 +58,16 @@ func (s Step) TolerateAll() Step {
 	return s
 }
 
+// TolerateAllBut is TolerateAll with an exception.
+func (s Step) TolerateAllBut(e syscall.Errno) Step {
+	s.tolerate = ^(uint64(1) << min(uint(e), 63))
+	return s
+}
+
 // SkipAfter skips the next n steps when the call succeeds: they are what to do
 // when it fails with a tolerated error.
 func (s Step) SkipAfter(n int) Step {
-	s.skip = uintptr(n) * unsafe.Sizeof(s)
+	s.skip = uintptr(n) * unsafe.Sizeof(s.call)
 	return s
 }
 
@@ -68,35 +77,140 @@ func (s Step) MustBeZero() Step {
 	return s
 }
 
+// Where the parts of a program lie in the child's memory. Steps end at the
+// header, the memory that they refer to begins behind it:
+//
+//	codeBase    the machine code of the interpreter
+//	…           steps
+//	headerBase  header
+//	memoryBase  strings and other arguments, in the order in which they were added
+const (
+	codeBase   = 0x10000000
+	dataBase   = 0x20000000
+	memoryBase = dataBase + 1<<20
+	headerBase = memoryBase - unsafe.Sizeof(header{})
+	maxSteps   = int((headerBase - dataBase) / unsafe.Sizeof(call{}))
+)
+
+// Status is the descriptor that a child has besides what its program passes
+// on: the way to tell its parent how it fares. It is closed by the execve.
+const Status = 3
+
+// FirstInherited is the smallest number of a descriptor that a child inherits.
+// Those between Status and it are the program's own, to give to what it opens.
+const FirstInherited = 16
+
 // Program is a list of steps and the memory that they refer to. It is for one
 // start; it is not safe for concurrent use.
 type Program struct {
-	head   header
-	steps  []Step
-	keep   []any
+	calls  []call
+	names  []string
+	memory []byte
+	files  []int // descriptors that the child inherits
+	copies []int // those of them that are ours to close
 	saves  []save
-	splits bool
+	// splits counts how often the process goes on as another.
+	splits int
 }
 
-// save is a result that becomes an argument of a later step.
-type save struct{ from, to, arg int }
+// save is a result that becomes an argument of a later step, or goes to an
+// address.
+type save struct {
+	from, to, arg int
+	address       uintptr
+}
+
+// NewProgram returns an empty program.
+func NewProgram() *Program {
+	p := &Program{calls: make([]call, 0, 192), names: make([]string, 0, 192), memory: make([]byte, 0, 16<<10)}
+	p.Add(Call("mark the way to the parent", unix.SYS_FCNTL, Status, unix.F_SETFD, unix.FD_CLOEXEC))
+	return p
+}
+
+// Inherit lets the child have a descriptor of this process, and returns its
+// number there. The child closes what its command shall not have.
+func (p *Program) Inherit(fd int) (uintptr, error) {
+	if fd < FirstInherited {
+		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, FirstInherited)
+		if err != nil {
+			return 0, fmt.Errorf("fork: duplicate descriptor %d: %w", fd, err)
+		}
+		fd = dup
+		p.copies = append(p.copies, dup)
+	}
+	for _, other := range p.files {
+		if other == fd {
+			return uintptr(fd), nil
+		}
+	}
+	p.files = append(p.files, fd)
+	return uintptr(fd), nil
+}
+
+// Close gives back what a program holds that was not, or has been, started.
+func (p *Program) Close() {
+	for _, fd := range p.copies {
+		_ = unix.Close(fd)
+	}
+	p.copies = nil
+}
 
 // Split makes the child go on as a child of its own, whose parent is ours as
 // well. It is for a child that has joined a pid namespace: only its children
-// are born in it.
+// are born in it. The two share memory until the execve, as in a vfork, but none
+// with this process.
 func (p *Program) Split() {
-	s := Call("clone", syscall.SYS_CLONE, syscall.CLONE_PARENT|syscall.CLONE_VM|syscall.CLONE_VFORK|syscall.CLONE_PARENT_SETTID,
-		0, uintptr(unsafe.Pointer(&p.head.second)))
-	s.positive = isParent
-	p.Add(s)
-	p.splits = true
+	p.split(Call("clone", unix.SYS_CLONE, unix.CLONE_PARENT|unix.CLONE_VM|unix.CLONE_VFORK, 0))
 }
 
+// split adds the clone, and lets the new process say at once who it is.
+func (p *Program) split(clone Step) {
+	clone.positive = isParent
+	p.Add(clone, Call("greet the parent", unix.SYS_WRITE, Status, p.String(born), 1))
+	p.splits++
+}
+
+// SplitInto is Split for a child that is to be born in a control group of version
+// 2, of which cgroup is the open directory, and with further CLONE_NEW… flags.
+// A process that shared our memory must not be born there: when the group's
+// memory is used up, the kernel may kill whoever shares memory with any process
+// in it.
+func (p *Program) SplitInto(cgroup int, flags uint64) error {
+	fd, err := p.Inherit(cgroup)
+	if err != nil {
+		return err
+	}
+	args := cloneArgs{
+		flags: flags | unix.CLONE_PARENT | unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_INTO_CGROUP, cgroup: uint64(fd),
+	}
+	p.split(Call("clone", unix.SYS_CLONE3, Place(p, args), unsafe.Sizeof(args)))
+	return nil
+}
+
+// Announce tells the parent that everything is prepared: what follows are
+// execves, or what a process does that executes nothing. If the parent is not
+// there any more, the process ends here (SIGPIPE).
+func (p *Program) Announce() {
+	p.Add(Call("tell the parent", unix.SYS_WRITE, Status, p.String(ready), 1))
+}
+
+// What a child says, besides the report of a failure: that it is the one that a
+// Split has made, and that it has come to its command.
+const (
+	born  = "."
+	ready = "!"
+)
+
 // Len returns the number of steps so far, which is the index of the next one.
-func (p *Program) Len() int { return len(p.steps) }
+func (p *Program) Len() int { return len(p.calls) }
 
 // Add appends steps.
-func (p *Program) Add(steps ...Step) { p.steps = append(p.steps, steps...) }
+func (p *Program) Add(steps ...Step) {
+	for _, s := range steps {
+		p.calls = append(p.calls, s.call)
+		p.names = append(p.names, s.Name)
+	}
+}
 
 // Pass makes the result of step from the argument arg of the later step to. A
 // result can be passed once.
@@ -106,19 +220,50 @@ func (p *Program) Pass(from, to, arg int) {
 			panic("fork: the result of a step is passed twice")
 		}
 	}
-	p.saves = append(p.saves, save{from, to, arg})
+	p.saves = append(p.saves, save{from: from, to: to, arg: arg})
 }
 
-// Keep keeps what steps refer to alive for as long as the program.
-func (p *Program) Keep(v any) { p.keep = append(p.keep, v) }
+// PassTo makes the result of step from eight bytes of the child's memory.
+func (p *Program) PassTo(from int, address uintptr) {
+	p.saves = append(p.saves, save{from: from, address: address})
+}
 
-// String returns the address of s as a C string. What follows a NUL byte is
-// not seen by the kernel; callers check input of strangers before.
+// wordSize is how memory is aligned.
+const wordSize = 8
+
+// Bytes puts a copy of b into the child's memory and returns its address there.
+func (p *Program) Bytes(b []byte) uintptr {
+	for len(p.memory)%wordSize != 0 {
+		p.memory = append(p.memory, 0)
+	}
+	at := memoryBase + uintptr(len(p.memory))
+	p.memory = append(p.memory, b...)
+	return at
+}
+
+// Space puts n zero bytes into the child's memory and returns their address.
+func (p *Program) Space(n int) uintptr { return p.Bytes(make([]byte, n)) }
+
+// Place puts a copy of a value, which must not contain Go pointers, into the
+// child's memory and returns its address there.
+func Place[T any](p *Program, v T) uintptr {
+	return p.Bytes(unsafe.Slice((*byte)(unsafe.Pointer(&v)), unsafe.Sizeof(v)))
+}
+
+// PlaceAll is Place for the elements of a slice; nil has the address 0.
+func PlaceAll[T any](p *Program, v []T) uintptr {
+	if len(v) == 0 {
+		return 0
+	}
+	return p.Bytes(unsafe.Slice((*byte)(unsafe.Pointer(&v[0])), uintptr(len(v))*unsafe.Sizeof(v[0])))
+}
+
+// String returns the child's address of s as a C string. What follows a NUL byte
+// is not seen by the kernel; callers check input of strangers before.
 func (p *Program) String(s string) uintptr {
-	b := make([]byte, len(s)+1)
-	copy(b, s)
-	p.Keep(b)
-	return uintptr(unsafe.Pointer(&b[0]))
+	at := memoryBase + uintptr(len(p.memory))
+	p.memory = append(append(p.memory, s...), 0)
+	return at
 }
 
 // Strings returns the address of a NULL-terminated vector of C strings.
@@ -127,35 +272,62 @@ func (p *Program) Strings(list []string) uintptr {
 	for i, s := range list {
 		v[i] = p.String(s)
 	}
-	p.Keep(v)
-	return uintptr(unsafe.Pointer(&v[0]))
+	return PlaceAll(p, v)
 }
 
-// Errno returns the error of a step, 0 if it succeeded or was not reached.
-func (p *Program) Errno(step int) syscall.Errno { return syscall.Errno(p.steps[step].errno) }
-
-// link closes the program with a step that ends the child, should no execve
-// have replaced it, and resolves what could not be known before.
-func (p *Program) link() {
-	p.steps = append(p.steps,
-		Call("end of program", noSuchCall),
-		Call("end of the first child", syscall.SYS_EXIT_GROUP, 0))
-	p.head.last = uintptr(unsafe.Pointer(&p.steps[len(p.steps)-1]))
-	for _, s := range p.saves {
-		p.steps[s.from].save = uintptr(unsafe.Pointer(&p.steps[s.to].args[s.arg]))
-	}
-}
+// Errno returns the error of a step, 0 if it succeeded or was not reached. It
+// is known when the program has failed, for the last reportSteps steps.
+func (p *Program) Errno(step int) syscall.Errno { return syscall.Errno(p.calls[step].errno) }
 
 // noSuchCall fails on every kernel.
 const noSuchCall = 0xfffff
 
-// failure returns the step that ended the child, nil if it executed its command.
-func (p *Program) failure() error {
-	if p.head.failed == 0 {
-		return nil
+// address is where a step lies in the child's memory.
+func (p *Program) address(step int) uintptr {
+	return headerBase - uintptr(len(p.calls)-step)*unsafe.Sizeof(call{})
+}
+
+// link closes the program with a step that ends the child, should no execve
+// have replaced it, and resolves what could not be known before.
+func (p *Program) link() (header, error) {
+	p.Add(Call("end of program", noSuchCall), Call("end of the first child", unix.SYS_EXIT_GROUP, 0))
+	n := len(p.calls)
+	if n > maxSteps {
+		return header{}, fmt.Errorf("fork: a program of %d steps; there is room for %d", n, maxSteps)
 	}
-	i := int((p.head.failed - uintptr(unsafe.Pointer(&p.steps[0]))) / unsafe.Sizeof(p.steps[0]))
-	return &StepError{Index: i, Name: p.steps[i].Name, Errno: p.Errno(i)}
+	for _, s := range p.saves {
+		if s.address != 0 {
+			p.calls[s.from].save = s.address
+			continue
+		}
+		p.calls[s.from].save = p.address(s.to) + unsafe.Offsetof(call{}.args) + uintptr(s.arg)*wordSize
+	}
+	reported := min(n, reportSteps)
+	return header{
+		first: p.address(0), last: p.address(n - 1), status: Status,
+		report: p.address(n - reported), size: uintptr(reported)*unsafe.Sizeof(call{}) + unsafe.Sizeof(header{}),
+	}, nil
+}
+
+// failed reads a child's report: the last steps and the header.
+func (p *Program) failed(report []byte) *StepError {
+	const size = int(unsafe.Sizeof(header{}))
+	reported := min(len(p.calls), reportSteps)
+	if len(report) != reported*int(unsafe.Sizeof(call{}))+size {
+		return &StepError{Name: "report", Errno: unix.EBADMSG}
+	}
+	var head header
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&head)), size), report[len(report)-size:])
+	first := len(p.calls) - reported
+	for i := first; i < len(p.calls); i++ {
+		at := (i-first)*int(unsafe.Sizeof(call{})) + int(unsafe.Offsetof(call{}.errno))
+		p.calls[i].errno = *(*uintptr)(unsafe.Pointer(&report[at]))
+	}
+	i := (int(head.failed) - int(p.address(0))) / int(unsafe.Sizeof(call{}))
+	if i < 0 || i >= len(p.calls) {
+		return &StepError{Name: "report", Errno: unix.EBADMSG}
+	}
+	return &StepError{Index: i, Name: p.names[i], Errno: syscall.Errno(head.errno)}
 }
 
 // StepError says which step of a program failed.
@@ -169,9 +341,3 @@ func (e *StepError) Error() string { return fmt.Sprintf("%s: %v", e.Name, e.Errn
 
 // Unwrap returns the error number, for errors.Is.
 func (e *StepError) Unwrap() error { return e.Errno }
-
-// NewProgram returns an empty program.
-func NewProgram() *Program { return &Program{steps: make([]Step, 0, 128)} }
-
-// Pointer returns an address as an argument. v must be kept alive by the program.
-func Pointer[T any](v *T) uintptr { return uintptr(unsafe.Pointer(v)) }

@@ -6,4 +6,6 @@ import "syscall"
 
 const supported = false
 
-func vfork(*cloneArgs, *header, *Step) (uintptr, syscall.Errno) { return 0, syscall.ENOSYS }
+func vfork(*cloneArgs, *header) (uintptr, syscall.Errno) { return 0, syscall.ENOSYS }
+
+func interpreter() []byte { return nil }

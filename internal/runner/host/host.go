@@ -16,6 +16,7 @@
 package host
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -80,7 +81,7 @@ func New(env runner.LauncherEnv) (*Launcher, error) {
 }
 
 // Launch implements runner.Launcher.
-func (l *Launcher) Launch(spec *runner.Spec, stdin, stdout, stderr *os.File) (runner.Process, error) {
+func (l *Launcher) Launch(ctx context.Context, spec *runner.Spec, stdin, stdout, stderr *os.File) (runner.Process, error) {
 	for _, m := range spec.Mounts {
 		if filepath.Clean(m.Source) != filepath.Clean(m.Target) {
 			return nil, configError("the host runtime has no file system of its own: it cannot mount %s", m.Target)
@@ -102,7 +103,7 @@ func (l *Launcher) Launch(spec *runner.Spec, stdin, stdout, stderr *os.File) (ru
 	} else if spec.Resources != (runner.Resources{}) {
 		p.ignored = "not on " + runtime.GOARCH
 	}
-	if err := p.start(spec.Args, stdin, stdout, stderr, spec.TTY); err != nil {
+	if err := p.start(ctx, spec.Args, stdin, stdout, stderr, spec.TTY); err != nil {
 		return nil, errors.Join(err, p.Release())
 	}
 	return p, nil

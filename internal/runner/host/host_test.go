@@ -38,7 +38,7 @@ func output(t *testing.T, l *Launcher, spec *runner.Spec) string {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	p, err := l.Launch(spec, nil, out, out)
+	p, err := l.Launch(t.Context(), spec, nil, out, out)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestMounts(t *testing.T) {
 	spec.Mounts = []runner.Mount{{Source: "/etc/", Target: "/etc"}}
 	output(t, l, spec)
 	spec.Mounts = append(spec.Mounts, runner.Mount{Source: "/etc", Target: "/config"})
-	_, err := l.Launch(spec, nil, os.Stdout, os.Stderr)
+	_, err := l.Launch(t.Context(), spec, nil, os.Stdout, os.Stderr)
 	var start *runner.StartError
 	if !errors.As(err, &start) || start.Reason != "CreateContainerConfigError" || !strings.Contains(start.Message, "/config") {
 		t.Errorf("%v", err)
@@ -89,7 +89,7 @@ func TestUser(t *testing.T) {
 	spec := podSpec("sh", "-c", "id -u; id -g; id -G; touch mine")
 	spec.UID, spec.GID, spec.Groups = ptr.To[uint32](12345), ptr.To[uint32](54321), []uint32{7, 8}
 	if os.Geteuid() != 0 {
-		_, err := l.Launch(spec, nil, os.Stdout, os.Stderr)
+		_, err := l.Launch(t.Context(), spec, nil, os.Stdout, os.Stderr)
 		var start *runner.StartError
 		if !errors.As(err, &start) || start.Reason != "CreateContainerConfigError" {
 			t.Errorf("%v", err)
@@ -181,7 +181,7 @@ func TestRecover(t *testing.T) {
 	}
 	defer out.Close()
 	// Nobody waits for the first process, as if the supervisor had died with it.
-	p, err := l.Launch(spec, nil, out, out)
+	p, err := l.Launch(t.Context(), spec, nil, out, out)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -42,7 +43,7 @@ var _ runner.Process = (*process)(nil)
 // start executes the command. The process leads a session, so that a signal
 // to its group meets what a shell started too, and no terminal of the engine's
 // can reach it; it is killed when the supervisor dies.
-func (p *process) start(args []string, stdin, stdout, stderr *os.File, tty bool) error {
+func (p *process) start(ctx context.Context, args []string, stdin, stdout, stderr *os.File, tty bool) error {
 	if len(args) == 0 {
 		return configError("the host runtime needs a command: it has no image that would name one")
 	}
@@ -54,7 +55,7 @@ func (p *process) start(args []string, stdin, stdout, stderr *os.File, tty bool)
 		stdin = p.launcher.null
 	}
 	p.started = time.Now()
-	p.child, err = p.forkExec(path, args, [3]*os.File{stdin, stdout, stderr}, tty)
+	p.child, err = p.forkExec(ctx, path, args, [3]*os.File{stdin, stdout, stderr}, tty)
 	if err != nil {
 		return notExecutable(args[0], err)
 	}
@@ -159,7 +160,7 @@ func (p *process) Signal(sig int) error {
 }
 
 // Exec implements runner.Process.
-func (p *process) Exec(spec runner.ExecSpec, stdin, stdout, stderr *os.File) (runner.Process, error) {
+func (p *process) Exec(ctx context.Context, spec runner.ExecSpec, stdin, stdout, stderr *os.File) (runner.Process, error) {
 	p.adding.RLock()
 	defer p.adding.RUnlock()
 	if p.over {
@@ -169,7 +170,7 @@ func (p *process) Exec(spec runner.ExecSpec, stdin, stdout, stderr *os.File) (ru
 		launcher: p.launcher, id: p.id, added: true, group: p.group,
 		dir: p.dir, env: p.env, credential: p.credential,
 	}
-	if err := added.start(spec.Args, stdin, stdout, stderr, false); err != nil {
+	if err := added.start(ctx, spec.Args, stdin, stdout, stderr, false); err != nil {
 		return nil, err
 	}
 	return added, nil

@@ -3,6 +3,7 @@
 package host
 
 import (
+	"context"
 	"os"
 	"syscall"
 
@@ -11,7 +12,7 @@ import (
 
 // forkExec starts the process by the means of Go's library, on processors that
 // package fork does not know.
-func (p *process) forkExec(path string, args []string, streams [3]*os.File, tty bool) (*reap.Child, error) {
+func (p *process) forkExec(_ context.Context, path string, args []string, streams [3]*os.File, tty bool) (*reap.Child, error) {
 	return p.launcher.env.Reaper.ForkExec(path, args, &syscall.ProcAttr{
 		Dir: p.dir, Env: p.env,
 		Files: []uintptr{streams[0].Fd(), streams[1].Fd(), streams[2].Fd()},

@@ -28,17 +28,31 @@ const sweepDelay = 100 * time.Millisecond
 
 // Reaper knows which children are owned.
 type Reaper struct {
-	// starting is held for reading while a child exists that is not in owned yet.
-	starting sync.RWMutex
+	// birth is held for reading while a child exists that is not in owned yet. That
+	// takes no longer than a clone: a start that hangs does so afterwards.
+	birth sync.RWMutex
 
 	mu    sync.Mutex
 	owned map[int]*Child
+	// starts are the children on their way to their command, which may make another
+	// child that takes their place.
+	starts map[Starting]bool
+}
+
+// Starting is a child on its way to its command.
+type Starting interface {
+	// Await returns when the command has been executed, with the process that did:
+	// the child itself or, if it has split, another that claims to be a child of
+	// this process. Or it returns why not; the processes are then still to be ended.
+	Await(ctx context.Context) (pid int, err error)
+	// Pending tells whether there is something that Await has not taken note of.
+	Pending() bool
 }
 
 // New returns a Reaper. Children can be started and waited for at once; only
 // orphans need Run.
 func New() *Reaper {
-	return &Reaper{owned: make(map[int]*Child)}
+	return &Reaper{owned: make(map[int]*Child), starts: make(map[Starting]bool)}
 }
 
 // Run collects orphans until ctx is done. Only a subreaper needs it.
@@ -79,45 +93,101 @@ func (r *Reaper) Sweep() (again bool) {
 	}
 }
 
-// owns tells whether pid was started here, waiting for starts in flight if it
-// is not known.
+// owns tells whether pid was started here, or may have been: the one that a start
+// has split off, and that ended before anybody could take note of it, has left a
+// word with Await.
 func (r *Reaper) owns(pid int) bool {
 	known := func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		return r.owned[pid] != nil
+		if r.owned[pid] != nil {
+			return true
+		}
+		for s := range r.starts {
+			if s.Pending() {
+				return true
+			}
+		}
+		return false
 	}
 	if known() {
 		return true
 	}
-	r.starting.Lock()
-	defer r.starting.Unlock()
+	r.birth.Lock()
+	defer r.birth.Unlock()
 	return known()
 }
 
 // ForkExec starts a program as syscall.ForkExec does; it returns when execve
 // has succeeded, or with its error. It sets attr.Sys.PidFD.
 func (r *Reaper) ForkExec(argv0 string, argv []string, attr *syscall.ProcAttr) (*Child, error) {
-	return r.Start(func() (int, int, error) {
-		pidfd := -1
-		if attr.Sys == nil {
-			attr.Sys = &syscall.SysProcAttr{}
-		}
-		attr.Sys.PidFD = &pidfd
-		pid, err := syscall.ForkExec(argv0, argv, attr)
-		return pid, pidfd, err
-	})
-}
-
-// Start lets fork make a child of this process and owns it. fork returns its
-// process id, and a pidfd of it, or -1.
-func (r *Reaper) Start(fork func() (pid, pidfd int, err error)) (*Child, error) {
-	r.starting.RLock()
-	defer r.starting.RUnlock()
-	pid, pidfd, err := fork()
+	r.birth.RLock()
+	defer r.birth.RUnlock()
+	pidfd := -1
+	if attr.Sys == nil {
+		attr.Sys = &syscall.SysProcAttr{}
+	}
+	attr.Sys.PidFD = &pidfd
+	pid, err := syscall.ForkExec(argv0, argv, attr)
 	if err != nil {
 		return nil, err
 	}
+	return r.own(pid, pidfd), nil
+}
+
+// Start lets begin make a child of this process, and returns when that has come
+// to its command. begin returns the child's process id, and a pidfd of it, or
+// -1. When the child cannot come to its command, or ctx ends, it is killed.
+func (r *Reaper) Start(ctx context.Context, begin func() (pid, pidfd int, s Starting, err error)) (*Child, error) {
+	first, start, err := r.begin(begin)
+	if err != nil {
+		return nil, err
+	}
+	pid, err := start.Await(ctx)
+	r.mu.Lock()
+	delete(r.starts, start)
+	r.mu.Unlock()
+	if pid == first.pid && err == nil {
+		return first, nil
+	}
+	// The child has split, or failed. Whoever claims to be its successor may have
+	// lied: only a child can be owned, and only what is owned is killed.
+	var second *Child
+	if pid > 0 && pid != first.pid {
+		var claim error
+		if second, claim = r.adopt(pid); err == nil {
+			err = claim
+		}
+	}
+	if err == nil {
+		_, err = first.Wait()
+		return second, err
+	}
+	for _, c := range []*Child{second, first} {
+		if c != nil {
+			_ = c.Signal(syscall.SIGKILL)
+			go func() { _, _ = c.Wait() }() // it may take a while to die of what it hangs in
+		}
+	}
+	return nil, err
+}
+
+func (r *Reaper) begin(begin func() (int, int, Starting, error)) (*Child, Starting, error) {
+	r.birth.RLock()
+	defer r.birth.RUnlock()
+	pid, pidfd, start, err := begin()
+	if err != nil {
+		return nil, nil, err
+	}
+	r.mu.Lock()
+	r.starts[start] = true
+	r.mu.Unlock()
+	return r.own(pid, pidfd), start, nil
+}
+
+// own takes note of a child.
+func (r *Reaper) own(pid, pidfd int) *Child {
+	var err error
 	if pidfd < 0 {
 		pidfd, err = unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	} else {
@@ -130,7 +200,29 @@ func (r *Reaper) Start(fork func() (pid, pidfd int, err error)) (*Child, error) 
 	r.mu.Lock()
 	r.owned[pid] = c
 	r.mu.Unlock()
-	return c, nil
+	return c
+}
+
+// adopt owns a process that says that it is a child of this one and nobody's
+// else, if that is so.
+func (r *Reaper) adopt(pid int) (*Child, error) {
+	pidfd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	if err != nil {
+		return nil, os.NewSyscallError("pidfd_open", err)
+	}
+	var info unix.Siginfo
+	err = unix.Waitid(unix.P_PIDFD, pidfd, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+	r.mu.Lock()
+	known := r.owned[pid] != nil
+	r.mu.Unlock()
+	if err == nil && known {
+		err = unix.EEXIST
+	}
+	if err != nil {
+		_ = unix.Close(pidfd)
+		return nil, os.NewSyscallError("waitid", err)
+	}
+	return r.own(pid, pidfd), nil
 }
 
 // Child is a child process; its id stays valid until Wait has returned.
@@ -145,6 +237,16 @@ type Child struct {
 
 // PID is the child's process id.
 func (c *Child) PID() int { return c.pid }
+
+// PidFD returns a pidfd of the child that is the caller's to close;
+// os.ErrProcessDone when the child has been collected.
+func (c *Child) PidFD() (fd int, err error) {
+	err = c.whileUnreaped(func() error {
+		fd, err = unix.PidfdOpen(c.pid, 0)
+		return err
+	})
+	return fd, err
+}
 
 // Signal sends a signal to the child, never to another process that got its id.
 func (c *Child) Signal(sig syscall.Signal) error {

@@ -10,85 +10,151 @@ import (
 	"github.com/sampan-batch/sampan/internal/runner/fork"
 )
 
-// begin starts the program: signals, session, cgroup, streams.
+// Descriptors that a program gives fixed numbers, since many steps use them.
+const (
+	rootFD = 4 // the container's root, until it is the root of the process
+	selfFD = 5 // the process's own directory in the supervisor's /proc
+)
+
+// begin starts the program: signals, limits, control group, streams. Nothing
+// of the container's can be seen yet; the paths are the supervisor's.
 func (c *container) begin(streams [3]*os.File) error {
 	c.born()
-	if c.group != nil {
-		files, err := c.group.ProcsFDs()
-		if err != nil {
-			return fmt.Errorf("sandbox: cgroup: %w", err)
-		}
-		for _, fd := range files {
-			c.p.Add(fork.Call("enter cgroup", unix.SYS_WRITE, uintptr(fd), c.p.String("0"), 1))
-		}
+	writeSteps(c.p, "/proc/self/oom_score_adj", fmt.Sprint(c.oomScore()), false)
+	if err := c.enterGroup(); err != nil {
+		return err
 	}
 	return c.streams(streams)
 }
 
-// born is what every program begins with. The parent-death signal is set again
-// when the user is known, since a change of user clears it.
+// born is what every program begins with.
 func (c *container) born() {
-	none := new(unix.Sigset_t)
-	c.p.Keep(none)
-	c.p.Add(
-		fork.Call("unblock signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, fork.Pointer(none), 0, unsafe.Sizeof(uint64(0))),
+	c.add(
+		fork.Call("unblock signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, c.p.Space(8), 0, unsafe.Sizeof(uint64(0))),
 		prctlStep("set parent-death signal", unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL)),
-		fork.Call("new session", unix.SYS_SETSID),
 		fork.Call("umask", unix.SYS_UMASK, 0),
 	)
 }
 
-// streams puts the standard streams in their places. With a terminal, the
-// process gets it as its controlling one.
-func (c *container) streams(files [3]*os.File) error {
-	for i, f := range files {
-		if f == nil {
-			f = c.l.host.null
-		}
-		fd, err := c.inheritable(f)
-		if err != nil {
-			return fmt.Errorf("sandbox: stream %d: %w", i, err)
-		}
-		c.p.Add(fork.Call(fmt.Sprintf("open stream %d", i), unix.SYS_DUP3, uintptr(fd), uintptr(i), 0))
-		c.ownStream(i, fd)
+// enterGroup puts the process into the container's control group. One of version
+// 2 is best entered by birth: to move there costs a wait for all processors.
+func (c *container) enterGroup() error {
+	if c.group == nil {
+		return nil
 	}
-	if c.spec.TTY {
-		c.p.Add(fork.Call("set controlling terminal", unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0).Tolerate(unix.EPERM))
+	if c.group.Unified() {
+		flags := c.flags
+		c.flags = 0
+		return c.p.SplitInto(c.group.FD(), flags)
+	}
+	files, err := c.group.ProcsFDs()
+	if err != nil {
+		return fmt.Errorf("sandbox: cgroup: %w", err)
+	}
+	for _, fd := range files {
+		if err := c.inherit(fd, func(fd uintptr) {
+			c.add(fork.Call("enter cgroup", unix.SYS_WRITE, fd, c.p.String("0"), 1))
+		}); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// inheritable returns a descriptor of f that is none of the three that the
-// child overwrites, and whose file is blocking, as programs expect.
-func (c *container) inheritable(f *os.File) (int, error) {
-	fd := int(f.Fd())
-	if f != c.l.host.null {
-		if err := unix.SetNonblock(fd, false); err != nil {
-			return -1, os.NewSyscallError("fcntl", err)
+// inherit lets the process have a descriptor and adds the steps that use it.
+func (c *container) inherit(fd int, use func(fd uintptr)) error {
+	n, err := c.p.Inherit(fd)
+	if err != nil {
+		return fmt.Errorf("sandbox: %w", err)
+	}
+	use(n)
+	return nil
+}
+
+// streams puts the standard streams in their places; those that the container
+// does not have follow in missingStreams.
+func (c *container) streams(files [3]*os.File) error {
+	for i, f := range files {
+		if f == nil {
+			c.missing = append(c.missing, uintptr(i))
+			continue
+		}
+		// Programs expect files that block.
+		if err := unix.SetNonblock(int(f.Fd()), false); err != nil {
+			return fmt.Errorf("sandbox: stream %d: %w", i, os.NewSyscallError("fcntl", err))
+		}
+		if err := c.inherit(int(f.Fd()), func(fd uintptr) {
+			c.add(fork.Call(fmt.Sprintf("open stream %d", i), unix.SYS_DUP3, fd, uintptr(i), 0))
+			c.ownStream(i, fd)
+		}); err != nil {
+			return err
 		}
 	}
-	if fd > 2 {
-		return fd, nil
-	}
-	fd, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
-	if err != nil {
-		return -1, os.NewSyscallError("fcntl", err)
-	}
-	c.opened = append(c.opened, fd)
-	return fd, nil
+	return nil
 }
 
 // ownStream gives a pipe or terminal to the container's user, who could not
 // open /dev/stdout or /dev/stderr otherwise.
-func (c *container) ownStream(i, fd int) {
+func (c *container) ownStream(i int, fd uintptr) {
 	if c.ids.uid == 0 || c.ids.nested {
 		return
 	}
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	if err := unix.Fstat(int(fd), &st); err != nil {
 		return
 	}
 	if t := st.Mode & unix.S_IFMT; t == unix.S_IFIFO || t == unix.S_IFSOCK || (t == unix.S_IFCHR && c.spec.TTY) {
-		c.p.Add(fork.Call("own stream", unix.SYS_FCHOWN, uintptr(i), uintptr(c.ids.uid), ^uintptr(0)).TolerateAll())
+		c.add(fork.Call("own stream", unix.SYS_FCHOWN, uintptr(i), uintptr(c.ids.uid), ^uintptr(0)).TolerateAll())
+	}
+}
+
+// closeFiles closes all descriptors but the streams that the container has, the
+// way to the parent and, if it is not negative, one that is kept as the number
+// behind that.
+func (c *container) closeFiles(keep int) error {
+	from := uintptr(fork.Status + 1)
+	if keep >= 0 {
+		if err := c.inherit(keep, func(fd uintptr) {
+			c.add(fork.Call("keep a file", unix.SYS_DUP3, fd, from, unix.O_CLOEXEC))
+		}); err != nil {
+			return err
+		}
+		from++
+	}
+	c.add(fork.Call("close files", unix.SYS_CLOSE_RANGE, from, 1<<32-1, 0))
+	for _, i := range c.missing {
+		c.add(fork.Call("close files", unix.SYS_CLOSE, i).TolerateAll())
+	}
+	return nil
+}
+
+// missingStreams opens the container's own /dev/null, below the working directory,
+// for the streams that it does not have; a descriptor of the supervisor's would be
+// a way to the machine's. In a container that has replaced its /dev/null, that is
+// what it gets; it must not be something that makes us wait, and if it cannot be
+// opened, the streams are closed.
+func (c *container) missingStreams() {
+	for i, fd := range c.missing {
+		if i > 0 {
+			c.add(fork.Call("open stream", unix.SYS_DUP3, c.missing[0], fd, 0).TolerateAll())
+			continue
+		}
+		how := unix.OpenHow{Flags: unix.O_RDWR | unix.O_NONBLOCK | unix.O_NOCTTY, Resolve: insideRoot | unix.RESOLVE_NO_SYMLINKS}
+		open := c.p.Len()
+		c.add(
+			fork.Call("open /dev/null", unix.SYS_OPENAT2, at, c.p.String("dev/null"), fork.Place(c.p, how), unsafe.Sizeof(how)).TolerateAll(),
+			fork.Call("open stream", unix.SYS_DUP3, ^uintptr(0), fd, 0).TolerateAll(), // it has that number already
+			fork.Call("let the stream block", unix.SYS_FCNTL, fd, unix.F_SETFL, unix.O_RDWR).TolerateAll(),
+		)
+		c.p.Pass(open, open+1, 0)
+	}
+}
+
+// session makes the process the leader of a session and, with a terminal, gives
+// it that as its controlling one.
+func (c *container) session() {
+	c.add(fork.Call("new session", unix.SYS_SETSID))
+	if c.spec.TTY {
+		c.add(fork.Call("set controlling terminal", unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0).Tolerate(unix.EPERM))
 	}
 }

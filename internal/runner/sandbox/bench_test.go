@@ -72,7 +72,7 @@ func (f *fixture) whole(change func(*runner.Spec)) error {
 	spec := f.spec()
 	spec.Args = []string{"/bin/true"}
 	change(spec)
-	p, err := f.Launch(spec, nil, nil, nil)
+	p, err := f.Launch(context.Background(), spec, nil, nil, nil)
 	if err != nil {
 		return err
 	}
@@ -90,6 +90,7 @@ const namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | un
 
 func (f *fixture) bare() error {
 	c := f.newContainer(f.spec(), []string{"/bin/true"})
+	defer c.close()
 	if err := c.dirs.make(); err != nil {
 		return err
 	}
@@ -107,12 +108,10 @@ func (f *fixture) bare() error {
 		fork.Call("pivot_root", unix.SYS_PIVOT_ROOT, p.String("."), p.String(".")),
 		mountStep(p, "proc", "/proc", "proc", 0, ""),
 		fork.Call("leave", unix.SYS_UMOUNT2, p.String("."), unix.MNT_DETACH),
+		fork.Call("close files", unix.SYS_CLOSE_RANGE, fork.Status+1, 1<<32-1, 0),
 	)
-	c.command()
-	child, err := f.env.Reaper.Start(func() (int, int, error) {
-		c, err := p.Start(context.Background(), fork.Options{Flags: namespaces, CgroupFD: -1})
-		return c.PID, c.PidFD, err
-	})
+	c.command(false)
+	child, err := f.startProgram(context.Background(), p, fork.Options{Flags: namespaces})
 	if err != nil {
 		return err
 	}

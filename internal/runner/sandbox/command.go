@@ -14,31 +14,41 @@ import (
 // maxFiles is how many files a process may open; containerd's default too.
 const maxFiles = 1 << 20
 
-// makeDir makes the working directory if it is missing; enterDir says so if
-// that did not work.
+// makeDir makes the working directory if it is missing.
 func (c *container) makeDir() {
-	dir := c.spec.Dir
-	for i := 1; i <= len(dir); i++ {
-		if i == len(dir) || dir[i] == '/' {
-			c.p.Add(mkdirStep(c.p, dir[:i], 0o755).TolerateAll())
-		}
+	if dir := c.spec.Dir; below(dir) != "." {
+		c.usePath(rootFD, dir, true, fork.Call("chdir "+dir, unix.SYS_FCHDIR), 0)
 	}
 }
 
+// enterDir enters the working directory. By now the process has no descriptor that
+// leads out of the container; the directory is opened inside its root, and then
+// asked for its path: one that the root does not lead to has none that begins with
+// a slash, and is no place to look up relative to nothing.
 func (c *container) enterDir() {
-	if c.spec.Dir != "" && c.spec.Dir != "/" {
-		c.p.Add(chdirStep(c.p, c.spec.Dir))
+	dir := c.spec.Dir
+	if below(dir) == "." {
+		return
 	}
+	enter := fork.Call("chdir "+dir, unix.SYS_FCHDIR)
+	open := openStep(c.p, at, dir, unix.O_DIRECTORY, 0)
+	open.Name = enter.Name
+	from := c.p.Len()
+	c.add(open, enter)
+	c.p.Pass(from, from+1, 0)
+	const longest = 4096
+	path := c.p.Space(longest)
+	c.add(
+		fork.Call("look where "+dir+" is", unix.SYS_GETCWD, path, longest),
+		fork.Call("look whether "+dir+" is inside the container", unix.SYS_FACCESSAT, ^uintptr(0), path, unix.F_OK).TolerateAllBut(unix.EBADF),
+	)
 }
 
 // limits sets what is not a matter of cgroups.
 func (c *container) limits() {
-	p := c.p
-	writeSteps(p, "/proc/self/oom_score_adj", fmt.Sprint(c.oomScore()), false)
-	files := &unix.Rlimit{Cur: maxFiles, Max: maxFiles}
-	p.Keep(files)
-	p.Add(
-		fork.Call("set limit of open files", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, fork.Pointer(files), 0).TolerateAll(),
+	files := fork.Place(c.p, unix.Rlimit{Cur: maxFiles, Max: maxFiles})
+	c.add(
+		fork.Call("set limit of open files", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, files, 0).TolerateAll(),
 		fork.Call("umask", unix.SYS_UMASK, 0o022),
 	)
 }
@@ -61,8 +71,15 @@ type candidate struct {
 }
 
 // command ends the program: execve, of each file in PATH if need be. The
-// container's own files decide, with the container's own rights.
-func (c *container) command() {
+// container's own files decide, with the container's own rights. If others can
+// see the process, this is where it appears among them.
+func (c *container) command(joins bool) {
+	if joins {
+		c.p.Split()
+	}
+	c.session()
+	c.watchParent()
+	c.p.Announce()
 	p, args := c.p, c.args
 	env := c.environment()
 	argv, envp := p.Strings(args), p.Strings(env)
@@ -79,12 +96,12 @@ func (c *container) command() {
 	}
 	for _, path := range paths {
 		c.candidates = append(c.candidates, candidate{path: path, exec: p.Len()})
-		p.Add(fork.Call("exec "+path, unix.SYS_EXECVE, p.String(path), argv, envp).
+		c.add(fork.Call("exec "+path, unix.SYS_EXECVE, p.String(path), argv, envp).
 			Tolerate(unix.ENOENT, unix.EACCES, unix.ENOTDIR, unix.ELOOP, unix.ENAMETOOLONG))
 	}
 	for i := range c.candidates {
 		c.candidates[i].look = p.Len()
-		p.Add(fork.Call("look for "+paths[i], unix.SYS_FACCESSAT, at, p.String(paths[i]), unix.F_OK).TolerateAll())
+		c.add(fork.Call("look for "+paths[i], unix.SYS_FACCESSAT, at, p.String(paths[i]), unix.F_OK).TolerateAll())
 	}
 }
 

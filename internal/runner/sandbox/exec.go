@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"fmt"
 	"os"
 
@@ -14,13 +15,17 @@ import (
 
 // Exec implements runner.Process. The new process joins the namespaces of the
 // first one and goes through the same last steps.
-func (p *process) Exec(cmd runner.ExecSpec, stdin, stdout, stderr *os.File) (runner.Process, error) {
+//
+// Until it has left all that is the supervisor's behind, it is in none of the
+// container's namespaces; and it is in the container's pid namespace only when all
+// that is left to do is to execute the command.
+func (p *process) Exec(ctx context.Context, cmd runner.ExecSpec, stdin, stdout, stderr *os.File) (runner.Process, error) {
 	if len(cmd.Args) == 0 || cmd.Args[0] == "" {
 		return nil, &runner.StartError{Reason: "StartError", Code: 128, Message: "no command specified"}
 	}
-	target, err := p.openPidfd()
+	target, err := p.child.PidFD()
 	if err != nil {
-		return nil, err
+		return nil, errGone
 	}
 	defer unix.Close(target)
 	spec := *p.spec
@@ -28,40 +33,32 @@ func (p *process) Exec(cmd runner.ExecSpec, stdin, stdout, stderr *os.File) (run
 	c := p.l.newContainer(&spec, cmd.Args)
 	c.ids, c.group = p.ids, p.group
 	defer c.close()
-	p.join(c, target)
 	if err := c.begin([3]*os.File{stdin, stdout, stderr}); err != nil {
 		return nil, err
 	}
-	if err := c.finish(); err != nil {
+	if err := c.closeFiles(target); err != nil {
 		return nil, err
 	}
-	opts := fork.Options{CgroupFD: -1}
-	if p.group != nil {
-		opts.CgroupFD = p.group.FD()
+	p.join(c)
+	c.missingStreams()
+	c.enterDir()
+	c.limits()
+	if err := c.restrict(); err != nil {
+		return nil, err
 	}
-	child, pidfd, err := p.l.startProgram(c.p, opts)
+	c.command(!p.spec.HostPID)
+	child, err := p.l.startProgram(ctx, c.p, fork.Options{})
 	if err != nil {
 		return nil, c.explain(err)
 	}
-	_ = unix.Close(pidfd)
 	return &added{child: child, group: p.group}, nil
 }
 
-// openPidfd returns a pidfd of the first process that is the caller's to close.
-func (p *process) openPidfd() (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.pidfd < 0 {
-		return -1, errGone
-	}
-	fd, err := unix.FcntlInt(uintptr(p.pidfd), unix.F_DUPFD_CLOEXEC, 3)
-	return fd, os.NewSyscallError("fcntl", err)
-}
-
-// join writes down how to enter the container's namespaces. The user namespace,
-// if there is one, is entered when the others have been: the rights over those
-// are ours, not its.
-func (p *process) join(c *container, target int) {
+// join writes down how to enter the container's namespaces, of which the pid
+// namespace is entered by children only. The user namespace, if there is one, is
+// entered when the others have been: the rights over those are ours, not its.
+func (p *process) join(c *container) {
+	const target = fork.Status + 1 // see closeFiles
 	flags := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWUTS)
 	if !p.spec.HostIPC {
 		flags |= unix.CLONE_NEWIPC
@@ -72,13 +69,11 @@ func (p *process) join(c *container, target int) {
 	if !p.spec.HostPID {
 		flags |= unix.CLONE_NEWPID
 	}
-	c.p.Add(fork.Call("join the container's namespaces", unix.SYS_SETNS, uintptr(target), flags))
-	if !p.spec.HostPID {
-		c.p.Split()
-	}
+	c.add(fork.Call("join the container's namespaces", unix.SYS_SETNS, target, flags))
 	if c.ids.nested {
-		c.joinUser = target
+		c.add(fork.Call("join user namespace", unix.SYS_SETNS, target, unix.CLONE_NEWUSER))
 	}
+	c.add(fork.Call("close pidfd", unix.SYS_CLOSE, target))
 }
 
 // added is a process that Exec added to a container.
@@ -108,7 +103,7 @@ func (a *added) Signal(sig int) error {
 }
 
 // Exec implements runner.Process: nothing is added to an added process.
-func (a *added) Exec(runner.ExecSpec, *os.File, *os.File, *os.File) (runner.Process, error) {
+func (a *added) Exec(context.Context, runner.ExecSpec, *os.File, *os.File, *os.File) (runner.Process, error) {
 	return nil, fmt.Errorf("sandbox: exec into an exec'd process: %w", os.ErrInvalid)
 }
 

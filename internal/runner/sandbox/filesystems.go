@@ -14,82 +14,119 @@ import (
 
 const quiet = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 
-// filesystems mounts what every container has.
+// filesystems mounts what every container has, but for /proc.
 func (c *container) filesystems(streams [3]*os.File) error {
-	c.proc()
-	c.dev()
-	c.console(streams)
+	if err := c.dev(streams); err != nil {
+		return err
+	}
 	c.sys()
-	if c.spec.HostIPC {
+	return nil
+}
+
+// proc mounts /proc. It comes after everything else that is mounted, so that no
+// path on the way there can lead through it. That of a pid namespace which this
+// user namespace does not own cannot be mounted afresh; the machine's is then
+// bound. That of a pid namespace that the process has joined, of which only its
+// children will be, is the pod's.
+func (c *container) proc() error {
+	p := c.p
+	c.add(fork.Call("mkdir /proc", unix.SYS_MKDIRAT, rootFD, p.String("proc"), 0o755).Tolerate(unix.EEXIST))
+	c.enterOwn("/proc")
+	switch {
+	case c.spec.HostPID && c.l.host.userNS:
+		c.add(bindStep(p, "/proc", ".", unix.MS_REC))
+	case !c.ownsPIDs() && !c.spec.HostPID:
+		if err := c.moveHere("/proc", &c.pod.pause.proc, "."); err != nil {
+			return err
+		}
+	default:
+		c.add(mountStep(p, "proc", ".", "proc", quiet, ""))
+	}
+	if c.spec.Privileged || c.spec.UnmaskedProc {
 		return nil
 	}
-	return c.pod.mountShm(c)
-}
-
-// proc mounts /proc. That of a pid namespace which this user namespace does
-// not own cannot be mounted afresh; the machine's is then bound.
-func (c *container) proc() {
-	p := c.p
-	p.Add(mkdirStep(p, "/proc", 0o755))
-	if c.spec.HostPID && c.l.host.userNS {
-		p.Add(bindStep(p, "proc", "/proc", unix.MS_REC))
-	} else {
-		p.Add(mountStep(p, "proc", "/proc", "proc", quiet, ""))
-	}
-	if c.spec.Privileged {
-		return
-	}
-	for _, path := range c.l.kit.readOnly {
+	c.enterOwn("/proc")
+	for _, name := range c.l.kit.readOnly {
 		// The machine's own view of these paths is the same file system; only
 		// the mount is read-only.
-		p.Add(
-			fork.Call("bind "+path, unix.SYS_MOUNT, p.String(path), p.String(path), 0, unix.MS_BIND|unix.MS_REC, 0),
-			readOnlyStep(p, path, quiet),
-		)
+		c.add(bindStep(p, name, name, unix.MS_REC), remountStep(p, name, unix.MS_RDONLY|quiet))
 	}
-	for _, path := range c.l.kit.maskedDirs {
-		p.Add(bindStep(p, c.l.kit.empty, path, 0).Tolerate(unix.ENOENT))
+	for _, name := range c.l.kit.maskedDirs {
+		c.add(bindStep(p, c.l.kit.empty, name, 0).Tolerate(unix.ENOENT))
 	}
-	for _, path := range c.l.kit.masked {
-		p.Add(bindStep(p, "dev/null", path, 0).Tolerate(unix.ENOENT))
+	for _, name := range c.l.kit.masked {
+		c.add(bindStep(p, c.l.kit.nothing, name, 0).Tolerate(unix.ENOENT))
 	}
+	return nil
 }
 
-// devices every container has.
-var devices = []string{"null", "zero", "full", "random", "urandom", "tty"}
+// moveHere mounts a copy of a tree that the pod shares at a path below the
+// working directory.
+func (c *container) moveHere(name string, tree *sharedTree, target string) error {
+	fd, err := tree.copy()
+	if err != nil {
+		return fmt.Errorf("sandbox: %s: %w", name, err)
+	}
+	c.opened = append(c.opened, fd)
+	return c.inherit(fd, func(fd uintptr) {
+		c.add(fork.Call("mount "+name, unix.SYS_MOVE_MOUNT, fd, c.p.String(""), at, c.p.String(target), unix.MOVE_MOUNT_F_EMPTY_PATH))
+	})
+}
+
+// devices every container has, by their numbers.
+var devices = []struct {
+	name         string
+	major, minor uint32
+}{
+	{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0},
+}
 
 // dev mounts /dev and what is below it.
-func (c *container) dev() {
+//
+// The devices are nodes of the container's own, so that what is done to their
+// owner and mode is done to nobody else's. Where nodes cannot be made, which is
+// in a user namespace, the machine's are bound, which are nobody's there whose
+// mode could be changed. Nodes that the container makes itself are of no use:
+// only the mounts of these are without nodev.
+func (c *container) dev(streams [3]*os.File) error {
 	p := c.p
-	p.Add(
-		mkdirStep(p, "/dev", 0o755),
-		mountStep(p, "tmpfs", "/dev", "tmpfs", unix.MS_NOSUID|unix.MS_STRICTATIME|c.nodev(), "mode=755,size=65536k"),
-	)
-	for _, name := range devices {
-		p.Add(touchStep(p, "/dev/"+name), bindStep(p, "dev/"+name, "/dev/"+name, 0))
+	c.add(fork.Call("mkdir /dev", unix.SYS_MKDIRAT, rootFD, p.String("dev"), 0o755).Tolerate(unix.EEXIST))
+	c.enterOwn("/dev")
+	c.add(mountStep(p, "tmpfs", ".", "tmpfs", unix.MS_NOSUID|unix.MS_STRICTATIME, "mode=755,size=65536k"))
+	c.enterOwn("/dev")
+	for _, d := range devices {
+		if c.l.host.userNS {
+			c.add(touchStep(p, d.name), bindStep(p, "/dev/"+d.name, d.name, 0))
+		} else {
+			c.add(nodeStep(p, d.name, unix.S_IFCHR|0o666, uintptr(unix.Mkdev(d.major, d.minor))), bindStep(p, d.name, d.name, 0))
+		}
 	}
 	if c.spec.Privileged {
 		c.machineDevices()
+	} else {
+		c.add(remountStep(p, ".", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_STRICTATIME))
 	}
-	p.Add(
-		symlinkStep(p, "/proc/self/fd", "/dev/fd"),
-		symlinkStep(p, "/proc/self/fd/0", "/dev/stdin"),
-		symlinkStep(p, "/proc/self/fd/1", "/dev/stdout"),
-		symlinkStep(p, "/proc/self/fd/2", "/dev/stderr"),
-		symlinkStep(p, "pts/ptmx", "/dev/ptmx"),
-		mkdirStep(p, "/dev/pts", 0o755),
-		mountStep(p, "devpts", "/dev/pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, c.ptsOptions()),
-		mkdirStep(p, "/dev/mqueue", 0o755),
-		mkdirStep(p, "/dev/shm", 0o755),
+	c.add(
+		symlinkStep(p, "/proc/self/fd", "fd"),
+		symlinkStep(p, "/proc/self/fd/0", "stdin"),
+		symlinkStep(p, "/proc/self/fd/1", "stdout"),
+		symlinkStep(p, "/proc/self/fd/2", "stderr"),
+		symlinkStep(p, "pts/ptmx", "ptmx"),
+		mkdirStep(p, "pts", 0o755),
+		mountStep(p, "devpts", "pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, c.ptsOptions()),
+		mkdirStep(p, "mqueue", 0o755),
+		mkdirStep(p, "shm", 0o755),
 	)
+	c.console(streams)
 	if c.spec.HostIPC {
-		p.Add(
-			bindStep(p, "dev/mqueue", "/dev/mqueue", 0).Tolerate(unix.ENOENT),
-			bindStep(p, "dev/shm", "/dev/shm", 0).Tolerate(unix.ENOENT),
+		c.add(
+			bindStep(p, "/dev/mqueue", "mqueue", 0).Tolerate(unix.ENOENT),
+			bindStep(p, "/dev/shm", "shm", 0).Tolerate(unix.ENOENT),
 		)
-		return
+		return nil
 	}
-	p.Add(mountStep(p, "mqueue", "/dev/mqueue", "mqueue", quiet, "").Tolerate(unix.ENODEV))
+	c.add(mountStep(p, "mqueue", "mqueue", "mqueue", quiet, "").Tolerate(unix.ENODEV))
+	return c.moveHere("/dev/shm", &c.pod.shm, "shm")
 }
 
 const ttyGroup = 5 // the group that owns terminals, on every Linux
@@ -121,49 +158,56 @@ func (c *container) machineDevices() {
 			}
 			return nil
 		}
+		name := strings.TrimPrefix(path, "/dev/")
 		if d.IsDir() {
-			c.p.Add(mkdirStep(c.p, path, 0o755))
+			c.add(mkdirStep(c.p, name, 0o755))
 		} else if d.Type()&fs.ModeDevice != 0 {
-			c.deviceNode(path)
+			c.deviceNode(path, name)
 		}
 		return nil
 	})
 }
 
-func (c *container) deviceNode(path string) {
+// deviceNode makes a node like that at path.
+func (c *container) deviceNode(path, name string) {
 	var st unix.Stat_t
 	if err := unix.Lstat(path, &st); err != nil {
 		return
 	}
-	c.p.Add(
-		fork.Call("create "+path, unix.SYS_MKNODAT, at, c.p.String(path), uintptr(st.Mode), uintptr(st.Rdev)).Tolerate(unix.EEXIST),
-		fork.Call("chown "+path, unix.SYS_FCHOWNAT, at, c.p.String(path), uintptr(st.Uid), uintptr(st.Gid), unix.AT_SYMLINK_NOFOLLOW),
+	c.add(
+		nodeStep(c.p, name, uintptr(st.Mode), uintptr(st.Rdev)),
+		fork.Call("chown "+path, unix.SYS_FCHOWNAT, at, c.p.String(name), uintptr(st.Uid), uintptr(st.Gid), unix.AT_SYMLINK_NOFOLLOW),
 	)
 }
 
 // sys mounts /sys, and the container's cgroup when it has one.
 func (c *container) sys() {
 	p := c.p
-	p.Add(mkdirStep(p, "/sys", 0o755))
+	c.add(fork.Call("mkdir /sys", unix.SYS_MKDIRAT, rootFD, p.String("sys"), 0o755).Tolerate(unix.EEXIST))
+	c.enterOwn("/sys")
 	switch {
 	case !c.spec.Privileged:
-		p.Add(bindStep(p, c.l.kit.sys, "/sys", unix.MS_REC))
+		c.add(bindStep(p, c.l.kit.sys, ".", unix.MS_REC))
 	case c.l.host.userNS:
-		p.Add(bindStep(p, "sys", "/sys", unix.MS_REC))
+		c.add(bindStep(p, "/sys", ".", unix.MS_REC))
 	default:
-		p.Add(mountStep(p, "sysfs", "/sys", "sysfs", quiet, ""))
+		c.add(mountStep(p, "sysfs", ".", "sysfs", quiet, ""))
 	}
 	if c.group != nil && c.group.Unified() {
 		flags := uintptr(quiet | unix.MS_RDONLY)
 		if c.spec.Privileged {
 			flags = quiet
 		}
-		p.Add(mountStep(p, "cgroup2", "/sys/fs/cgroup", "cgroup2", flags, "").TolerateAll())
+		// The namespace's root is the group that the process is in.
+		c.add(fork.Call("unshare cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP))
+		c.enterOwn("/sys")
+		c.add(mountStep(p, "cgroup2", "fs/cgroup", "cgroup2", flags, "").TolerateAll())
 	}
 }
 
 // console makes the terminal of the machine that the container's streams are
-// known inside, so that programs can find out its name.
+// known inside, so that programs can find out its name. The working directory is
+// the container's /dev.
 func (c *container) console(streams [3]*os.File) {
 	if !c.spec.TTY || streams[0] == nil {
 		return
@@ -172,8 +216,5 @@ func (c *container) console(streams [3]*os.File) {
 	if err != nil || !strings.HasPrefix(name, "/dev/pts/") {
 		return
 	}
-	c.p.Add(
-		touchStep(c.p, "/dev/console"),
-		bindStep(c.p, strings.TrimPrefix(name, "/"), "/dev/console", 0).TolerateAll(),
-	)
+	c.add(touchStep(c.p, "console"), bindStep(c.p, name, "console", 0).TolerateAll())
 }

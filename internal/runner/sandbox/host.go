@@ -25,9 +25,7 @@ type host struct {
 	// copiesDetached: the kernel copies mounts that are mounted nowhere.
 	copiesDetached bool
 
-	self      int // pidfd
 	ownMounts int // namespace
-	null      *os.File
 }
 
 // idMap is the extents of a user namespace's uid_map, as seen from inside.
@@ -61,9 +59,8 @@ func lookAtHost() (host, error) {
 		return h, os.NewSyscallError("sysinfo", err)
 	}
 	h.memory = int64(info.Totalram) * int64(info.Unit)
-	// A child is in this process's memory until its execve, with its
-	// container's identity at the end and, when it is an Exec, in the
-	// container's sight: nobody must be able to trace it.
+	// This process's memory has the environments of all containers: no other
+	// process of the user, as those of a rootless container are, may look at it.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return h, os.NewSyscallError("prctl", err)
 	}
@@ -87,19 +84,8 @@ func (h *host) probeCopy() error {
 }
 
 func (h *host) open() error {
-	self, err := unix.PidfdOpen(os.Getpid(), 0)
-	if err != nil {
-		return os.NewSyscallError("pidfd_open", err)
-	}
-	defer unix.Close(self)
-	// The child gives other descriptors the lowest numbers: see closeFiles.
-	if h.self, err = unix.FcntlInt(uintptr(self), unix.F_DUPFD_CLOEXEC, 16); err != nil {
-		return os.NewSyscallError("fcntl", err)
-	}
-	if h.ownMounts, err = openNamespace("/proc/self/ns/mnt"); err != nil {
-		return err
-	}
-	h.null, err = os.OpenFile("/dev/null", os.O_RDWR, 0)
+	var err error
+	h.ownMounts, err = openNamespace("/proc/self/ns/mnt")
 	return err
 }
 

@@ -75,57 +75,29 @@ func ownCapabilities() (capSet, int, error) {
 
 // restrict takes from the process what the container must not have. The order
 // matters: a filter needs CAP_SYS_ADMIN unless no_new_privs is set, leaving
-// the bounding set needs CAP_SETPCAP, and a change of user clears the
-// parent-death signal.
+// the bounding set needs CAP_SETPCAP.
 func (c *container) restrict() error {
 	caps, err := c.capabilities()
 	if err != nil {
 		return err
 	}
-	p := c.p
-	// Of this process's descriptors only its pidfd is still needed.
-	c.closeFiles()
-	if c.ids.nested && c.joinUser < 0 {
-		c.nestUser()
-	} else if c.ids.nested {
-		p.Add(fork.Call("join user namespace", unix.SYS_SETNS, 4, unix.CLONE_NEWUSER), fork.Call("close pidfd", unix.SYS_CLOSE, 4))
-	}
 	if !c.spec.AllowPrivilegeEscalation {
-		p.Add(prctlStep("set no_new_privs", unix.PR_SET_NO_NEW_PRIVS, 1))
+		c.add(prctlStep("set no_new_privs", unix.PR_SET_NO_NEW_PRIVS, 1))
 	}
 	if err := c.filter(caps); err != nil {
 		return err
 	}
 	for n := 0; n <= c.l.host.lastCap; n++ {
 		if !caps.has(n) {
-			p.Add(prctlStep("drop capability", unix.PR_CAPBSET_DROP, uintptr(n)))
+			c.add(prctlStep("drop capability", unix.PR_CAPBSET_DROP, uintptr(n)))
 		}
 	}
 	c.become(caps)
-	c.watchParent()
 	return nil
-}
-
-// closeFiles closes all descriptors but the streams, the supervisor's pidfd,
-// which becomes 3, and, when there is one, that of the process to join, 4.
-func (c *container) closeFiles() {
-	p, from := c.p, uintptr(4)
-	if c.joinUser >= 0 {
-		// The pidfd of this process must not be overwritten before it is copied.
-		p.Add(fork.Call("keep pidfd", unix.SYS_DUP3, uintptr(c.joinUser), 4, unix.O_CLOEXEC).Tolerate(unix.EINVAL))
-		from = 5
-	}
-	p.Add(
-		fork.Call("keep pidfd", unix.SYS_DUP3, uintptr(c.l.host.self), 3, unix.O_CLOEXEC).Tolerate(unix.EINVAL),
-		fork.Call("close files", unix.SYS_CLOSE_RANGE, from, 1<<32-1, 0),
-	)
 }
 
 // capabilities returns what the container keeps.
 func (c *container) capabilities() (capSet, error) {
-	if c.spec.Privileged {
-		return c.l.host.caps, nil
-	}
 	caps, unknown := parseCapabilities(c.spec.Capabilities)
 	if unknown != "" {
 		return 0, &runner.StartError{Reason: "CreateContainerError", Message: fmt.Sprintf("unknown capability %q", unknown)}
@@ -138,51 +110,36 @@ func (c *container) capabilities() (capSet, error) {
 func (c *container) become(caps capSet) {
 	p, i := c.p, c.ids
 	if !i.nested && c.l.host.setgroups {
-		var list uintptr
-		if len(i.groups) > 0 {
-			p.Keep(i.groups)
-			list = fork.Pointer(&i.groups[0])
-		}
-		p.Add(fork.Call("set groups", unix.SYS_SETGROUPS, uintptr(len(i.groups)), list))
+		c.add(fork.Call("set groups", unix.SYS_SETGROUPS, uintptr(len(i.groups)), fork.PlaceAll(p, i.groups)))
 	}
 	uid, gid := uintptr(i.uid), uintptr(i.gid)
-	p.Add(
+	c.add(
 		fork.Call(fmt.Sprintf("set group id %d", gid), unix.SYS_SETRESGID, gid, gid, gid),
 		fork.Call(fmt.Sprintf("set user id %d", uid), unix.SYS_SETRESUID, uid, uid, uid),
 	)
 	if i.uid != 0 {
 		caps = 0
 	}
-	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	data := &[2]unix.CapUserData{
+	header := fork.Place(p, unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3})
+	data := fork.Place(p, [2]unix.CapUserData{
 		{Effective: uint32(caps), Permitted: uint32(caps)},
 		{Effective: uint32(caps >> 32), Permitted: uint32(caps >> 32)},
-	}
-	p.Keep(header)
-	p.Keep(data)
-	p.Add(fork.Call("set capabilities", unix.SYS_CAPSET, fork.Pointer(header), fork.Pointer(&data[0])))
+	})
+	c.add(fork.Call("set capabilities", unix.SYS_CAPSET, header, data))
 }
 
-// watchParent makes the container die with the supervisor, also when that has
-// died already.
+// watchParent makes the process die with the supervisor. The supervisor may have
+// died before; then the announcement that follows ends the process.
 func (c *container) watchParent() {
-	poll := []unix.PollFd{{Fd: 3, Events: unix.POLLIN}}
-	now := new(unix.Timespec)
-	c.p.Keep(poll)
-	c.p.Keep(now)
-	c.p.Add(
-		prctlStep("set parent-death signal", unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL)),
-		fork.Call("look for the supervisor", unix.SYS_PPOLL, fork.Pointer(&poll[0]), 1, fork.Pointer(now), 0, 0).MustBeZero(),
-		fork.Call("close pidfd", unix.SYS_CLOSE, 3),
-	)
+	c.add(prctlStep("set parent-death signal", unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL)))
 }
 
 // nestUser gives the container a user namespace in which the only id that we
 // have is the one that the manifest asks for.
 func (c *container) nestUser() {
 	p := c.p
-	p.Add(fork.Call("unshare user namespace", unix.SYS_UNSHARE, unix.CLONE_NEWUSER))
-	writeSteps(p, "/proc/self/setgroups", "deny", true)
-	writeSteps(p, "/proc/self/uid_map", fmt.Sprintf("%d %d 1", c.ids.uid, os.Geteuid()), true)
-	writeSteps(p, "/proc/self/gid_map", fmt.Sprintf("%d %d 1", c.ids.gid, os.Getegid()), true)
+	c.add(fork.Call("unshare user namespace", unix.SYS_UNSHARE, unix.CLONE_NEWUSER))
+	writeAtSteps(p, selfFD, "setgroups", "deny", true)
+	writeAtSteps(p, selfFD, "uid_map", fmt.Sprintf("%d %d 1", c.ids.uid, os.Geteuid()), true)
+	writeAtSteps(p, selfFD, "gid_map", fmt.Sprintf("%d %d 1", c.ids.gid, os.Getegid()), true)
 }

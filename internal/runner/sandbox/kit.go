@@ -2,9 +2,9 @@ package sandbox
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,25 +13,25 @@ import (
 // the supervisor's own mount namespace:
 //
 //	empty/   an empty read-only directory, mounted over what is masked
+//	nothing  an empty read-only file, likewise
 //	sys/     /sys as containers see it
 //
 // A mount inherits the flags of what it is a copy of, so that one bind mount
 // per path is enough where a container's runtime usually needs two calls.
 type kit struct {
-	empty, sys string   // relative to the machine's root
-	maskedDirs []string // what exists of the paths that Kubernetes hides
-	masked     []string // the same, files
-	readOnly   []string // what exists of those that it makes read-only
+	empty, nothing, sys string
+	maskedDirs          []string // what exists of the paths in /proc that Kubernetes hides
+	masked              []string // the same, files
+	readOnly            []string // what exists of those that it makes read-only
 }
 
 // Kubernetes' default masked and read-only paths.
 var (
 	maskedPaths = []string{
-		"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-		"/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats",
+		"acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats",
 	}
-	maskedSysPaths = []string{"firmware", "devices/virtual/powercap"}
-	readOnlyPaths  = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+	maskedSysPaths = []string{"firmware", "devices/virtual/powercap", "devices/system/cpu/cpu*/thermal_throttle"}
+	readOnlyPaths  = []string{"bus", "fs", "irq", "sys", "sysrq-trigger"}
 )
 
 func newKit(dir string, h *host) (kit, error) {
@@ -41,9 +41,9 @@ func newKit(dir string, h *host) (kit, error) {
 		}
 	}
 	at := filepath.Join(dir, "kit")
-	k := kit{empty: strings.TrimPrefix(at, "/") + "/empty", sys: strings.TrimPrefix(at, "/") + "/sys"}
+	k := kit{empty: filepath.Join(at, "empty"), nothing: filepath.Join(at, "nothing"), sys: filepath.Join(at, "sys")}
 	for _, path := range maskedPaths {
-		if st, err := os.Lstat(path); err != nil {
+		if st, err := os.Lstat(filepath.Join("/proc", path)); err != nil {
 			continue
 		} else if st.IsDir() {
 			k.maskedDirs = append(k.maskedDirs, path)
@@ -52,7 +52,7 @@ func newKit(dir string, h *host) (kit, error) {
 		}
 	}
 	for _, path := range readOnlyPaths {
-		if _, err := os.Lstat(path); err == nil {
+		if _, err := os.Lstat(filepath.Join("/proc", path)); err == nil {
 			k.readOnly = append(k.readOnly, path)
 		}
 	}
@@ -68,10 +68,13 @@ func newKit(dir string, h *host) (kit, error) {
 			return kit{}, err
 		}
 	}
+	if err := os.WriteFile(k.nothing, nil, 0o444); err != nil {
+		return kit{}, err
+	}
 	if err := unix.Mount("", at, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|flags, ""); err != nil {
 		return kit{}, &os.PathError{Op: "remount", Path: at, Err: err}
 	}
-	return k, mountSys(filepath.Join(at, "sys"), filepath.Join(at, "empty"), h)
+	return k, mountSys(k.sys, k.empty, h)
 }
 
 // mountMemory makes the place for the layers of containers with a read-only
@@ -110,11 +113,13 @@ func mountSys(sys, empty string, h *host) error {
 	if err := unix.MountSetattr(unix.AT_FDCWD, sys, unix.AT_RECURSIVE, &attr); err != nil {
 		return fmt.Errorf("make %s read-only: %w", sys, err)
 	}
-	for _, path := range hide {
+	var paths []string
+	for _, pattern := range hide {
+		found, _ := fs.Glob(os.DirFS(sys), pattern) // the patterns are well-formed
+		paths = append(paths, found...)
+	}
+	for _, path := range paths {
 		path = filepath.Join(sys, path)
-		if _, err := os.Lstat(path); err != nil {
-			continue
-		}
 		if err := unix.Mount(empty, path, "", unix.MS_BIND, ""); err != nil {
 			return &os.PathError{Op: "mount", Path: path, Err: err}
 		}

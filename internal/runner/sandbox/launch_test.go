@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -82,11 +83,11 @@ func TestStartErrors(t *testing.T) {
 		{func(s *runner.Spec) { s.Mounts = []runner.Mount{{Source: f.layer, Target: "/"}} }, "CreateContainerConfigError", 0,
 			`a mount's target must be an absolute path other than /: "/"`},
 		{func(s *runner.Spec) { s.Mounts = []runner.Mount{{Source: f.layer, Target: "/etc/image"}} }, "StartError", 128,
-			`mount /etc/image: invalid argument`},
+			`mount /etc/image: not a directory`},
 	} {
 		spec := f.spec("echo")
 		c.change(spec)
-		p, err := f.Launch(spec, nil, nil, nil)
+		p, err := f.Launch(context.Background(), spec, nil, nil, nil)
 		var start *runner.StartError
 		if !errors.As(err, &start) {
 			t.Errorf("%s: got %v %v", c.want, p, err)
@@ -98,7 +99,7 @@ func TestStartErrors(t *testing.T) {
 	}
 	spec := f.spec("echo")
 	spec.ID = "../escape"
-	if _, err := f.Launch(spec, nil, nil, nil); err == nil || !strings.Contains(err.Error(), "not a file name") {
+	if _, err := f.Launch(context.Background(), spec, nil, nil, nil); err == nil || !strings.Contains(err.Error(), "not a file name") {
 		t.Errorf("id ../escape: %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -276,7 +277,7 @@ func (f *fixture) launch(tb testing.TB, spec *runner.Spec) *running {
 	tb.Helper()
 	r, w, err := os.Pipe()
 	must(tb, err)
-	p, err := f.Launch(spec, nil, w, w)
+	p, err := f.Launch(context.Background(), spec, nil, w, w)
 	w.Close()
 	if err != nil {
 		tb.Fatalf("launch %q: %v", spec.Args, err)
@@ -313,7 +314,7 @@ func (r *running) exec(commands ...string) (string, runner.ExitInfo) {
 	rd, w, err := os.Pipe()
 	must(r.tb, err)
 	out := collect(rd)
-	p, err := r.Exec(runner.ExecSpec{Args: append([]string{"probe"}, commands...)}, nil, w, w)
+	p, err := r.Exec(context.Background(), runner.ExecSpec{Args: append([]string{"probe"}, commands...)}, nil, w, w)
 	w.Close()
 	if err != nil {
 		r.tb.Fatalf("exec %q: %v", commands, err)

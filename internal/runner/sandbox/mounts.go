@@ -14,16 +14,19 @@ import (
 	"github.com/sampan-batch/sampan/internal/runner/fork"
 )
 
-// mounts attaches the volumes, outer ones before those inside them. The
-// sources are opened here, in the supervisor, as copies that belong to no
-// directory yet; the child puts each in its place.
-func (c *container) mounts() error {
+// mounts attaches the volumes for which wanted is true, outer ones before those
+// inside them. The sources are opened here, in the supervisor, as copies that
+// belong to no directory yet; the child puts each in its place.
+func (c *container) mounts(wanted func(target string) bool) error {
 	list := slices.Clone(c.spec.Mounts)
 	if c.spec.TerminationLog != "" && c.spec.TerminationLogPath != "" {
 		list = append(list, runner.Mount{Source: c.spec.TerminationLog, Target: c.spec.TerminationLogPath})
 	}
 	slices.SortStableFunc(list, func(a, b runner.Mount) int { return depth(a.Target) - depth(b.Target) })
 	for _, m := range list {
+		if !wanted(m.Target) {
+			continue
+		}
 		if m.Tmpfs {
 			if err := c.pod.tmpfs(m); err != nil {
 				return mountError(m, err)
@@ -33,7 +36,9 @@ func (c *container) mounts() error {
 		if err != nil {
 			return mountError(m, err)
 		}
-		c.attach(tree, filepath.Clean(m.Target), dir)
+		if err := c.attach(tree, filepath.Clean(m.Target), dir); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -129,22 +134,38 @@ func openTree(source int, recursive bool) (int, error) {
 }
 
 // attach puts a detached mount at target, which is created when it is missing.
-func (c *container) attach(tree int, target string, dir bool) {
-	p := c.p
-	move := fork.Call("mount "+target, unix.SYS_MOVE_MOUNT, uintptr(tree), p.String(""), at, p.String(target),
-		unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_SYMLINKS)
-	var create []fork.Step
-	for i := 1; i < len(target); i++ {
-		if target[i] == '/' {
-			create = append(create, mkdirStep(p, target[:i], 0o755))
-		}
+func (c *container) attach(tree int, target string, dir bool) error {
+	return c.inherit(tree, func(fd uintptr) {
+		c.usePath(rootFD, target, dir, fork.Call("mount "+target, unix.SYS_MOVE_MOUNT, fd, c.p.String(""), ^uintptr(0), c.p.String(""),
+			unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH), 2)
+	})
+}
+
+// procFiles are the files of /proc that may be mounted over, as lxcfs does it;
+// runc has the same list. Nothing else may: what a container's runtime reads and
+// writes there must be the kernel's.
+var procFiles = []string{
+	"/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime", "/proc/loadavg",
+	"/proc/slabinfo", "/proc/net/dev", "/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled",
+}
+
+// inProc tells whether a mount's target lies in /proc.
+func inProc(target string) bool {
+	target = filepath.Clean(target)
+	return target == "/proc" || strings.HasPrefix(target, "/proc/")
+}
+
+func notInProc(target string) bool { return !inProc(target) }
+
+// checkTarget refuses a mount over what must be the kernel's, in runc's words.
+func checkTarget(target string) error {
+	clean := filepath.Clean(target)
+	if !inProc(clean) || slices.Contains(procFiles, clean) {
+		return nil
 	}
-	if dir {
-		create = append(create, mkdirStep(p, target, 0o755))
-	} else {
-		create = append(create, touchStep(p, target))
+	why := "it is inside /proc"
+	if clean == "/proc" {
+		why = "it is not of type proc"
 	}
-	p.Add(move.Tolerate(unix.ENOENT).SkipAfter(len(create) + 1))
-	p.Add(create...)
-	p.Add(move)
+	return &runner.StartError{Reason: "StartError", Code: 128, Message: fmt.Sprintf("%q cannot be mounted because %s", clean, why)}
 }

@@ -1,148 +1,189 @@
 package sandbox
 
 import (
-	"bytes"
-	"encoding/binary"
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/runner/cgroup"
 	"github.com/sampan-batch/sampan/internal/runner/fork"
 	"github.com/sampan-batch/sampan/internal/runner/reap"
 )
 
 // pause is the first process of a pid namespace that the containers of a pod
 // share. It sleeps, and the kernel collects orphans for it because it ignores
-// SIGCHLD. Its file system is empty: a container may look at the root of any
-// process that it may trace.
+// SIGCHLD. It executes nothing: its program ends in a call that does not return.
+//
+// A container that may trace it can make it do whatever it likes; so it can do no
+// more than they: it has their user, their filter, no capability, and a control
+// group with little memory. Its file system is empty.
 type pause struct {
 	child *reap.Child
-	ns    int // the pid namespace
+	group *cgroup.Group
+	ns    int        // the pid namespace
+	proc  sharedTree // /proc of that namespace
 }
 
-// startPause starts a pause process in namespaces of its own.
-func (l *Launcher) startPause() (*pause, error) {
-	image, err := pauseImage()
+// pauseLimits is what a pause process needs, and a little more.
+var pauseLimits = runner.Resources{MemoryLimit: 16 << 20, PidsLimit: 4, CPUShares: 2}
+
+// startPause starts a pause process in namespaces of its own, for a pod to which
+// the container spec belongs.
+func (l *Launcher) startPause(uid string, spec *runner.Spec) (_ *pause, err error) {
+	mine, theirs, err := socketPair()
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(image)
-	mnt := filepath.Join(l.env.Dir, "mnt")
-	c := l.newContainer(&runner.Spec{}, nil)
+	defer unix.Close(mine)
+	defer unix.Close(theirs)
+	c := l.newContainer(&runner.Spec{UID: spec.UID, GID: spec.GID}, nil)
+	defer c.close()
+	if c.ids, err = l.host.resolve(c.spec); err != nil {
+		return nil, err
+	}
+	if c.ids.nested { // its containers have a user namespace each, and no right over its
+		c.ids = ids{}
+	}
+	p := &pause{}
+	p.group, _ = l.cgroups.Create("pause-"+uid, pauseLimits)
+	c.group, c.flags = p.group, unix.CLONE_NEWNS|unix.CLONE_NEWPID|unix.CLONE_NEWIPC|unix.CLONE_NEWUTS
+	if err := c.pauseProgram(theirs); err != nil {
+		return nil, errors.Join(err, p.end())
+	}
+	if p.child, err = l.startProgram(context.Background(), c.p, fork.Options{Flags: c.flags}); err != nil {
+		return nil, errors.Join(fmt.Errorf("start pause: %w", err), p.end())
+	}
+	proc, err := receiveFile(mine)
+	if err == nil {
+		err = p.proc.hold(l, proc, filepath.Join(l.env.Dir, "proc", uid))
+	}
+	if err == nil {
+		p.ns, err = openNamespace(procPath(p.child.PID(), "ns/pid"))
+	}
+	if err != nil {
+		return nil, errors.Join(err, p.end())
+	}
+	return p, nil
+}
+
+// pauseProgram writes down what a pause process does. While it is alone in its
+// namespace it makes that namespace's /proc, of which others could see what the
+// containers must not, and sends it to the supervisor.
+func (c *container) pauseProgram(socket int) error {
 	c.born()
+	if err := c.enterGroup(); err != nil {
+		return err
+	}
 	p := c.p
-	ignore := &sigaction{handler: sigIgn}
-	p.Keep(ignore)
-	p.Add(
-		fork.Call("ignore SIGCHLD", unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), fork.Pointer(ignore), 0, 8),
+	type sigaction struct{ handler, flags, restorer, mask uintptr }
+	const sigIgn = 1
+	ignore := fork.Place(p, sigaction{handler: sigIgn})
+	c.add(
+		fork.Call("ignore SIGCHLD", unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), ignore, 0, 8),
 		fork.Call("make mounts private", unix.SYS_MOUNT, 0, p.String("/"), 0, unix.MS_REC|unix.MS_PRIVATE, 0),
+	)
+	if err := c.inherit(socket, c.sendProc); err != nil {
+		return err
+	}
+	mnt := filepath.Join(c.l.env.Dir, "mnt")
+	c.add(
 		mountStep(p, "tmpfs", mnt, "tmpfs", quiet|unix.MS_RDONLY, "size=4k,mode=555"),
 		chdirStep(p, mnt),
 		fork.Call("pivot_root", unix.SYS_PIVOT_ROOT, p.String("."), p.String(".")),
 		fork.Call("leave the machine's root", unix.SYS_UMOUNT2, p.String("."), unix.MNT_DETACH),
 		chdirStep(p, "/"),
 		fork.Call("close streams", unix.SYS_CLOSE_RANGE, 0, 2, 0),
-		fork.Call("keep the image", unix.SYS_DUP3, uintptr(image), 0, unix.O_CLOEXEC),
-		fork.Call("keep pidfd", unix.SYS_DUP3, uintptr(l.host.self), 3, unix.O_CLOEXEC).Tolerate(unix.EINVAL),
-		fork.Call("close files", unix.SYS_CLOSE_RANGE, 4, 1<<32-1, 0),
 	)
-	for n := 0; n <= l.host.lastCap; n++ {
-		p.Add(prctlStep("drop capability", unix.PR_CAPBSET_DROP, uintptr(n)))
-	}
-	p.Add(prctlStep("set no_new_privs", unix.PR_SET_NO_NEW_PRIVS, 1))
-	c.become(0)
-	c.watchParent()
-	p.Add(fork.Call("exec pause", unix.SYS_EXECVEAT, 0, p.String(""), p.Strings([]string{"pause"}), p.Strings(nil), unix.AT_EMPTY_PATH))
-	child, pidfd, err := l.startProgram(p, fork.Options{CgroupFD: -1, Flags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS})
-	if err != nil {
-		return nil, fmt.Errorf("start pause: %w", err)
-	}
-	_ = unix.Close(pidfd)
-	ns, err := openNamespace(procPath(child.PID(), "ns/pid"))
-	if err != nil {
-		_ = child.Signal(unix.SIGKILL)
-		_, _ = child.Wait()
-		return nil, err
-	}
-	return &pause{child: child, ns: ns}, nil
-}
-
-// end kills the process, and with it whatever is left in the namespace.
-func (p *pause) end() error {
-	_ = unix.Close(p.ns)
-	if err := p.child.Signal(unix.SIGKILL); err != nil {
+	if err := c.closeFiles(-1); err != nil {
 		return err
 	}
-	_, err := p.child.Wait()
-	return err
-}
-
-// sigaction is the kernel's struct sigaction.
-type sigaction struct {
-	handler  uintptr
-	flags    uint64
-	restorer uintptr
-	mask     uint64
-}
-
-const sigIgn = 1
-
-// pauseCode sleeps for ever: for (;;) ppoll(NULL, 0, NULL, NULL).
-var pauseCode = map[string][]byte{
-	"amd64": {
-		0x31, 0xff, // xor edi, edi
-		0x31, 0xf6, // xor esi, esi
-		0x31, 0xd2, // xor edx, edx
-		0x4d, 0x31, 0xd2, // xor r10, r10
-		0xb8, 0x0f, 0x01, 0x00, 0x00, // mov eax, 271
-		0x0f, 0x05, // syscall
-		0xeb, 0xee, // jmp to the start
-	},
-	"arm64": {
-		0x00, 0x00, 0x80, 0xd2, // mov x0, #0
-		0x01, 0x00, 0x80, 0xd2, // mov x1, #0
-		0x02, 0x00, 0x80, 0xd2, // mov x2, #0
-		0x03, 0x00, 0x80, 0xd2, // mov x3, #0
-		0x28, 0x09, 0x80, 0xd2, // mov x8, #73
-		0x01, 0x00, 0x00, 0xd4, // svc #0
-		0xfa, 0xff, 0xff, 0x17, // b to the start
-	},
-}
-
-// pauseImage returns a file in memory that contains an ELF executable of one
-// page: a header, one segment, the code.
-func pauseImage() (int, error) {
-	machine := map[string]uint16{"amd64": 62, "arm64": 183}[runtime.GOARCH]
-	code := pauseCode[runtime.GOARCH]
-	const base, headers = 0x400000, 64 + 56
-	var elf bytes.Buffer
-	elf.Write([]byte{0x7f, 'E', 'L', 'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0})
-	size := uint64(headers + len(code))
-	for _, field := range []any{
-		uint16(2), machine, uint32(1), uint64(base + headers), uint64(64), uint64(0), uint32(0),
-		uint16(64), uint16(56), uint16(1), uint16(0), uint16(0), uint16(0),
-		// The segment: loadable, readable, executable.
-		uint32(1), uint32(5), uint64(0), uint64(base), uint64(base), size, size, uint64(0x1000),
-	} {
-		if err := binary.Write(&elf, binary.LittleEndian, field); err != nil {
-			return -1, err
-		}
+	if err := c.restrict(); err != nil {
+		return err
 	}
-	elf.Write(code)
-	fd, err := unix.MemfdCreate("pause", unix.MFD_CLOEXEC|unix.MFD_EXEC)
-	if err == unix.EINVAL { // before Linux 6.3
-		fd, err = unix.MemfdCreate("pause", unix.MFD_CLOEXEC)
-	}
+	c.session()
+	c.watchParent()
+	p.Announce()
+	c.add(
+		fork.Call("close the way to the parent", unix.SYS_CLOSE, fork.Status),
+		fork.Call("sleep", unix.SYS_PPOLL, 0, 0, 0, 0, 0),
+	)
+	return nil
+}
+
+// sendProc makes the /proc of the process's pid namespace, mounted nowhere, and
+// sends it through a socket.
+func (c *container) sendProc(socket uintptr) {
+	p := c.p
+	open := p.Len()
+	c.add(
+		fork.Call("fsopen proc", unix.SYS_FSOPEN, p.String("proc"), unix.FSOPEN_CLOEXEC),
+		fork.Call("dup", unix.SYS_DUP3, ^uintptr(0), rootFD, unix.O_CLOEXEC).Tolerate(unix.EINVAL),
+		fork.Call("create proc", unix.SYS_FSCONFIG, rootFD, unix.FSCONFIG_CMD_CREATE, 0, 0, 0),
+		fork.Call("mount proc", unix.SYS_FSMOUNT, rootFD, unix.FSMOUNT_CLOEXEC,
+			unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC),
+	)
+	p.Pass(open, open+1, 0)
+	// struct cmsghdr, and the descriptor in the last eight bytes.
+	control := p.Bytes(append(unix.UnixRights(0)[:unix.SizeofCmsghdr:unix.SizeofCmsghdr], make([]byte, 8)...))
+	p.PassTo(open+3, control+unix.SizeofCmsghdr)
+	text := p.String("proc")
+	type iovec struct{ base, len uintptr }
+	type msghdr struct{ name, namelen, iov, iovlen, control, controllen, flags uintptr }
+	message := fork.Place(p, msghdr{
+		iov: fork.Place(p, iovec{text, 4}), iovlen: 1, control: control, controllen: uintptr(unix.CmsgLen(4)),
+	})
+	c.add(fork.Call("send proc", unix.SYS_SENDMSG, socket, message, 0))
+}
+
+// socketPair makes a pair of sockets by which one process passes a file to another.
+func socketPair() (mine, theirs int, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return -1, os.NewSyscallError("memfd_create", err)
+		return -1, -1, os.NewSyscallError("socketpair", err)
 	}
-	if _, err := unix.Write(fd, elf.Bytes()); err != nil {
-		_ = unix.Close(fd)
-		return -1, os.NewSyscallError("write", err)
+	return fds[0], fds[1], nil
+}
+
+// receiveFile takes a descriptor that has been sent already.
+func receiveFile(socket int) (int, error) {
+	text, control := make([]byte, 16), make([]byte, unix.CmsgSpace(int(unsafe.Sizeof(int32(0)))))
+	_, n, _, _, err := unix.Recvmsg(socket, text, control, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		return -1, os.NewSyscallError("recvmsg", err)
 	}
-	return fd, nil
+	messages, err := unix.ParseSocketControlMessage(control[:n])
+	if err != nil || len(messages) == 0 {
+		return -1, fmt.Errorf("sandbox: no file was sent: %w", err)
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) == 0 {
+		return -1, fmt.Errorf("sandbox: no file was sent: %w", err)
+	}
+	return fds[0], nil
+}
+
+// end kills the process, and with it whatever is left in the namespace, and gives
+// back what it had.
+func (p *pause) end() error {
+	var errs []error
+	if p.ns > 0 {
+		_ = unix.Close(p.ns)
+	}
+	if p.child != nil {
+		if err := p.child.Signal(unix.SIGKILL); err != nil {
+			return err
+		}
+		_, err := p.child.Wait()
+		errs = append(errs, err)
+	}
+	if p.group != nil {
+		errs = append(errs, p.group.Remove())
+	}
+	return errors.Join(append(errs, p.proc.release())...)
 }

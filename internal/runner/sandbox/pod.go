@@ -21,9 +21,8 @@ type pod struct {
 	uid string
 
 	mu       sync.Mutex
-	ipc, uts int    // namespaces, -1 until made
-	shm      int    // the tree of /dev/shm, -1 until made
-	shmDir   string // where it is mounted, or ""
+	ipc, uts int // namespaces, -1 until made
+	shm      sharedTree
 	tmpfses  map[string]bool
 	pause    *pause
 }
@@ -33,7 +32,7 @@ func (l *Launcher) podOf(spec *runner.Spec) (*pod, error) {
 	l.mu.Lock()
 	p := l.pods[spec.Pod.UID]
 	if p == nil {
-		p = &pod{l: l, uid: spec.Pod.UID, ipc: -1, uts: -1, shm: -1, tmpfses: make(map[string]bool)}
+		p = &pod{l: l, uid: spec.Pod.UID, ipc: -1, uts: -1, tmpfses: make(map[string]bool)}
 		l.pods[spec.Pod.UID] = p
 	}
 	l.mu.Unlock()
@@ -45,14 +44,14 @@ func (l *Launcher) podOf(spec *runner.Spec) (*pod, error) {
 			return nil, err
 		}
 	}
-	if p.shm < 0 && !spec.HostIPC {
+	if !p.shm.made && !spec.HostIPC {
 		if err := p.makeShm(); err != nil {
 			return nil, err
 		}
 	}
 	if spec.ShareProcesses && !spec.HostPID && p.pause == nil {
 		var err error
-		if p.pause, err = l.startPause(); err != nil {
+		if p.pause, err = l.startPause(p.uid, spec); err != nil {
 			return nil, err
 		}
 	}
@@ -135,8 +134,8 @@ func makeMountNamespace(own int) (int, error) {
 	return fd, errors.Join(err, os.NewSyscallError("setns", unix.Setns(own, unix.CLONE_NEWNS)))
 }
 
-// joinPod moves the child into the pod's namespaces. It comes first, because
-// in another pid namespace only a child of it is born.
+// joinPod moves the child into the pod's namespaces. It is not in another pid
+// namespace itself then; the child that it becomes last of all is (command).
 //
 // In a pid namespace that others use too, a container's processes are known by
 // their mount namespace. That is then made here, and kept open: the number of
@@ -150,33 +149,33 @@ func (c *container) joinPod() error {
 		}
 	}
 	if c.pod.pause != nil && c.spec.ShareProcesses && !c.spec.HostPID {
-		c.p.Add(fork.Call("join pid namespace", unix.SYS_SETNS, uintptr(c.pod.pause.ns), unix.CLONE_NEWPID))
-		c.p.Split()
+		if err := c.setns("pid", c.pod.pause.ns, unix.CLONE_NEWPID); err != nil {
+			return err
+		}
 	}
-	c.p.Add(fork.Call("join uts namespace", unix.SYS_SETNS, uintptr(c.pod.uts), unix.CLONE_NEWUTS))
+	if err := c.setns("uts", c.pod.uts, unix.CLONE_NEWUTS); err != nil {
+		return err
+	}
 	if !c.spec.HostIPC {
-		c.p.Add(fork.Call("join ipc namespace", unix.SYS_SETNS, uintptr(c.pod.ipc), unix.CLONE_NEWIPC))
+		if err := c.setns("ipc", c.pod.ipc, unix.CLONE_NEWIPC); err != nil {
+			return err
+		}
 	}
 	if c.mountNS >= 0 {
-		c.p.Add(fork.Call("join mount namespace", unix.SYS_SETNS, uintptr(c.mountNS), unix.CLONE_NEWNS))
+		return c.setns("mount", c.mountNS, unix.CLONE_NEWNS)
 	}
 	return nil
 }
 
+// setns joins a namespace.
+func (c *container) setns(kind string, ns int, flag uintptr) error {
+	return c.inherit(ns, func(fd uintptr) {
+		c.add(fork.Call("join "+kind+" namespace", unix.SYS_SETNS, fd, flag))
+	})
+}
+
 // ownsPIDs tells whether the container has a pid namespace for itself.
 func (c *container) ownsPIDs() bool { return !c.spec.HostPID && !c.spec.ShareProcesses }
-
-// cloneFlags are those of the namespaces that a container has for itself.
-func (c *container) cloneFlags() uint64 {
-	var flags uint64
-	if c.ownsPIDs() {
-		flags = unix.CLONE_NEWNS | unix.CLONE_NEWPID
-	}
-	if c.group != nil && c.group.Unified() {
-		flags |= unix.CLONE_NEWCGROUP
-	}
-	return flags
-}
 
 // newTmpfs makes a tmpfs that is mounted nowhere.
 func newTmpfs(size, mode string) (int, error) {
@@ -199,35 +198,51 @@ func newTmpfs(size, mode string) (int, error) {
 
 const shmSize = "64m" // as everywhere
 
-// makeShm makes the pod's /dev/shm. Before Linux 6.15, only a mount that is
-// somewhere can be copied.
+// makeShm makes the pod's /dev/shm.
 func (p *pod) makeShm() error {
 	fd, err := newTmpfs(shmSize, "1777")
 	if err != nil {
 		return err
 	}
-	p.shm = fd
-	if p.l.host.copiesDetached {
+	return p.shm.hold(p.l, fd, filepath.Join(p.l.env.Dir, "shm", p.uid))
+}
+
+// sharedTree is a mount of which the pod's containers get copies.
+type sharedTree struct {
+	made bool
+	fd   int
+	dir  string // where it is mounted, or ""
+}
+
+// hold takes a detached mount. Before Linux 6.15, only a mount that is somewhere
+// can be copied; it is then mounted at dir.
+func (t *sharedTree) hold(l *Launcher, fd int, dir string) error {
+	t.made, t.fd = true, fd
+	if l.host.copiesDetached {
 		return nil
 	}
-	dir := filepath.Join(p.l.env.Dir, "shm", p.uid)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	p.shmDir = dir
+	t.dir = dir
 	return os.NewSyscallError("move_mount", unix.MoveMount(fd, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH))
 }
 
-// mountShm attaches the pod's /dev/shm.
-func (p *pod) mountShm(c *container) error {
-	tree, err := copyTree(p.shm)
-	if err != nil {
-		return fmt.Errorf("sandbox: /dev/shm: %w", err)
+// copy returns a detached copy.
+func (t *sharedTree) copy() (int, error) { return copyTree(t.fd) }
+
+// release gives it back.
+func (t *sharedTree) release() error {
+	if !t.made {
+		return nil
 	}
-	c.opened = append(c.opened, tree)
-	c.p.Add(fork.Call("mount /dev/shm", unix.SYS_MOVE_MOUNT, uintptr(tree), c.p.String(""), at, c.p.String("/dev/shm"),
-		unix.MOVE_MOUNT_F_EMPTY_PATH))
-	return nil
+	_ = unix.Close(t.fd)
+	var err error
+	if t.dir != "" {
+		err = errors.Join(unix.Unmount(t.dir, unix.MNT_DETACH), os.Remove(t.dir))
+	}
+	*t = sharedTree{}
+	return err
 }
 
 // copyTree returns a detached copy of a mount.
@@ -284,11 +299,8 @@ func (p *pod) release() error {
 		}
 	}
 	clear(p.tmpfses)
-	if p.shmDir != "" {
-		errs = append(errs, unix.Unmount(p.shmDir, unix.MNT_DETACH), os.Remove(p.shmDir))
-		p.shmDir = ""
-	}
-	for _, fd := range []*int{&p.ipc, &p.uts, &p.shm} {
+	errs = append(errs, p.shm.release())
+	for _, fd := range []*int{&p.ipc, &p.uts} {
 		if *fd >= 0 {
 			_ = unix.Close(*fd)
 			*fd = -1

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"sync"
 	"syscall"
 	"time"
 
@@ -27,15 +26,12 @@ type process struct {
 	group   *cgroup.Group
 	ignored string
 	mountNS int // see joinPod; negative when the pid namespace is the container's own
-
-	mu    sync.Mutex
-	pidfd int // for Exec; -1 when the process has ended
 }
 
-func newProcess(c *container, child *reap.Child, pidfd int) *process {
+func newProcess(c *container, child *reap.Child) *process {
 	return &process{
 		l: c.l, spec: c.spec, child: child, dirs: c.dirs, ids: c.ids, group: c.group, ignored: c.ignored,
-		mountNS: c.mountNS, pidfd: pidfd,
+		mountNS: c.mountNS,
 	}
 }
 
@@ -56,12 +52,6 @@ func (p *process) Wait() (runner.ExitInfo, error) {
 		_ = unix.Close(p.mountNS)
 	}
 	ws, err := p.child.Wait()
-	p.mu.Lock()
-	if p.pidfd >= 0 {
-		_ = unix.Close(p.pidfd)
-		p.pidfd = -1
-	}
-	p.mu.Unlock()
 	if err != nil {
 		return runner.ExitInfo{}, err
 	}

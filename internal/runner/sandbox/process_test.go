@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -20,7 +21,7 @@ func TestSignals(t *testing.T) {
 	f := setup(t)
 	r, w, err := os.Pipe()
 	must(t, err)
-	p, err := f.Launch(f.spec("trap"), nil, w, w)
+	p, err := f.Launch(context.Background(), f.spec("trap"), nil, w, w)
 	must(t, err)
 	w.Close()
 	var ready [6]byte
@@ -73,7 +74,7 @@ func TestSharedProcesses(t *testing.T) {
 		t.Errorf("got %s %+v", out, info)
 	}
 	for _, line := range lines[1:] { // of the first process nothing can be seen, or nothing is there
-		if line != "" && !strings.Contains(line, "memfd:pause") && !strings.Contains(line, "permission denied") {
+		if line != "" && !strings.Contains(line, "memfd:start") && !strings.Contains(line, "permission denied") {
 			t.Errorf("the pause process shows %q", line)
 		}
 	}
@@ -137,7 +138,7 @@ func TestExec(t *testing.T) {
 		if got != want || info.Code != 0 {
 			t.Errorf("uid %d: exec has\n%s\nthe container\n%s", uid, got, want)
 		}
-		if _, err := c.Exec(runner.ExecSpec{Args: []string{"probe"}}, nil, nil, nil); err == nil {
+		if _, err := c.Exec(context.Background(), runner.ExecSpec{Args: []string{"probe"}}, nil, nil, nil); err == nil {
 			t.Error("exec into an ended container")
 		}
 	}
@@ -150,14 +151,14 @@ func TestExecEnds(t *testing.T) {
 	if _, info := c.exec("exit 9"); info.Code != 9 {
 		t.Errorf("exit 9: got %+v", info)
 	}
-	_, err := c.Exec(runner.ExecSpec{Args: []string{"nosuch"}}, nil, nil, nil)
+	_, err := c.Exec(context.Background(), runner.ExecSpec{Args: []string{"nosuch"}}, nil, nil, nil)
 	var start *runner.StartError
 	if !errors.As(err, &start) || start.Message != `exec: "nosuch": executable file not found in $PATH` {
 		t.Errorf("got %v", err)
 	}
 	r, w, err := os.Pipe()
 	must(t, err)
-	p, err := c.Exec(runner.ExecSpec{Args: []string{"probe", "run /bin/probe sleep_1h"}}, nil, w, w)
+	p, err := c.Exec(context.Background(), runner.ExecSpec{Args: []string{"probe", "run /bin/probe sleep_1h"}}, nil, w, w)
 	must(t, err)
 	w.Close()
 	must(t, p.Signal(int(unix.SIGKILL))) // it and what it runs, which holds the pipe
@@ -166,7 +167,7 @@ func TestExecEnds(t *testing.T) {
 	}
 	<-collect(r)
 	// The end of the container is the end of what was added to it.
-	p, err = c.Exec(runner.ExecSpec{Args: []string{"probe", "sleep 1h"}}, nil, nil, nil)
+	p, err = c.Exec(context.Background(), runner.ExecSpec{Args: []string{"probe", "sleep 1h"}}, nil, nil, nil)
 	must(t, err)
 	ended := make(chan runner.ExitInfo)
 	go func() {
@@ -256,7 +257,7 @@ func TestNothingIsLeft(t *testing.T) {
 		bad := f.spec("echo")
 		bad.Args = []string{"nosuch"}
 		bad.Mounts = spec.Mounts
-		if _, err := f.Launch(bad, nil, nil, nil); err == nil {
+		if _, err := f.Launch(context.Background(), bad, nil, nil, nil); err == nil {
 			t.Error("nosuch was started")
 		}
 		must(t, f.RemovePod(bad.Pod.UID))
@@ -303,7 +304,7 @@ func TestTerminal(t *testing.T) {
 	must(t, err)
 	spec := f.spec("tty", "write /dev/console through the console")
 	spec.TTY = true
-	p, err := f.Launch(spec, slave, slave, slave)
+	p, err := f.Launch(context.Background(), spec, slave, slave, slave)
 	must(t, err)
 	must(t, slave.Close())
 	out := collect(master)

@@ -18,8 +18,8 @@ import (
 // maxMountData is what mount(2) accepts as options, the final NUL excluded.
 const maxMountData = 4095
 
-// root mounts the container's root file system and makes it "/"; the working
-// directory is then the machine's root.
+// root mounts the container's root file system, and opens it: what is mounted in
+// it, and made in it, is reached from there (path.go).
 func (c *container) root() error {
 	if err := c.checkLayers(); err != nil {
 		return err
@@ -33,19 +33,23 @@ func (c *container) root() error {
 		return err
 	}
 	p, mnt := c.p, filepath.Join(c.l.env.Dir, "mnt")
-	p.Add(
+	c.add(
 		fork.Call("make mounts private", unix.SYS_MOUNT, 0, p.String("/"), 0, unix.MS_REC|unix.MS_PRIVATE, 0),
 		fork.Call("mount overlay", unix.SYS_MOUNT, p.String("overlay"), p.String(mnt), p.String("overlay"), c.nodev(), p.String(opts)),
 	)
-	open := p.Len()
-	p.Add(
-		fork.Call("open the machine's root", unix.SYS_OPENAT, at, p.String("/"), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC),
-		chdirStep(p, mnt),
-		fork.Call("pivot_root", unix.SYS_PIVOT_ROOT, p.String("."), p.String(".")),
-		fork.Call("enter the machine's root", unix.SYS_FCHDIR),
-	)
-	p.Pass(open, open+3, 0)
+	c.openFixed("open the root", mnt, rootFD)
+	c.openFixed("open the own process", "/proc/self", selfFD)
 	return nil
+}
+
+// openFixed opens a directory of the supervisor's under a fixed number.
+func (c *container) openFixed(name, path string, fd uintptr) {
+	open := c.p.Len()
+	c.add(
+		fork.Call(name, unix.SYS_OPENAT, at, c.p.String(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC),
+		fork.Call(name, unix.SYS_DUP3, ^uintptr(0), fd, unix.O_CLOEXEC).Tolerate(unix.EINVAL), // it has that number already
+	)
+	c.p.Pass(open, open+1, 0)
 }
 
 // nodev keeps device nodes, which root in a container may create, from being
@@ -149,7 +153,7 @@ func (c *container) overlayOptions() (string, error) {
 			return "", fmt.Errorf("sandbox: %w", err)
 		}
 	}
-	c.p.Add(chdirStep(c.p, c.dirs.links))
+	c.add(chdirStep(c.p, c.dirs.links))
 	s := opts()
 	if len(s) > maxMountData {
 		return "", &runner.StartError{Reason: "CreateContainerError", Message: fmt.Sprintf("the image has too many layers: %d", len(lower))}
@@ -159,13 +163,17 @@ func (c *container) overlayOptions() (string, error) {
 
 var overlayEscaper = strings.NewReplacer(`\`, `\\`, `:`, `\:`, `,`, `\,`)
 
-// leaveOldRoot takes the machine's files out of sight, for good.
-func (c *container) leaveOldRoot() {
+// enterRoot makes the container's root the root of the process, and takes the
+// machine's files out of sight, for good.
+func (c *container) enterRoot() {
 	p := c.p
+	c.add(fork.Call("enter the root", unix.SYS_FCHDIR, rootFD))
 	if c.spec.ReadOnlyRoot {
-		p.Add(readOnlyStep(p, "/", c.nodev()))
+		c.add(remountStep(p, ".", unix.MS_RDONLY|c.nodev()))
 	}
-	p.Add(
+	c.add(
+		// The old root ends up on top of the new one, where "." is until it is gone.
+		fork.Call("pivot_root", unix.SYS_PIVOT_ROOT, p.String("."), p.String(".")),
 		fork.Call("leave the machine's root", unix.SYS_UMOUNT2, p.String("."), unix.MNT_DETACH),
 		chdirStep(p, "/"),
 	)

@@ -7,20 +7,25 @@
 // in this order, and starts it; everything that can fail on account of the
 // manifest (sources of mounts, users, names) is looked at before:
 //
-//	streams, session            begin.go
-//	root file system            rootfs.go     overlay, pivot_root
-//	/proc /dev /sys             filesystems.go
-//	volumes                     mounts.go
-//	the old root is gone        -- from here on only the container's files exist
-//	directory, limits           command.go
+//	signals, group, streams     begin.go
+//	root file system            rootfs.go     overlay
+//	/dev, /sys                  filesystems.go
+//	volumes, working directory  mounts.go, path.go, command.go
+//	/proc                       filesystems.go
+//	the container's root is ours, the old one is gone; no file is open but the streams
+//	                            -- from here on only the container's files exist
+//	the working directory is entered, limits   command.go
 //	seccomp, capabilities, user identity.go, seccomp.go
-//	execve                      command.go
+//	session, execve             command.go
 //
-// After pivot_root the process has two views: absolute paths are the
-// container's, and cannot leave it whatever links the image contains; relative
-// paths are this machine's, because the working directory still is. That is
-// what makes mounting into a hostile image safe without resolving any path in
-// user space.
+// Two rules make that safe against hostile images, volumes and neighbours:
+//
+//   - A path of the container is opened inside its root, by descriptor, before the
+//     process goes there (path.go). Nothing is looked up in /proc on the way.
+//   - Where others can see the process, because it joins their pid namespace, it
+//     appears there last of all (fork.Program.Split): with the container's own
+//     user, capabilities and filter, no file but its streams, and a memory in
+//     which there is nothing but its own program.
 //
 // What it refuses: networks (pods share the machine's), images (it is given
 // directories), logs, and remembering anything across a restart.
@@ -58,6 +63,10 @@ type Launcher struct {
 	filters filters
 	maker   namespaceMaker
 
+	// without names steps that are left out: a test shows with it that what it
+	// attacks would give way.
+	without map[string]bool
+
 	mu   sync.Mutex
 	pods map[string]*pod
 }
@@ -87,12 +96,12 @@ func New(env runner.LauncherEnv) (*Launcher, error) {
 }
 
 // Launch implements runner.Launcher.
-func (l *Launcher) Launch(spec *runner.Spec, stdin, stdout, stderr *os.File) (runner.Process, error) {
+func (l *Launcher) Launch(ctx context.Context, spec *runner.Spec, stdin, stdout, stderr *os.File) (runner.Process, error) {
 	if l.env.NoNamespaces != "" {
 		return nil, &runner.StartError{Reason: "CreateContainerError", Message: "sandbox: " + l.env.NoNamespaces}
 	}
 	c := l.newContainer(spec, spec.Args)
-	proc, err := c.launch([3]*os.File{stdin, stdout, stderr})
+	proc, err := c.launch(ctx, [3]*os.File{stdin, stdout, stderr})
 	c.close()
 	if err != nil {
 		c.undo()
@@ -148,8 +157,9 @@ type container struct {
 	group      *cgroup.Group
 	ignored    string // why limits are not enforced
 	ids        ids
-	mountNS    int // when it had to be made before; see joinPod
-	joinUser   int // pidfd of the process whose user namespace is joined, or -1
+	flags      uint64    // CLONE_NEW… of the namespaces that it gets at its birth
+	mountNS    int       // when it had to be made before; see joinPod
+	missing    []uintptr // the standard streams that it does not have
 	candidates []candidate
 
 	opened       []int // descriptors to close after the start
@@ -158,50 +168,48 @@ type container struct {
 
 func (l *Launcher) newContainer(spec *runner.Spec, args []string) *container {
 	return &container{
-		l: l, spec: spec, args: args, dirs: l.layerDirs(spec), p: fork.NewProgram(), mountNS: -1, joinUser: -1,
+		l: l, spec: spec, args: args, dirs: l.layerDirs(spec), p: fork.NewProgram(), mountNS: -1,
 	}
 }
 
-func (c *container) launch(streams [3]*os.File) (runner.Process, error) {
-	if err := c.prepare(); err != nil {
-		return nil, err
+func (c *container) launch(ctx context.Context, streams [3]*os.File) (runner.Process, error) {
+	for _, step := range []func() error{
+		c.prepare,
+		func() error { return c.begin(streams) },
+		c.joinPod,
+		c.root,
+		func() error { return c.filesystems(streams) },
+		func() error { return c.mounts(notInProc) },
+		func() error { c.makeDir(); return nil },
+		c.proc,
+		func() error { return c.mounts(inProc) },
+		c.leave,
+		c.restrict,
+	} {
+		if err := step(); err != nil {
+			return nil, err
+		}
 	}
-	if err := c.joinPod(); err != nil {
-		return nil, err
-	}
-	if err := c.begin(streams); err != nil {
-		return nil, err
-	}
-	if err := c.root(); err != nil {
-		return nil, err
-	}
-	if err := c.filesystems(streams); err != nil {
-		return nil, err
-	}
-	if err := c.mounts(); err != nil {
-		return nil, err
-	}
-	c.makeDir()
-	c.leaveOldRoot()
-	if err := c.finish(); err != nil {
-		return nil, err
-	}
-	child, pidfd, err := c.start()
+	c.command(!c.ownsPIDs() && !c.spec.HostPID)
+	child, err := c.l.startProgram(ctx, c.p, fork.Options{Flags: c.flags})
 	if err != nil {
 		return nil, c.explain(err)
 	}
-	return newProcess(c, child, pidfd), nil
+	return newProcess(c, child), nil
 }
 
-// finish writes down what first processes and further ones have in common:
-// the last moments before, and the command.
-func (c *container) finish() error {
-	c.enterDir()
-	c.limits()
-	if err := c.restrict(); err != nil {
+// leave takes the machine out of the process's sight, and what it has open of it.
+func (c *container) leave() error {
+	c.enterRoot()
+	if c.ids.nested {
+		c.nestUser()
+	}
+	if err := c.closeFiles(-1); err != nil {
 		return err
 	}
-	c.command()
+	c.missingStreams()
+	c.enterDir()
+	c.limits()
 	return nil
 }
 
@@ -216,6 +224,9 @@ func (c *container) prepare() error {
 	}
 	if c.pod, err = c.l.podOf(c.spec); err != nil {
 		return fmt.Errorf("sandbox: pod %s: %w", c.spec.Pod.UID, err)
+	}
+	if c.ownsPIDs() {
+		c.flags = unix.CLONE_NEWNS | unix.CLONE_NEWPID
 	}
 	c.group, c.ignored = c.l.cgroups.Create(c.spec.ID, c.spec.Resources)
 	return nil
@@ -247,35 +258,27 @@ func (c *container) check() error {
 		if strings.IndexByte(m.Source+m.Target, 0) >= 0 || !filepath.IsAbs(m.Target) || filepath.Clean(m.Target) == "/" {
 			return refuse("a mount's target must be an absolute path other than /", m.Target)
 		}
+		if err := checkTarget(m.Target); err != nil {
+			return err
+		}
+	}
+	if s.TerminationLog != "" && s.TerminationLogPath != "" {
+		return checkTarget(s.TerminationLogPath)
 	}
 	return nil
 }
 
-func (c *container) start() (*reap.Child, int, error) {
-	opts := fork.Options{CgroupFD: -1, Flags: c.cloneFlags()}
-	if c.group != nil {
-		opts.CgroupFD = c.group.FD()
-	}
-	return c.l.startProgram(c.p, opts)
-}
-
-// startProgram starts p and returns a pidfd besides that is the caller's.
-func (l *Launcher) startProgram(p *fork.Program, opts fork.Options) (*reap.Child, int, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+// startProgram starts p and returns when it has come to its command.
+func (l *Launcher) startProgram(ctx context.Context, p *fork.Program, opts fork.Options) (*reap.Child, error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	pidfd := -1
-	child, err := l.env.Reaper.Start(func() (int, int, error) {
-		c, err := p.Start(ctx, opts)
+	return l.env.Reaper.Start(ctx, func() (int, int, reap.Starting, error) {
+		c, err := p.Start(opts)
 		if err != nil {
-			return 0, -1, err
+			return 0, -1, nil, err
 		}
-		pidfd, err = unix.FcntlInt(uintptr(c.PidFD), unix.F_DUPFD_CLOEXEC, 3)
-		if err != nil {
-			pidfd = -1 // signals still work; Exec says why it does not
-		}
-		return c.PID, c.PidFD, nil
+		return c.PID, c.PidFD, c, nil
 	})
-	return child, pidfd, err
 }
 
 // close gives back what only the start needed.
@@ -284,6 +287,7 @@ func (c *container) close() {
 		_ = unix.Close(fd)
 	}
 	c.opened = nil
+	c.p.Close()
 	if c.linked {
 		_ = os.RemoveAll(c.dirs.links)
 	}

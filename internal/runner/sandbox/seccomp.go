@@ -40,10 +40,9 @@ func (c *container) filter(caps capSet) error {
 	if err != nil {
 		return fmt.Errorf("sandbox: seccomp: %w", err)
 	}
-	program := &unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]}
-	c.p.Keep(program)
-	c.p.Add(fork.Call("install seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER,
-		unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW, fork.Pointer(program)))
+	// struct sock_fprog
+	program := fork.Place(c.p, struct{ length, filter uintptr }{uintptr(len(code)), fork.PlaceAll(c.p, code)})
+	c.add(fork.Call("install seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW, program))
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -34,7 +35,7 @@ func TestCapabilities(t *testing.T) {
 	f.want(t, user, words("0", "a80425fb"), "1000 1000 100 []")
 
 	privileged := f.spec(fields, "status NoNewPrivs Seccomp")
-	privileged.Privileged = true
+	privileged.Privileged, privileged.Capabilities = true, f.host.caps.names()
 	all := fmt.Sprintf("%x", uint64(f.host.caps))
 	f.want(t, privileged, words(all, fmt.Sprintf("%x", uint64(bounding(t)))), "NoNewPrivs=0 Seccomp=0")
 }
@@ -208,9 +209,10 @@ func TestMaskedPaths(t *testing.T) {
 	f := setup(t)
 	var commands []string
 	for _, path := range f.kit.masked {
-		commands = append(commands, "cat "+path)
+		commands = append(commands, "cat /proc/"+path)
 	}
 	for _, path := range f.kit.maskedDirs {
+		path = "/proc/" + path
 		commands = append(commands, "ls "+path, "mkdir "+path+"/x")
 	}
 	for _, path := range []string{"/sys/firmware", "/sys/devices/virtual/powercap"} {
@@ -228,7 +230,7 @@ func TestMaskedPaths(t *testing.T) {
 		}
 	}
 	for _, path := range f.kit.readOnly {
-		f.want(t, f.spec("flags "+path), "ro=true nosuid=true nodev=true noexec=true")
+		f.want(t, f.spec("flags /proc/"+path), "ro=true nosuid=true nodev=true noexec=true")
 	}
 }
 
@@ -289,7 +291,7 @@ func TestHostileImage(t *testing.T) {
 			}
 			r, w, err := os.Pipe()
 			must(t, err)
-			p, err := f.Launch(spec, nil, w, w)
+			p, err := f.Launch(context.Background(), spec, nil, w, w)
 			w.Close()
 			if err != nil {
 				t.Logf("refused: %v", err)

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -65,7 +66,7 @@ func TestNobodyRedirectsASubPath(t *testing.T) {
 			mount.Source = source
 			spec := f.spec("ls /data")
 			spec.Mounts = []runner.Mount{mount}
-			if _, err := f.Launch(spec, nil, nil, nil); err == nil || !strings.Contains(err.Error(), "too many levels of symbolic links") {
+			if _, err := f.Launch(context.Background(), spec, nil, nil, nil); err == nil || !strings.Contains(err.Error(), "too many levels of symbolic links") {
 				t.Errorf("mounted %s through a link to %s: %v", source, link, err)
 			}
 		}

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"context"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -71,7 +72,7 @@ type streams struct {
 }
 
 // launch starts the container's process with its streams.
-func (s *Supervisor) launch(c *container) (*streams, error) {
+func (s *Supervisor) launch(ctx context.Context, c *container) (*streams, error) {
 	log, err := crilog.Open(c.spec.LogPath, s.opts.LogLimits)
 	if err != nil {
 		return nil, &runner.StartError{Reason: "CreateContainerError", Message: "open the log: " + err.Error()}
@@ -79,7 +80,7 @@ func (s *Supervisor) launch(c *container) (*streams, error) {
 	st := &streams{log: log}
 	stdin, stdout, stderr, err := st.open(c.spec)
 	if err == nil {
-		c.proc, err = s.launcher.Launch(c.spec, stdin, stdout, stderr)
+		c.proc, err = s.launcher.Launch(ctx, c.spec, stdin, stdout, stderr)
 	}
 	for _, theirs := range []*os.File{stdin, stdout} {
 		closeFile(theirs)

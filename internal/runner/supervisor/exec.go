@@ -26,10 +26,19 @@ func (s *Supervisor) exec(ctx context.Context, req execRequest) (runner.ExecResu
 		return runner.ExecResult{}, err
 	}
 	defer mine.Close()
-	child, err := proc.Exec(req.Exec, nil, theirs, theirs)
+	starting := ctx
+	if req.Exec.Timeout > 0 {
+		var cancel context.CancelFunc
+		starting, cancel = context.WithTimeout(ctx, req.Exec.Timeout)
+		defer cancel()
+	}
+	child, err := proc.Exec(starting, req.Exec, nil, theirs, theirs)
 	theirs.Close()
 	if errors.Is(err, os.ErrProcessDone) {
 		return runner.ExecResult{}, errorf(req.ID, runner.ErrEnded)
+	}
+	if err != nil && starting.Err() != nil && ctx.Err() == nil {
+		return runner.ExecResult{TimedOut: true}, nil
 	}
 	if err != nil {
 		return runner.ExecResult{}, err

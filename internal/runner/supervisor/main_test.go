@@ -74,11 +74,11 @@ type refusing struct {
 	why string
 }
 
-func (l refusing) Launch(spec *runner.Spec, stdin, stdout, stderr *os.File) (runner.Process, error) {
+func (l refusing) Launch(ctx context.Context, spec *runner.Spec, stdin, stdout, stderr *os.File) (runner.Process, error) {
 	if l.why != "" {
 		return nil, &runner.StartError{Reason: "CreateContainerError", Message: l.why}
 	}
-	return l.Launcher.Launch(spec, stdin, stdout, stderr)
+	return l.Launcher.Launch(ctx, spec, stdin, stdout, stderr)
 }
 
 func selfCommand() Command {

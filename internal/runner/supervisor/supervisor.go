@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,8 +20,8 @@ import (
 
 // Supervisor keeps the containers of one class. It is what Main runs.
 //
-// Locks are taken in the order starting, mu, container.mu; none is held while
-// a Launcher works, but starting.
+// Locks are taken in the order mu, container.mu; none is held while a Launcher
+// works, which may take as long as what a stranger's files make it.
 type Supervisor struct {
 	opts     Options
 	log      *slog.Logger
@@ -29,8 +30,11 @@ type Supervisor struct {
 	buffers  sync.Pool // *[]byte, to read output into
 	started  time.Time
 
-	// starting is held for reading while a container is being started.
-	starting sync.RWMutex
+	// starting counts the containers that are being started; giveUp ends their
+	// starts, whose context is starts. None is added once stopping is set.
+	starting sync.WaitGroup
+	starts   context.Context
+	giveUp   context.CancelFunc
 
 	mu         sync.Mutex
 	containers map[string]*container
@@ -52,7 +56,9 @@ func newSupervisor(opts Options, launcher runner.Launcher, log *slog.Logger) (*S
 	if skipped > 0 {
 		log.Error("the journal is damaged; containers may be unknown", "lines", skipped)
 	}
+	starts, giveUp := context.WithCancel(context.Background())
 	return &Supervisor{
+		starts: starts, giveUp: giveUp,
 		opts: opts, log: log, launcher: launcher, journal: journal, started: time.Now(),
 		buffers:    sync.Pool{New: func() any { b := make([]byte, readSize); return &b }},
 		containers: make(map[string]*container),
@@ -114,8 +120,6 @@ func (s *Supervisor) recover() error {
 
 // start starts a container; text is its Spec as it came from the session.
 func (s *Supervisor) start(text []byte, from *session) (runner.Status, error) {
-	s.starting.RLock()
-	defer s.starting.RUnlock()
 	spec := &runner.Spec{}
 	if err := json.Unmarshal(text, spec); err != nil {
 		return runner.Status{}, err
@@ -127,11 +131,15 @@ func (s *Supervisor) start(text []byte, from *session) (runner.Status, error) {
 	if err := s.add(c); err != nil {
 		return runner.Status{}, err
 	}
+	defer s.starting.Done()
 	if err := s.journal.start(spec.ID, text, time.Now()); err != nil {
 		s.drop(c)
 		return runner.Status{}, err
 	}
-	st, err := s.launch(c)
+	st, err := s.launch(s.starts, c)
+	if err != nil && s.starts.Err() != nil {
+		err = errors.Join(errStopping, err)
+	}
 	if err != nil {
 		err = errors.Join(err, s.journal.gone(spec.ID))
 		s.drop(c)
@@ -147,6 +155,7 @@ func (s *Supervisor) start(text []byte, from *session) (runner.Status, error) {
 	return status, nil
 }
 
+// add takes a container in; its start is over when starting.Done is called.
 func (s *Supervisor) add(c *container) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,6 +167,7 @@ func (s *Supervisor) add(c *container) error {
 	}
 	s.containers[c.spec.ID] = c
 	s.pods[c.spec.Pod.UID] = true
+	s.starting.Add(1)
 	return nil
 }
 
@@ -238,14 +248,27 @@ func (s *Supervisor) removePod(uid string) error {
 	return nil
 }
 
+// stopPatience is how long stop waits for what is killed to end. Only what hangs
+// in the kernel, in a dead network file system for instance, takes longer, and
+// then nobody knows for how long.
+const stopPatience = 20 * time.Second
+
 // stop ends every container and lets no new one start. It returns when
-// all have ended, with nothing of them left but their records and logs.
+// all have ended, with nothing of them left but their records and logs, or names
+// those that do not end.
 func (s *Supervisor) stop() error {
 	s.mu.Lock()
 	s.stopping = true
 	s.mu.Unlock()
-	s.starting.Lock() // those that are being started have been
-	defer s.starting.Unlock()
+	s.giveUp()
+	patience, cancel := context.WithTimeout(context.Background(), stopPatience)
+	defer cancel()
+	started := make(chan struct{})
+	go func() { s.starting.Wait(); close(started) }()
+	select {
+	case <-started:
+	case <-patience.Done(): // their containers are not running yet
+	}
 	s.mu.Lock()
 	all := slices.Collect(maps.Values(s.containers))
 	pods := slices.Collect(maps.Keys(s.pods))
@@ -259,8 +282,12 @@ func (s *Supervisor) stop() error {
 		}
 	}
 	for _, c := range all {
-		<-c.ended
-		errs = append(errs, c.release())
+		select {
+		case <-c.ended:
+			errs = append(errs, c.release())
+		case <-patience.Done():
+			errs = append(errs, errorf(c.spec.ID, errors.New("it does not end")))
+		}
 	}
 	for _, uid := range pods {
 		errs = append(errs, s.removePod(uid))
