@@ -163,11 +163,15 @@ func (r *Reaper) Start(ctx context.Context, begin func() (pid, pidfd int, s Star
 		_, err = first.Wait()
 		return second, err
 	}
+	var ended sync.WaitGroup
 	for _, c := range []*Child{second, first} {
 		if c != nil {
 			_ = c.Signal(syscall.SIGKILL)
-			go func() { _, _ = c.Wait() }() // it may take a while to die of what it hangs in
+			ended.Go(func() { _, _ = c.Wait() })
 		}
+	}
+	if ctx.Err() == nil { // else it may take a while to die of what it hangs in
+		ended.Wait()
 	}
 	return nil, err
 }

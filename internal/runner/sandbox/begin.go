@@ -24,6 +24,11 @@ func (c *container) begin(streams [3]*os.File) error {
 	if err := c.enterGroup(); err != nil {
 		return err
 	}
+	if w := c.l.weak; w != nil && w.begin != nil {
+		if err := w.begin(c); err != nil {
+			return err
+		}
+	}
 	return c.streams(streams)
 }
 

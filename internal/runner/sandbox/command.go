@@ -31,16 +31,19 @@ func (c *container) enterDir() {
 		return
 	}
 	enter := fork.Call("chdir "+dir, unix.SYS_FCHDIR)
-	open := openStep(c.p, at, dir, unix.O_DIRECTORY, 0)
+	open := c.openStep(at, dir, unix.O_DIRECTORY, 0)
 	open.Name = enter.Name
 	from := c.p.Len()
 	c.add(open, enter)
 	c.p.Pass(from, from+1, 0)
+	if c.l.weak.without("inside") {
+		return
+	}
 	const longest = 4096
 	path := c.p.Space(longest)
 	c.add(
-		fork.Call("look where "+dir+" is", unix.SYS_GETCWD, path, longest),
-		fork.Call("look whether "+dir+" is inside the container", unix.SYS_FACCESSAT, ^uintptr(0), path, unix.F_OK).TolerateAllBut(unix.EBADF),
+		fork.Call("chdir "+dir+": where is it", unix.SYS_GETCWD, path, longest),
+		fork.Call("chdir "+dir+": it is not inside the container", unix.SYS_FACCESSAT, ^uintptr(0), path, unix.F_OK).TolerateAllBut(unix.EBADF),
 	)
 }
 
@@ -74,7 +77,7 @@ type candidate struct {
 // container's own files decide, with the container's own rights. If others can
 // see the process, this is where it appears among them.
 func (c *container) command(joins bool) {
-	if joins {
+	if joins && !c.l.weak.without("last") {
 		c.p.Split()
 	}
 	c.session()

@@ -70,6 +70,9 @@ func (p *process) join(c *container) {
 		flags |= unix.CLONE_NEWPID
 	}
 	c.add(fork.Call("join the container's namespaces", unix.SYS_SETNS, target, flags))
+	if c.l.weak.without("last") {
+		c.p.Split()
+	}
 	if c.ids.nested {
 		c.add(fork.Call("join user namespace", unix.SYS_SETNS, target, unix.CLONE_NEWUSER))
 	}

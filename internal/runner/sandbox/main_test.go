@@ -74,7 +74,18 @@ func outside() (int, error) {
 	}
 	os.Setenv("TMPDIR", home)
 	fmt.Println("=== as an ordinary user")
-	return runInside(&syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}, "user", userArgs())
+	code, err = runInside(&syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}, "user", userArgs())
+	if code != 0 || err != nil {
+		return code, err
+	}
+	// As newuidmap does it for somebody who has subordinate ids.
+	fmt.Println("=== as an ordinary user with subordinate ids")
+	const first, count = 200_000, 65_536
+	ranges := []syscall.SysProcIDMap{{ContainerID: 0, HostID: nobody, Size: 1}, {ContainerID: 1, HostID: first, Size: count}}
+	return runInside(&syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWUSER, UidMappings: ranges, GidMappings: ranges, GidMappingsEnableSetgroups: true,
+		Credential: &syscall.Credential{Uid: 0, Gid: 0},
+	}, "inside", userArgs())
 }
 
 func buildProbe(dir string) error {
@@ -113,10 +124,6 @@ func runInside(attr *syscall.SysProcAttr, stage string, args []string) (int, err
 	if errors.As(err, &exit) {
 		return exit.ExitCode(), nil
 	}
-	if attr.Cloneflags != 0 && (errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EINVAL)) {
-		fmt.Fprintln(os.Stderr, "SKIPPED: this machine refuses the namespaces that containers need:", err)
-		return 0, nil
-	}
 	if err != nil {
 		return 1, fmt.Errorf("run the tests in namespaces: %w", err)
 	}
@@ -132,16 +139,51 @@ func inside(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "become a subreaper:", err)
 		return 1
 	}
+	if err := copyDevices(); err != nil {
+		fmt.Fprintln(os.Stderr, "make devices of the tests' own:", err)
+		return 1
+	}
 	return m.Run()
 }
 
-// ordinary tells whether the tests run as an ordinary user.
+// copyDevices gives the tests devices of their own in place of the machine's: some
+// tests let them be attacked.
+func copyDevices() error {
+	dir, err := os.MkdirTemp("", "devices-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=755"); err != nil {
+		return err
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	for _, d := range devices {
+		path := filepath.Join(dir, d.name)
+		err := unix.Mknod(path, unix.S_IFCHR|0o666, int(unix.Mkdev(d.major, d.minor)))
+		if errors.Is(err, unix.EPERM) {
+			return nil // nobody could change the machine's here
+		}
+		err = errors.Join(err, os.Chmod(path, 0o666), unix.Mount(path, "/dev/"+d.name, "", unix.MS_BIND, ""))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ordinary tells whether the tests run as an ordinary user, and single whether
+// that has no subordinate ids.
 func ordinary(tb testing.TB) bool {
 	_, is, err := readIDMap("/proc/self/uid_map")
-	if err != nil {
-		tb.Fatal(err)
-	}
+	must(tb, err)
 	return is
+}
+
+func single(tb testing.TB) bool {
+	ids, is, err := readIDMap("/proc/self/uid_map")
+	must(tb, err)
+	return is && !ids.has(1)
 }
 
 // bench is a launcher with an image of one layer, that contains the probe.
@@ -150,12 +192,16 @@ type fixture struct {
 	tb    testing.TB
 	layer string
 	n     atomic.Int64
+	name  string // among those of all tests, in the machine's control groups
 }
+
+// fixtures counts them.
+var fixtures atomic.Int64
 
 func setup(tb testing.TB) *fixture {
 	tb.Helper()
 	dir := tb.TempDir()
-	f := &fixture{tb: tb, layer: makeLayer(tb)}
+	f := &fixture{tb: tb, layer: makeLayer(tb), name: fmt.Sprintf("%d-%d", os.Getpid(), fixtures.Add(1))}
 	l, err := New(runner.LauncherEnv{
 		Dir: dir, Reaper: reap.New(), Log: slog.New(slog.NewTextHandler(testWriter{tb}, nil)),
 	})
@@ -234,9 +280,9 @@ var defaultCapabilities = []string{
 func (f *fixture) spec(commands ...string) *runner.Spec {
 	n := f.n.Add(1)
 	return &runner.Spec{
-		ID:    fmt.Sprintf("uid-%d_main_0", n),
+		ID:    fmt.Sprintf("uid-%s-%d_main_0", f.name, n),
 		Class: runner.Sandbox,
-		Pod:   runner.PodRef{Namespace: "default", Name: fmt.Sprintf("pod-%d", n), UID: fmt.Sprintf("uid-%d", n)},
+		Pod:   runner.PodRef{Namespace: "default", Name: fmt.Sprintf("pod-%d", n), UID: fmt.Sprintf("uid-%s-%d", f.name, n)},
 		Args:  append([]string{"probe"}, commands...),
 
 		Container:                "main",

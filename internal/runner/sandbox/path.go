@@ -20,9 +20,12 @@ const insideRoot = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS
 
 // openStep opens a path inside the directory root as a place, without touching
 // what is there.
-func openStep(p *fork.Program, root uintptr, path string, flags, resolve uint64) fork.Step {
+func (c *container) openStep(root uintptr, path string, flags, resolve uint64) fork.Step {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | flags, Resolve: insideRoot | resolve}
-	return fork.Call("open "+path, unix.SYS_OPENAT2, root, p.String(below(path)), fork.Place(p, how), unsafe.Sizeof(how))
+	if c.l.weak.without("paths") {
+		how.Resolve = 0
+	}
+	return fork.Call("open "+path, unix.SYS_OPENAT2, root, c.p.String(below(path)), fork.Place(c.p, how), unsafe.Sizeof(how))
 }
 
 // below is a path of the container relative to its root.
@@ -51,7 +54,7 @@ func (c *container) usePath(root uintptr, path string, dir bool, use fork.Step, 
 	for i, name := range parts {
 		parent, last := root, i == len(parts)-1
 		if i > 0 {
-			make = append(make, openStep(p, root, strings.Join(parts[:i], "/"), unix.O_DIRECTORY, 0))
+			make = append(make, c.openStep(root, strings.Join(parts[:i], "/"), unix.O_DIRECTORY, 0))
 			parent = ^uintptr(0)
 			passes = append(passes, pass{len(make) - 1, len(make), 0})
 		}
@@ -63,7 +66,7 @@ func (c *container) usePath(root uintptr, path string, dir bool, use fork.Step, 
 				Tolerate(unix.EEXIST, unix.EROFS))
 		}
 	}
-	open := openStep(p, root, path, flags, 0)
+	open := c.openStep(root, path, flags, 0)
 	open.Name = use.Name
 	make = append(make, open)
 
@@ -84,7 +87,7 @@ func (c *container) usePath(root uintptr, path string, dir bool, use fork.Step, 
 // own: a link could lead the file system to where nobody looks for it.
 func (c *container) enterOwn(name string) {
 	open := c.p.Len()
-	step := openStep(c.p, rootFD, name, unix.O_DIRECTORY, unix.RESOLVE_NO_SYMLINKS)
+	step := c.openStep(rootFD, name, unix.O_DIRECTORY, unix.RESOLVE_NO_SYMLINKS)
 	c.add(step, fork.Call("enter "+name, unix.SYS_FCHDIR))
 	c.p.Pass(open, open+1, 0)
 }

@@ -152,6 +152,9 @@ func (c *container) joinPod() error {
 		if err := c.setns("pid", c.pod.pause.ns, unix.CLONE_NEWPID); err != nil {
 			return err
 		}
+		if c.l.weak.without("last") {
+			c.p.Split()
+		}
 	}
 	if err := c.setns("uts", c.pod.uts, unix.CLONE_NEWUTS); err != nil {
 		return err

@@ -63,9 +63,7 @@ type Launcher struct {
 	filters filters
 	maker   namespaceMaker
 
-	// without names steps that are left out: a test shows with it that what it
-	// attacks would give way.
-	without map[string]bool
+	weak *weakness // nil but for tests
 
 	mu   sync.Mutex
 	pods map[string]*pod

@@ -57,7 +57,7 @@ func TestUsers(t *testing.T) {
 	spec.UID, spec.GID, spec.Groups = ptr(uint32(4711)), ptr(uint32(12)), []uint32{7, 8}
 	want := []string{"4711 4711 12 [7 8]", "-rw-r--r-- 4711 12"}
 	out, _ := f.run(t, spec)
-	if ordinary(t) { // without subordinate ids there are no groups, and all files are the user's
+	if single(t) { // without subordinate ids there are no groups, and all files are the user's
 		want[0] = "4711 4711 12 []"
 		if strings.Contains(out, "/bin/a") {
 			t.Errorf("the image of an ordinary user is not its own: %s", out)
@@ -74,7 +74,7 @@ func TestUsers(t *testing.T) {
 
 func TestSetuid(t *testing.T) {
 	t.Parallel()
-	if ordinary(t) {
+	if single(t) {
 		t.Skip("an ordinary user without subordinate ids has no second user to become")
 	}
 	f := setup(t)

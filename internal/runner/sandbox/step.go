@@ -1,6 +1,8 @@
 package sandbox
 
 import (
+	"slices"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/sampan-batch/sampan/internal/runner/fork"
@@ -9,15 +11,32 @@ import (
 // at is AT_FDCWD as an argument of a step.
 const at = ^uintptr(-unix.AT_FDCWD - 1)
 
-// add appends steps to the container's program. What a test leaves out becomes
-// a call that does nothing, so that it can show what the step is for.
+// add appends steps to the container's program.
 func (c *container) add(steps ...fork.Step) {
 	for i := range steps {
-		if c.l.without[steps[i].Name] {
+		if c.l.weak.without(steps[i].Name) {
 			steps[i] = fork.Call(steps[i].Name, unix.SYS_GETPID)
 		}
 	}
 	c.p.Add(steps...)
+}
+
+// weakness is how a test takes defences away from a launcher, to show that its
+// attack works where they are missing. Nothing else sets it.
+type weakness struct {
+	// missing are the names of steps that are left out, and of these:
+	//
+	//	paths     are resolved inside the root
+	//	inside    the working directory is proven to be
+	//	last      comes that a process appears among others
+	//	devices   are the container's own
+	missing []string
+	// begin adds steps to the beginning of a program.
+	begin func(c *container) error
+}
+
+func (w *weakness) without(defence string) bool {
+	return w != nil && slices.Contains(w.missing, defence)
 }
 
 // mountStep is mount(2). target is a path below the working directory, or an

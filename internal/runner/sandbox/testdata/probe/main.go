@@ -78,9 +78,16 @@ func init() {
 			}
 			return "", syscall.Kill(pid, 0)
 		},
-		"mount":   func(a []string) (string, error) { return "", syscall.Mount("tmpfs", a[0], "tmpfs", 0, "") },
-		"mknod":   mknod,
-		"syscall": rawSyscall,
+		"swaps":     swaps,
+		"chmod":     setMode,
+		"chown":     setOwner,
+		"spy":       spy,
+		"status-of": func(a []string) (string, error) { return statusOf("/proc/"+a[0]+"/status", a[1:]) },
+		"ids-of":    idsOf,
+		"write-exe": writeExe,
+		"mount":     func(a []string) (string, error) { return "", syscall.Mount("tmpfs", a[0], "tmpfs", 0, "") },
+		"mknod":     mknod,
+		"syscall":   rawSyscall,
 		"socket": func(a []string) (string, error) {
 			n, err := strconv.Atoi(a[0])
 			if err != nil {
@@ -155,8 +162,10 @@ func stat(a []string) (string, error) {
 }
 
 // status prints fields of /proc/self/status.
-func status(a []string) (string, error) {
-	text, err := os.ReadFile("/proc/self/status")
+func status(a []string) (string, error) { return statusOf("/proc/self/status", a) }
+
+func statusOf(path string, a []string) (string, error) {
+	text, err := os.ReadFile(path)
 	var out []string
 	for _, line := range strings.Split(string(text), "\n") {
 		for _, want := range a {
