@@ -1,12 +1,14 @@
 package reap
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -115,6 +117,112 @@ func TestRunCollectsOrphans(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("the orphan stays a zombie")
 		}
+	}
+}
+
+// start is a child on its way, as the test says.
+type start struct {
+	pid     int
+	pending atomic.Bool
+	goOn    chan struct{}
+}
+
+func (s *start) Pending() bool { return s.pending.Load() }
+
+func (s *start) Await(ctx context.Context) (int, error) {
+	select {
+	case <-s.goOn:
+		return s.pid, nil
+	case <-ctx.Done():
+		return s.pid, context.Cause(ctx)
+	}
+}
+
+func sleeper(t *testing.T) int {
+	t.Helper()
+	pid, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"}, &syscall.ProcAttr{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
+}
+
+// While a start hangs, orphans are collected, and others start and end.
+func TestHangingStart(t *testing.T) {
+	r := New()
+	s := &start{goOn: make(chan struct{})}
+	ctx, cancel := context.WithCancel(t.Context())
+	failed := make(chan error)
+	go func() {
+		_, err := r.Start(ctx, func() (int, int, Starting, error) { s.pid = sleeper(t); return s.pid, -1, s, nil })
+		failed <- err
+	}()
+	for range 10 {
+		c := shell(t, r, "(true &); exit 3", nil)
+		if ws, err := c.Wait(); err != nil || ws.ExitStatus() != 3 {
+			t.Errorf("beside a hanging start: %v %v", ws, err)
+		}
+		for r.Sweep() {
+		}
+	}
+	cancel()
+	if err := <-failed; !errors.Is(err, context.Canceled) {
+		t.Errorf("the hanging start: %v", err)
+	}
+}
+
+// The child that takes the place of the one that was started is not swept when
+// it has ended before anybody took note of it.
+func TestSuccessor(t *testing.T) {
+	r := New()
+	first := sleeper(t)
+	second, err := syscall.ForkExec("/bin/sh", []string{"sh", "-c", "exit 7"}, &syscall.ProcAttr{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &start{pid: second, goOn: make(chan struct{})}
+	s.pending.Store(true)
+	started := make(chan *Child)
+	go func() {
+		c, err := r.Start(t.Context(), func() (int, int, Starting, error) { return first, -1, s, nil })
+		if err != nil {
+			t.Error(err)
+		}
+		started <- c
+	}()
+	var info unix.Siginfo
+	if err := unix.Waitid(unix.P_PID, second, &info, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	begun := func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.owned[first] != nil
+	}
+	for !begun() {
+		time.Sleep(time.Millisecond)
+	}
+	if !r.Sweep() {
+		t.Error("the successor was swept, or nothing is to be tried again")
+	}
+	_ = syscall.Kill(first, syscall.SIGKILL) // as it ends by itself once it has a successor
+	close(s.goOn)
+	if ws, err := (<-started).Wait(); err != nil || ws.ExitStatus() != 7 {
+		t.Errorf("the successor ended with %v %v", ws, err)
+	}
+}
+
+// Somebody claims to be the successor who is not a child.
+func TestFalseSuccessor(t *testing.T) {
+	r := New()
+	s := &start{pid: os.Getppid(), goOn: make(chan struct{})}
+	close(s.goOn)
+	_, err := r.Start(t.Context(), func() (int, int, Starting, error) { return sleeper(t), -1, s, nil })
+	if !errors.Is(err, syscall.ECHILD) {
+		t.Errorf("got %v", err)
+	}
+	if len(r.owned) > 0 || len(r.starts) > 0 {
+		t.Errorf("left: %v %v", r.owned, r.starts)
 	}
 }
 

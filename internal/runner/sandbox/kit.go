@@ -68,8 +68,10 @@ func newKit(dir string, h *host) (kit, error) {
 			return kit{}, err
 		}
 	}
-	if err := os.WriteFile(k.nothing, nil, 0o444); err != nil {
-		return kit{}, err
+	// Not opened: a child that is being started might have a copy of the
+	// descriptor, and the kernel would not make the mount read-only.
+	if err := unix.Mknod(k.nothing, unix.S_IFREG|0o444, 0); err != nil {
+		return kit{}, &os.PathError{Op: "create", Path: k.nothing, Err: err}
 	}
 	if err := unix.Mount("", at, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|flags, ""); err != nil {
 		return kit{}, &os.PathError{Op: "remount", Path: at, Err: err}
