@@ -107,23 +107,31 @@ type Spec struct {
 	HostIPC        bool
 
 	// UID and GID of the process, Groups its supplementary groups. nil UID:
-	// the runner's own user (host), 0 (sandbox).
+	// the runner's own user (host), 0 (sandbox). nil GID: the primary group that
+	// the machine's /etc/passwd gives to UID (host), 0 (sandbox).
 	UID    *uint32
 	GID    *uint32
 	Groups []uint32
+	// RunAsNonRoot refuses to run as user 0.
+	RunAsNonRoot bool
 
 	// Privileged gives the container every device, and no seccomp filter nor masks.
 	Privileged bool
 	// UnmaskedProc shows all of /proc; it is for containers whose root is not the
 	// machine's.
 	UnmaskedProc bool
-	Capabilities []string // the whole set, "CAP_CHOWN", …; nil: none
+	// Capabilities is the whole set, "CAP_CHOWN", …; nil: none (sandbox), those of
+	// the runner itself (host). host gives no more than the runner has.
+	Capabilities []string
 	// AllowPrivilegeEscalation false sets no_new_privs.
 	AllowPrivilegeEscalation bool
 	// Seccomp is the default profile unless Unconfined.
 	SeccompUnconfined bool
 
 	Resources Resources
+	// PodPids is how many processes and threads the pod's containers may have
+	// together; 0: no limit.
+	PodPids int64
 
 	// LogPath is the log file, written in the CRI format (see package crilog).
 	LogPath string

@@ -1,29 +1,49 @@
-// Package cgroup gives a container a control group of its own, when its
-// resources ask for something that a group can enforce and this machine lets
-// us: version 1 and 2 of the kernel's interface, as root and, on version 2, as
-// a user to whom a subtree has been delegated.
+// Package cgroup gives every container a control group of its own, where the
+// machine lets us: version 1 and 2 of the kernel's interface, and both mounted
+// at once, as root and, on version 2, as a user to whom a subtree has been
+// delegated.
 //
-// Not being allowed to limit is not an error but a reason, which the user is
-// told. Groups lie in a directory "sampan" that disappears with the last one.
+// A group does two things. It holds the container's processes together, so that
+// every one can be found and killed, whatever it has done to hide; and it
+// enforces limits. Groups lie so:
+//
+//	BASE/sampan/               all pods of this machine's supervisors
+//	BASE/sampan/pod<uid>.<key> a pod; key tells its supervisor, see Config.Owner
+//	BASE/sampan/pod…/<name>    a container
+//	BASE/sampan-engine/        ourselves, where BASE is our own group (version 2)
+//
+// sampan may have fewer processes than BASE and the machine, so that no number
+// of fork bombs takes the last thread of the supervisor or the engine. Every
+// group disappears with its last user, sampan too.
+//
+// To move a process into a group has its price, and that of a group with
+// a memory controller is ten times another's, so that a container is only in
+// those of version 1's trees that it needs: one to be found in, which is that of
+// the pids controller if there is one, and those that its limits are about.
+//
+// Not being allowed to make groups is not an error but a reason, which the user
+// is told.
 package cgroup
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
-	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
-// Config tells where the kernel's files are. The zero value is this machine.
+// Config tells where the kernel's files are, and whose the groups are. The zero
+// value is this machine.
 type Config struct {
+	// Owner is what tells this manager's groups from those of others on the
+	// machine, and is the same after a restart: a supervisor's directory.
+	Owner  string
 	Proc   string // the directory of the own process, /proc/self
 	Kernel Kernel
 }
@@ -60,48 +80,46 @@ func (realKernel) Write(file, value string) error {
 
 func (realKernel) Writable(path string) bool { return unix.Access(path, unix.W_OK) == nil }
 
-// Manager creates control groups. It is safe for concurrent use.
+// Container is what a group is made for.
+type Container struct {
+	Pod string // the pod's uid
+	// PodPids is how many processes and threads the pod's containers may have
+	// together; 0: no limit.
+	PodPids int64
+	// Name is the group's, unique within the pod: the container's ID.
+	Name      string
+	Resources runner.Resources
+}
+
+// Manager makes control groups. It is safe for concurrent use.
 type Manager struct {
 	cfg Config
+	key string
 
-	once      sync.Once
-	hierarchy hierarchy
-	absent    string // why there is none
+	once   sync.Once
+	layout layout
+	absent string // why there are no groups at all
 
-	mu    sync.Mutex
-	count int // groups that exist
+	// mu is held for moments only: nothing is made or removed under it. It comes
+	// after a pod's.
+	mu   sync.Mutex
+	pods map[string]*pod
 }
 
-// hierarchy is a version of the interface.
-type hierarchy interface {
-	// dirs names the group's directory for each controller. The same directory
-	// may serve several.
-	dirs(name string) map[string]string
-	// prepare makes the directories that groups are created in.
-	prepare() error
-	// cleanUp removes them if they are empty.
-	cleanUp()
-	// limits turns resources into files, by controller.
-	limits(r runner.Resources) map[string][]setting
-	oomFile() string
-	unified() bool
-}
-
-// setting is a value for a file of a group. An optional one may be missing.
-type setting struct {
-	file, value string
-	optional    bool
-}
-
-// The controllers that limits need.
+// The controllers that limits need, and the one that stands in for pids when
+// processes are to be found.
 const (
-	memory = "memory"
-	cpu    = "cpu"
-	pids   = "pids"
+	memory  = "memory"
+	cpu     = "cpu"
+	pids    = "pids"
+	freezer = "freezer"
 )
 
+// limiting are the controllers that limits need.
+var limiting = [...]string{memory, cpu, pids}
+
 // NewManager returns a Manager, which looks at the machine when it is first
-// asked for a group.
+// asked for something.
 func NewManager(cfg Config) *Manager {
 	if cfg.Proc == "" {
 		cfg.Proc = "/proc/self"
@@ -109,140 +127,65 @@ func NewManager(cfg Config) *Manager {
 	if cfg.Kernel == nil {
 		cfg.Kernel = realKernel{}
 	}
-	return &Manager{cfg: cfg}
+	sum := sha256.Sum256([]byte(cfg.Owner))
+	return &Manager{cfg: cfg, key: hex.EncodeToString(sum[:4]), pods: make(map[string]*pod)}
 }
 
-func (m *Manager) discover() {
+// discover looks at the machine, once, and makes room for groups: with version 2
+// it may move this process into a leaf.
+func (m *Manager) discover() bool {
 	m.once.Do(func() {
-		h, err := discover(m.cfg)
-		if err != nil {
+		var err error
+		if m.layout, err = discover(m.cfg); err != nil {
 			m.absent = err.Error()
-			return
 		}
-		m.hierarchy = h
 	})
+	return m.absent == ""
 }
 
-// Create creates the group of a container. It is nil when the resources ask for
-// nothing, or when nothing of what they ask for can be enforced; ignored then
-// says why, and also when it is a part that cannot be.
-func (m *Manager) Create(name string, r runner.Resources) (group *Group, ignored string) {
-	if r == (runner.Resources{}) {
-		return nil, ""
+// Absent says what does not hold on this machine, and why: it is for people,
+// once, at the start. It is "" when every container will have a group that
+// enforces all its limits.
+func (m *Manager) Absent() string {
+	if !m.discover() {
+		return "containers have no cgroups: " + m.absent + "; limits of memory, cpu and processes are not enforced, " +
+			"and a process that leaves its container's session is found by other means only"
 	}
-	m.discover()
-	if m.hierarchy == nil {
-		return nil, m.absent
-	}
-	g := &Group{m: m, name: name, fd: -1, dirs: make(map[string]string)}
-	dirs := m.hierarchy.dirs(name)
-	var missing []string
-	for _, controller := range []string{memory, cpu, pids} {
-		settings := m.hierarchy.limits(r)[controller]
-		if len(settings) == 0 {
-			continue
-		}
-		if err := g.limit(controller, dirs[controller], settings); err != nil {
-			missing = append(missing, fmt.Sprintf("%s: %v", controller, err))
+	var lost []string
+	for _, controller := range limiting {
+		if m.layout.limit[controller] == nil {
+			lost = append(lost, controller)
 		}
 	}
-	ignored = strings.Join(missing, "; ")
+	if len(lost) == 0 {
+		return ""
+	}
+	what := "limits of " + strings.Join(lost, ", ") + " are not enforced: " + noController
+	if m.layout.limit[pids] == nil {
+		what += "; the number of a pod's processes is not limited"
+	}
+	return what
+}
+
+const noController = "this machine has no such cgroup controller, or has not delegated it"
+
+// Create makes the group of a container. It is nil when the machine has none to
+// give. ignored says why something of what the resources ask for is not
+// enforced; err what is wrong beyond that, on a machine that has groups: the
+// container can run, but its processes may not be found, or the number of the
+// pod's is not limited.
+func (m *Manager) Create(c Container) (group *Group, ignored string, err error) {
+	if !m.discover() {
+		if c.Resources != (runner.Resources{}) {
+			ignored = m.absent
+		}
+		return nil, ignored, nil
+	}
+	g := &Group{m: m, name: c.Name, fd: -1, unifiedProcs: -1, dirs: make(map[*tree]string), limits: make(map[string]string)}
+	g.pod = m.join(c.Pod)
+	ignored, err = g.make(c)
 	if len(g.dirs) == 0 {
-		_ = g.Remove()
-		return nil, ignored
+		return nil, ignored, errors.Join(err, g.Remove())
 	}
-	if m.hierarchy.unified() {
-		fd, err := unix.Open(g.paths()[0], unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			_ = g.Remove()
-			return nil, err.Error()
-		}
-		g.fd = fd
-	}
-	return g, ignored
-}
-
-// make creates the directory of a group.
-func (m *Manager) make(dir string) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	err := m.cfg.Kernel.Mkdir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := m.hierarchy.prepare(); err != nil {
-			return err
-		}
-		err = m.cfg.Kernel.Mkdir(dir)
-	}
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	m.count++
-	return nil
-}
-
-// unmake removes it, and with the last one the directory that it lay in.
-func (m *Manager) unmake(dir string) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	err := m.removeTree(dir)
-	if err != nil {
-		return err
-	}
-	if m.count--; m.count <= 0 {
-		m.count = 0
-		m.hierarchy.cleanUp()
-	}
-	return nil
-}
-
-// Recover kills and removes the group of that name that a former process has
-// left, if there is one.
-func (m *Manager) Recover(name string) error {
-	m.discover()
-	if m.hierarchy == nil {
-		return nil
-	}
-	g := &Group{m: m, name: name, fd: -1, dirs: make(map[string]string)}
-	for controller, dir := range m.hierarchy.dirs(name) {
-		if _, err := os.Stat(dir); err == nil {
-			g.dirs[controller] = dir
-		}
-	}
-	if len(g.dirs) == 0 {
-		return nil
-	}
-	return errors.Join(g.Kill(), g.Remove())
-}
-
-// removeTree removes a group and those that its processes have made in it.
-func (m *Manager) removeTree(dir string) error {
-	err := m.removeDir(dir)
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	entries, rerr := os.ReadDir(dir)
-	if rerr != nil {
-		return err
-	}
-	for _, e := range entries {
-		if e.IsDir() {
-			if err := m.removeTree(filepath.Join(dir, e.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	return m.removeDir(dir)
-}
-
-// removeDir removes a group, which the kernel refuses for a moment after its
-// last process has ended.
-func (m *Manager) removeDir(dir string) error {
-	var err error
-	for range 100 {
-		if err = m.cfg.Kernel.Rmdir(dir); !errors.Is(err, unix.EBUSY) {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
-	return err
+	return g, ignored, err
 }

@@ -9,33 +9,82 @@ import (
 	"strings"
 )
 
-// discover finds out which interface this machine has.
-func discover(cfg Config) (hierarchy, error) {
+// layout is which trees this machine has for groups.
+type layout struct {
+	trees []*tree // track first
+	// track is that in which every container has a group, to find its processes.
+	track *tree
+	limit map[string]*tree // by controller, of those that limits need
+}
+
+// discover finds out which interface this machine has, and what of it is ours
+// to use.
+func discover(cfg Config) (layout, error) {
 	mounts, err := cgroupMounts(filepath.Join(cfg.Proc, "mountinfo"))
 	if err != nil {
-		return nil, err
+		return layout{}, err
+	}
+	if len(mounts) == 0 {
+		return layout{}, errors.New("no cgroup file system is mounted")
 	}
 	own, err := ownGroups(filepath.Join(cfg.Proc, "cgroup"))
 	if err != nil {
-		return nil, err
+		return layout{}, err
 	}
-	v1 := &version1{cfg: cfg, base: make(map[string]string)}
-	for _, controller := range []string{memory, cpu, pids} {
-		for _, m := range mounts {
-			if !m.unified && slices.Contains(m.options, controller) {
-				v1.base[controller] = m.path(own[controller])
+	trees, refused := version1(cfg, mounts, own)
+	l := newLayout(trees)
+	if l.limit[pids] != nil { // there is nothing that version 2 could add
+		return l, nil
+	}
+	for _, m := range mounts {
+		if !m.unified {
+			continue
+		}
+		t, err := version2(cfg, m, own[""])
+		if err == nil {
+			return newLayout(append(trees, t)), nil
+		}
+		if refused == nil {
+			refused = err
+		}
+	}
+	if l.track == nil {
+		return layout{}, refused
+	}
+	return l, nil
+}
+
+// newLayout puts the trees to use. A container's processes are looked for in
+// that of the pids controller, because they can be kept from multiplying there;
+// then where killing is one call; then where they can be frozen.
+func newLayout(trees []*tree) layout {
+	l := layout{limit: make(map[string]*tree)}
+	for _, t := range trees {
+		for _, controller := range limiting {
+			if t.has(controller) && l.limit[controller] == nil {
+				l.limit[controller] = t
 			}
 		}
 	}
-	if len(v1.base) > 0 {
-		return v1, v1.usable()
-	}
-	for _, m := range mounts {
-		if m.unified {
-			return newVersion2(cfg, m, own[""])
+	l.track = l.limit[pids]
+	for _, fits := range []func(*tree) bool{
+		func(t *tree) bool { return t.unified },
+		func(t *tree) bool { return t.has(freezer) },
+		func(*tree) bool { return true },
+	} {
+		if i := slices.IndexFunc(trees, fits); i >= 0 && l.track == nil {
+			l.track = trees[i]
 		}
 	}
-	return nil, errors.New("no cgroup file system is mounted")
+	if l.track != nil {
+		l.trees = append(l.trees, l.track)
+	}
+	for _, t := range trees {
+		if t != l.track {
+			l.trees = append(l.trees, t)
+		}
+	}
+	return l
 }
 
 // mount is a mounted cgroup file system.

@@ -3,80 +3,227 @@ package cgroup
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
-	"time"
+	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sampan-batch/sampan/internal/runner"
 )
 
-// Group is the control group of a container. With version 1 it is a directory
-// per controller, with version 2 a single one.
+// Group is the control group of a container: a directory in each tree that it
+// needs.
 type Group struct {
-	m     *Manager
-	name  string
-	dirs  map[string]string // by controller, those that enforce something
-	fd    int               // version 2: the directory
-	procs []int             // version 1: cgroup.procs of each directory
+	m      *Manager
+	pod    *pod // nil once it has been left
+	name   string
+	dirs   map[*tree]string
+	limits map[string]string // by controller, those directories that enforce something
+
+	mu           sync.Mutex
+	fd           int   // version 2: the directory
+	unifiedProcs int   // version 2: its cgroup.procs
+	procs        []int // version 1: tasks of each directory
+	holders      int
+	ended        bool // Kill has been called
+	removed      bool
 }
 
-// paths returns the group's directories, each once.
-func (g *Group) paths() []string {
-	return slices.Compact(slices.Sorted(maps.Values(g.dirs)))
+// setting is a value for a file of a group. An optional one may be missing.
+type setting struct {
+	file, value string
+	optional    bool
 }
 
-// limit creates the directory for a controller and sets its limits.
-func (g *Group) limit(controller, dir string, settings []setting) error {
-	if dir == "" {
-		return errors.New("this machine has no such cgroup controller, or has not delegated it")
+// make makes the group's directories and sets its limits.
+func (g *Group) make(c Container) (ignored string, err error) {
+	asked := c.Resources != (runner.Resources{})
+	track := g.m.layout.track
+	if _, err := g.enter(track); err != nil {
+		if asked {
+			ignored = err.Error()
+		}
+		return ignored, fmt.Errorf("a container has no cgroup: %w", err)
 	}
-	made := !slices.Contains(g.paths(), dir)
-	if made {
-		if err := g.m.make(dir); err != nil {
-			return err
+	if track.unified {
+		g.fd, err = unix.Open(g.dirs[track], unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			g.fd = -1
+			return ignored, &os.PathError{Op: "open", Path: g.dirs[track], Err: err}
 		}
 	}
-	for _, s := range settings {
-		err := g.m.cfg.Kernel.Write(filepath.Join(dir, s.file), s.value)
-		if err == nil || s.optional && errors.Is(err, fs.ErrNotExist) {
-			continue
+	if e := g.pod.limitPids(c.PodPids); e != nil {
+		err = fmt.Errorf("the number of a pod's processes is not limited: %w", e)
+	}
+	var missing []string
+	for _, controller := range limiting {
+		if e := g.limit(controller, c.Resources); e != nil {
+			missing = append(missing, fmt.Sprintf("%s: %v", controller, e))
 		}
+	}
+	return strings.Join(missing, "; "), err
+}
+
+// enter makes the group's directory in a tree, unless it is there.
+func (g *Group) enter(t *tree) (made bool, err error) {
+	if g.dirs[t] != "" {
+		return false, nil
+	}
+	dir, err := g.pod.makeGroup(t, g.name)
+	if err != nil {
+		return false, err
+	}
+	g.dirs[t] = dir
+	return true, nil
+}
+
+// limit sets what a controller enforces.
+func (g *Group) limit(controller string, r runner.Resources) error {
+	t := g.m.layout.limit[controller]
+	settings := limits(t, controller, r)
+	if len(settings) == 0 {
+		return nil
+	}
+	if t == nil {
+		return errors.New(noController)
+	}
+	made, err := g.enter(t)
+	if err != nil {
+		return err
+	}
+	err = g.pod.set(t, controller, g.dirs[t], settings)
+	if err == nil && controller == cpu {
+		err = g.pod.share(t, g.name, r.CPUShares)
+	}
+	if err != nil {
 		if made {
-			_ = g.m.unmake(dir)
+			_ = t.remove(g.dirs[t])
+			delete(g.dirs, t)
 		}
 		return err
 	}
-	g.dirs[controller] = dir
+	g.limits[controller] = g.dirs[t]
 	return nil
 }
 
-// Unified tells whether this is version 2 of the interface.
-func (g *Group) Unified() bool { return g.m.hierarchy.unified() }
+// paths returns the group's directories, that in which its processes are looked
+// for first.
+func (g *Group) paths() []string {
+	var paths []string
+	for _, t := range g.m.layout.trees {
+		if dir := g.dirs[t]; dir != "" {
+			paths = append(paths, dir)
+		}
+	}
+	return paths
+}
 
-// FD is the open directory, for CLONE_INTO_CGROUP; negative with version 1.
+// Unified tells whether the group has a directory of version 2 of the interface.
+func (g *Group) Unified() bool { return g.m.layout.track.unified }
+
+// FD is that open directory, for CLONE_INTO_CGROUP; negative without.
+//
+// A process that shares this one's memory must not be born into it: when the
+// group's memory runs out, the kernel kills all that share memory with whom it
+// chose.
 func (g *Group) FD() int { return g.fd }
 
-// ProcsFDs are open files; a process that writes "0" to each of them enters the
-// group. There are none with version 2, where it is born into it. They stay
-// the group's.
+// ProcsFDs are open files; a process of one thread that writes "0" to each of
+// them enters the group in every tree of version 1. They stay the group's. The
+// caller holds the group (see Hold) until nobody uses them any more, unless
+// nobody else can remove it.
+//
+// They are the files named tasks: a process that writes to cgroup.procs instead
+// waits for every processor of the machine to come to rest, some ten
+// milliseconds (measured: 11 ms against 0.05).
 func (g *Group) ProcsFDs() ([]int, error) {
-	if g.Unified() || g.procs != nil {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.procs != nil {
 		return g.procs, nil
 	}
-	for _, dir := range g.paths() {
-		path := filepath.Join(dir, "cgroup.procs")
-		fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	for _, t := range g.m.layout.trees {
+		dir := g.dirs[t]
+		if dir == "" || t.unified {
+			continue
+		}
+		fd, err := openFile(filepath.Join(dir, "tasks"))
 		if err != nil {
-			return nil, &os.PathError{Op: "open", Path: path, Err: err}
+			return nil, err
 		}
 		g.procs = append(g.procs, fd)
 	}
 	return g.procs, nil
+}
+
+// UnifiedProcsFD is an open file; a process that writes "0" to it enters the
+// group's directory of version 2, if it has not been born into it. It is
+// negative when there is none, and the group's as those of ProcsFDs are.
+func (g *Group) UnifiedProcsFD() (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.unifiedProcs < 0 && g.Unified() {
+		fd, err := openFile(filepath.Join(g.dirs[g.m.layout.track], "cgroup.procs"))
+		if err != nil {
+			return -1, err
+		}
+		g.unifiedProcs = fd
+	}
+	return g.unifiedProcs, nil
+}
+
+func openFile(path string) (int, error) {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return fd, nil
+}
+
+// Hold keeps the group's descriptors open until release is called, for a process
+// that is being added to it. It is not ok once the group's processes have been
+// killed; one that was being added at that moment is killed by release. A nil
+// group can be held.
+func (g *Group) Hold() (release func(), ok bool) {
+	if g == nil {
+		return func() {}, true
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ended || g.removed {
+		return nil, false
+	}
+	g.holders++
+	return g.release, true
+}
+
+func (g *Group) release() {
+	g.mu.Lock()
+	g.holders--
+	ended, removed := g.ended, g.removed
+	g.closeLocked()
+	g.mu.Unlock()
+	if ended && !removed {
+		_ = g.kill()
+	}
+}
+
+// closeLocked closes what nobody needs any more.
+func (g *Group) closeLocked() {
+	if !g.removed || g.holders > 0 {
+		return
+	}
+	for _, fd := range append(g.procs, g.fd, g.unifiedProcs) {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
+	}
+	g.procs, g.fd, g.unifiedProcs = nil, -1, -1
 }
 
 // Add moves a process into the group. What it has started before stays where
@@ -90,16 +237,21 @@ func (g *Group) Add(pid int) error {
 	return nil
 }
 
-// Path returns the directory of a controller ("memory", "cpu", "pids"), or "".
-func (g *Group) Path(controller string) string { return g.dirs[controller] }
+// Path returns the directory in which a controller ("memory", "cpu", "pids")
+// enforces a limit of this container, or "".
+func (g *Group) Path(controller string) string { return g.limits[controller] }
 
 // OOMKills counts the processes that were killed for want of memory.
 func (g *Group) OOMKills() (int, error) {
-	dir := g.dirs[memory]
+	dir := g.limits[memory]
 	if dir == "" {
 		return 0, nil
 	}
-	f, err := os.Open(filepath.Join(dir, g.m.hierarchy.oomFile()))
+	file := "memory.oom_control"
+	if g.m.layout.limit[memory].unified {
+		file = "memory.events"
+	}
+	f, err := os.Open(filepath.Join(dir, file))
 	if err != nil {
 		return 0, err
 	}
@@ -113,71 +265,45 @@ func (g *Group) OOMKills() (int, error) {
 	return 0, lines.Err()
 }
 
-// Kill kills every process in the group.
+// Kill kills every process in the group and returns when none is left but
+// zombies. No process can be added any more; see Hold.
 func (g *Group) Kill() error {
-	paths := g.paths()
-	if len(paths) == 0 {
-		return nil
-	}
-	if g.Unified() {
-		// Since Linux 5.14.
-		if err := g.m.cfg.Kernel.Write(filepath.Join(paths[0], "cgroup.kill"), "1"); !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	for range 1000 {
-		pids, err := processes(paths[0])
-		if err != nil || len(pids) == 0 {
-			return err
-		}
-		for _, pid := range pids {
-			if err := unix.Kill(pid, unix.SIGKILL); err != nil && err != unix.ESRCH {
-				return os.NewSyscallError("kill", err)
-			}
-		}
-		time.Sleep(time.Millisecond)
-	}
-	return errors.New("cgroup: processes do not end")
+	g.mu.Lock()
+	g.ended = true
+	g.mu.Unlock()
+	return g.kill()
 }
 
-// processes lists those of a group and of the groups in it.
-func processes(dir string) ([]int, error) {
-	var all []int
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.IsDir() {
-			return err
-		}
-		text, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
-		if err != nil {
-			return err
-		}
-		for _, field := range strings.Fields(string(text)) {
-			pid, err := strconv.Atoi(field)
-			if err != nil {
-				return err
-			}
-			all = append(all, pid)
-		}
+func (g *Group) kill() error {
+	t := g.m.layout.track
+	if g.dirs[t] == "" {
 		return nil
-	})
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
-		return nil, nil
 	}
-	return all, err
+	return t.empty(g.dirs[t])
 }
 
-// Remove removes the group, whose processes have ended.
+// Remove removes the group; whatever is still in it is killed. It may be called
+// again when it has failed.
 func (g *Group) Remove() error {
-	for _, fd := range append(g.procs, g.fd) {
-		if fd >= 0 {
-			_ = unix.Close(fd)
-		}
-	}
-	g.procs, g.fd = nil, -1
+	g.mu.Lock()
+	g.ended, g.removed = true, true
+	g.closeLocked()
+	g.mu.Unlock()
 	var errs []error
-	for _, dir := range g.paths() {
-		errs = append(errs, g.m.unmake(dir))
+	for _, t := range g.m.layout.trees {
+		dir := g.dirs[t]
+		if dir == "" {
+			continue
+		}
+		if err := t.remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+			continue
+		}
+		delete(g.dirs, t)
 	}
-	clear(g.dirs)
+	if len(g.dirs) == 0 && g.pod != nil {
+		errs = append(errs, g.m.leave(g.pod, g.name))
+		g.pod = nil
+	}
 	return errors.Join(errs...)
 }

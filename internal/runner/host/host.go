@@ -66,7 +66,10 @@ func New(env runner.LauncherEnv) (*Launcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Launcher{env: env, null: null, dirs: dirs, groups: cgroup.NewManager(cgroup.Config{})}
+	l := &Launcher{env: env, null: null, dirs: dirs, groups: cgroup.NewManager(cgroup.Config{Owner: env.Dir})}
+	if why := l.groups.Absent(); canLimit && why != "" {
+		env.Log.Warn("not everything holds on this machine", "why", why)
+	}
 	l.ps.loadavg = loadavg
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l.files); err != nil {
 		return nil, os.NewSyscallError("getrlimit", err)
@@ -99,7 +102,12 @@ func (l *Launcher) Launch(ctx context.Context, spec *runner.Spec, stdin, stdout,
 		launcher: l, id: spec.ID, dir: dir, env: l.environment(spec), credential: credential,
 	}
 	if canLimit {
-		p.group, p.ignored = l.groups.Create(spec.ID, spec.Resources)
+		p.group, p.ignored, err = l.groups.Create(cgroup.Container{
+			Pod: spec.Pod.UID, PodPids: spec.PodPids, Name: spec.ID, Resources: spec.Resources,
+		})
+		if err != nil {
+			l.env.Log.Warn("a container runs without what its cgroup should do", "id", spec.ID, "err", err)
+		}
 	} else if spec.Resources != (runner.Resources{}) {
 		p.ignored = "not on " + runtime.GOARCH
 	}
@@ -180,6 +188,14 @@ func (l *Launcher) RemovePod(podUID string) error { return l.dirs.remove(podUID)
 
 // Recover implements runner.Launcher.
 func (l *Launcher) Recover(lost []*runner.Spec) error {
+	names := make([]string, 0, len(lost))
+	for _, spec := range lost {
+		names = append(names, spec.ID)
+	}
+	if err := l.groups.Recover(names); err != nil {
+		// What does not end or go away is no reason to take no containers.
+		l.env.Log.Error("groups of a former supervisor are left", "err", err)
+	}
 	if len(lost) == 0 {
 		return nil
 	}
@@ -191,9 +207,5 @@ func (l *Launcher) Recover(lost []*runner.Spec) error {
 	l.ps.kill(l.ps.all, func(pid int) answer {
 		return isMarked(pid, longAgo, func(mark string) bool { return marks[mark] })
 	})
-	var errs []error
-	for _, spec := range lost {
-		errs = append(errs, l.groups.Recover(spec.ID))
-	}
-	return errors.Join(errs...)
+	return nil
 }

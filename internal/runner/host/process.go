@@ -130,10 +130,12 @@ func (p *process) Wait() (runner.ExitInfo, error) {
 		p.adding.Unlock()
 		_ = p.child.SignalGroup(syscall.SIGKILL)
 		if !p.added {
-			p.launcher.ps.killContainer(p)
 			if p.group != nil {
-				_ = p.group.Kill()
+				if err := p.group.Kill(); err != nil {
+					p.launcher.env.Log.Error("a container's processes do not end", "id", p.id, "err", err)
+				}
 			}
+			p.launcher.ps.killContainer(p)
 		}
 	}
 	ws, err := p.child.Wait()
@@ -166,6 +168,11 @@ func (p *process) Exec(ctx context.Context, spec runner.ExecSpec, stdin, stdout,
 	if p.over {
 		return nil, os.ErrProcessDone
 	}
+	release, ok := p.group.Hold()
+	if !ok {
+		return nil, os.ErrProcessDone
+	}
+	defer release()
 	added := &process{
 		launcher: p.launcher, id: p.id, added: true, group: p.group,
 		dir: p.dir, env: p.env, credential: p.credential,

@@ -74,9 +74,6 @@ func (p *process) enterGroup(prog *fork.Program) error {
 	if p.group == nil {
 		return nil
 	}
-	if p.group.Unified() {
-		return prog.SplitInto(p.group.FD(), 0)
-	}
 	files, err := p.group.ProcsFDs()
 	if err != nil {
 		return err
@@ -88,7 +85,10 @@ func (p *process) enterGroup(prog *fork.Program) error {
 		}
 		prog.Add(fork.Call("enter cgroup", unix.SYS_WRITE, fd, prog.String("0"), 1))
 	}
-	return nil
+	if !p.group.Unified() {
+		return nil
+	}
+	return prog.SplitInto(p.group.FD(), 0)
 }
 
 const canLimit = true

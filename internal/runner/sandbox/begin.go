@@ -47,11 +47,6 @@ func (c *container) enterGroup() error {
 	if c.group == nil {
 		return nil
 	}
-	if c.group.Unified() {
-		flags := c.flags
-		c.flags = 0
-		return c.p.SplitInto(c.group.FD(), flags)
-	}
 	files, err := c.group.ProcsFDs()
 	if err != nil {
 		return fmt.Errorf("sandbox: cgroup: %w", err)
@@ -63,7 +58,12 @@ func (c *container) enterGroup() error {
 			return err
 		}
 	}
-	return nil
+	if !c.group.Unified() {
+		return nil
+	}
+	flags := c.flags
+	c.flags = 0
+	return c.p.SplitInto(c.group.FD(), flags)
 }
 
 // inherit lets the process have a descriptor and adds the steps that use it.

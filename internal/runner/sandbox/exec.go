@@ -28,6 +28,11 @@ func (p *process) Exec(ctx context.Context, cmd runner.ExecSpec, stdin, stdout, 
 		return nil, errGone
 	}
 	defer unix.Close(target)
+	release, ok := p.group.Hold()
+	if !ok {
+		return nil, errGone
+	}
+	defer release()
 	spec := *p.spec
 	spec.TTY = false
 	c := p.l.newContainer(&spec, cmd.Args)

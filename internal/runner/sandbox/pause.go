@@ -51,7 +51,8 @@ func (l *Launcher) startPause(uid string, spec *runner.Spec) (_ *pause, err erro
 		c.ids = ids{}
 	}
 	p := &pause{}
-	p.group, _ = l.cgroups.Create("pause-"+uid, pauseLimits)
+	// Without a group it is what it is: there are none for its containers either.
+	p.group, _, _ = l.cgroups.Create(cgroup.Container{Pod: uid, Name: uid + "_pause", PodPids: spec.PodPids, Resources: pauseLimits})
 	c.group, c.flags = p.group, unix.CLONE_NEWNS|unix.CLONE_NEWPID|unix.CLONE_NEWIPC|unix.CLONE_NEWUTS
 	if err := c.pauseProgram(theirs); err != nil {
 		return nil, errors.Join(err, p.end())

@@ -48,10 +48,12 @@ func (p *process) Wait() (runner.ExitInfo, error) {
 		if err := p.child.Ended(); err != nil {
 			return runner.ExitInfo{}, err
 		}
+		p.killGroup()
 		p.killOthers()
 		_ = unix.Close(p.mountNS)
 	}
 	ws, err := p.child.Wait()
+	p.killGroup() // an Exec may have come just now
 	if err != nil {
 		return runner.ExitInfo{}, err
 	}
@@ -61,6 +63,17 @@ func (p *process) Wait() (runner.ExitInfo, error) {
 		info.OOMKilled = err == nil && kills > 0
 	}
 	return info, nil
+}
+
+// killGroup kills every process in the container's group, those included that
+// have left its namespaces.
+func (p *process) killGroup() {
+	if p.group == nil {
+		return
+	}
+	if err := p.group.Kill(); err != nil {
+		p.l.env.Log.Error("a container's processes do not end", "id", p.spec.ID, "err", err)
+	}
 }
 
 // Signal implements runner.Process. When the first process has ended, however

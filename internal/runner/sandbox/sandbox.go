@@ -89,7 +89,10 @@ func New(env runner.LauncherEnv) (*Launcher, error) {
 	if l.kit, err = newKit(dir, &l.host); err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
-	l.cgroups = cgroup.NewManager(cgroup.Config{})
+	l.cgroups = cgroup.NewManager(cgroup.Config{Owner: dir})
+	if why := l.cgroups.Absent(); why != "" {
+		env.Log.Warn("not everything holds on this machine", "why", why)
+	}
 	return l, nil
 }
 
@@ -132,8 +135,13 @@ func (l *Launcher) Recover(lost []*runner.Spec) error {
 	if len(lost) > 0 {
 		errs = append(errs, killLost(l.env.Dir))
 	}
+	names := make([]string, 0, len(lost))
 	for _, spec := range lost {
-		errs = append(errs, l.cgroups.Recover(spec.ID))
+		names = append(names, spec.ID)
+	}
+	if err := l.cgroups.Recover(names); err != nil {
+		// What does not end or go away is no reason to take no containers.
+		l.env.Log.Error("groups of a former supervisor are left", "err", err)
 	}
 	for _, name := range []string{"upper", "work", "links"} {
 		dir := filepath.Join(l.env.Dir, name)
@@ -226,7 +234,12 @@ func (c *container) prepare() error {
 	if c.ownsPIDs() {
 		c.flags = unix.CLONE_NEWNS | unix.CLONE_NEWPID
 	}
-	c.group, c.ignored = c.l.cgroups.Create(c.spec.ID, c.spec.Resources)
+	c.group, c.ignored, err = c.l.cgroups.Create(cgroup.Container{
+		Pod: c.spec.Pod.UID, PodPids: c.spec.PodPids, Name: c.spec.ID, Resources: c.spec.Resources,
+	})
+	if err != nil {
+		c.l.env.Log.Warn("a container runs without what its cgroup should do", "id", c.spec.ID, "err", err)
+	}
 	return nil
 }
 

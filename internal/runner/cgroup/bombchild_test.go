@@ -1,0 +1,34 @@
+package cgroup
+
+import (
+	"os"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// bombVar makes the test program a fork bomb.
+const bombVar = "SAMPAN_TEST_BOMB"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(bombVar) != "" {
+		explode()
+	}
+	os.Exit(m.Run())
+}
+
+// explode starts as many processes as it can, for ever, each of which does the
+// same; those that are killed are replaced at once. Nothing but system calls is
+// safe in a forked child of a Go program.
+func explode() {
+	pause := unix.NsecToTimespec((5 * time.Millisecond).Nanoseconds())
+	arg := uintptr(unsafe.Pointer(&pause))
+	for {
+		if _, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0); errno != 0 {
+			_, _, _ = syscall.RawSyscall(unix.SYS_NANOSLEEP, arg, 0, 0)
+		}
+	}
+}
