@@ -3,12 +3,21 @@
 // in this machine's file system. It isolates nothing; it is for commands that an
 // image would only wrap.
 //
-// What it does keep of a container is that it ends as a whole. A container's
-// process leads a session of its own; when it ends, or is killed, all of its
-// descendants are killed too, those included that went into the background
-// in sessions of their own: they carry the variable SAMPAN_CONTAINER, whose value
-// is the container's ID below the supervisor's directory. (Only a process that leaves the session and clears its
-// environment gets away; with resource limits, the cgroup finds even that.)
+// What it does keep of a container is that it ends as a whole. When its first
+// process ends, or is killed, all that it has started is killed too, also what
+// went into the background in a session and an environment of its own. It is
+// found
+//
+//   - in the container's control group, where the machine gives us any;
+//   - by its session;
+//   - by a tag that it cannot lose by accident (reap.Tags);
+//   - by the variable SAMPAN_CONTAINER, whose value is the container's ID below the
+//     supervisor's directory;
+//   - at last, when it has got rid of all of these on purpose, as an orphan that
+//     no running container can have started (see sweep).
+//
+// What somebody else starts for a container (cron, a service manager, a container
+// engine that it may talk to) is not the container's, and is not found.
 //
 // What Kubernetes promises of an image's file system has no meaning here. A
 // mount is accepted when its source and target are the same path, and refused
@@ -30,6 +39,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/cgroup"
+	"github.com/sampan-batch/sampan/internal/runner/reap"
 )
 
 // markerKey is the variable that tells a container's processes.
@@ -37,10 +47,11 @@ const markerKey = "SAMPAN_CONTAINER"
 
 // Launcher starts plain processes. It implements runner.Launcher.
 type Launcher struct {
-	env    runner.LauncherEnv
-	ps     processTable
-	dirs   *workDirs
-	groups *cgroup.Manager
+	env     runner.LauncherEnv
+	ps      processTable
+	dirs    *workDirs
+	groups  *cgroup.Manager
+	sweeper sweeper
 	// files is the limit of open files that a container gets. Go raises the
 	// supervisor's own; programs that call select expect no more than 1024.
 	files unix.Rlimit
@@ -70,7 +81,8 @@ func New(env runner.LauncherEnv) (*Launcher, error) {
 	if why := l.groups.Absent(); canLimit && why != "" {
 		env.Log.Warn("not everything holds on this machine", "why", why)
 	}
-	l.ps.loadavg = loadavg
+	l.sweeper.idle = !isSubreaper()
+	l.ps.loadavg, l.ps.tags = loadavg, reap.OwnTags()
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l.files); err != nil {
 		return nil, os.NewSyscallError("getrlimit", err)
 	}
@@ -199,12 +211,16 @@ func (l *Launcher) Recover(lost []*runner.Spec) error {
 	if len(lost) == 0 {
 		return nil
 	}
-	marks := make(map[string]bool, len(lost))
+	marks, tags := make(map[string]bool, len(lost)), make(map[uint64]bool, len(lost))
 	for _, spec := range lost {
-		marks[l.mark(spec.ID)] = true
+		marks[l.mark(spec.ID)], tags[l.ps.tags.Of(l.mark(spec.ID))] = true, true
 	}
+	delete(tags, 0)
 	longAgo := func() uint64 { return 0 }
 	l.ps.kill(l.ps.all, func(pid int) answer {
+		if tags[l.ps.tags.Carried(pid)] {
+			return yes
+		}
 		return isMarked(pid, longAgo, func(mark string) bool { return marks[mark] })
 	})
 	return nil

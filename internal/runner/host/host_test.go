@@ -206,7 +206,7 @@ func TestRecover(t *testing.T) {
 	if err := l.Recover([]*runner.Spec{spec}); err != nil {
 		t.Error(err)
 	}
-	for state, _ := stat(pid); state != 0 && state != 'Z'; state, _ = stat(pid) { // it goes in a moment
+	for state, _, _ := stat(pid); state != 0 && state != 'Z'; state, _, _ = stat(pid) { // it goes in a moment
 		time.Sleep(time.Millisecond)
 	}
 	if _, err := p.Wait(); err != nil {

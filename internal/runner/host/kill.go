@@ -9,10 +9,13 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sampan-batch/sampan/internal/runner/reap"
 )
 
 // processTable finds and kills processes of this machine.
 type processTable struct {
+	tags     reap.Tags
 	sessions sync.Map // leader's process id (int) → container's ID, of those that run
 	loadavg  *os.File // /proc/loadavg, kept open
 }
@@ -46,13 +49,14 @@ const (
 // just ended and is still a zombie.
 func (t *processTable) killContainer(p *process) {
 	pid, mark := p.child.PID(), p.launcher.mark(p.id)
+	tag := t.tags.Of(mark)
 	candidates := t.all
 	if time.Since(p.started) < nearAge {
 		if last := t.lastPID(); last >= pid && last-pid <= nearRange {
 			candidates = func() []int { return span(pid+1, t.lastPID()) }
 		}
 	}
-	born := sync.OnceValue(func() uint64 { _, born := stat(pid); return born })
+	born := sync.OnceValue(func() uint64 { _, _, born := stat(pid); return born })
 	t.kill(candidates, func(other int) answer {
 		sid, err := unix.Getsid(other)
 		if err != nil || sid == 0 || other == pid { // gone, or a kernel thread
@@ -64,7 +68,13 @@ func (t *processTable) killContainer(p *process) {
 			}
 			return no
 		}
-		return isMarked(other, born, func(m string) bool { return m == mark })
+		switch t.tags.Carried(other) {
+		case 0: // it has changed it, or is none of ours
+			return isMarked(other, born, func(m string) bool { return m == mark })
+		case tag:
+			return yes
+		}
+		return no
 	})
 }
 
@@ -78,15 +88,15 @@ func isMarked(pid int, born func() uint64, is func(mark string) bool) answer {
 	case ok:
 		return no
 	}
-	if state, since := stat(pid); state == 0 || state == 'Z' || state == 'X' || since < born() {
+	if state, _, since := stat(pid); state == 0 || state == 'Z' || state == 'X' || since < born() {
 		return no
 	}
 	return unclear
 }
 
 // kill kills every candidate that belongs, and those that it started
-// meanwhile.
-func (t *processTable) kill(candidates func() []int, belongs func(pid int) answer) {
+// meanwhile. It tells whether there were any.
+func (t *processTable) kill(candidates func() []int, belongs func(pid int) answer) (any bool) {
 	killed := make(map[int]bool)
 	for tries := 0; ; {
 		again, wait := false, false
@@ -107,7 +117,7 @@ func (t *processTable) kill(candidates func() []int, belongs func(pid int) answe
 			tries++
 			time.Sleep(unclearPause)
 		default:
-			return
+			return len(killed) > 0
 		}
 	}
 }
@@ -193,18 +203,19 @@ func marker(pid int) (mark string, ok bool) {
 	return "", len(env) > 0
 }
 
-// stat returns a process's state letter, 0 if it is gone, and when it was
-// started, in ticks since the machine was.
-func stat(pid int) (state byte, born uint64) {
+// stat returns a process's state letter, 0 if it is gone, its parent, and when it
+// was started, in ticks since the machine was.
+func stat(pid int) (state byte, parent int, born uint64) {
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
-		return 0, 0
+		return 0, 0, 0
 	}
 	// The name, in brackets, may contain anything.
 	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
 	if len(fields) < 20 {
-		return 0, 0
+		return 0, 0, 0
 	}
+	parent, _ = strconv.Atoi(string(fields[1]))
 	born, _ = strconv.ParseUint(string(fields[19]), 10, 64)
-	return fields[0][0], born
+	return fields[0][0], parent, born
 }

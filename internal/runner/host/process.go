@@ -55,6 +55,8 @@ func (p *process) start(ctx context.Context, args []string, stdin, stdout, stder
 		stdin = p.launcher.null
 	}
 	p.started = time.Now()
+	p.launcher.sweeper.starting.Add(1)
+	defer p.launcher.sweeper.starting.Add(-1)
 	p.child, err = p.forkExec(ctx, path, args, [3]*os.File{stdin, stdout, stderr}, tty)
 	if err != nil {
 		return notExecutable(args[0], err)
@@ -141,6 +143,9 @@ func (p *process) Wait() (runner.ExitInfo, error) {
 	ws, err := p.child.Wait()
 	// From now on the number may be another's.
 	p.launcher.ps.sessions.CompareAndDelete(p.PID(), p.id)
+	if !p.added {
+		p.launcher.sweepSoon()
+	}
 	if err != nil {
 		return runner.ExitInfo{}, err
 	}

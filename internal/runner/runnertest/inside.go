@@ -127,6 +127,7 @@ func (s suite) testBackground(t *testing.T) {
 		"sleep 1000 & echo $!",
 		"setsid sleep 1000 & echo $!; sleep 0.2",
 		"(setsid sleep 1000 >/dev/null 2>&1 </dev/null & echo $!); sleep 0.2",
+		"(setsid env -i sleep 1000 >/dev/null 2>&1 </dev/null & echo $!); sleep 0.2",
 		"sh -c 'trap \"\" TERM HUP INT; echo $$; sleep 1000; sleep 1000' & sleep 0.3",
 	} {
 		spec := b.spec(script)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/fork"
+	"github.com/sampan-batch/sampan/internal/runner/reap"
 )
 
 // maxFiles is how many files a process may open; containerd's default too.
@@ -54,6 +55,10 @@ func (c *container) limits() {
 		fork.Call("set limit of open files", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, files, 0).TolerateAll(),
 		fork.Call("umask", unix.SYS_UMASK, 0o022),
 	)
+	if tag := c.l.tags.Of(c.l.mark(c.spec.ID)); tag != 0 && !c.ownsPIDs() {
+		limit := fork.Place(c.p, unix.Rlimit{Cur: tag, Max: tag})
+		c.add(fork.Call("set tag", unix.SYS_PRLIMIT64, 0, reap.LimitOfLocks, limit, 0))
+	}
 }
 
 // oomScore makes the kernel prefer containers to the engine when memory runs

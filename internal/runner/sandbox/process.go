@@ -92,15 +92,15 @@ func (p *process) Release() error {
 }
 
 // killOthers kills the container's processes in a pid namespace that is not
-// its own: those that have its mount namespace.
+// its own: those that have its mount namespace, or its tag.
 func (p *process) killOthers() {
 	var st unix.Stat_t
 	err := unix.Fstat(p.mountNS, &st)
 	if err == nil {
-		mounts := fmt.Sprintf("mnt:[%d]", st.Ino)
+		mounts, tag := fmt.Sprintf("mnt:[%d]", st.Ino), p.l.tags.Of(p.l.mark(p.spec.ID))
 		err = killAll(func(pid int) bool {
 			ns, err := os.Readlink(procPath(pid, "ns/mnt"))
-			return err == nil && ns == mounts && pid != p.child.PID()
+			return (err == nil && ns == mounts || tag != 0 && p.l.tags.Carried(pid) == tag) && pid != p.child.PID()
 		})
 	}
 	if err != nil {
@@ -109,10 +109,18 @@ func (p *process) killOthers() {
 }
 
 // killLost kills the processes of containers that outlived their supervisor.
-// They are known by the writable layer that they run on.
-func killLost(dir string) error {
-	mark := []byte("upperdir=" + dir + "/")
+// They are known by the writable layer that they run on, and by their tags.
+func (l *Launcher) killLost(lost []*runner.Spec) error {
+	tags := make(map[uint64]bool, len(lost))
+	for _, spec := range lost {
+		tags[l.tags.Of(l.mark(spec.ID))] = true
+	}
+	delete(tags, 0)
+	mark := []byte("upperdir=" + l.env.Dir + "/")
 	return killAll(func(pid int) bool {
+		if tags[l.tags.Carried(pid)] {
+			return true
+		}
 		mounts, err := os.ReadFile(procPath(pid, "mountinfo"))
 		return err == nil && bytes.Contains(mounts, mark)
 	})

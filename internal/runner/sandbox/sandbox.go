@@ -60,6 +60,7 @@ type Launcher struct {
 	kit  kit
 
 	cgroups *cgroup.Manager
+	tags    reap.Tags
 	filters filters
 	maker   namespaceMaker
 
@@ -72,7 +73,7 @@ type Launcher struct {
 // New prepares a launcher in env.Dir. The process must be in a mount namespace
 // of its own.
 func New(env runner.LauncherEnv) (*Launcher, error) {
-	l := &Launcher{env: env, pods: make(map[string]*pod)}
+	l := &Launcher{env: env, tags: reap.OwnTags(), pods: make(map[string]*pod)}
 	if env.NoNamespaces != "" {
 		return l, nil // Launch says so
 	}
@@ -133,7 +134,7 @@ func (l *Launcher) Recover(lost []*runner.Spec) error {
 	}
 	var errs []error
 	if len(lost) > 0 {
-		errs = append(errs, killLost(l.env.Dir))
+		errs = append(errs, l.killLost(lost))
 	}
 	names := make([]string, 0, len(lost))
 	for _, spec := range lost {
@@ -149,6 +150,9 @@ func (l *Launcher) Recover(lost []*runner.Spec) error {
 	}
 	return errors.Join(errs...)
 }
+
+// mark is the text that a container's tag is made of.
+func (l *Launcher) mark(id string) string { return l.env.Dir + "/" + id }
 
 // container is a process of a container being started: its first one, or one
 // that Exec adds.

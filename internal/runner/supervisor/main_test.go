@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/pprof"
+	"syscall"
 	"testing"
 
 	"github.com/sampan-batch/sampan/internal/runner"
@@ -27,7 +28,11 @@ func TestMain(m *testing.M) {
 	var err error
 	switch as {
 	case "":
-		os.Exit(m.Run())
+		code := m.Run()
+		if code == 0 && os.Geteuid() == 0 {
+			code = asNobody()
+		}
+		os.Exit(code)
 	case "supervisor":
 		err = supervise()
 	case "engine":
@@ -40,6 +45,31 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// asNobody runs those tests again as an ordinary user whose outcome depends on
+// what the machine lets one do.
+func asNobody() int {
+	const nobody = 65534
+	home, err := os.MkdirTemp("", "supervisor-")
+	if err == nil {
+		defer os.RemoveAll(home)
+		err = os.Chown(home, nobody, nobody)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "FAIL:", err)
+		return 1
+	}
+	fmt.Println("=== as an ordinary user")
+	cmd := exec.Command("/proc/self/exe", "-test.run=^(TestHost|TestEscapes.*)$")
+	cmd.Stdout, cmd.Stderr, cmd.Dir = os.Stdout, os.Stderr, home
+	cmd.Env = append(os.Environ(), "TMPDIR="+home, "HOME="+home)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	if err := cmd.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "FAIL:", err)
+		return 1
+	}
+	return 0
 }
 
 func supervise() error {

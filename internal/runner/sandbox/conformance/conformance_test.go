@@ -167,6 +167,44 @@ func TestUser(t *testing.T) {
 	t.Logf("its ids: %s", idMap.String())
 }
 
+// TestEscape: in the machine's pid namespace a container's processes are its
+// own too, wherever they have gone.
+func TestEscape(t *testing.T) {
+	t.Parallel()
+	if err := tryNamespaces(); err != nil {
+		t.Skip("this machine refuses the namespaces that containers need:", err)
+	}
+	dir := t.TempDir()
+	t.Cleanup(func() { stop(t, dir) })
+	c := open(t, dir)
+	spec := &runner.Spec{
+		ID: "escape_main_0", Class: runner.Sandbox, Container: "main", Pod: runner.PodRef{Namespace: "default", Name: "escape", UID: "escape"},
+		Args:    []string{"sh", "-c", "setsid env -i unshare -m sleep 1000 & sleep 0.5; echo $!"},
+		HostPID: true, Privileged: true, AllowPrivilegeEscalation: true,
+		Layers: []string{busyboxLayer(t)}, LogPath: filepath.Join(dir, "log"),
+	}
+	if _, err := c.Start(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := c.Wait(t.Context(), spec.ID); err != nil || st.ExitCode != 0 {
+		t.Errorf("ended with %+v %v", st, err)
+	}
+	var out bytes.Buffer
+	if err := crilog.Read(t.Context(), spec.LogPath, crilog.Options{}, &out); err != nil {
+		t.Fatal(err)
+	}
+	pid := strings.TrimSpace(out.String())
+	if _, err := strconv.Atoi(pid); err != nil {
+		t.Fatalf("it wrote %q", pid)
+	}
+	if alive(t, spec, pid) {
+		t.Error("a process in a mount namespace of its own goes on")
+	}
+	if err := c.Remove(t.Context(), spec.ID); err != nil {
+		t.Error(err)
+	}
+}
+
 func tryNamespaces() error {
 	cmd := exec.Command("/proc/self/exe", "-test.run=^$")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
