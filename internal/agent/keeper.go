@@ -39,8 +39,9 @@ type keeper struct {
 	report  report
 	volumes volumes
 
-	saidLimits bool // that limits are not enforced
-	uncertain  bool // a start failed in a way that may have left a container
+	saidLimits  bool // that limits are not enforced
+	saidContext bool // that a part of its security context has no effect
+	uncertain   bool // a start failed in a way that may have left a container
 }
 
 // task is what runs beside the keeper for one container.

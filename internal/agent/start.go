@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -260,6 +261,7 @@ func (k *keeper) started(a *attempt, st runner.Status, user *corev1.ContainerUse
 	}
 	k.report.dirty = true
 	k.limitsIgnored(st)
+	k.contextIgnored(a)
 	k.attend(a.index)
 }
 
@@ -276,6 +278,18 @@ func (k *keeper) limitsIgnored(st runner.Status) {
 	if st.LimitsIgnored != "" && !k.saidLimits {
 		k.saidLimits = true
 		k.note(nil, warning, "LimitsIgnored", "Resource requests and limits are not enforced on this node: "+st.LimitsIgnored)
+	}
+}
+
+// contextIgnored says once per pod what of its security context has no effect.
+func (k *keeper) contextIgnored(a *attempt) {
+	if a.class != runner.Host || k.saidContext {
+		return
+	}
+	if names := recipe.HostIgnores(a.pod, a.container.Spec); len(names) > 0 {
+		k.saidContext = true
+		k.note(nil, warning, "SecurityContextIgnored",
+			"A container of the runtime class host is a process of this machine; without effect: "+strings.Join(names, ", "))
 	}
 }
 

@@ -84,6 +84,11 @@ func Spec(in *Input, objects Objects) (*runner.Spec, error) {
 	if spec.Mounts, err = in.Mounts(env); err != nil {
 		return nil, &ConfigError{err.Error()}
 	}
+	if in.Class == runner.Host && spec.UID != nil {
+		another := *in
+		another.ImageEnv = withoutUser(in.ImageEnv)
+		in = &another
+	}
 	spec.Env = environ(in, env, home)
 	return spec, nil
 }

@@ -79,7 +79,9 @@ func secure(in *Input, spec *runner.Spec) (home string, err error) {
 	spec.ReadOnlyRoot = isTrue(own.ReadOnlyRootFilesystem)
 	spec.Privileged = isTrue(own.Privileged)
 	spec.AllowPrivilegeEscalation = own.AllowPrivilegeEscalation == nil || *own.AllowPrivilegeEscalation || spec.Privileged
-	if spec.Privileged {
+	if in.Class == runner.Host {
+		spec.Capabilities = hostCapabilities(own.Capabilities)
+	} else if spec.Privileged {
 		spec.Capabilities = slices.Clone(allCapabilities[:])
 	} else {
 		spec.Capabilities = Capabilities(own.Capabilities)
@@ -111,7 +113,7 @@ func setUser(in *Input, spec *runner.Spec, pod *corev1.PodSecurityContext, own *
 	if nonRoot == nil {
 		nonRoot = pod.RunAsNonRoot
 	}
-	if isTrue(nonRoot) {
+	if spec.RunAsNonRoot = isTrue(nonRoot); spec.RunAsNonRoot {
 		if err := verifyNonRoot(in, uid); err != nil {
 			return "", err
 		}
@@ -143,20 +145,6 @@ func setUser(in *Input, spec *runner.Spec, pod *corev1.PodSecurityContext, own *
 		spec.Groups = slices.Insert(spec.Groups, 0, *spec.GID)
 	}
 	return account.Home, nil
-}
-
-// setHostUser sets the user of a process of the machine: the runner's own
-// unless the pod says another.
-func setHostUser(spec *runner.Spec, uid, gid *int64, pod *corev1.PodSecurityContext) {
-	if uid != nil {
-		u := uint32(*uid)
-		spec.UID, spec.GID = &u, new(uint32)
-	}
-	if gid != nil {
-		g := uint32(*gid)
-		spec.GID = &g
-	}
-	addGroups(spec, pod)
 }
 
 func addGroups(spec *runner.Spec, pod *corev1.PodSecurityContext) {

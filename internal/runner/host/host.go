@@ -21,7 +21,9 @@
 //
 // What Kubernetes promises of an image's file system has no meaning here. A
 // mount is accepted when its source and target are the same path, and refused
-// otherwise; ReadOnlyRoot, Hostname, Capabilities and their like are ignored.
+// otherwise; ReadOnlyRoot, Hostname, seccomp and their like are ignored. What takes
+// rights away from a process is kept: RunAsNonRoot, AllowPrivilegeEscalation and
+// Capabilities; none are given.
 package host
 
 import (
@@ -31,8 +33,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -49,6 +49,8 @@ const markerKey = "SAMPAN_CONTAINER"
 type Launcher struct {
 	env     runner.LauncherEnv
 	ps      processTable
+	caps    capabilities
+	memory  int64 // bytes of this machine
 	dirs    *workDirs
 	groups  *cgroup.Manager
 	sweeper sweeper
@@ -81,6 +83,14 @@ func New(env runner.LauncherEnv) (*Launcher, error) {
 	if why := l.groups.Absent(); canLimit && why != "" {
 		env.Log.Warn("not everything holds on this machine", "why", why)
 	}
+	if l.caps, err = ownCapabilities(); err != nil {
+		return nil, err
+	}
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return nil, os.NewSyscallError("sysinfo", err)
+	}
+	l.memory = int64(info.Totalram) * int64(info.Unit)
 	l.sweeper.idle = !isSubreaper()
 	l.ps.loadavg, l.ps.tags = loadavg, reap.OwnTags()
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l.files); err != nil {
@@ -102,17 +112,23 @@ func (l *Launcher) Launch(ctx context.Context, spec *runner.Spec, stdin, stdout,
 			return nil, configError("the host runtime has no file system of its own: it cannot mount %s", m.Target)
 		}
 	}
-	credential, err := credentialOf(spec)
+	rights, err := l.rightsOf(spec)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := l.workDir(spec, credential)
+	dir, err := l.workDir(spec, rights.credential)
 	if err != nil {
 		return nil, err
 	}
-	p := &process{
-		launcher: l, id: spec.ID, dir: dir, env: l.environment(spec), credential: credential,
+	p := &process{launcher: l, id: spec.ID, dir: dir, rights: rights, oomScore: l.oomScore(spec.Resources.MemoryLimit)}
+	terminationLog := spec.TerminationLog
+	if c := rights.credential; isOther(c) && terminationLog != "" {
+		if p.words, err = l.dirs.lastWordsFor(terminationLog, c); err != nil {
+			return nil, createError("create the termination log: %v", err)
+		}
+		terminationLog = p.words.path
 	}
+	p.env = l.environment(spec, terminationLog)
 	if canLimit {
 		p.group, p.ignored, err = l.groups.Create(cgroup.Container{
 			Pod: spec.Pod.UID, PodPids: spec.PodPids, Name: spec.ID, Resources: spec.Resources,
@@ -129,56 +145,25 @@ func (l *Launcher) Launch(ctx context.Context, spec *runner.Spec, stdin, stdout,
 	return p, nil
 }
 
+func createError(format string, args ...any) error {
+	return &runner.StartError{Reason: "CreateContainerError", Message: fmt.Sprintf(format, args...)}
+}
+
 func configError(format string, args ...any) error {
 	return &runner.StartError{Reason: "CreateContainerConfigError", Message: fmt.Sprintf(format, args...)}
 }
 
-// environment is exactly what the container was given, and three variables
-// that a plain process would have.
-func (l *Launcher) environment(spec *runner.Spec) []string {
-	env := make([]string, 0, len(spec.Env)+len(l.inherited)+2)
-	env = append(env, spec.Env...)
-	for _, kv := range l.inherited {
-		key := kv[:strings.IndexByte(kv, '=')+1]
-		if !slices.ContainsFunc(spec.Env, func(own string) bool { return strings.HasPrefix(own, key) }) {
-			env = append(env, kv)
-		}
+// oomScore is the more the less memory a container may use, as a kubelet has it.
+func (l *Launcher) oomScore(limit int64) int64 {
+	if limit <= 0 || l.memory <= 0 {
+		return 1000
 	}
-	if spec.TerminationLog != "" {
-		env = append(env, "SAMPAN_TERMINATION_LOG="+spec.TerminationLog)
-	}
-	return append(env, markerKey+"="+l.mark(spec.ID))
+	return min(max(1000-1000*limit/l.memory, 3), 999)
 }
 
 // mark is what tells the processes of a container from all others on the
 // machine, those of other supervisors included.
 func (l *Launcher) mark(id string) string { return l.env.Dir + "/" + id }
-
-// credentialOf says as whom to run; nil is the supervisor's own user.
-func credentialOf(spec *runner.Spec) (*syscall.Credential, error) {
-	uid, gid := uint32(os.Geteuid()), uint32(os.Getegid())
-	if spec.UID != nil {
-		uid = *spec.UID
-		if gid = 0; uid == uint32(os.Geteuid()) {
-			gid = uint32(os.Getegid())
-		}
-	}
-	if spec.GID != nil {
-		gid = *spec.GID
-	}
-	same := uid == uint32(os.Geteuid()) && gid == uint32(os.Getegid())
-	if os.Geteuid() == 0 {
-		if same && len(spec.Groups) == 0 && spec.UID == nil {
-			return nil, nil
-		}
-		return &syscall.Credential{Uid: uid, Gid: gid, Groups: spec.Groups}, nil
-	}
-	if !same {
-		return nil, configError("the host runtime cannot run as %d:%d: it is an ordinary user, %d:%d",
-			uid, gid, os.Geteuid(), os.Getegid())
-	}
-	return nil, nil // the groups of an ordinary user are what they are
-}
 
 // workDir returns the working directory, which is created if need be.
 func (l *Launcher) workDir(spec *runner.Spec, as *syscall.Credential) (string, error) {
@@ -190,7 +175,7 @@ func (l *Launcher) workDir(spec *runner.Spec, as *syscall.Credential) (string, e
 		err = os.MkdirAll(dir, 0o755)
 	}
 	if err != nil {
-		return "", &runner.StartError{Reason: "CreateContainerError", Message: "create the working directory: " + err.Error()}
+		return "", createError("create the working directory: %v", err)
 	}
 	return dir, nil
 }

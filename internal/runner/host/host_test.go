@@ -23,6 +23,11 @@ func newLauncher(t *testing.T) *Launcher {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if l.dirs.outside.path != "" {
+			os.RemoveAll(l.dirs.outside.path)
+		}
+	})
 	return l
 }
 

@@ -25,9 +25,11 @@ type process struct {
 	group    *cgroup.Group // nil: there is none
 	ignored  string
 
-	dir        string
-	env        []string
-	credential *syscall.Credential
+	dir      string
+	env      []string
+	rights   rights
+	oomScore int64
+	words    *lastWords // nil: the process can write to the termination log itself
 
 	child   *reap.Child
 	started time.Time
@@ -149,6 +151,9 @@ func (p *process) Wait() (runner.ExitInfo, error) {
 	if err != nil {
 		return runner.ExitInfo{}, err
 	}
+	if err := p.words.collect(); err != nil {
+		p.launcher.env.Log.Error("a termination message is lost", "id", p.id, "err", err)
+	}
 	info := runner.ExitFromWait(ws)
 	if p.group != nil && !p.added {
 		kills, err := p.group.OOMKills()
@@ -180,7 +185,7 @@ func (p *process) Exec(ctx context.Context, spec runner.ExecSpec, stdin, stdout,
 	defer release()
 	added := &process{
 		launcher: p.launcher, id: p.id, added: true, group: p.group,
-		dir: p.dir, env: p.env, credential: p.credential,
+		dir: p.dir, env: p.env, rights: p.rights, oomScore: p.oomScore,
 	}
 	if err := added.start(ctx, spec.Args, stdin, stdout, stderr, false); err != nil {
 		return nil, err
@@ -190,10 +195,11 @@ func (p *process) Exec(ctx context.Context, spec runner.ExecSpec, stdin, stdout,
 
 // Release implements runner.Process.
 func (p *process) Release() error {
-	if p.group == nil {
-		return nil
+	err := p.words.collect()
+	if p.group != nil {
+		err = errors.Join(err, p.group.Remove())
 	}
-	return p.group.Remove()
+	return err
 }
 
 // LimitsIgnored implements runner.Process.

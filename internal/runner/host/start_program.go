@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -41,14 +42,17 @@ func (p *process) forkExec(ctx context.Context, path string, args []string, stre
 	// Before the change of user: the directories above may be the engine's alone.
 	call("enter "+p.dir, unix.SYS_CHDIR, prog.String(p.dir))
 	call("set limit of open files", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, fork.Place(prog, p.launcher.files), 0)
+	p.scoreForOOM(prog)
 	if tag := p.launcher.ps.tags.Of(p.launcher.mark(p.id)); tag != 0 {
 		call("set tag", unix.SYS_PRLIMIT64, 0, reap.LimitOfLocks, fork.Place(prog, unix.Rlimit{Cur: tag, Max: tag}), 0)
 	}
-	if c := p.credential; c != nil {
+	p.boundCapabilities(prog)
+	if c := p.rights.credential; c != nil {
 		call("set groups", unix.SYS_SETGROUPS, uintptr(len(c.Groups)), fork.PlaceAll(prog, c.Groups))
 		call("set group", unix.SYS_SETRESGID, uintptr(c.Gid), uintptr(c.Gid), uintptr(c.Gid))
 		call("set user", unix.SYS_SETRESUID, uintptr(c.Uid), uintptr(c.Uid), uintptr(c.Uid))
 	}
+	p.dropCapabilities(prog)
 	// A change of user clears it.
 	call("set parent-death signal", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
 	prog.Announce()
@@ -92,6 +96,58 @@ func (p *process) enterGroup(prog *fork.Program) error {
 		return nil
 	}
 	return prog.SplitInto(p.group.FD(), 0)
+}
+
+// scoreForOOM makes the kernel prefer the container to the supervisor and the
+// engine when memory runs out, as in a sandbox.
+func (p *process) scoreForOOM(prog *fork.Program) {
+	const path = "/proc/self/oom_score_adj"
+	text, open := strconv.FormatInt(p.oomScore, 10), prog.Len()
+	prog.Add(
+		fork.Call("open "+path, unix.SYS_OPENAT, ^uintptr(-unix.AT_FDCWD-1), prog.String(path), unix.O_WRONLY|unix.O_CLOEXEC).TolerateAll(),
+		fork.Call("write "+path, unix.SYS_WRITE, ^uintptr(0), prog.String(text), uintptr(len(text))).TolerateAll())
+	prog.Pass(open, open+1, 0)
+}
+
+// boundCapabilities takes away what no program shall be able to get back. It
+// comes before the change of user, for which capabilities are needed too.
+func (p *process) boundCapabilities(prog *fork.Program) {
+	r, caps := &p.rights, &p.launcher.caps
+	if r.noNewPrivs {
+		prog.Add(fork.Call("set no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+	}
+	if !r.confined || !caps.bounds {
+		return
+	}
+	for n := 0; n <= caps.last; n++ {
+		if r.keep&(1<<n) == 0 {
+			prog.Add(fork.Call("drop capability", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, uintptr(n), 0, 0, 0))
+		}
+	}
+}
+
+// dropCapabilities takes away what the process has itself. A user other than
+// root keeps nothing, as in a sandbox.
+func (p *process) dropCapabilities(prog *fork.Program) {
+	r := &p.rights
+	if !r.confined {
+		return
+	}
+	keep, uid := r.keep, uint32(os.Geteuid())
+	if r.credential != nil {
+		uid = r.credential.Uid
+	}
+	if uid != 0 {
+		keep = 0
+	}
+	header := fork.Place(prog, unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3})
+	data := fork.Place(prog, [2]unix.CapUserData{
+		{Effective: uint32(keep), Permitted: uint32(keep)},
+		{Effective: uint32(keep >> 32), Permitted: uint32(keep >> 32)},
+	})
+	prog.Add(
+		fork.Call("clear ambient capabilities", unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0).TolerateAll(),
+		fork.Call("set capabilities", unix.SYS_CAPSET, header, data))
 }
 
 const canLimit = true

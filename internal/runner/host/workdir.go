@@ -20,6 +20,9 @@ type workDirs struct {
 	next  int
 	pods  map[string]string // uid → path
 	spare []string          // empty, and the supervisor's own
+
+	outside outside
+	other   map[string]bool // uids of pods whose directory is there
 }
 
 // maxSpare bounds what is kept of a burst of pods.
@@ -31,7 +34,12 @@ func openWorkDirs(root string) (*workDirs, error) {
 	if err := os.RemoveAll(root); err != nil {
 		return nil, err
 	}
-	return &workDirs{root: root, pods: make(map[string]string)}, os.Mkdir(root, 0o711)
+	outside, err := openOutside(root + "-outside")
+	if err != nil {
+		return nil, err
+	}
+	w := &workDirs{root: root, pods: make(map[string]string), outside: outside, other: make(map[string]bool)}
+	return w, os.Mkdir(root, 0o711)
 }
 
 // get returns the pod's directory, which belongs to the first who asks.
@@ -45,19 +53,35 @@ func (w *workDirs) get(pod string, as *syscall.Credential) (string, error) {
 	if n := len(w.spare); n > 0 && as == nil {
 		path, w.spare = w.spare[n-1], w.spare[:n-1]
 	} else {
-		w.next++
-		path = filepath.Join(w.root, strconv.Itoa(w.next))
-		if err := os.Mkdir(path, 0o755); err != nil {
+		var err error
+		if path, err = w.makeLocked(pod, as); err != nil {
 			return "", err
-		}
-		if as != nil {
-			if err := os.Chown(path, int(as.Uid), int(as.Gid)); err != nil {
-				return "", err
-			}
 		}
 	}
 	w.pods[pod] = path
 	return path, nil
+}
+
+// makeLocked makes a directory, that of another user where it can be reached.
+func (w *workDirs) makeLocked(pod string, as *syscall.Credential) (path string, err error) {
+	if isOther(as) {
+		if path, err = w.outside.name(); err != nil {
+			return "", err
+		}
+		w.other[pod] = true
+	} else {
+		w.next++
+		path = filepath.Join(w.root, strconv.Itoa(w.next))
+	}
+	if err = os.Mkdir(path, 0o755); err == nil && as != nil {
+		err = os.Chown(path, int(as.Uid), int(as.Gid))
+	}
+	if err != nil && w.other[pod] {
+		_ = os.Remove(path)
+		delete(w.other, pod)
+		w.outside.free()
+	}
+	return path, err
 }
 
 // remove removes the pod's directory with all that is in it.
@@ -69,6 +93,13 @@ func (w *workDirs) remove(pod string) error {
 	if !ok {
 		return nil
 	}
+	if w.takeOther(pod) {
+		err := os.RemoveAll(path)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.outside.free()
+		return err
+	}
 	if !untouched(path) {
 		return os.RemoveAll(path)
 	}
@@ -79,6 +110,15 @@ func (w *workDirs) remove(pod string) error {
 	}
 	w.spare = append(w.spare, path)
 	return nil
+}
+
+// takeOther tells, once, whether the pod's directory is that of another user.
+func (w *workDirs) takeOther(pod string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	is := w.other[pod]
+	delete(w.other, pod)
+	return is
 }
 
 // untouched tells whether a directory is as it was made: empty, with the mode
