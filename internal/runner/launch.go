@@ -32,7 +32,8 @@ type Launcher interface {
 	RemovePod(podUID string) error
 	// Recover is called once, before anything else, with the containers that
 	// a former supervisor had when it died: it ends what still runs of them,
-	// whatever its state, and releases what they held.
+	// whatever its state, and releases what they held. Of their Specs only ID,
+	// Class, Pod, Container and Attempt are known.
 	Recover(lost []*Spec) error
 }
 

@@ -75,8 +75,9 @@ const (
 	Host    Class = "host"
 )
 
-// Spec is everything needed to start one container; it is self-contained, and
-// kept on disk so that the container is known after a restart.
+// Spec is everything needed to start one container; it is self-contained. What
+// says whose the container is (ID, Class, Pod, Container, Attempt) is kept on disk,
+// so that it is known after a restart.
 type Spec struct {
 	// ID is unique for ever: <pod uid>_<container>_<attempt>.
 	ID    string

@@ -143,8 +143,7 @@ func benchmarkRunner(b *testing.B, n int, args []string) {
 }
 
 // BenchmarkCodec is why the wire carries JSON: for a Spec of usual size, gob
-// saves some 25 µs, of which the journal, to which the JSON goes as it came,
-// would take back half. A start takes a millisecond.
+// saves some 25 µs. A start takes a millisecond.
 func BenchmarkCodec(b *testing.B) {
 	spec := shellSpec("/var/lib/sampan", "00000000-0000-4000-8000-000000000000", "python worker.py --queue http://queue:8080")
 	for i := range 20 {

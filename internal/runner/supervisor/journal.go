@@ -23,6 +23,11 @@ import (
 // and remove for every container, which costs more than anything else here.
 //
 // Only a whole line counts, so an event is recorded at once or not at all.
+// A container is recorded with no more than recovery needs: its environment and
+// its arguments contain secrets, which would stay on the disk when the pod and
+// the Secret are long gone. Journals that have them are written anew when they
+// are opened.
+//
 // Nothing is synced to the disk: a record has to outlive the supervisor, and
 // the containers do not outlive the machine.
 type journal struct {
@@ -37,16 +42,34 @@ type journal struct {
 
 // event is one line; one of the fields is set.
 type event struct {
-	At    time.Time       `json:",omitzero"` // with Start
-	Start json.RawMessage `json:",omitempty"`
-	End   *runner.Status  `json:",omitempty"`
-	Gone  string          `json:",omitempty"`
+	At    time.Time      `json:",omitzero"` // with Start
+	Start *started       `json:",omitempty"`
+	End   *runner.Status `json:",omitempty"`
+	Gone  string         `json:",omitempty"`
+}
+
+// started is what is kept of a container's Spec.
+type started struct {
+	ID        string
+	Class     runner.Class
+	Pod       runner.PodRef
+	Container string
+	Attempt   int
+}
+
+func startedOf(spec *runner.Spec) started {
+	return started{ID: spec.ID, Class: spec.Class, Pod: spec.Pod, Container: spec.Container, Attempt: spec.Attempt}
+}
+
+// spec is what a Launcher is told of a lost container.
+func (s *started) spec() *runner.Spec {
+	return &runner.Spec{ID: s.ID, Class: s.Class, Pod: s.Pod, Container: s.Container, Attempt: s.Attempt}
 }
 
 // record is what the journal says about one container.
 type record struct {
 	created time.Time
-	text    []byte         // its spec, as it came
+	started started
 	ended   *runner.Status // nil: it was running, or being started
 }
 
@@ -81,12 +104,11 @@ func parseJournal(text []byte) (live map[string]*record, skipped int) {
 		}
 		switch {
 		case e.Start != nil:
-			var spec struct{ ID string }
-			if json.Unmarshal(e.Start, &spec) != nil || spec.ID == "" {
+			if e.Start.ID == "" {
 				skipped++
 				continue
 			}
-			live[spec.ID] = &record{created: e.At, text: e.Start}
+			live[e.Start.ID] = &record{created: e.At, started: *e.Start}
 		case e.End != nil:
 			if rec := live[e.End.ID]; rec != nil {
 				rec.ended = e.End
@@ -97,28 +119,23 @@ func parseJournal(text []byte) (live map[string]*record, skipped int) {
 	}
 }
 
-// start records that a container is about to be started; text is its Spec.
-func (j *journal) start(id string, text []byte, now time.Time) error {
-	line := startLine(text, now)
+// start records that a container is about to be started.
+func (j *journal) start(spec *runner.Spec, now time.Time) error {
+	rec := &record{created: now, started: startedOf(spec)}
+	line, err := rec.line()
+	if err != nil {
+		return err
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.live[id] = &record{created: now, text: text}
+	j.live[spec.ID] = rec
 	return j.appendLocked(line)
 }
 
-// startLine is json.Marshal of the event, without parsing the text once more.
-func startLine(text []byte, now time.Time) []byte {
-	if bytes.IndexByte(text, '\n') >= 0 { // no client of ours writes it so
-		var flat bytes.Buffer
-		_ = json.Compact(&flat, text) // it has been decoded before
-		text = flat.Bytes()
-	}
-	line := make([]byte, 0, len(text)+64)
-	line = append(line, `{"At":"`...)
-	line = now.UTC().AppendFormat(line, time.RFC3339Nano)
-	line = append(line, `","Start":`...)
-	line = append(line, text...)
-	return append(line, "}\n"...)
+// line is what says that it was started.
+func (r *record) line() ([]byte, error) {
+	line, err := json.Marshal(event{At: r.created, Start: &r.started})
+	return append(line, '\n'), err
 }
 
 // end records how a container ended.
@@ -173,12 +190,15 @@ func (j *journal) appendLocked(line []byte) error {
 func (j *journal) rewriteLocked() error {
 	var text []byte
 	for _, rec := range j.live {
-		text = append(text, startLine(rec.text, rec.created)...)
+		line, err := rec.line()
+		if err != nil {
+			return err
+		}
+		text = append(text, line...)
 		if rec.ended == nil {
 			continue
 		}
-		line, err := endLine(rec.ended)
-		if err != nil {
+		if line, err = endLine(rec.ended); err != nil {
 			return err
 		}
 		text = append(text, line...)

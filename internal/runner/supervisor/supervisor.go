@@ -85,10 +85,7 @@ func newLauncher(opts Options, r *reap.Reaper, log *slog.Logger) (runner.Launche
 func (s *Supervisor) recover() error {
 	var lost []*runner.Spec
 	for id, rec := range s.journal.live {
-		spec := &runner.Spec{}
-		if err := json.Unmarshal(rec.text, spec); err != nil {
-			return errorf(id, err)
-		}
+		spec := rec.started.spec()
 		c := newContainer(spec)
 		if c.status.StartedAt = rec.created; rec.ended != nil {
 			c.status = *rec.ended
@@ -132,7 +129,7 @@ func (s *Supervisor) start(text []byte, from *session) (runner.Status, error) {
 		return runner.Status{}, err
 	}
 	defer s.starting.Done()
-	if err := s.journal.start(spec.ID, text, time.Now()); err != nil {
+	if err := s.journal.start(spec, time.Now()); err != nil {
 		s.drop(c)
 		return runner.Status{}, err
 	}
