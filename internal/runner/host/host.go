@@ -47,13 +47,15 @@ const markerKey = "SAMPAN_CONTAINER"
 
 // Launcher starts plain processes. It implements runner.Launcher.
 type Launcher struct {
-	env     runner.LauncherEnv
-	ps      processTable
-	caps    capabilities
-	memory  int64 // bytes of this machine
-	dirs    *workDirs
-	groups  *cgroup.Manager
-	sweeper sweeper
+	env    runner.LauncherEnv
+	ps     processTable
+	caps   capabilities
+	memory int64 // bytes of this machine
+	// processes is the limit of processes where no control group has one, or 0.
+	processes uint64
+	dirs      *workDirs
+	groups    *cgroup.Manager
+	sweeper   sweeper
 	// files is the limit of open files that a container gets. Go raises the
 	// supervisor's own; programs that call select expect no more than 1024.
 	files unix.Rlimit
@@ -91,6 +93,7 @@ func New(env runner.LauncherEnv) (*Launcher, error) {
 		return nil, os.NewSyscallError("sysinfo", err)
 	}
 	l.memory = int64(info.Totalram) * int64(info.Unit)
+	l.processes = l.groups.ProcessLimit()
 	l.sweeper.idle = !isSubreaper()
 	l.ps.loadavg, l.ps.tags = loadavg, reap.OwnTags()
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l.files); err != nil {

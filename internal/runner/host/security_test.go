@@ -200,3 +200,25 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// TestProcessLimit: where no control group bounds them, an ordinary user's
+// containers together may have fewer processes than the supervisor.
+func TestProcessLimit(t *testing.T) {
+	t.Parallel()
+	l := newLauncher(t)
+	if l.processes == 0 {
+		t.Skip("control groups do it, or this is root")
+	}
+	var own unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NPROC, &own))
+	got := output(t, l, podSpec("sh", "-c", "cat /proc/self/limits"))
+	want := fmt.Sprintf("%d %d", l.processes, l.processes)
+	for line := range strings.Lines(got) {
+		if rest, ok := strings.CutPrefix(line, "Max processes"); ok && !strings.HasPrefix(strings.Join(strings.Fields(rest), " "), want) {
+			t.Errorf("%s, want %s", line, want)
+		}
+	}
+	if l.processes >= own.Cur {
+		t.Errorf("%d is not less than our own %d", l.processes, own.Cur)
+	}
+}

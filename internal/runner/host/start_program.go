@@ -42,6 +42,9 @@ func (p *process) forkExec(ctx context.Context, path string, args []string, stre
 	// Before the change of user: the directories above may be the engine's alone.
 	call("enter "+p.dir, unix.SYS_CHDIR, prog.String(p.dir))
 	call("set limit of open files", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, fork.Place(prog, p.launcher.files), 0)
+	if n := p.launcher.processes; n > 0 {
+		call("set limit of processes", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NPROC, fork.Place(prog, unix.Rlimit{Cur: n, Max: n}), 0)
+	}
 	p.scoreForOOM(prog)
 	if tag := p.launcher.ps.tags.Of(p.launcher.mark(p.id)); tag != 0 {
 		call("set tag", unix.SYS_PRLIMIT64, 0, reap.LimitOfLocks, fork.Place(prog, unix.Rlimit{Cur: tag, Max: tag}), 0)

@@ -61,8 +61,10 @@ type Launcher struct {
 
 	cgroups *cgroup.Manager
 	tags    reap.Tags
-	filters filters
-	maker   namespaceMaker
+	// processes is the limit of processes where no control group has one, or 0.
+	processes uint64
+	filters   filters
+	maker     namespaceMaker
 
 	weak *weakness // nil but for tests
 
@@ -91,6 +93,7 @@ func New(env runner.LauncherEnv) (*Launcher, error) {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
 	l.cgroups = cgroup.NewManager(cgroup.Config{Owner: dir})
+	l.processes = l.cgroups.ProcessLimit()
 	if why := l.cgroups.Absent(); why != "" {
 		env.Log.Warn("not everything holds on this machine", "why", why)
 	}
