@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 // same; those that are killed are replaced at once. Nothing but system calls is
 // safe in a forked child of a Go program.
 func explode() {
-	pause := unix.NsecToTimespec((5 * time.Millisecond).Nanoseconds())
+	pause := unix.NsecToTimespec((25 * time.Millisecond).Nanoseconds())
 	arg := uintptr(unsafe.Pointer(&pause))
 	for {
 		if _, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0); errno != 0 {
