@@ -21,6 +21,10 @@ const (
 func (c *container) begin(streams [3]*os.File) error {
 	c.born()
 	writeSteps(c.p, "/proc/self/oom_score_adj", fmt.Sprint(c.oomScore()), false)
+	// Before a user namespace is made for the container, for which it holds too.
+	if n := c.l.processes; n > 0 {
+		c.add(fork.Call("set limit of processes", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NPROC, fork.Place(c.p, unix.Rlimit{Cur: n, Max: n}), 0))
+	}
 	if err := c.enterGroup(); err != nil {
 		return err
 	}

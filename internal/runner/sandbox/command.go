@@ -55,12 +55,6 @@ func (c *container) limits() {
 		fork.Call("set limit of open files", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, files, 0).TolerateAll(),
 		fork.Call("umask", unix.SYS_UMASK, 0o022),
 	)
-	// Before a user namespace is made for the container, for which it holds too.
-	if n := c.l.processes; n > 0 {
-		limit := &unix.Rlimit{Cur: n, Max: n}
-		p.Keep(limit)
-		p.Add(fork.Call("set limit of processes", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NPROC, fork.Pointer(limit), 0))
-	}
 	if tag := c.l.tags.Of(c.l.mark(c.spec.ID)); tag != 0 && !c.ownsPIDs() {
 		limit := fork.Place(c.p, unix.Rlimit{Cur: tag, Max: tag})
 		c.add(fork.Call("set tag", unix.SYS_PRLIMIT64, 0, reap.LimitOfLocks, limit, 0))

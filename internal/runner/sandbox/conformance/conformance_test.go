@@ -180,7 +180,7 @@ func TestEscape(t *testing.T) {
 	spec := &runner.Spec{
 		ID: "escape_main_0", Class: runner.Sandbox, Container: "main", Pod: runner.PodRef{Namespace: "default", Name: "escape", UID: "escape"},
 		Args:    []string{"sh", "-c", "setsid env -i unshare -m sleep 1000 & sleep 0.5; echo $!"},
-		HostPID: true, Privileged: true, AllowPrivilegeEscalation: true,
+		HostPID: true, Privileged: true, Capabilities: []string{"CAP_SYS_ADMIN"}, AllowPrivilegeEscalation: true,
 		Layers: []string{busyboxLayer(t)}, LogPath: filepath.Join(dir, "log"),
 	}
 	if _, err := c.Start(t.Context(), spec); err != nil {
