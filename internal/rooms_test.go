@@ -21,8 +21,9 @@ var rooms = map[string][]string{
 	"kind":   {"change"},
 	"store":  {"change"},
 	"work":   nil,
-	"image":  nil,
-	"runner": nil,
+	"tree":   nil,
+	"image":  {"tree"},
+	"runner": {"tree"},
 	"golden": {"change"}, // for tests
 	// cores: pure
 	"job":     {"kind", "change"},
@@ -34,10 +35,10 @@ var rooms = map[string][]string{
 	"control": {"store", "work", "change", "kind", "job", "cron", "place", "sweep"},
 	// edges
 	"server": {"kind", "change", "store"},
-	"agent":  {"runner", "image", "kind", "change"},
+	"agent":  {"runner", "image", "kind", "change", "tree"},
 	"cli":    {"engine", "kind", "change", "image", "runner", "explain", "job", "cron"},
 	// wires everything
-	"engine": {"change", "kind", "store", "work", "image", "runner", "control", "server", "agent"},
+	"engine": {"change", "kind", "store", "work", "image", "runner", "control", "server", "agent", "tree"},
 }
 
 // impure is what no core may import: no clock to wait on, no logger, no disk.
