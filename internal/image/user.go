@@ -1,13 +1,10 @@
 package image
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
+	"math"
 	"strconv"
 	"strings"
 )
@@ -25,37 +22,45 @@ type User struct {
 	Home string
 }
 
-// maxUserFile bounds /etc/passwd and /etc/group of an image, in bytes.
-const maxUserFile = 4 << 20
+// maxID is the highest user and group that there can be, as Kubernetes and the
+// container runtimes have it: beyond it is what the kernel reads as "no change".
+const maxID = math.MaxInt32
 
 // ResolveUser turns a USER of an image configuration ("", "uid", "name",
 // "user:group") into numbers by the image's own /etc/passwd and /etc/group.
+//
+// What is written as a number is that number: the files say which group, groups
+// and home it has, and never which other number it were, whatever they call a
+// user "1000".
 func (img *Image) ResolveUser(spec string) (User, error) {
 	userPart, groupPart, hasGroup := strings.Cut(spec, ":")
 	if userPart == "" {
 		userPart = "0"
 	}
 	u := User{Home: "/"}
-	id, err := strconv.ParseUint(userPart, 10, 32)
-	u.Numeric = err == nil
-	u.UID = uint32(id)
-
+	var err error
+	if u.UID, u.Numeric, err = number(userPart); err != nil {
+		return u, fmt.Errorf("unable to find user %s: %w", userPart, err)
+	}
 	passwd, err := img.file("etc/passwd")
 	if err != nil {
 		return u, err
 	}
-	found, name := false, userPart
+	found := false
 	eachEntry(passwd, func(f []string) bool {
-		if len(f) < 6 || (f[0] != userPart && (!u.Numeric || f[2] != userPart)) {
+		if len(f) < 6 || (!u.Numeric && f[0] != userPart) {
 			return true
 		}
-		uid, err1 := strconv.ParseUint(f[2], 10, 32)
-		gid, err2 := strconv.ParseUint(f[3], 10, 32)
-		if err1 != nil || err2 != nil {
+		uid, ok1 := fileNumber(f[2])
+		gid, ok2 := fileNumber(f[3])
+		if !ok1 || !ok2 || (u.Numeric && uid != u.UID) {
 			return true
 		}
-		found, name = true, f[0]
-		u.UID, u.GID, u.Name, u.Home = uint32(uid), uint32(gid), f[0], f[5]
+		found = true
+		u.UID, u.GID, u.Name = uid, gid, f[0]
+		if f[5] != "" && !strings.Contains(f[5], "\x00") {
+			u.Home = f[5]
+		}
 		return false
 	})
 	if !found && !u.Numeric {
@@ -69,14 +74,40 @@ func (img *Image) ResolveUser(spec string) (User, error) {
 		return u, u.setGroup(group, groupPart)
 	}
 	if found {
-		u.Groups = memberships(group, name)
+		u.Groups = memberships(group, u.Name)
 	}
 	return u, nil
 }
 
+var errRange = errors.New("uids and gids must be in range 0-2147483647")
+
+// number reads what may be a number: "0", "00" and "+0" are, " 0" and "0x0" are
+// names. It is the rule by which a kubelet, which asks for runAsNonRoot, and a
+// runtime tell them apart; a number out of range is an error, not a name.
+func number(s string) (id uint32, numeric bool, err error) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if errors.Is(err, strconv.ErrSyntax) {
+		return 0, false, nil
+	}
+	if err != nil || n < 0 || n > maxID {
+		return 0, true, errRange
+	}
+	return uint32(n), true, nil
+}
+
+// fileNumber reads a number of /etc/passwd or /etc/group.
+func fileNumber(s string) (uint32, bool) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	return uint32(n), err == nil && n <= maxID
+}
+
 func (u *User) setGroup(group []byte, spec string) error {
-	if id, err := strconv.ParseUint(spec, 10, 32); err == nil {
-		u.GID = uint32(id)
+	id, numeric, err := number(spec)
+	if err != nil {
+		return fmt.Errorf("unable to find group %s: %w", spec, err)
+	}
+	if numeric {
+		u.GID = id
 		return nil
 	}
 	found := false
@@ -84,9 +115,7 @@ func (u *User) setGroup(group []byte, spec string) error {
 		if len(f) < 3 || f[0] != spec {
 			return true
 		}
-		id, err := strconv.ParseUint(f[2], 10, 32)
-		found = err == nil
-		u.GID = uint32(id)
+		u.GID, found = fileNumber(f[2])
 		return !found
 	})
 	if !found {
@@ -95,63 +124,33 @@ func (u *User) setGroup(group []byte, spec string) error {
 	return nil
 }
 
+// maxGroups is how many groups the kernel lets a process have.
+const maxGroups = 65536
+
 func memberships(group []byte, user string) []uint32 {
 	var ids []uint32
 	eachEntry(group, func(f []string) bool {
 		if len(f) < 4 {
 			return true
 		}
-		for _, member := range strings.Split(f[3], ",") {
-			if id, err := strconv.ParseUint(f[2], 10, 32); member == user && err == nil {
-				ids = append(ids, uint32(id))
+		id, ok := fileNumber(f[2])
+		for member := range strings.SplitSeq(f[3], ",") {
+			if ok && member == user {
+				ids = append(ids, id)
+				break
 			}
 		}
-		return true
+		return len(ids) < maxGroups
 	})
 	return ids
 }
 
 // eachEntry calls do with the fields of each line until it returns false.
 func eachEntry(data []byte, do func(fields []string) bool) {
-	lines := bufio.NewScanner(bytes.NewReader(data))
-	for lines.Scan() {
-		line := strings.TrimSpace(lines.Text())
-		if line != "" && !strings.HasPrefix(line, "#") && !do(strings.Split(line, ":")) {
+	for line := range bytes.Lines(data) {
+		line = bytes.TrimSpace(line)
+		if len(line) > 0 && line[0] != '#' && !do(strings.SplitN(string(line), ":", 8)) {
 			return
 		}
 	}
-}
-
-// file reads a file of the image from its topmost layer that has it; nothing
-// when none does. Links are followed inside their layer only.
-func (img *Image) file(path string) ([]byte, error) {
-	for i := len(img.Layers) - 1; i >= 0; i-- {
-		data, err := readInside(img.Layers[i], path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		return data, err
-	}
-	return nil, nil
-}
-
-func readInside(layer, path string) ([]byte, error) {
-	root, err := os.OpenRoot(layer)
-	if err != nil {
-		return nil, err
-	}
-	defer root.Close()
-	info, err := root.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, nil // a whiteout, or something nobody should read
-	}
-	f, err := root.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxUserFile))
 }

@@ -63,6 +63,20 @@ func remove(path string, lift func(*remover, string) error) error {
 		return err
 	}
 	defer unix.Close(parent)
+	return removeAt(parent, base, lift)
+}
+
+// RemoveAt is Remove for what has that name, of one element, in an open
+// directory.
+func RemoveAt(dir int, name string) error {
+	if err := removeAt(dir, name, (*remover).moveUp); err != nil {
+		return fmt.Errorf("remove %s: %w", short(name), err)
+	}
+	return nil
+}
+
+func removeAt(parent int, base string, lift func(*remover, string) error) error {
+	var err error
 	if err = unlink(parent, base, unix.DT_DIR); err == nil || err == unix.ENOENT {
 		return nil
 	}

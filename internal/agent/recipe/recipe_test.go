@@ -122,6 +122,8 @@ func testInput(c corev1.Container) *Input {
 				return Account{Home: "/root"}, nil
 			case "app", "1000":
 				return Account{UID: 1000, GID: 1000, Groups: []uint32{7}, Home: "/home/app"}, nil
+			case "1666": // an image that says this were root
+				return Account{UID: 0, Home: "/root"}, nil
 			}
 			return Account{}, fmt.Errorf("unable to find user %s", user)
 		},
@@ -304,17 +306,21 @@ func TestUsers(t *testing.T) {
 		want  result
 		err   string
 	}{
-		"root":            {want: result{0, 0, []uint32{0}}},
-		"image":           {image: "app", want: result{1000, 1000, []uint32{1000, 7}}},
-		"pod":             {pod: &corev1.PodSecurityContext{RunAsUser: ptr.To[int64](1000)}, want: result{1000, 1000, []uint32{1000, 7}}},
-		"own":             {image: "app", own: &corev1.SecurityContext{RunAsUser: ptr.To[int64](1000), RunAsGroup: ptr.To[int64](5)}, want: result{1000, 5, []uint32{5, 7}}},
-		"groups":          {image: "app", pod: &corev1.PodSecurityContext{FSGroup: ptr.To[int64](9), SupplementalGroups: []int64{7, 8}}, want: result{1000, 1000, []uint32{1000, 7, 8, 9}}},
-		"strict":          {image: "app", pod: &corev1.PodSecurityContext{SupplementalGroups: []int64{8}, SupplementalGroupsPolicy: &strict}, want: result{1000, 1000, []uint32{1000, 8}}},
-		"unknown user":    {image: "nobody-here", err: "unable to find user nobody-here"},
-		"numeric image":   {image: "1000", pod: &corev1.PodSecurityContext{RunAsNonRoot: ptr.To(true)}, want: result{1000, 1000, []uint32{1000, 7}}},
-		"must not be 0":   {own: &corev1.SecurityContext{RunAsUser: ptr.To[int64](0), RunAsNonRoot: ptr.To(true)}, err: `container's runAsUser breaks non-root policy (pod: "p_ns(u)", container: c)`},
-		"image is root":   {pod: &corev1.PodSecurityContext{RunAsNonRoot: ptr.To(true)}, err: `container has runAsNonRoot and image will run as root (pod: "p_ns(u)", container: c)`},
-		"name is unknown": {image: "app", own: &corev1.SecurityContext{RunAsNonRoot: ptr.To(true)}, err: `container has runAsNonRoot and image has non-numeric user (app), cannot verify user is non-root (pod: "p_ns(u)", container: c)`},
+		"root":             {want: result{0, 0, []uint32{0}}},
+		"image":            {image: "app", want: result{1000, 1000, []uint32{1000, 7}}},
+		"pod":              {pod: &corev1.PodSecurityContext{RunAsUser: ptr.To[int64](1000)}, want: result{1000, 1000, []uint32{1000, 7}}},
+		"own":              {image: "app", own: &corev1.SecurityContext{RunAsUser: ptr.To[int64](1000), RunAsGroup: ptr.To[int64](5)}, want: result{1000, 5, []uint32{5, 7}}},
+		"groups":           {image: "app", pod: &corev1.PodSecurityContext{FSGroup: ptr.To[int64](9), SupplementalGroups: []int64{7, 8}}, want: result{1000, 1000, []uint32{1000, 7, 8, 9}}},
+		"strict":           {image: "app", pod: &corev1.PodSecurityContext{SupplementalGroups: []int64{8}, SupplementalGroupsPolicy: &strict}, want: result{1000, 1000, []uint32{1000, 8}}},
+		"unknown user":     {image: "nobody-here", err: "unable to find user nobody-here"},
+		"numeric image":    {image: "1000", pod: &corev1.PodSecurityContext{RunAsNonRoot: ptr.To(true)}, want: result{1000, 1000, []uint32{1000, 7}}},
+		"must not be 0":    {own: &corev1.SecurityContext{RunAsUser: ptr.To[int64](0), RunAsNonRoot: ptr.To(true)}, err: `container's runAsUser breaks non-root policy (pod: "p_ns(u)", container: c)`},
+		"image is root":    {pod: &corev1.PodSecurityContext{RunAsNonRoot: ptr.To(true)}, err: `container has runAsNonRoot and image will run as root (pod: "p_ns(u)", container: c)`},
+		"becomes root":     {image: "1666", pod: &corev1.PodSecurityContext{RunAsNonRoot: ptr.To(true)}, err: `container has runAsNonRoot and image will run as root (pod: "p_ns(u)", container: c)`},
+		"becomes another":  {own: &corev1.SecurityContext{RunAsUser: ptr.To[int64](1666)}, err: `runAsUser 1666 is user 0 of the image`},
+		"zero in disguise": {image: "+00:5", pod: &corev1.PodSecurityContext{RunAsNonRoot: ptr.To(true)}, err: `container has runAsNonRoot and image will run as root (pod: "p_ns(u)", container: c)`},
+		"hexadecimal":      {image: "0x0", pod: &corev1.PodSecurityContext{RunAsNonRoot: ptr.To(true)}, err: `container has runAsNonRoot and image has non-numeric user (0x0), cannot verify user is non-root (pod: "p_ns(u)", container: c)`},
+		"name is unknown":  {image: "app", own: &corev1.SecurityContext{RunAsNonRoot: ptr.To(true)}, err: `container has runAsNonRoot and image has non-numeric user (app), cannot verify user is non-root (pod: "p_ns(u)", container: c)`},
 	} {
 		in := testInput(corev1.Container{Name: "c", SecurityContext: test.own})
 		in.Pod.Spec.SecurityContext, in.ImageUser = test.pod, test.image

@@ -130,6 +130,13 @@ func setUser(in *Input, spec *runner.Spec, pod *corev1.PodSecurityContext, own *
 	if err != nil {
 		return "", &runner.StartError{Reason: "CreateContainerError", Message: err.Error()}
 	}
+	if uid != nil && account.UID != uint32(*uid) {
+		return "", &runner.StartError{Reason: "CreateContainerError", Message: fmt.Sprintf("runAsUser %d is user %d of the image", *uid, account.UID)}
+	}
+	// Asked again of what came out: the image's files have had their say.
+	if isTrue(nonRoot) && account.UID == 0 {
+		return "", &ConfigError{"container has runAsNonRoot and image will run as root " + where(in)}
+	}
 	spec.UID, spec.GID = &account.UID, &account.GID
 	if gid != nil {
 		g := uint32(*gid)
@@ -164,10 +171,9 @@ func addGroups(spec *runner.Spec, pod *corev1.PodSecurityContext) {
 // verifyNonRoot refuses a container that must not run as root and would, or
 // might.
 func verifyNonRoot(in *Input, uid *int64) error {
-	where := fmt.Sprintf("(pod: %q, container: %s)", PodName(in.Pod), in.Container.Name)
 	if uid != nil {
 		if *uid == 0 {
-			return &ConfigError{"container's runAsUser breaks non-root policy " + where}
+			return &ConfigError{"container's runAsUser breaks non-root policy " + where(in)}
 		}
 		return nil
 	}
@@ -178,9 +184,14 @@ func verifyNonRoot(in *Input, uid *int64) error {
 	if n, err := strconv.ParseInt(user, 10, 64); err == nil && n != 0 {
 		return nil
 	} else if err != nil && user != "" {
-		return &ConfigError{fmt.Sprintf("container has runAsNonRoot and image has non-numeric user (%s), cannot verify user is non-root %s", user, where)}
+		return &ConfigError{fmt.Sprintf("container has runAsNonRoot and image has non-numeric user (%s), cannot verify user is non-root %s", user, where(in))}
 	}
-	return &ConfigError{"container has runAsNonRoot and image will run as root " + where}
+	return &ConfigError{"container has runAsNonRoot and image will run as root " + where(in)}
+}
+
+// where names the container in a kubelet's messages.
+func where(in *Input) string {
+	return fmt.Sprintf("(pod: %q, container: %s)", PodName(in.Pod), in.Container.Name)
 }
 
 // PodName names a pod in the messages of a node: name_namespace(uid).
