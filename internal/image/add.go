@@ -17,12 +17,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
-)
 
-// Limits on what an image may declare of itself.
-const (
-	maxLayers   = 500
-	maxManifest = 4 << 20 // bytes, also of a configuration
+	"github.com/sampan-batch/sampan/internal/tree"
 )
 
 // Progress tells how far a pull or load is. Done and Total are bytes as they
@@ -37,6 +33,13 @@ type Progress struct {
 // add stores img: its layers, then what is known of it. It returns the digest
 // under which names may point to it.
 func (s *Store) add(ctx context.Context, ref string, img v1.Image, progress func(Progress)) (digest string, err error) {
+	if m, err := img.Manifest(); err != nil {
+		return "", badImage("image %q has no usable manifest: %v", ref, err)
+	} else if m.Config.Size > s.limits.Metadata {
+		return "", badImage("image %q has a configuration of %d bytes; the limit is %d", ref, m.Config.Size, s.limits.Metadata)
+	} else if len(m.Layers) > s.limits.Layers {
+		return "", badImage("image %q has %d layers; the limit is %d", ref, len(m.Layers), s.limits.Layers)
+	}
 	config, err := img.ConfigFile()
 	if err != nil {
 		return "", badImage("image %q has no usable configuration: %v", ref, err)
@@ -48,7 +51,7 @@ func (s *Store) add(ctx context.Context, ref string, img v1.Image, progress func
 	if err != nil {
 		return "", badImage("image %q: %v", ref, err)
 	}
-	if len(layers) > maxLayers || len(layers) != len(config.RootFS.DiffIDs) {
+	if len(layers) != len(config.RootFS.DiffIDs) {
 		return "", badImage("image %q has %d layers, its configuration names %d", ref, len(layers), len(config.RootFS.DiffIDs))
 	}
 	id, err := img.ConfigName()
@@ -61,17 +64,21 @@ func (s *Store) add(ctx context.Context, ref string, img v1.Image, progress func
 	}
 	rec := &record{Digest: manifest.String(), ID: id.String(), Config: config.Config}
 	meter := newMeter(ref, layers, progress)
+	b, seen := newBudget(s.dir, s.limits), map[v1.Hash]bool{}
 	for i, layer := range layers {
 		diffID := config.RootFS.DiffIDs[i]
 		if diffID.Algorithm != "sha256" || len(diffID.Hex) != 2*sha256.Size {
 			return "", badImage("image %q names the layer %s; only sha256 is known", ref, diffID)
 		}
-		size, err := s.layer(ctx, layer, diffID, meter.layer(i))
+		size, err := s.layer(ctx, layer, diffID, b, meter.layer(i))
 		if err != nil {
-			return "", fmt.Errorf("layer %d of %d: %w", i+1, len(layers), err)
+			return "", layerError(ref, i+1, len(layers), err)
 		}
 		rec.DiffID = append(rec.DiffID, diffID.String())
-		rec.Size += size
+		if !seen[diffID] {
+			rec.Size += size
+		}
+		seen[diffID] = true
 	}
 	data, err := json.Marshal(rec)
 	if err != nil {
@@ -81,6 +88,15 @@ func (s *Store) add(ctx context.Context, ref string, img v1.Image, progress func
 		return "", fmt.Errorf("store image %q: %w", ref, err)
 	}
 	return rec.Digest, nil
+}
+
+// layerError says which layer of which image an error is about.
+func layerError(ref string, i, n int, err error) error {
+	var known *Error
+	if errors.As(err, &known) {
+		return &Error{Reason: known.Reason, Message: fmt.Sprintf("image %q: layer %d of %d: %s", ref, i, n, known.Message), Err: known}
+	}
+	return fmt.Errorf("layer %d of %d: %w", i, n, err)
 }
 
 // runsHere refuses what was built for another machine.
@@ -98,7 +114,7 @@ func runsHere(ref string, c *v1.ConfigFile) error {
 }
 
 // layer unpacks a layer unless it is here already, and returns its size.
-func (s *Store) layer(ctx context.Context, l v1.Layer, diffID v1.Hash, count func(int64)) (int64, error) {
+func (s *Store) layer(ctx context.Context, l v1.Layer, diffID v1.Hash, b *budget, count func(int64)) (int64, error) {
 	place := s.layerPath(diffID.String())
 	if size, err := s.layerSize(place); err == nil {
 		return size, nil
@@ -115,17 +131,20 @@ func (s *Store) layer(ctx context.Context, l v1.Layer, diffID v1.Hash, count fun
 	defer done()
 
 	root := filepath.Join(work, "layer")
-	if err := mkdir(root); err != nil {
+	if err := errors.Join(os.Mkdir(root, 0o755), os.Chmod(root, 0o755)); err != nil { // whatever the umask says
 		return 0, err
 	}
 	digest := sha256.New()
-	r := &meteredReader{ctx: ctx, r: io.TeeReader(content, digest), count: count}
-	size, err := unpack(r, root, s.privileged)
+	r := &meteredReader{ctx: ctx, r: io.TeeReader(content, digest), count: count, budget: b}
+	size, err := unpack(r, root, s.privileged, b)
 	if err == nil {
 		_, err = io.Copy(io.Discard, r) // padding behind the archive's end counts
 	}
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
+	}
+	if r.failed != nil {
+		return 0, r.failed // what it looked like to its reader is not the point
 	}
 	if err != nil {
 		return 0, err
@@ -167,6 +186,11 @@ func (s *Store) layerSize(place string) (int64, error) {
 // workDir returns a directory for unfinished work, held by a lock that tells
 // Prune that it is in use.
 func (s *Store) workDir() (dir string, done func(), err error) {
+	unlock, err := s.lock() // Prune sees it with its lock, or not at all
+	if err != nil {
+		return "", nil, err
+	}
+	defer unlock()
 	dir, err = os.MkdirTemp(filepath.Join(s.dir, "tmp"), "work-*")
 	if err != nil {
 		return "", nil, err
@@ -176,10 +200,11 @@ func (s *Store) workDir() (dir string, done func(), err error) {
 		err = unix.Flock(int(f.Fd()), unix.LOCK_SH)
 	}
 	if err != nil {
-		os.RemoveAll(dir)
+		_ = os.Remove(dir)
 		return "", nil, err
 	}
-	return dir, func() { os.RemoveAll(dir); f.Close() }, nil
+	// What cannot be removed is Prune's to report; the work is done all the same.
+	return dir, func() { _ = tree.Remove(dir); f.Close() }, nil
 }
 
 // name points names at the image with that digest.
@@ -226,6 +251,10 @@ type meteredReader struct {
 	ctx   context.Context
 	r     io.Reader
 	count func(int64)
+	// budget is charged for what passes.
+	budget *budget
+	// failed is why reading ended, if not with the end.
+	failed error
 }
 
 func (m *meteredReader) Read(p []byte) (int, error) {
@@ -234,5 +263,11 @@ func (m *meteredReader) Read(p []byte) (int, error) {
 	}
 	n, err := m.r.Read(p)
 	m.count(int64(n))
+	if over := m.budget.stream(n); over != nil {
+		err = over
+	}
+	if err != nil && err != io.EOF {
+		m.failed = err
+	}
 	return n, err
 }

@@ -47,7 +47,7 @@ type Image struct {
 	Loaded bool
 	// At is when it was pulled or loaded.
 	At time.Time
-	// Layers are the unpacked layers' directories, lowest first.
+	// Layers are the unpacked layers' directories, lowest first, each once.
 	Layers []string
 	// Size is what the layers take unpacked, in bytes.
 	Size int64
@@ -61,6 +61,7 @@ type Store struct {
 	dir string
 	// privileged: layers keep the owners that they name.
 	privileged bool
+	limits     Limits
 
 	mu    sync.Mutex
 	names map[string]entry // as of seen
@@ -87,7 +88,10 @@ type record struct {
 }
 
 // Open opens the directory, creating it with mode 0700 where it is absent.
-func Open(dir string) (*Store, error) {
+func Open(dir string) (*Store, error) { return OpenWith(dir, Limits{}) }
+
+// OpenWith is Open with limits of the caller's own.
+func OpenWith(dir string, limits Limits) (*Store, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -98,7 +102,7 @@ func Open(dir string) (*Store, error) {
 		}
 	}
 	s := &Store{
-		dir: dir, privileged: os.Geteuid() == 0,
+		dir: dir, privileged: os.Geteuid() == 0, limits: limits.withDefaults(),
 		names: map[string]entry{}, cache: map[string]*record{},
 	}
 	return s, nil
@@ -188,10 +192,25 @@ func (s *Store) imageLocked(n string, e entry) (*Image, error) {
 	if ref, err := name.ParseReference(n); err == nil && !e.Loaded {
 		img.Repo = ref.Context().Name()
 	}
-	for _, id := range rec.DiffID {
+	for _, id := range topmost(rec.DiffID) {
 		img.Layers = append(img.Layers, s.layerPath(id))
 	}
 	return img, nil
+}
+
+// topmost leaves of layers that occur several times the topmost, because
+// overlayfs takes none twice. It is the same image: at every path the topmost
+// layer that has something there decides, and whatever a lower occurrence shows
+// or hides (a file, a directory, a whiteout, an opaque directory) the topmost one
+// shows or hides, too, and was asked before.
+func topmost(layers []string) []string {
+	var kept []string
+	for i, id := range layers {
+		if !slices.Contains(layers[i+1:], id) {
+			kept = append(kept, id)
+		}
+	}
+	return kept
 }
 
 // reloadLocked reads the table of names again if another process changed it.

@@ -5,6 +5,7 @@ import (
 	"bufio"
 	"compress/gzip"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -45,11 +46,12 @@ func (s *Store) Load(ctx context.Context, source string, o LoadOptions) ([]*Imag
 	if info, err := os.Stat(source); source != "-" && err == nil && info.IsDir() {
 		return s.loadLayout(ctx, source, source, o)
 	}
-	archive, err := spool(source, work)
+	b := newBudget(s.dir, s.limits)
+	archive, err := spool(source, work, b)
 	if err != nil {
 		return nil, err
 	}
-	docker, oci, err := formats(archive)
+	docker, oci, err := formats(archive, s.limits)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("load %s: not an image archive: %w", source, err)
@@ -57,7 +59,7 @@ func (s *Store) Load(ctx context.Context, source string, o LoadOptions) ([]*Imag
 		return s.loadDocker(ctx, source, archive, o)
 	case oci:
 		dir := filepath.Join(work, "layout")
-		if err := extractLayout(archive, dir); err != nil {
+		if err := extractLayout(archive, dir, b); err != nil {
 			return nil, fmt.Errorf("load %s: %w", source, err)
 		}
 		return s.loadLayout(ctx, source, dir, o)
@@ -66,7 +68,7 @@ func (s *Store) Load(ctx context.Context, source string, o LoadOptions) ([]*Imag
 }
 
 // spool returns the path of a plain tar file with what source holds.
-func spool(source, work string) (string, error) {
+func spool(source, work string, b *budget) (string, error) {
 	in := os.Stdin
 	if source != "-" {
 		f, err := os.Open(source)
@@ -93,25 +95,59 @@ func spool(source, work string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	_, err = io.Copy(out, r)
-	if err := errors.Join(err, out.Close()); err != nil {
+	if err := errors.Join(b.copyWithin(out, r), out.Close()); err != nil {
 		return "", fmt.Errorf("load %s: %w", source, err)
 	}
 	return out.Name(), nil
 }
 
-// formats tells what the archive's table of contents looks like.
-func formats(archive string) (docker, oci bool, err error) {
-	err = eachFile(archive, func(name string, _ io.Reader) error {
-		docker = docker || name == "manifest.json"
-		oci = oci || name == "oci-layout"
+// maxArchived is how many entries an archive may have: a few for each layer.
+const maxArchived = 100_000
+
+// formats tells what the archive's table of contents looks like, and refuses
+// one that would keep a reader busy for ever: links are followed within it.
+func formats(archive string, l Limits) (docker, oci bool, err error) {
+	links, entries := map[string]string{}, 0
+	err = eachEntryOf(archive, func(h *tar.Header, _ io.Reader) error {
+		file := path.Clean(h.Name)
+		if entries++; entries > maxArchived {
+			return fmt.Errorf("it has more than %d entries", maxArchived)
+		}
+		if h.Typeflag == tar.TypeSymlink || h.Typeflag == tar.TypeLink {
+			links[file] = path.Join(path.Dir(file), path.Clean(h.Linkname))
+		}
+		if path.Ext(file) == ".json" && h.Size > l.Metadata && !strings.Contains(file, "/") {
+			return fmt.Errorf("%.100q has %d bytes; the limit is %d", file, h.Size, l.Metadata)
+		}
+		docker = docker || file == "manifest.json"
+		oci = oci || file == "oci-layout"
 		return nil
 	})
-	return docker, oci, err
+	if err != nil {
+		return false, false, err
+	}
+	for from, at := range links {
+		for n := 0; links[at] != ""; n++ {
+			if n > maxLinks {
+				return false, false, fmt.Errorf("%.100q: too many levels of links", from)
+			}
+			at = links[at]
+		}
+	}
+	return docker, oci, nil
 }
 
 // eachFile calls do for every regular file of a tar archive.
 func eachFile(archive string, do func(name string, r io.Reader) error) error {
+	return eachEntryOf(archive, func(h *tar.Header, r io.Reader) error {
+		if h.Typeflag != tar.TypeReg {
+			return nil
+		}
+		return do(path.Clean(h.Name), r)
+	})
+}
+
+func eachEntryOf(archive string, do func(h *tar.Header, r io.Reader) error) error {
 	f, err := os.Open(archive)
 	if err != nil {
 		return err
@@ -126,17 +162,14 @@ func eachFile(archive string, do func(name string, r io.Reader) error) error {
 		if err != nil {
 			return err
 		}
-		if h.Typeflag != tar.TypeReg {
-			continue
-		}
-		if err := do(path.Clean(h.Name), tr); err != nil {
+		if err := do(h, tr); err != nil {
 			return err
 		}
 	}
 }
 
 // extractLayout writes the files that an OCI layout consists of, and no other.
-func extractLayout(archive, dir string) error {
+func extractLayout(archive, dir string, b *budget) error {
 	if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o700); err != nil {
 		return err
 	}
@@ -152,8 +185,7 @@ func extractLayout(archive, dir string) error {
 		if err != nil {
 			return err
 		}
-		_, err = io.Copy(out, r)
-		return errors.Join(err, out.Close())
+		return errors.Join(b.entry(), b.copyWithin(out, r), out.Close())
 	})
 }
 
@@ -164,6 +196,9 @@ func (s *Store) loadDocker(ctx context.Context, source, archive string, o LoadOp
 		return nil, fmt.Errorf("load %s: %w", source, err)
 	}
 	var all []*Image
+	if err := configSizes(archive, manifest, s.limits); err != nil {
+		return nil, fmt.Errorf("load %s: %w", source, err)
+	}
 	for _, m := range manifest {
 		tag, names, err := namesOf(source, m.RepoTags, o.Name, len(manifest))
 		if err != nil {
@@ -180,6 +215,20 @@ func (s *Store) loadDocker(ctx context.Context, source, archive string, o LoadOp
 		all = append(all, loaded...)
 	}
 	return all, nil
+}
+
+// configSizes refuses configurations that nobody should read into memory.
+func configSizes(archive string, manifest tarball.Manifest, l Limits) error {
+	configs := map[string]bool{}
+	for _, m := range manifest {
+		configs[path.Clean(m.Config)] = true
+	}
+	return eachEntryOf(archive, func(h *tar.Header, _ io.Reader) error {
+		if configs[path.Clean(h.Name)] && (h.Typeflag != tar.TypeReg || h.Size > l.Metadata) {
+			return fmt.Errorf("the configuration %.100q is no file or has %d bytes; the limit is %d", h.Name, h.Size, l.Metadata)
+		}
+		return nil
+	})
 }
 
 // namesOf returns the canonical names for an image of an archive of n images,
@@ -214,6 +263,9 @@ func namesOf(source string, brought []string, given string, n int) (*name.Tag, [
 }
 
 func (s *Store) loadLayout(ctx context.Context, source, dir string, o LoadOptions) ([]*Image, error) {
+	if err := smallFile(filepath.Join(dir, "index.json"), s.limits); err != nil {
+		return nil, fmt.Errorf("load %s: not an OCI layout: %w", source, err)
+	}
 	root, err := layout.FromPath(dir)
 	if err != nil {
 		return nil, fmt.Errorf("load %s: not an OCI layout: %w", source, err)
@@ -228,7 +280,7 @@ func (s *Store) loadLayout(ctx context.Context, source, dir string, o LoadOption
 	}
 	var all []*Image
 	for _, d := range manifest.Manifests {
-		img, err := pick(index, d)
+		img, err := pick(dir, index, d, s.limits)
 		if err != nil {
 			return nil, fmt.Errorf("load %s: %w", source, err)
 		}
@@ -248,6 +300,42 @@ func (s *Store) loadLayout(ctx context.Context, source, dir string, o LoadOption
 	return all, nil
 }
 
+// checked returns an image of a layout if its manifest and configuration are
+// small enough to be read.
+func checked(dir string, index v1.ImageIndex, digest v1.Hash, l Limits) (v1.Image, error) {
+	if err := smallBlob(dir, digest, l); err != nil {
+		return nil, err
+	}
+	img, err := index.Image(digest)
+	if err != nil {
+		return nil, err
+	}
+	m, err := img.Manifest()
+	if err != nil {
+		return nil, err
+	}
+	return img, smallBlob(dir, m.Config.Digest, l)
+}
+
+func smallBlob(dir string, digest v1.Hash, l Limits) error {
+	if digest.Algorithm != "sha256" || len(digest.Hex) != 2*sha256.Size {
+		return badImage("the layout names the blob %.100q; only sha256 is known", digest.String())
+	}
+	return smallFile(filepath.Join(dir, "blobs", digest.Algorithm, digest.Hex), l)
+}
+
+// smallFile refuses what is no file, or one that is not to be read into memory.
+func smallFile(path string, l Limits) error {
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", path)
+	}
+	if err == nil && info.Size() > l.Metadata {
+		err = fmt.Errorf("%s has %d bytes; the limit is %d", path, info.Size(), l.Metadata)
+	}
+	return err
+}
+
 func layoutNames(d v1.Descriptor) []string {
 	if n := d.Annotations[annotationContainerdName]; n != "" {
 		return []string{n}
@@ -261,9 +349,12 @@ func layoutNames(d v1.Descriptor) []string {
 
 // pick returns the image behind a descriptor: itself, or this machine's
 // platform of a nested index.
-func pick(index v1.ImageIndex, d v1.Descriptor) (v1.Image, error) {
+func pick(dir string, index v1.ImageIndex, d v1.Descriptor, l Limits) (v1.Image, error) {
+	if err := smallBlob(dir, d.Digest, l); err != nil {
+		return nil, err
+	}
 	if !d.MediaType.IsIndex() {
-		return index.Image(d.Digest)
+		return checked(dir, index, d.Digest, l)
 	}
 	nested, err := index.ImageIndex(d.Digest)
 	if err != nil {
@@ -279,7 +370,7 @@ func pick(index v1.ImageIndex, d v1.Descriptor) (v1.Image, error) {
 			continue
 		}
 		if m.Platform.OS == "linux" && m.Platform.Architecture == runtime.GOARCH {
-			return nested.Image(m.Digest)
+			return checked(dir, nested, m.Digest, l)
 		}
 		offered = append(offered, m.Platform.OS+"/"+m.Platform.Architecture)
 	}

@@ -53,9 +53,6 @@ func (s *Store) pull(ctx context.Context, r name.Reference, ref string, o PullOp
 	if err != nil {
 		return nil, pullError(ref, err)
 	}
-	if m, err := img.Manifest(); err != nil || m.Config.Size > maxManifest {
-		return nil, badImage("image %q has no usable manifest", ref)
-	}
 	digest, err := s.add(ctx, ref, img, o.Progress)
 	if err != nil {
 		return nil, pullError(ref, err)

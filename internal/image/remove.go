@@ -1,6 +1,7 @@
 package image
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -8,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sampan-batch/sampan/internal/tree"
 )
 
 // Remove forgets a name. The layers stay until Prune.
@@ -65,22 +68,32 @@ func (s *Store) Prune(all bool) (Pruned, error) {
 		return p, err
 	}
 	defer unlock()
-	errs := []error{s.sweep("images", busy, nil)}
-	errs = append(errs, s.sweep("layers", busy, func(path string) {
-		if size, err := s.layerSize(path); err == nil {
+	var errs []error
+	_, err = s.sweep("images", busy)
+	errs = append(errs, err)
+	layers, err := s.sweep("layers", busy)
+	for _, l := range layers {
+		if l.size >= 0 {
 			p.Layers++
-			p.Bytes += size
+			p.Bytes += l.size
 		}
-	}))
-	errs = append(errs, s.sweep("tmp", nil, nil))
-	return p, errors.Join(errs...)
+	}
+	errs = append(errs, err)
+	_, err = s.sweep("tmp", nil)
+	return p, errors.Join(append(errs, err)...)
 }
 
-// sweep removes the entries of a subdirectory that nothing keeps.
-func (s *Store) sweep(sub string, keep map[string]bool, removing func(path string)) error {
+// swept is an entry that a sweep has removed.
+type swept struct {
+	size int64 // of a layer; -1: unknown
+}
+
+// sweep removes the entries of a subdirectory that nothing keeps. A layer is
+// moved away first, so that none is ever half there.
+func (s *Store) sweep(sub string, keep map[string]bool) (removed []swept, err error) {
 	entries, err := os.ReadDir(filepath.Join(s.dir, sub))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var errs []error
 	for _, e := range entries {
@@ -89,15 +102,25 @@ func (s *Store) sweep(sub string, keep map[string]bool, removing func(path strin
 		if keep[id] || isSize || (e.IsDir() && held(path)) {
 			continue
 		}
-		if removing != nil {
-			removing(path)
-		}
-		errs = append(errs, os.RemoveAll(path))
+		gone := swept{size: -1}
 		if sub == "layers" {
-			os.Remove(path + ".size")
+			if size, err := s.layerSize(path); err == nil {
+				gone.size = size
+			}
+			away := filepath.Join(s.dir, "tmp", "layer-"+e.Name()+"-"+rand.Text())
+			if err := os.Rename(path, away); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			_ = os.Remove(path + ".size")
+			path = away
 		}
+		if err := tree.Remove(path); err != nil {
+			errs = append(errs, err)
+		}
+		removed = append(removed, gone)
 	}
-	return errors.Join(errs...)
+	return removed, errors.Join(errs...)
 }
 
 func anyHeld(dirs []string) bool {
