@@ -22,30 +22,28 @@ type PullOptions struct {
 
 // Pull fetches the image that ref names from its registry: this machine's
 // platform of an index, verified against every digest on the way. Pulls of one
-// name at the same time share one transfer. The error is an *Error.
+// name at the same time share one transfer, which ends when the last of them has
+// gone. The error is an *Error, or the cause of ctx's end.
 func (s *Store) Pull(ctx context.Context, ref string, o PullOptions) (*Image, error) {
 	r, err := parse(ref)
 	if err != nil {
 		return nil, err
 	}
-	flight, first := s.pulls.join(r.Name())
-	if first {
-		go func() {
-			defer s.pulls.leave(r.Name(), flight)
-			flight.img, flight.err = s.pull(context.WithoutCancel(ctx), r, ref, o)
-		}()
-	}
+	flight := s.pulls.join(ctx, r.Name(), func(ctx context.Context) (*Image, error) { return s.pull(ctx, r, ref, o) })
 	select {
 	case <-flight.done:
 		return flight.img, flight.err
 	case <-ctx.Done():
+		s.pulls.leave(r.Name(), flight)
 		return nil, context.Cause(ctx)
 	}
 }
 
 func (s *Store) pull(ctx context.Context, r name.Reference, ref string, o PullOptions) (*Image, error) {
+	w := &wire{base: remote.DefaultTransport, limits: s.limits}
 	img, err := remote.Image(r,
 		remote.WithContext(ctx),
+		remote.WithTransport(w),
 		remote.WithPlatform(v1.Platform{OS: "linux", Architecture: runtime.GOARCH}),
 		remote.WithAuthFromKeychain(authn.NewMultiKeychain(keychain(o.Secrets), authn.DefaultKeychain)),
 		remote.WithUserAgent("sampan"),
@@ -53,6 +51,11 @@ func (s *Store) pull(ctx context.Context, r name.Reference, ref string, o PullOp
 	if err != nil {
 		return nil, pullError(ref, err)
 	}
+	m, err := img.Manifest()
+	if err != nil {
+		return nil, badImage("image %q has no usable manifest: %v", ref, err)
+	}
+	w.expect(m)
 	digest, err := s.add(ctx, ref, img, o.Progress)
 	if err != nil {
 		return nil, pullError(ref, err)
@@ -79,28 +82,52 @@ type flights struct {
 
 // flight is one pull; img and err are set when done is closed.
 type flight struct {
-	done chan struct{}
-	img  *Image
-	err  error
+	done    chan struct{}
+	img     *Image
+	err     error
+	waiting int // callers; guarded by flights.mu
+	cancel  context.CancelFunc
 }
 
-func (f *flights) join(ref string) (*flight, bool) {
+// join waits with those who pull ref already, or starts pull with the values of
+// ctx and a life of its own.
+func (f *flights) join(ctx context.Context, ref string, pull func(context.Context) (*Image, error)) *flight {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if fl := f.byRef[ref]; fl != nil {
-		return fl, false
+		fl.waiting++
+		return fl
 	}
 	if f.byRef == nil {
 		f.byRef = map[string]*flight{}
 	}
-	fl := &flight{done: make(chan struct{})}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	fl := &flight{done: make(chan struct{}), waiting: 1, cancel: cancel}
 	f.byRef[ref] = fl
-	return fl, true
+	go func() {
+		defer cancel()
+		fl.img, fl.err = pull(ctx)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.forgetLocked(ref, fl)
+		close(fl.done)
+	}()
+	return fl
 }
 
+// leave is for who does not wait any longer. The last one ends the flight, and
+// nobody boards it after that.
 func (f *flights) leave(ref string, fl *flight) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.byRef, ref)
-	close(fl.done)
+	if fl.waiting--; fl.waiting == 0 {
+		f.forgetLocked(ref, fl)
+		fl.cancel()
+	}
+}
+
+func (f *flights) forgetLocked(ref string, fl *flight) {
+	if f.byRef[ref] == fl {
+		delete(f.byRef, ref)
+	}
 }

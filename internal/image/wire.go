@@ -1,0 +1,124 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// wire is how one pull talks to its registry. It ends what makes no progress,
+// and takes no more of anything than was announced. A registry that lets others
+// wait for ever, or fills their memory, is an error like any other.
+type wire struct {
+	base   http.RoundTripper
+	limits Limits
+
+	mu    sync.Mutex
+	sizes map[string]int64 // of the blobs that the manifest names, by digest
+}
+
+// stalled is the error of a registry that sends nothing, or next to nothing.
+type stalled struct{ why string }
+
+func (e *stalled) Error() string { return e.why }
+
+// expect says which blobs will be asked for.
+func (w *wire) expect(m *v1.Manifest) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.sizes = map[string]int64{m.Config.Digest.String(): m.Config.Size}
+	for _, l := range m.Layers {
+		w.sizes[l.Digest.String()] = l.Size
+	}
+}
+
+// RoundTrip implements http.RoundTripper.
+func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(req.Context())
+	idle := time.AfterFunc(w.limits.Idle, func() {
+		cancel(&stalled{fmt.Sprintf("the registry sent nothing for %v", w.limits.Idle)})
+	})
+	resp, err := w.base.RoundTrip(req.WithContext(ctx))
+	idle.Stop()
+	if err != nil {
+		err = causeOf(ctx, err)
+		cancel(nil)
+		return nil, err
+	}
+	resp.Body = &wireBody{rc: resp.Body, w: w, ctx: ctx, cancel: cancel, idle: idle, left: w.most(req)}
+	return resp, nil
+}
+
+// most is how many bytes the answer to a request may have.
+func (w *wire) most(req *http.Request) int64 {
+	for req.Response != nil && req.Response.Request != nil {
+		req = req.Response.Request // what was asked before it was redirected
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if dir, digest := path.Split(req.URL.Path); strings.HasSuffix(dir, "/blobs/") {
+		if size, ok := w.sizes[digest]; ok {
+			return size
+		}
+	}
+	return w.limits.Metadata
+}
+
+// causeOf prefers the reason why a request was ended to what came of it.
+func causeOf(ctx context.Context, err error) error {
+	var s *stalled
+	if errors.As(context.Cause(ctx), &s) {
+		return s
+	}
+	return err
+}
+
+// wireBody reads an answer.
+type wireBody struct {
+	rc     io.ReadCloser
+	w      *wire
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	idle   *time.Timer
+	left   int64
+	// The rate counts time spent waiting for the registry, not for our disk.
+	waited time.Duration
+	got    int64
+}
+
+func (b *wireBody) Read(p []byte) (int, error) {
+	l := &b.w.limits
+	began := time.Now()
+	b.idle.Reset(l.Idle)
+	n, err := b.rc.Read(p)
+	b.idle.Stop()
+	if b.left -= int64(n); b.left < 0 {
+		return 0, errors.New("the registry sent more than it had announced, or than a manifest may have")
+	}
+	b.got += int64(n)
+	if b.waited += time.Since(began); b.waited >= l.RateOver {
+		if rate := float64(b.got) / b.waited.Seconds(); err == nil && rate < float64(l.Rate) {
+			return n, &stalled{fmt.Sprintf("the registry sent %.0f bytes a second for %v; %d are the least", rate, b.waited.Truncate(time.Second), l.Rate)}
+		}
+		b.waited, b.got = 0, 0
+	}
+	if err != nil && err != io.EOF {
+		err = causeOf(b.ctx, err)
+	}
+	return n, err
+}
+
+func (b *wireBody) Close() error {
+	b.idle.Stop()
+	err := b.rc.Close()
+	b.cancel(nil)
+	return err
+}
