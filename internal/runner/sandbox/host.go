@@ -138,6 +138,9 @@ func (h *host) resolve(spec *runner.Spec) (ids, error) {
 	if i.uid == 1<<32-1 || i.gid == 1<<32-1 {
 		return i, &runner.StartError{Reason: "CreateContainerConfigError", Message: "user or group id 4294967295 is not valid"}
 	}
+	if spec.RunAsNonRoot && i.uid == 0 {
+		return i, &runner.StartError{Reason: "CreateContainerConfigError", Message: "container has runAsNonRoot and would run as user 0"}
+	}
 	i.nested = h.userNS && !(h.uids.has(i.uid) && h.gids.has(i.gid))
 	if i.nested && spec.Privileged {
 		return i, &runner.StartError{Reason: "CreateContainerConfigError", Message: fmt.Sprintf(

@@ -169,6 +169,10 @@ func run(ctx context.Context, opts Options, ready *os.File) error {
 // settle makes the process fit to be the parent of containers.
 func settle(opts *Options) error {
 	syscall.Umask(0o022)
+	// What the engine's parent left open is nothing to a container.
+	if err := unix.CloseRange(4, 1<<32-1, unix.CLOSE_RANGE_CLOEXEC); err != nil && err != unix.ENOSYS && err != unix.EINVAL {
+		return os.NewSyscallError("close_range", err)
+	}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return os.NewSyscallError("prctl(PR_SET_CHILD_SUBREAPER)", err)
 	}
