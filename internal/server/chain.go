@@ -17,7 +17,8 @@ import (
 // guards), and the goroutine with a buffered response that enforces a timeout
 // on handlers which enforce it themselves (docs/adr/0002-api-server.md).
 func (s *Server) handlerChain(api http.Handler, c *genericserver.Config) http.Handler {
-	h := genericapifilters.WithAuthorization(api, c.Authorization.Authorizer, c.Serializer)
+	h := api
+	h = genericapifilters.WithAuthorization(h, c.Authorization.Authorizer, c.Serializer)
 	h = genericfilters.WithMaxInFlightLimit(h, c.MaxRequestsInFlight, c.MaxMutatingRequestsInFlight, c.LongRunningFunc)
 	h = impersonation.WithImpersonation(h, c.Authorization.Authorizer, c.Serializer)
 
@@ -35,6 +36,8 @@ func (s *Server) handlerChain(api http.Handler, c *genericserver.Config) http.Ha
 	h = genericapifilters.WithRequestReceivedTimestamp(h)
 	h = withoutAudit(h)
 	h = withDeepStack(h)
+	h = withPace(h, s.o.pace)
+	h = withDoor(h, c.Authentication.Authenticator)
 	h = genericfilters.WithPanicRecovery(h, c.RequestInfoResolver)
 	return h
 }

@@ -22,6 +22,11 @@ const (
 	streamsPerConnection = 1000
 	// bodyWindow fits nearly every request body in one frame.
 	bodyWindow = 256 << 10
+	// headerBytes leaves room for any selector. Strangers can send headers, so
+	// that this times their number is memory that they can take.
+	headerBytes = 256 << 10
+	// headerTimeout bounds a TLS handshake, and the headers of a request.
+	headerTimeout = 10 * time.Second
 )
 
 // httpServer returns the HTTP/2 server with our certificates around handler.
@@ -43,9 +48,10 @@ func (s *Server) httpServer(handler http.Handler) (*http.Server, error) {
 			MinVersion: tls.VersionTLS12,
 			NextProtos: []string{"h2", "http/1.1"},
 		},
-		MaxHeaderBytes:    1 << 20,
+		ConnContext:       withConn,
+		MaxHeaderBytes:    headerBytes,
 		IdleTimeout:       90 * time.Second,
-		ReadHeaderTimeout: 32 * time.Second,
+		ReadHeaderTimeout: headerTimeout,
 		ErrorLog:          log.New(tlsNoise{s.o.Logger}, "", 0),
 	}
 	err = http2.ConfigureServer(web, &http2.Server{
@@ -54,6 +60,8 @@ func (s *Server) httpServer(handler http.Handler) (*http.Server, error) {
 		MaxReadFrameSize:             bodyWindow,
 		MaxUploadBufferPerStream:     bodyWindow,
 		MaxUploadBufferPerConnection: bodyWindow * 64,
+		// A stream that is not taken is cut by withPace, a whole connection here.
+		WriteByteTimeout: s.o.pace.writeGrace,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("server: configure HTTP/2: %w", err)

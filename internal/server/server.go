@@ -59,6 +59,13 @@ type Options struct {
 	Version string
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+	// OpenFiles is how many files the process may hold, of which connections get
+	// a share; 0 means what its limit says.
+	OpenFiles uint64
+
+	// pace and strangerLife are shorter in tests.
+	pace         pace
+	strangerLife time.Duration
 }
 
 func (o *Options) complete() error {
@@ -76,6 +83,15 @@ func (o *Options) complete() error {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.OpenFiles == 0 {
+		o.OpenFiles = openFiles()
+	}
+	if o.pace == (pace{}) {
+		o.pace = defaultPace()
+	}
+	if o.strangerLife == 0 {
+		o.strangerLife = strangerLife
 	}
 	return nil
 }
@@ -188,7 +204,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer prepared.Destroy()
 
 	served := make(chan error, 1)
-	go func() { served <- web.ServeTLS(s.listener, "", "") }()
+	go func() { served <- web.ServeTLS(newDoor(s.listener, s.o), "", "") }()
 	prepared.RunPostStartHooks(hooks)
 	close(s.ready)
 
