@@ -170,7 +170,7 @@ func (s *Server) groupVersion(info *genericserver.APIGroupInfo, gv schema.GroupV
 		AllServedVersionsByResource: served,
 		OptionsExternalVersion:      info.OptionsExternalVersion,
 		ParameterCodec:              info.ParameterCodec,
-		Serializer:                  codecs,
+		Serializer:                  measuring{codecs},
 		Creater:                     deepCreater{scheme},
 		Convertor:                   scheme,
 		ConvertabilityChecker:       scheme,
@@ -180,7 +180,7 @@ func (s *Server) groupVersion(info *genericserver.APIGroupInfo, gv schema.GroupV
 		Namer:                       runtime.Namer(meta.NewAccessor()),
 		EquivalentResourceRegistry:  s.generic.EquivalentResourceRegistry,
 		MinRequestTimeout:           30 * time.Minute,
-		MaxRequestBodyBytes:         3 << 20,
+		MaxRequestBodyBytes:         maxBody,
 		Authorizer:                  s.generic.Authorizer,
 	}
 }
