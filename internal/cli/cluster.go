@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -61,10 +60,7 @@ func (c *cluster) loader() clientcmd.ClientConfig {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules() // $KUBECONFIG, ~/.kube/config
 	rules.ExplicitPath = c.kubeconfig
 	if c.kubeconfig == "" && os.Getenv(clientcmd.RecommendedConfigPathEnvVar) == "" {
-		own := filepath.Join(engine.Default().DataDir, "kubeconfig")
-		if _, err := os.Stat(own); err == nil {
-			rules.ExplicitPath = own
-		}
+		rules.ExplicitPath = engine.Kubeconfig()
 	}
 	overrides := &clientcmd.ConfigOverrides{CurrentContext: c.context}
 	overrides.Context.Namespace = c.namespace

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
@@ -30,7 +31,7 @@ answer for its name: it satisfies every imagePullPolicy without a registry.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.PersistentFlags().StringVar(&dir, "data-dir", dir, "the engine's data directory")
-	open := func() (*image.Store, error) { return engine.OpenImages(dir) }
+	open := func() (*image.Store, error) { return engine.OpenImages(dir, newLogger(os.Stderr, slog.LevelWarn)) }
 	cmd.AddCommand(imagePull(open), imageLoad(open), imageList(open), imageRemove(open), imagePrune(open))
 	return cmd
 }

@@ -168,9 +168,6 @@ func (o *runOptions) withEngine(ctx context.Context, stops *signals, do func(con
 // dataDir returns where the engine works, and what to do afterwards.
 func (o *runOptions) dataDir() (dir string, cleanUp func(), err error) {
 	if o.keep != "" {
-		if err := os.MkdirAll(o.keep, 0o700); err != nil {
-			return "", nil, fmt.Errorf("--keep: %w", err)
-		}
 		return o.keep, func() {}, nil
 	}
 	dir, err = os.MkdirTemp("", "sampan-run-*")

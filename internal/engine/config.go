@@ -17,7 +17,8 @@ import (
 // Config is everything that an engine can be told. Default gives what a user
 // expects; New checks it before anything is opened.
 type Config struct {
-	// DataDir keeps everything; it is created with mode 0700.
+	// DataDir keeps everything; it is created with mode 0700. One that is not the
+	// user's alone is refused (see keeper).
 	DataDir string
 	// ImageDir keeps the images; "" means DataDir/images, or, for a private
 	// engine, the images of the default data directory.
@@ -57,7 +58,8 @@ func Default() Config {
 }
 
 // defaultDataDir follows the Filesystem Hierarchy Standard for root, and the
-// XDG base directories for a user.
+// XDG base directories for a user. Without a home its name can be guessed, and
+// taken by another user, so that the engine then refuses it.
 func defaultDataDir() string {
 	if os.Geteuid() == 0 {
 		return "/var/lib/sampan"
@@ -71,9 +73,14 @@ func defaultDataDir() string {
 	return filepath.Join(os.TempDir(), fmt.Sprintf("sampan-%d", os.Getuid()))
 }
 
-// OpenImages opens the images of a data directory.
-func OpenImages(dataDir string) (*image.Store, error) {
-	return image.Open(filepath.Join(dataDir, "images"))
+// OpenImages opens the images of a data directory, which it makes where there is
+// none. log is told of modes that were repaired.
+func OpenImages(dataDir string, log *slog.Logger) (*image.Store, error) {
+	dir, err := newKeeper(log).dir(filepath.Join(dataDir, "images"))
+	if err != nil {
+		return nil, fmt.Errorf("image directory: %w", err)
+	}
+	return image.Open(dir)
 }
 
 // complete fills in what was left open, and refuses what cannot work.

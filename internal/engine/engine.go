@@ -63,8 +63,8 @@ func New(config Config) (*Engine, error) {
 
 func (e *Engine) open() (err error) {
 	c := &e.config
-	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
-		return fmt.Errorf("data directory: %w", err)
+	if err := c.keepDirs(); err != nil {
+		return err
 	}
 	if e.lock, err = lockDir(c.DataDir, c.Command); err != nil {
 		return err
@@ -177,9 +177,6 @@ func (e *Engine) announce() error {
 	data, err := e.server.Kubeconfig()
 	if err != nil {
 		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(e.config.Kubeconfig), 0o700); err != nil {
-		return fmt.Errorf("write kubeconfig: %w", err)
 	}
 	return writePrivate(e.config.Kubeconfig, data)
 }

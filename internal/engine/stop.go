@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -29,11 +28,8 @@ const engineGrace = 20 * time.Second
 // Stop ends the engine that works on dir, then its pods, which get SIGTERM and
 // the grace period, and the supervisors. It returns what it did, for people.
 func Stop(ctx context.Context, dir string, grace time.Duration) (string, error) {
-	dir, err := filepath.Abs(dir)
+	dir, err := ownDir(dir)
 	if err != nil {
-		return "", err
-	}
-	if _, err := os.Stat(dir); err != nil {
 		return "", fmt.Errorf("data directory: %w", err)
 	}
 	stopped, err := endEngine(ctx, dir)
