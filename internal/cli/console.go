@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -14,20 +15,23 @@ import (
 // console prints lines, and on a terminal keeps a block of status lines below
 // them. It is safe for concurrent use.
 type console struct {
-	mu     sync.Mutex
-	lines  io.Writer // logs
-	notes  io.Writer // everything about the logs: status, warnings
-	live   bool      // notes is a terminal: the status block is redrawn
-	color  bool      // lines is a terminal that wants colours
-	width  func() int
-	status []string // as drawn
+	mu    sync.Mutex
+	lines io.Writer // logs
+	notes io.Writer // everything about the logs: status, warnings
+	live  bool      // notes is a terminal: the status block is redrawn
+	color bool      // lines is a terminal that wants colours
+	// terminal: lines is one, so that what containers write must not drive it.
+	terminal bool
+	width    func() int
+	status   []string // as drawn
 }
 
 // newConsole prints logs to lines and the rest to notes.
 func newConsole(lines, notes *os.File) *console {
 	c := &console{lines: lines, notes: notes, width: func() int { return 80 }}
 	c.live = term.IsTerminal(int(notes.Fd())) && os.Getenv("TERM") != "dumb"
-	c.color = term.IsTerminal(int(lines.Fd())) && os.Getenv("TERM") != "dumb" && os.Getenv("NO_COLOR") == ""
+	c.terminal = term.IsTerminal(int(lines.Fd()))
+	c.color = c.terminal && os.Getenv("TERM") != "dumb" && os.Getenv("NO_COLOR") == ""
 	if c.live {
 		c.width = func() int {
 			if w, _, err := term.GetSize(int(notes.Fd())); err == nil && w > 0 {
@@ -39,8 +43,13 @@ func newConsole(lines, notes *os.File) *console {
 	return c
 }
 
-// Log prints one line of a container, behind its name.
+// Log prints one line of a container, behind its name: as it was written, unless
+// it goes to a terminal.
 func (c *console) Log(name, line string) {
+	name = plain(name)
+	if c.terminal {
+		line = logLine(line, c.color)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.eraseLocked()
@@ -57,7 +66,7 @@ func (c *console) Note(format string, args ...any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.eraseLocked()
-	fmt.Fprintf(c.notes, format+"\n", args...)
+	fmt.Fprintln(c.notes, plain(fmt.Sprintf(format, args...)))
 	c.drawLocked()
 }
 
@@ -86,6 +95,7 @@ func (c *console) drawLocked() {
 	}
 	width := c.width()
 	for _, line := range c.status {
+		line = plain(line)
 		if r := []rune(line); len(r) >= width {
 			line = string(r[:width-1])
 		}
@@ -101,8 +111,16 @@ func colorOf(name string) int {
 	return colors[h.Sum32()%uint32(len(colors))]
 }
 
-// table aligns rows in columns, as kubectl prints tables.
+// table aligns rows in columns, as kubectl prints tables. Cells may hold
+// anybody's text.
 func table(rows [][]string) string {
+	rows = slices.Clone(rows)
+	for i, row := range rows {
+		rows[i] = make([]string, len(row))
+		for j, cell := range row {
+			rows[i][j] = plain(cell)
+		}
+	}
 	var widths []int
 	for _, row := range rows {
 		for i, cell := range row {

@@ -153,14 +153,14 @@ func (o *cronNextOptions) ofCronJob(ctx context.Context, arg string, zone *time.
 	}
 	next.Schedule, next.Suspended = c.Spec.Schedule, ptr.Deref(c.Spec.Suspend, false)
 	if next.Suspended {
-		fmt.Fprintf(notes, "cronjob/%s is suspended: no Job is started at these times.\n", c.Name)
+		fmt.Fprintf(notes, "cronjob/%s is suspended: no Job is started at these times.\n", plain(c.Name))
 	}
 	if zone != nil {
 		c.Spec.TimeZone = nil
 	} else {
 		var how string
 		if zone, how = explain.Zone(now, c); c.Spec.TimeZone == nil && how != "" {
-			fmt.Fprintf(notes, "cronjob/%s has no timeZone: its schedule is read%s.\n", c.Name, how)
+			fmt.Fprintf(notes, "cronjob/%s has no timeZone: its schedule is read%s.\n", plain(c.Name), how)
 		}
 	}
 	t, err := cron.TimetableOf(c, zone)
@@ -168,7 +168,7 @@ func (o *cronNextOptions) ofCronJob(ctx context.Context, arg string, zone *time.
 		return t, fmt.Errorf("cronjob/%s: %w", c.Name, err)
 	}
 	if slot, due := t.Last(now); due && !next.Suspended && now.Sub(slot) > 15*time.Second {
-		fmt.Fprintf(notes, "The slot of %s has not been started; `sampan explain cronjob/%s` says why.\n", slot.In(now.Location()).Format(clockLayout), c.Name)
+		fmt.Fprintf(notes, "The slot of %s has not been started; `sampan explain cronjob/%s` says why.\n", slot.In(now.Location()).Format(clockLayout), plain(c.Name))
 	}
 	return t, nil
 }

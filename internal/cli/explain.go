@@ -128,9 +128,9 @@ func (o *explainOptions) print(out io.Writer, answers []explain.Answer, single b
 				fmt.Fprintln(out)
 			}
 			if o.all {
-				fmt.Fprintf(out, "namespace %s: ", answer.Namespace)
+				fmt.Fprintf(out, "namespace %s: ", plain(answer.Namespace))
 			}
-			if _, err := fmt.Fprint(out, answer); err != nil {
+			if _, err := fmt.Fprint(out, plainAnswer(answer)); err != nil {
 				return err
 			}
 		}
@@ -233,7 +233,7 @@ func (e *explainer) events(ctx context.Context, kind string, uid types.UID) ([]*
 	if apierrors.IsForbidden(err) { // the objects say a lot without them
 		if !e.warned {
 			e.warned = true
-			fmt.Fprintf(e.notes, "warning: without events, as %v\n", err)
+			fmt.Fprintf(e.notes, "warning: without events, as %s\n", plain(err.Error()))
 		}
 		return nil, nil
 	}

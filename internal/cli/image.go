@@ -60,7 +60,7 @@ func imagePull(open openImages) *cobra.Command {
 				if err != nil {
 					return interrupted(ctx, err)
 				}
-				fmt.Printf("pulled %s (%s, %s)\n", img.Name, shortID(img.ID), bytesOf(img.Size))
+				fmt.Printf("pulled %s (%s, %s)\n", plain(img.Name), plain(shortID(img.ID)), bytesOf(img.Size))
 			}
 			return nil
 		},
@@ -94,7 +94,7 @@ or from standard input for "-".`,
 					return interrupted(ctx, err)
 				}
 				for _, img := range loaded {
-					fmt.Printf("loaded %s (%s, %s)\n", img.Name, shortID(img.ID), bytesOf(img.Size))
+					fmt.Printf("loaded %s (%s, %s)\n", plain(img.Name), plain(shortID(img.ID)), bytesOf(img.Size))
 				}
 			}
 			return nil
@@ -149,7 +149,7 @@ func imageRemove(open openImages) *cobra.Command {
 				if err := s.Remove(ref); err != nil {
 					return err
 				}
-				fmt.Printf("removed %s\n", ref)
+				fmt.Printf("removed %s\n", plain(ref))
 			}
 			_, err = s.Prune(false)
 			return err

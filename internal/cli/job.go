@@ -142,7 +142,7 @@ func (o *jobOptions) start(ctx context.Context, create func(context.Context, kub
 	if err != nil {
 		return err
 	}
-	fmt.Printf("job.batch/%s created\n", job.Name)
+	fmt.Printf("job.batch/%s created\n", plain(job.Name))
 	if !o.wait && !o.logs {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -33,10 +34,15 @@ func (o outputFormat) print(out io.Writer, value any) error {
 	if err != nil {
 		return err
 	}
-	data = append(data, '\n')
+	data = escapeJSON(append(data, '\n'))
 	if o == "yaml" {
-		if data, err = yaml.JSONToYAML(data); err != nil {
+		asYAML, err := yaml.JSONToYAML(data)
+		if err != nil {
 			return err
+		}
+		// What YAML would not escape stays JSON, which is YAML, too.
+		if !bytes.ContainsFunc(asYAML, controlsInJSON) {
+			data = asYAML
 		}
 	}
 	_, err = out.Write(data)

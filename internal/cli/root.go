@@ -68,7 +68,7 @@ func printError(err error) {
 			printError(err)
 		}
 	} else if err != nil {
-		fmt.Fprintln(os.Stderr, "error:", err)
+		fmt.Fprintln(os.Stderr, "error:", plainLines(err.Error()))
 	}
 }
 

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -108,7 +107,7 @@ func (o *runOptions) run(ctx context.Context, paths []string) error {
 	}
 	out := newConsole(os.Stdout, os.Stderr)
 	if o.output == "json" {
-		out.lines, out.color = os.Stderr, out.live
+		out = newConsole(os.Stderr, os.Stderr)
 	}
 	stops := catchSignals()
 	defer stops.release()
@@ -264,9 +263,7 @@ func patience(jobs []*batchv1.Job) time.Duration {
 
 func (o *runOptions) report(res result, out *console) error {
 	if o.output == "json" {
-		enc := json.NewEncoder(os.Stdout)
-		enc.SetIndent("", "  ")
-		return enc.Encode(res)
+		return outputFormat("json").print(os.Stdout, res)
 	}
 	out.Note("")
 	_, err := io.WriteString(out.notes, summary(res.Jobs))
