@@ -72,6 +72,7 @@ func (e *Engine) open() (err error) {
 	kinds := kind.NewKinds(kind.Table())
 	e.store, err = store.Open(store.Options{
 		Path: filepath.Join(c.DataDir, "store.db"), Codec: kind.NewCodec(kinds), Index: kinds.Index,
+		Erase: []string{"secrets"},
 	})
 	if err != nil {
 		return err

@@ -234,6 +234,7 @@ type batch struct {
 	lazy, commits []*commit
 	mark          uint64
 	view          *View // the state after it
+	last          bool  // the store closes
 }
 
 // lead writes the queue as one batch, publishes it, answers its callers, and
@@ -280,6 +281,9 @@ func (s *Store) finishLocked(b *batch, err error) {
 	}
 	s.mark = b.mark
 	s.publishLocked(b.view, b.commits)
+	if s.file.erase.pending() {
+		s.armLocked()
+	}
 	answer(b.commits, nil)
 	if ahead := s.ahead; len(ahead) > 0 {
 		s.ahead = nil
@@ -360,15 +364,19 @@ func (s *Store) armLocked() {
 	}
 }
 
-// flush writes what has been afloat since a while.
+// flush writes what has been afloat since a while, and goes on erasing.
 func (s *Store) flush() {
 	s.mu.Lock()
-	if s.closed || s.broken != nil || len(s.afloat) == 0 {
+	if s.closed || s.broken != nil {
 		s.mu.Unlock()
 		return
 	}
-	if s.busy {
+	if s.busy { // whoever is at work may leave something
 		s.armLocked()
+		s.mu.Unlock()
+		return
+	}
+	if len(s.afloat) == 0 && !s.file.erase.pending() {
 		s.mu.Unlock()
 		return
 	}

@@ -35,6 +35,7 @@ type file struct {
 	db     *bbolt.DB
 	fault  func(label string) error
 	writes int // since the file was opened
+	erase  eraser
 }
 
 // unknownError wraps a failure after which the file may hold the old state or
@@ -64,11 +65,17 @@ func openFile(path string, fault func(string) error) (*file, error) {
 	if err := inspect(path); err != nil {
 		return nil, err
 	}
-	db, err := openDB(path, false, os.OpenFile)
+	f := &file{path: path, fault: fault}
+	var err error
+	f.db, err = openDB(path, false, func(name string, flag int, mode os.FileMode) (opened *os.File, err error) {
+		opened, err = os.OpenFile(name, flag, mode)
+		f.erase.file = opened
+		return opened, err
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &file{path: path, db: db, fault: fault}, nil
+	return f, nil
 }
 
 // lockWait is how long to try for the file's lock. A process that this one is
@@ -311,7 +318,10 @@ func (f *file) commit(b *batch) error {
 	if err != nil {
 		return err
 	}
-	if err := f.fill(tx, b); err != nil {
+	if err = f.erase.begin(tx, b.last); err == nil {
+		err = f.fill(tx, b)
+	}
+	if err != nil {
 		return errors.Join(err, tx.Rollback())
 	}
 	id, size := tx.ID(), tx.Size()
@@ -320,6 +330,7 @@ func (f *file) commit(b *batch) error {
 		if f.writes++; f.writes%forgetEvery == 0 {
 			f.forget(size)
 		}
+		f.erase.note(b)
 		err = f.fault(faultSync)
 	}
 	if err != nil && f.reached(id) {

@@ -81,7 +81,7 @@ type modelEvent struct {
 
 func (m *model) open(t *rapid.T) {
 	s, err := Open(Options{
-		Path: filepath.Join(m.dir, fmt.Sprint("store", m.files)), Codec: jsonCodec{},
+		Path: filepath.Join(m.dir, fmt.Sprint("store", m.files)), Codec: jsonCodec{}, Erase: []string{"pods"},
 		Index: indexValue, Retain: modelRetain, Strict: true,
 		fault: func(label string) error {
 			if label == m.fail {

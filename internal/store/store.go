@@ -51,6 +51,9 @@ type Options struct {
 	// Retain is how many of the latest writes a watch can resume after.
 	// 0 means DefaultRetain.
 	Retain int
+	// Erase are the resources of which nothing may stay in the file once it is
+	// deleted or replaced: it is overwritten within seconds, or at Close.
+	Erase []string
 	// Strict runs Check after every commit and panics when it fails. For tests.
 	Strict bool
 
@@ -142,9 +145,18 @@ func Open(o Options) (*Store, error) {
 	for _, it := range items {
 		s.staged.put(nil, it)
 	}
+	f.erase.resources = make(map[string]bool, len(o.Erase))
+	for _, resource := range o.Erase {
+		f.erase.resources[resource] = true
+	}
 	s.rev, s.mark = mark, mark
 	s.history = newHistory(o.Retain, s.rev)
 	s.view.Store(s.staged.freeze(s.rev))
+	if f.erase.due = len(o.Erase) > 0; f.erase.due { // a crash may have come before the end
+		s.mu.Lock()
+		s.armLocked()
+		s.mu.Unlock()
+	}
 	return s, nil
 }
 
@@ -172,7 +184,7 @@ func (s *Store) Close() error {
 	if s.flusher != nil {
 		s.flusher.Stop()
 	}
-	last := &batch{lazy: s.afloat, mark: s.rev}
+	last := &batch{lazy: s.afloat, mark: s.rev, last: true}
 	broken := s.broken
 	s.mu.Unlock()
 
