@@ -129,6 +129,7 @@ func (o *runOptions) withEngine(ctx context.Context, stops *signals, do func(con
 		log = newLogger(os.Stderr, slog.LevelInfo)
 	}
 	engine.RouteLibraryLogs(log)
+	engine.HideMemory(log)
 	class, _ := runtimeClass(o.runtime)
 	e, err := engine.New(engine.Config{
 		DataDir: dir, ImageDir: o.images, Listen: "127.0.0.1:0", Runtime: class, Private: true,

@@ -65,6 +65,7 @@ func serve(ctx context.Context, config engine.Config) error {
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM)
 	defer stop()
 	engine.RouteLibraryLogs(config.Logger)
+	engine.HideMemory(config.Logger)
 	e, err := engine.New(config)
 	if err != nil {
 		return err
