@@ -31,6 +31,7 @@ func (instant) Wait(_ context.Context, id string) (runner.Status, error) {
 
 func (instant) List(context.Context) ([]runner.Status, error) { return nil, nil }
 func (instant) Remove(context.Context, string) error          { return nil }
+func (instant) Pods(context.Context) ([]string, error)        { return nil, nil }
 func (instant) RemovePod(context.Context, string) error       { return nil }
 func (instant) Signal(context.Context, string, int) error     { return nil }
 

@@ -27,14 +27,27 @@ type Launcher interface {
 	// ends before, the start is given up. A start may take as long as what it meets
 	// on the container's files lets it; it holds up no other call.
 	Launch(ctx context.Context, spec *Spec, stdin, stdout, stderr *os.File) (Process, error)
-	// RemovePod releases what the pod's containers shared. All of them have been
-	// released; a pod that is not known is no error.
+	// SetVolume is Runner.SetVolume.
+	SetVolume(v *Volume) error
+	// Usage is Runner.Usage; containers are those of the pod.
+	Usage(podUID string, containers []*Spec) (PodUsage, error)
+	// Pods returns the uids of the pods that have volumes, those of a former
+	// supervisor included.
+	Pods() ([]string, error)
+	// ReleasePod releases what the pod's containers shared but for its volumes on
+	// disk, which a later supervisor finds. All containers have been released; a
+	// pod that is not known is no error.
+	ReleasePod(podUID string) error
+	// RemovePod does that, and removes the volumes too.
 	RemovePod(podUID string) error
 	// Recover is called once, before anything else, with the containers that
 	// a former supervisor had when it died: it ends what still runs of them,
 	// whatever its state, and releases what they held. Of their Specs only ID,
 	// Class, Pod, Container and Attempt are known.
 	Recover(lost []*Spec) error
+	// Finish is called last. It returns when the files that Release and RemovePod
+	// have left to be removed are, or when ctx ends. The error says what remains.
+	Finish(ctx context.Context) error
 }
 
 // Process is a container's first process, or one that Exec added to it.

@@ -37,7 +37,20 @@ type Runner interface {
 	// Remove forgets an ended container and removes its writable layer. Its log
 	// file stays; that is the agent's to remove.
 	Remove(ctx context.Context, id string) error
-	// RemovePod releases what the containers of a pod shared.
+	// SetVolume makes a volume of a pod, or brings the files of one that exists
+	// up to date. It is called before the first Start of a container that mounts
+	// the volume, and again when Start returns ErrNoVolume.
+	SetVolume(ctx context.Context, v *Volume) error
+	// Usage measures what a pod's containers, ended ones included, and its volumes
+	// take of the disk. That can take long; it delays nothing else. A pod that is
+	// not known takes nothing.
+	Usage(ctx context.Context, podUID string) (PodUsage, error)
+	// Pods returns the uids of the pods that RemovePod is due for: those that had
+	// a container or a volume, former engines' included.
+	Pods(ctx context.Context) ([]string, error)
+	// RemovePod releases what the containers of a pod shared, and removes its
+	// volumes. None of its containers is left, and SetVolume is not called for it
+	// again.
 	RemovePod(ctx context.Context, podUID string) error
 }
 
@@ -50,6 +63,9 @@ var (
 	ErrRunning = errors.New("runner: container is running")
 	// ErrEnded: Signal or Exec was asked of a container that has ended.
 	ErrEnded = errors.New("runner: container has ended")
+	// ErrNoVolume: Start was given a mount of a volume that SetVolume has not made,
+	// or that was lost with a supervisor.
+	ErrNoVolume = errors.New("runner: no such volume")
 )
 
 // StartError says why a container could not be started, in Kubernetes' words.
@@ -154,8 +170,15 @@ type PodRef struct {
 
 // Mount is a file, directory or file system that the container sees at Target.
 type Mount struct {
-	Source string // path of this machine
+	// Volume is the name of the pod's volume that is mounted: for people if
+	// there is a Source, else one that SetVolume has made.
+	Volume string
+	Source string // path of this machine; "": the Volume itself
 	Target string // absolute path inside the container
+	// SubPath is what of the volume, or the source, is mounted; "" is all. It is a
+	// relative path without "..", of which missing directories are made. Links on
+	// the way are followed, but none that leads out.
+	SubPath string
 	// Within, if set, is a directory above Source that containers can write to
 	// (a volume, of which Source is a subPath): on the way from it to Source no
 	// link is followed, so that nobody can redirect the mount meanwhile.
@@ -170,6 +193,47 @@ type Mount struct {
 	// the same Source shares until RemovePod.
 	Tmpfs     bool
 	TmpfsSize int64
+}
+
+// Volume is a directory that the containers of a pod mount by its name. It
+// lives until RemovePod; one in memory dies with the supervisor too.
+type Volume struct {
+	Class  Class // of the pod's containers
+	PodUID string
+	Name   string
+	// Memory keeps the volume in memory, where it can take Size bytes; 0: half of
+	// what the machine has. Others are on disk, and Size means nothing.
+	Memory bool
+	Size   int64
+	// Mode and Group are those of the directory when it is made, with the bits of
+	// chmod(2). A Group of nil, or one that this user has no part in, is root's.
+	Mode  uint32
+	Group *uint32
+	// Files are all that the volume shows, by path, replaced all or none, as a
+	// kubelet does; nil: what is in the volume is the containers' own. They
+	// belong to Group.
+	Files map[string]File
+}
+
+// File is a file of a Volume.
+type File struct {
+	Data []byte
+	Mode uint32  // permissions, with the bits of chmod(2)
+	UID  *uint32 // nil, or one that is not to be had: root
+}
+
+// DiskUsage is what a tree of files takes of the disk.
+type DiskUsage struct {
+	Bytes, Inodes int64
+}
+
+// PodUsage is what a pod takes of the disk. What is in memory is not in it.
+type PodUsage struct {
+	Containers map[string]DiskUsage // writable layers, by container ID
+	Volumes    map[string]DiskUsage // those that SetVolume made, by name
+	// Shared is what belongs to no one container or volume: the working
+	// directory that the containers of class host share.
+	Shared DiskUsage
 }
 
 // Resources are the limits that the container's cgroup enforces, where the

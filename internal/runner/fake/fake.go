@@ -52,7 +52,9 @@ type Runner struct {
 	mu         sync.Mutex
 	nextPID    int
 	containers map[string]*container
-	removed    []string // uids of pods
+	removed    []string                            // uids of pods
+	volumes    map[string]map[string]runner.Volume // by pod and name
+	usage      map[string]runner.PodUsage
 }
 
 var _ runner.Runner = (*Runner)(nil)
@@ -62,7 +64,8 @@ func New(script func(*runner.Spec) Script) *Runner {
 	if script == nil {
 		script = Shell
 	}
-	return &Runner{script: script, nextPID: 1000, containers: make(map[string]*container)}
+	return &Runner{script: script, nextPID: 1000, containers: make(map[string]*container),
+		volumes: make(map[string]map[string]runner.Volume), usage: make(map[string]runner.PodUsage)}
 }
 
 // container is one container; its status is guarded by the Runner's mutex.
@@ -112,6 +115,11 @@ func (r *Runner) add(c *container) error {
 	defer r.mu.Unlock()
 	if r.containers[c.spec.ID] != nil {
 		return fmt.Errorf("container %s: %w", c.spec.ID, runner.ErrExists)
+	}
+	for _, m := range c.spec.Mounts {
+		if _, ok := r.volumes[c.spec.Pod.UID][m.Volume]; m.Source == "" && !ok {
+			return fmt.Errorf("container %s: volume %q: %w", c.spec.ID, m.Volume, runner.ErrNoVolume)
+		}
 	}
 	r.containers[c.spec.ID] = c
 	return nil
@@ -203,9 +211,13 @@ func endsByDefault(sig int) bool {
 // lose is no signal: it is the death of the supervisor.
 const lose = -1
 
-// Lose ends every container as the death of the supervisor does.
+// Lose ends every container as the death of the supervisor does. Volumes in
+// memory are lost with it.
 func (r *Runner) Lose() {
 	r.mu.Lock()
+	for _, volumes := range r.volumes {
+		maps.DeleteFunc(volumes, func(_ string, v runner.Volume) bool { return v.Memory })
+	}
 	var running []*container
 	for _, c := range r.containers {
 		if c.status.Phase == runner.Running {
@@ -352,21 +364,6 @@ func (r *Runner) Remove(_ context.Context, id string) error {
 	}
 	delete(r.containers, id)
 	return nil
-}
-
-// RemovePod implements runner.Runner.
-func (r *Runner) RemovePod(_ context.Context, podUID string) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.removed = append(r.removed, podUID)
-	return nil
-}
-
-// RemovedPods are the uids that RemovePod was called with, in order.
-func (r *Runner) RemovedPods() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.removed)
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

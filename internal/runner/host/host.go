@@ -183,8 +183,26 @@ func (l *Launcher) workDir(spec *runner.Spec, as *syscall.Credential) (string, e
 	return dir, nil
 }
 
+// SetVolume implements runner.Launcher. There is nothing to make: Launch refuses
+// what could mount it.
+func (l *Launcher) SetVolume(*runner.Volume) error { return nil }
+
+// Usage implements runner.Launcher.
+func (l *Launcher) Usage(string, []*runner.Spec) (runner.PodUsage, error) {
+	return runner.PodUsage{}, nil
+}
+
+// Pods implements runner.Launcher.
+func (l *Launcher) Pods() ([]string, error) { return nil, nil }
+
+// ReleasePod implements runner.Launcher.
+func (l *Launcher) ReleasePod(podUID string) error { return l.RemovePod(podUID) }
+
 // RemovePod implements runner.Launcher.
 func (l *Launcher) RemovePod(podUID string) error { return l.dirs.remove(podUID) }
+
+// Finish implements runner.Launcher.
+func (l *Launcher) Finish(context.Context) error { return nil }
 
 // Recover implements runner.Launcher.
 func (l *Launcher) Recover(lost []*runner.Spec) error {

@@ -258,6 +258,63 @@ func (c *Client) Remove(ctx context.Context, id string) error {
 	return nil
 }
 
+// SetVolume implements runner.Runner.
+func (c *Client) SetVolume(ctx context.Context, v *runner.Volume) error {
+	l, err := c.link(v.Class)
+	if err != nil {
+		return err
+	}
+	for {
+		conn, err := l.connected(ctx)
+		if err != nil {
+			return err
+		}
+		err = conn.call(ctx, verbSetVolume, v, nil)
+		if !errors.Is(err, errLost) && !errors.Is(err, errStopping) {
+			return err
+		}
+		// The supervisor ended at this moment; the next one is asked.
+		if err := l.after(ctx, conn); err != nil {
+			return err
+		}
+	}
+}
+
+// Usage implements runner.Runner.
+func (c *Client) Usage(ctx context.Context, podUID string) (runner.PodUsage, error) {
+	usage := runner.PodUsage{Containers: make(map[string]runner.DiskUsage), Volumes: make(map[string]runner.DiskUsage)}
+	var errs []error
+	for _, l := range c.all() {
+		var one runner.PodUsage
+		if err := l.call(ctx, verbUsage, &idRequest{ID: podUID}, &one); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		maps.Copy(usage.Containers, one.Containers)
+		maps.Copy(usage.Volumes, one.Volumes)
+		usage.Shared.Bytes += one.Shared.Bytes
+		usage.Shared.Inodes += one.Shared.Inodes
+	}
+	if len(usage.Containers)+len(usage.Volumes) == 0 && usage.Shared == (runner.DiskUsage{}) {
+		return usage, errors.Join(errs...) // it may be a pod of the class that does not answer
+	}
+	return usage, nil
+}
+
+// Pods implements runner.Runner. With an error it returns those of the classes
+// that could be asked.
+func (c *Client) Pods(ctx context.Context) ([]string, error) {
+	var uids []string
+	var errs []error
+	for _, l := range c.all() {
+		var answer podsAnswer
+		errs = append(errs, l.call(ctx, verbPods, nil, &answer))
+		uids = append(uids, answer.UIDs...)
+	}
+	slices.Sort(uids)
+	return slices.Compact(uids), errors.Join(errs...)
+}
+
 // RemovePod implements runner.Runner.
 func (c *Client) RemovePod(ctx context.Context, podUID string) error {
 	var errs []error

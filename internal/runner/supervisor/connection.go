@@ -14,6 +14,8 @@ type connection struct {
 	conn net.Conn
 	out  frameWriter
 	pid  int // the supervisor's
+	// protocol is the version that both sides speak.
+	protocol int
 	// detach keeps the end of the link from closing the connection.
 	detach func() bool
 
@@ -23,10 +25,17 @@ type connection struct {
 	ended chan struct{} // closed when the connection is
 }
 
+// errOld: an engine has found the supervisor of a former version. Its
+// containers go on; what that version did not have, it does not do.
+var errOld = errors.New("supervisor: the one that runs is of an older version, which knows no volumes; `sampan stop` ends it")
+
 var errLost = errors.New("supervisor: the connection was lost")
 
 // call sends a request and decodes the answer into res, if that is not nil.
 func (c *connection) call(ctx context.Context, v verb, req, res any) error {
+	if v >= verbSetVolume && v <= verbPods && c.protocol < 2 {
+		return errOld
+	}
 	id, answer, err := c.begin()
 	if err != nil {
 		return err

@@ -17,6 +17,7 @@ func kinds() map[string]error {
 		"exists":   runner.ErrExists,
 		"running":  runner.ErrRunning,
 		"ended":    runner.ErrEnded,
+		"noVolume": runner.ErrNoVolume,
 		"stopping": errStopping,
 	}
 }

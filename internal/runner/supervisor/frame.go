@@ -17,7 +17,7 @@ import (
 // two sides use the smaller of theirs, so that a newer engine can talk to an
 // older supervisor. A new field needs no new version (fields that are not
 // known are ignored), a new verb does.
-const protocol = 1
+const protocol = 2
 
 // A frame on the wire is: length of the rest (4 bytes, big endian), id (8
 // bytes), verb (1 byte), and a body in JSON, which may be empty. A request's id
@@ -33,14 +33,17 @@ type verb uint8
 
 const (
 	// requests
-	verbHello     verb = 1 // helloRequest → helloAnswer, then a snapshot is pushed
-	verbStart     verb = 2 // runner.Spec → runner.Status
-	verbSignal    verb = 3 // signalRequest
-	verbExec      verb = 4 // execRequest → runner.ExecResult
-	verbCancel    verb = 5 // cancelRequest: end an exec; no answer of its own
-	verbRemove    verb = 6 // idRequest
-	verbRemovePod verb = 7 // idRequest
-	verbStop      verb = 8 // answered when every container has ended
+	verbHello     verb = 1  // helloRequest → helloAnswer, then a snapshot is pushed
+	verbStart     verb = 2  // runner.Spec → runner.Status
+	verbSignal    verb = 3  // signalRequest
+	verbExec      verb = 4  // execRequest → runner.ExecResult
+	verbCancel    verb = 5  // cancelRequest: end an exec; no answer of its own
+	verbRemove    verb = 6  // idRequest
+	verbRemovePod verb = 7  // idRequest
+	verbStop      verb = 8  // answered when every container has ended; then it ends
+	verbSetVolume verb = 9  // runner.Volume
+	verbUsage     verb = 10 // idRequest → runner.PodUsage
+	verbPods      verb = 11 // → podsAnswer
 
 	// answers
 	verbOK    verb = 64
@@ -69,6 +72,8 @@ type helloAnswer struct {
 }
 
 type idRequest struct{ ID string }
+
+type podsAnswer struct{ UIDs []string }
 
 type signalRequest struct {
 	ID     string

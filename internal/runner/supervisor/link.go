@@ -148,7 +148,7 @@ func (l *link) hello(c *connection, r *bufio.Reader) error {
 			l.forget(status.ID)
 		}
 	}
-	c.pid = answer.PID
+	c.pid, c.protocol = answer.PID, answer.Protocol
 	l.set(c, nil)
 	return nil
 }

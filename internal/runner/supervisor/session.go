@@ -135,6 +135,20 @@ func (ss *session) handle(ctx context.Context, f frame) (any, error) {
 			return nil, err
 		}
 		return nil, s.removePod(req.ID)
+	case verbSetVolume:
+		v := &runner.Volume{}
+		if err := decode(v); err != nil {
+			return nil, err
+		}
+		return nil, s.setVolume(v)
+	case verbUsage:
+		var req idRequest
+		if err := decode(&req); err != nil {
+			return nil, err
+		}
+		return s.usage(ctx, req.ID)
+	case verbPods:
+		return s.podsDue(), nil
 	case verbStop:
 		return nil, s.stop()
 	default:

@@ -29,6 +29,7 @@ type Supervisor struct {
 	journal  *journal
 	buffers  sync.Pool // *[]byte, to read output into
 	started  time.Time
+	measurer *measurer
 
 	// starting counts the containers that are being started; giveUp ends their
 	// starts, whose context is starts. None is added once stopping is set.
@@ -59,7 +60,7 @@ func newSupervisor(opts Options, launcher runner.Launcher, log *slog.Logger) (*S
 	starts, giveUp := context.WithCancel(context.Background())
 	return &Supervisor{
 		starts: starts, giveUp: giveUp,
-		opts: opts, log: log, launcher: launcher, journal: journal, started: time.Now(),
+		opts: opts, log: log, launcher: launcher, journal: journal, started: time.Now(), measurer: newMeasurer(),
 		buffers:    sync.Pool{New: func() any { b := make([]byte, readSize); return &b }},
 		containers: make(map[string]*container),
 		pods:       make(map[string]bool),
@@ -98,6 +99,13 @@ func (s *Supervisor) recover() error {
 	}
 	if err := s.launcher.Recover(lost); err != nil {
 		return fmt.Errorf("ending what a former supervisor left: %w", err)
+	}
+	pods, err := s.launcher.Pods()
+	if err != nil {
+		return fmt.Errorf("looking for the volumes that a former supervisor left: %w", err)
+	}
+	for _, uid := range pods {
+		s.pods[uid] = true
 	}
 	for _, spec := range lost {
 		c := s.containers[spec.ID]
