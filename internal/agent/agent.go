@@ -22,7 +22,7 @@ import (
 type Options struct {
 	// Node is the node's name; see NodeName.
 	Node string
-	// Dir is the directory of the node's files: pods' volumes and logs.
+	// Dir is the directory of the node's files: pods' logs.
 	Dir string
 	// RunDir is a directory for the few small files that every sandboxed pod
 	// needs and that nobody misses after a reboot. In memory they cost a
@@ -76,6 +76,8 @@ type Agent struct {
 	// found are the containers that were there when Run began, until the
 	// first delivery of pods tells whose they are.
 	found map[types.UID][]runner.Status
+	// foundPods are the pods that the runners had something of then.
+	foundPods map[runner.Class][]string
 }
 
 // entry is a pod of which the API, or this node's disk, still has something.
@@ -142,8 +144,14 @@ func (a *Agent) Run(ctx context.Context) error {
 // may keep those of several classes.
 func (a *Agent) find(ctx context.Context) error {
 	found := make(map[types.UID][]runner.Status)
+	foundPods := make(map[runner.Class][]string)
 	seen := make(map[string]bool)
 	for class, r := range a.opts.Runners {
+		pods, err := r.Pods(ctx)
+		if err != nil { // what is left of former pods has time
+			a.log.Warn("cannot list the pods of a runner", "class", class, "err", err)
+		}
+		foundPods[class] = pods
 		list, err := r.List(ctx)
 		if err != nil {
 			return fmt.Errorf("agent: list the containers of class %s: %w", class, err)
@@ -162,7 +170,7 @@ func (a *Agent) find(ctx context.Context) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.found = found
+	a.found, a.foundPods = found, foundPods
 	return nil
 }
 
@@ -190,9 +198,9 @@ func (a *Agent) deliver(ctx context.Context, ch PodChanges) {
 		}
 	}
 	if ch.All && a.found != nil {
-		a.sweepLocked()
+		a.sweepLocked(ctx)
 		a.orphansLocked(ctx)
-		a.found = nil
+		a.found, a.foundPods = nil, nil
 	}
 }
 

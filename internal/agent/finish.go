@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/tree"
 )
 
 // release gives back what the pod of a keeper held: its ended containers, what
@@ -60,13 +61,7 @@ func (a *Agent) releasePod(ctx context.Context, ref PodRef, pod *corev1.Pod) {
 	if pod == nil || a.class(pod) != runner.Host {
 		a.removeEtc(string(ref.UID), pod)
 	}
-	if pod == nil || len(pod.Spec.Volumes) > 0 {
-		a.removeAll(a.podDir(ref))
-	}
 }
-
-// podDir is where the pod's volumes and other files are.
-func (a *Agent) podDir(ref PodRef) string { return filepath.Join(a.opts.Dir, "pods", string(ref.UID)) }
 
 // erase removes the logs of a pod that the API has no more.
 func (a *Agent) erase(ref PodRef) { a.removeAll(a.logDir(ref)) }
@@ -74,14 +69,14 @@ func (a *Agent) erase(ref PodRef) { a.removeAll(a.logDir(ref)) }
 func (a *Agent) removeAll(dir string) {
 	a.removing <- struct{}{}
 	defer func() { <-a.removing }()
-	if err := os.RemoveAll(dir); err != nil {
+	if err := tree.Remove(dir); err != nil {
 		a.log.Warn("cannot remove a pod's files", "dir", dir, "err", err)
 	}
 }
 
 // sweepLocked removes the files of pods that have ended, or gone, while the
 // node was not there to see it.
-func (a *Agent) sweepLocked() {
+func (a *Agent) sweepLocked(ctx context.Context) {
 	alive, known := map[string]bool{}, map[string]bool{}
 	for uid, e := range a.pods {
 		known[string(uid)] = true
@@ -90,6 +85,8 @@ func (a *Agent) sweepLocked() {
 	for uid := range a.found {
 		known[string(uid)], alive[string(uid)] = true, true // discard removes them
 	}
+	a.sweepPodsLocked(ctx, alive)
+	// Former versions had their volumes here.
 	a.sweepDir(a.opts.Dir, "pods", func(name string) bool { return alive[name] })
 	a.sweepDir(a.opts.RunDir, "etc", func(name string) bool {
 		uid, _, _ := strings.Cut(name, ".")
@@ -100,6 +97,23 @@ func (a *Agent) sweepLocked() {
 		return alive[uid]
 	})
 	a.sweepDir(a.opts.Dir, "logs", func(name string) bool { return known[name[strings.LastIndexByte(name, '_')+1:]] })
+}
+
+// sweepPodsLocked releases the pods that runners still have something of, and
+// nobody else.
+func (a *Agent) sweepPodsLocked(ctx context.Context, alive map[string]bool) {
+	for class, uids := range a.foundPods {
+		for _, uid := range uids {
+			if alive[uid] {
+				continue
+			}
+			a.tasks.Go(func() {
+				if err := a.opts.Runners[class].RemovePod(ctx, uid); err != nil && ctx.Err() == nil {
+					a.log.Warn("cannot release a former pod", "uid", uid, "err", err)
+				}
+			})
+		}
+	}
 }
 
 // sweepDir removes what is in a directory of the node and is not to be kept.

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -67,9 +68,9 @@ func (k *keeper) mount(now time.Time) time.Time {
 		return v.due
 	}
 	v.busy, v.due = true, time.Time{}
-	vols := k.agent.volumesOf(k.ref, k.state.Object, objects{k.ctx, k.agent.opts.Client, k.ref.Namespace})
+	pod := k.state.Object
 	k.agent.tasks.Go(func() {
-		err := vols.Setup()
+		err := k.agent.setVolumes(k.ctx, pod)
 		k.post(func() { k.mounted(err, time.Now()) })
 	})
 	return time.Time{}
@@ -113,9 +114,13 @@ func (k *keeper) weigh(now time.Time) time.Time {
 		return v.measure
 	}
 	v.measuring = true
-	vols := k.agent.volumesOf(k.ref, k.state.Object, objects{k.ctx, k.agent.opts.Client, k.ref.Namespace})
+	pod := k.state.Object
 	k.agent.tasks.Go(func() {
-		message := vols.Overfull()
+		usage, err := k.agent.opts.Runners[k.agent.class(pod)].Usage(k.ctx, string(k.ref.UID))
+		if err != nil && k.ctx.Err() == nil {
+			k.log().Warn("cannot measure a pod", "err", err)
+		}
+		message := volume.Overfull(pod, usage)
 		k.post(func() {
 			v.measuring, v.measure = false, time.Now().Add(measurePeriod)
 			if message != "" {
@@ -157,9 +162,14 @@ func (k *keeper) remount(old, pod *corev1.Pod) {
 	k.volumes.due = time.Now()
 }
 
-func (a *Agent) volumesOf(ref PodRef, pod *corev1.Pod, objects objects) *volume.Pod {
+// setVolumes has the pod's volumes made, or brought up to date.
+func (a *Agent) setVolumes(ctx context.Context, pod *corev1.Pod) error {
+	return a.volumesOf(ctx, pod).Setup(ctx, a.opts.Runners[a.class(pod)])
+}
+
+func (a *Agent) volumesOf(ctx context.Context, pod *corev1.Pod) *volume.Pod {
 	return &volume.Pod{
-		Dir: a.podDir(ref), Object: pod, Objects: objects,
-		IPs: a.opts.IPs, Allocatable: a.opts.Allocatable, Now: time.Now,
+		Object: pod, Class: a.class(pod), Objects: objects{ctx, a.opts.Client, pod.Namespace},
+		IPs: a.opts.IPs, Allocatable: a.opts.Allocatable,
 	}
 }

@@ -113,6 +113,12 @@ func (a *attempt) launch(ctx context.Context) (runner.Status, *runner.Spec, erro
 	// From here on the container may exist: the keeper's end, not that of the
 	// attempt, interrupts.
 	st, err := a.runner.Start(a.keeper.ctx, spec)
+	if errors.Is(err, runner.ErrNoVolume) {
+		// The supervisor has died since it was made, and a volume in memory with it.
+		if err = a.keeper.agent.setVolumes(a.keeper.ctx, a.pod); err == nil {
+			st, err = a.runner.Start(a.keeper.ctx, spec)
+		}
+	}
 	if errors.Is(err, runner.ErrExists) {
 		// An earlier Start has done it, and its answer was lost.
 		st, err = a.find()
@@ -158,7 +164,7 @@ func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
 	}
 	refs := objects{ctx, o.Client, a.pod.Namespace}
 	in.Mounts = func(env *recipe.Env) ([]runner.Mount, error) {
-		mounts, err := a.keeper.agent.volumesOf(a.keeper.ref, a.pod, refs).Mounts(a.container.Spec, env)
+		mounts, err := a.keeper.agent.volumesOf(ctx, a.pod).Mounts(a.container.Spec, env)
 		if err == nil && a.class != runner.Host {
 			mounts = a.keeper.agent.etcMounts(a.pod, a.container.Spec, mounts)
 		}

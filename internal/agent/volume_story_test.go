@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -49,8 +50,8 @@ func TestVolumeAppearsAndChanges(t *testing.T) {
 		b.want("p", corev1.PodRunning)
 		mounts := b.run.specs[0].Mounts
 		read := func(i int, name string) string {
-			data, _ := os.ReadFile(filepath.Join(mounts[i].Source, name))
-			return string(data)
+			v, _ := b.run.Volume("uid-p", mounts[i].Volume)
+			return string(v.Files[name].Data)
 		}
 		if got := read(0, "k"); got != "v1" {
 			t.Errorf("got %q", got)
@@ -69,8 +70,54 @@ func TestVolumeAppearsAndChanges(t *testing.T) {
 		}
 		b.kill("p", 0)
 		after(5 * time.Second)
-		if _, err := os.Stat(filepath.Join(b.dir, "pods", "uid-p")); !os.IsNotExist(err) {
-			t.Errorf("the volumes are still there: %v", err)
+		if _, ok := b.run.Volume("uid-p", "cfg"); ok {
+			t.Error("the volumes are still there")
+		}
+	})
+}
+
+// When the supervisor dies, what was in memory is made again before a container
+// is started again.
+func TestVolumeInMemoryIsLost(t *testing.T) {
+	story(t, func(b *bench) {
+		b.fakeClient.secrets["s"] = &corev1.Secret{Data: map[string][]byte{"k": []byte("v")}}
+		b.put(testPod("p", func(p *corev1.Pod) {
+			p.Spec.RestartPolicy = corev1.RestartPolicyAlways
+			p.Spec.Volumes = []corev1.Volume{{Name: "s", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "s"}}}}
+			p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "s", MountPath: "/s"}}
+		}))
+		after(5 * time.Second)
+		b.want("p", corev1.PodRunning)
+		b.run.Lose()
+		after(5 * time.Second)
+		b.want("p", corev1.PodRunning, "c", "running ready=true restarts=1")
+		if v, _ := b.run.Volume("uid-p", "s"); string(v.Files["k"].Data) != "v" || !v.Memory {
+			t.Errorf("got %+v", v)
+		}
+	})
+}
+
+// What a former run of the node has left of pods that nobody has any more, is
+// removed, even if none of their containers is left.
+func TestVolumesOfFormerPods(t *testing.T) {
+	story(t, func(b *bench) {
+		b.put(testPod("p", func(p *corev1.Pod) {
+			p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
+		}))
+		after(5 * time.Second)
+		b.stop()
+		for _, uid := range []string{"uid-gone", "uid-p"} {
+			if err := b.run.SetVolume(context.Background(), &runner.Volume{PodUID: uid, Name: "v"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.boot()
+		after(5 * time.Second)
+		if _, ok := b.run.Volume("uid-gone", "v"); ok {
+			t.Error("it is still there")
+		}
+		if _, ok := b.run.Volume("uid-p", "v"); !ok {
+			t.Error("a living pod has lost its volume")
 		}
 	})
 }
@@ -103,7 +150,7 @@ func TestVolumeOutgrowsItsLimit(t *testing.T) {
 		}))
 		after(25 * time.Second)
 		b.want("p", corev1.PodRunning)
-		writeTestFile(filepath.Join(b.run.specs[0].Mounts[0].Source, "big"), strings.Repeat("x", 128<<10))
+		b.run.SetUsage("uid-p", runner.PodUsage{Volumes: map[string]runner.DiskUsage{"v": {Bytes: 128 << 10, Inodes: 2}}})
 		after(11 * time.Second)
 		b.want("p", corev1.PodFailed, "c", "ended 143 Error restarts=0")
 		message := `Usage of EmptyDir volume "v" exceeds the limit "64Ki". `

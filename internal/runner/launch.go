@@ -31,8 +31,8 @@ type Launcher interface {
 	SetVolume(v *Volume) error
 	// Usage is Runner.Usage; containers are those of the pod.
 	Usage(podUID string, containers []*Spec) (PodUsage, error)
-	// Pods returns the uids of the pods that have volumes, those of a former
-	// supervisor included.
+	// Pods returns the uids of the pods that a former supervisor has left volumes
+	// of.
 	Pods() ([]string, error)
 	// ReleasePod releases what the pod's containers shared but for its volumes on
 	// disk, which a later supervisor finds. All containers have been released; a

@@ -66,6 +66,9 @@ var (
 	// ErrNoVolume: Start was given a mount of a volume that SetVolume has not made,
 	// or that was lost with a supervisor.
 	ErrNoVolume = errors.New("runner: no such volume")
+	// ErrRemains: all has ended, but files of containers could not be removed.
+	// They have been set aside, and that is tried again.
+	ErrRemains = errors.New("files of containers remain")
 )
 
 // StartError says why a container could not be started, in Kubernetes' words.
@@ -178,21 +181,12 @@ type Mount struct {
 	// SubPath is what of the volume, or the source, is mounted; "" is all. It is a
 	// relative path without "..", of which missing directories are made. Links on
 	// the way are followed, but none that leads out.
-	SubPath string
-	// Within, if set, is a directory above Source that containers can write to
-	// (a volume, of which Source is a subPath): on the way from it to Source no
-	// link is followed, so that nobody can redirect the mount meanwhile.
-	Within   string
+	SubPath  string
 	ReadOnly bool
 	// Recursive binds the mounts below Source too.
 	Recursive bool
 	// Propagation is "", "HostToContainer" or "Bidirectional".
 	Propagation string
-	// Tmpfs asks for a tmpfs of TmpfsSize bytes (0: no limit) at Source, an
-	// empty directory of this machine, that every container of the pod with
-	// the same Source shares until RemovePod.
-	Tmpfs     bool
-	TmpfsSize int64
 }
 
 // Volume is a directory that the containers of a pod mount by its name. It

@@ -3,19 +3,12 @@ package volume
 import (
 	"errors"
 	"fmt"
-	"os"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/agent/recipe"
+	"github.com/sampan-batch/sampan/internal/runner"
 )
-
-// file is one file of a volume that shows API objects.
-type file struct {
-	data []byte
-	mode os.FileMode
-	uid  int // -1: nobody in particular
-}
 
 // defaultMode is the mode of files of which the manifest says nothing.
 const defaultMode int32 = 0o644
@@ -28,8 +21,8 @@ func modeOr(mode *int32, fallback int32) int32 {
 }
 
 // files returns the files of a volume, by their paths.
-func (p *Pod) files(v *corev1.Volume) (map[string]file, error) {
-	out := map[string]file{}
+func (p *Pod) files(v *corev1.Volume) (map[string]runner.File, error) {
+	out := map[string]runner.File{}
 	var err error
 	switch src := v.VolumeSource; {
 	case src.ConfigMap != nil:
@@ -46,7 +39,7 @@ func (p *Pod) files(v *corev1.Volume) (map[string]file, error) {
 	return out, err
 }
 
-func (p *Pod) projected(out map[string]file, src *corev1.ProjectedVolumeSource) error {
+func (p *Pod) projected(out map[string]runner.File, src *corev1.ProjectedVolumeSource) error {
 	mode := modeOr(src.DefaultMode, defaultMode)
 	var errs []error
 	for _, s := range src.Sources {
@@ -68,7 +61,7 @@ func (p *Pod) projected(out map[string]file, src *corev1.ProjectedVolumeSource) 
 	return errors.Join(errs...)
 }
 
-func (p *Pod) configMap(out map[string]file, name string, items []corev1.KeyToPath, optional *bool, mode int32) error {
+func (p *Pod) configMap(out map[string]runner.File, name string, items []corev1.KeyToPath, optional *bool, mode int32) error {
 	isOptional := optional != nil && *optional
 	cm, err := p.Objects.ConfigMap(name)
 	if err != nil {
@@ -87,7 +80,7 @@ func (p *Pod) configMap(out map[string]file, name string, items []corev1.KeyToPa
 	return choose(out, data, items, isOptional, mode, "config")
 }
 
-func (p *Pod) secret(out map[string]file, name string, items []corev1.KeyToPath, optional *bool, mode int32) error {
+func (p *Pod) secret(out map[string]runner.File, name string, items []corev1.KeyToPath, optional *bool, mode int32) error {
 	isOptional := optional != nil && *optional
 	secret, err := p.Objects.Secret(name)
 	if err != nil {
@@ -100,10 +93,10 @@ func (p *Pod) secret(out map[string]file, name string, items []corev1.KeyToPath,
 }
 
 // choose adds the files that items name, or all.
-func choose(out map[string]file, data map[string][]byte, items []corev1.KeyToPath, optional bool, mode int32, what string) error {
+func choose(out map[string]runner.File, data map[string][]byte, items []corev1.KeyToPath, optional bool, mode int32, what string) error {
 	if len(items) == 0 {
 		for k, v := range data {
-			out[k] = file{data: v, mode: fileMode(mode), uid: -1}
+			out[k] = runner.File{Data: v, Mode: uint32(mode)}
 		}
 		return nil
 	}
@@ -115,12 +108,12 @@ func choose(out map[string]file, data map[string][]byte, items []corev1.KeyToPat
 			}
 			return fmt.Errorf("references non-existent %s key: %s", what, item.Key)
 		}
-		out[item.Path] = file{data: v, mode: fileMode(modeOr(item.Mode, mode)), uid: -1}
+		out[item.Path] = runner.File{Data: v, Mode: uint32(modeOr(item.Mode, mode))}
 	}
 	return nil
 }
 
-func (p *Pod) downward(out map[string]file, items []corev1.DownwardAPIVolumeFile, mode int32) error {
+func (p *Pod) downward(out map[string]runner.File, items []corev1.DownwardAPIVolumeFile, mode int32) error {
 	var errs []error
 	for _, item := range items {
 		var text string
@@ -135,7 +128,7 @@ func (p *Pod) downward(out map[string]file, items []corev1.DownwardAPIVolumeFile
 			errs = append(errs, err)
 			continue
 		}
-		out[item.Path] = file{data: []byte(text), mode: fileMode(modeOr(item.Mode, mode)), uid: -1}
+		out[item.Path] = runner.File{Data: []byte(text), Mode: uint32(modeOr(item.Mode, mode))}
 	}
 	return errors.Join(errs...)
 }

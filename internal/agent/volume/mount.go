@@ -3,10 +3,7 @@ package volume
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path"
-	"path/filepath"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -16,7 +13,7 @@ import (
 )
 
 // Mounts returns what a container of the pod mounts. env is the container's
-// environment, to which subPathExpr refers. Setup has succeeded before.
+// environment, to which subPathExpr refers.
 func (p *Pod) Mounts(c *corev1.Container, env *recipe.Env) ([]runner.Mount, error) {
 	mounts := make([]runner.Mount, 0, len(c.VolumeMounts))
 	for i := range c.VolumeMounts {
@@ -42,7 +39,7 @@ func (p *Pod) mount(vm *corev1.VolumeMount, env *recipe.Env) (runner.Mount, erro
 	if !path.IsAbs(target) {
 		target = "/" + target
 	}
-	m := runner.Mount{Source: p.path(v), Target: target, ReadOnly: vm.ReadOnly}
+	m := runner.Mount{Volume: v.Name, Target: target, ReadOnly: vm.ReadOnly}
 	if vm.MountPropagation != nil && *vm.MountPropagation != corev1.MountPropagationNone {
 		m.Propagation = string(*vm.MountPropagation)
 	}
@@ -52,92 +49,12 @@ func (p *Pod) mount(vm *corev1.VolumeMount, env *recipe.Env) (runner.Mount, erro
 	switch {
 	case v.HostPath != nil:
 		m.Source, m.Recursive = v.HostPath.Path, true
-	case v.EmptyDir != nil:
-		if v.EmptyDir.Medium == corev1.StorageMediumMemory {
-			m.Tmpfs, m.TmpfsSize = true, p.tmpfsSize(v.EmptyDir)
-		}
-	default:
+	case v.EmptyDir == nil:
 		m.ReadOnly = true // what the API says is not the container's to change
 	}
-	return p.below(m, vm, env)
-}
-
-// tmpfsSize bounds a volume in memory: by its own limit, else by that of all
-// containers, if each has one.
-func (p *Pod) tmpfsSize(src *corev1.EmptyDirVolumeSource) int64 {
-	if src.SizeLimit != nil && !src.SizeLimit.IsZero() {
-		return src.SizeLimit.Value()
-	}
-	var sum int64
-	for i := range p.Object.Spec.Containers {
-		limit, ok := p.Object.Spec.Containers[i].Resources.Limits[corev1.ResourceMemory]
-		if !ok {
-			return 0
-		}
-		sum += limit.Value()
-	}
-	return sum
-}
-
-// below narrows m to the subPath that the container asks for. It is made when
-// it is missing, and never leaves the volume: os.Root refuses links that do.
-func (p *Pod) below(m runner.Mount, vm *corev1.VolumeMount, env *recipe.Env) (runner.Mount, error) {
-	sub, err := subPath(vm, env)
-	if err != nil || sub == "" {
-		return m, err
-	}
-	if m.Tmpfs {
-		return m, errors.New("subPath in a volume of medium Memory is not supported by this node")
-	}
-	root, err := os.OpenRoot(m.Source)
-	if err != nil {
-		return m, err
-	}
-	defer root.Close()
-	if _, err := root.Stat(sub); errors.Is(err, fs.ErrNotExist) {
-		if err := root.MkdirAll(sub, 0o750); err != nil {
-			return m, err
-		}
-		if err := p.ownSubPath(root, sub); err != nil {
-			return m, err
-		}
-	} else if err != nil {
-		return m, err
-	}
-	return resolve(m, sub)
-}
-
-// ownSubPath gives a new subPath the mode and group of the volume it is in.
-func (p *Pod) ownSubPath(root *os.Root, sub string) error {
-	info, err := root.Stat(".")
-	if err != nil {
-		return err
-	}
-	if gid, ok := p.fsGroup(); ok {
-		if err := root.Chown(sub, -1, gid); err != nil && os.Geteuid() == 0 {
-			return err
-		}
-	}
-	return root.Chmod(sub, info.Mode().Perm()|info.Mode()&os.ModeSetgid)
-}
-
-// resolve follows the links on the way to sub, which lead nowhere outside. A
-// process that can write to the volume may change them at any time; the runner
-// is told to follow none on the way from the volume to the source.
-func resolve(m runner.Mount, sub string) (runner.Mount, error) {
-	volume, err := filepath.EvalSymlinks(m.Source)
-	if err != nil {
-		return m, err
-	}
-	source, err := filepath.EvalSymlinks(filepath.Join(volume, sub))
-	if err != nil {
-		return m, err
-	}
-	if rel, err := filepath.Rel(volume, source); err != nil || !filepath.IsLocal(rel) {
-		return m, fmt.Errorf("subPath %q leads out of the volume", sub)
-	}
-	m.Within, m.Source = volume, source
-	return m, nil
+	var err error
+	m.SubPath, err = subPath(vm, env)
+	return m, err
 }
 
 // subPath returns the path inside the volume that the container asks for, "" if

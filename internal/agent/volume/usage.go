@@ -2,11 +2,11 @@ package volume
 
 import (
 	"fmt"
-	"io/fs"
-	"path/filepath"
-	"syscall"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/component-helpers/resource"
+
+	"github.com/sampan-batch/sampan/internal/runner"
 )
 
 // Limited reports whether the pod has a volume on disk whose size is limited.
@@ -29,30 +29,48 @@ func limitOf(v *corev1.Volume) int64 {
 
 // Overfull says which volume has outgrown its limit, in the words of an
 // eviction; "" when none has.
-func (p *Pod) Overfull() string {
-	for i := range p.Object.Spec.Volumes {
-		v := &p.Object.Spec.Volumes[i]
-		if limit := limitOf(v); limit > 0 && usage(p.path(v)) > limit {
+func Overfull(pod *corev1.Pod, usage runner.PodUsage) string {
+	for i := range pod.Spec.Volumes {
+		v := &pod.Spec.Volumes[i]
+		if limit := limitOf(v); limit > 0 && usage.Volumes[v.Name].Bytes > limit {
 			return fmt.Sprintf("Usage of EmptyDir volume %q exceeds the limit %q. ", v.Name, v.EmptyDir.SizeLimit.String())
 		}
 	}
 	return ""
 }
 
-// usage returns how much of the disk the files below dir take. What cannot be
-// read, because it is being removed for instance, does not count.
-func usage(dir string) int64 {
-	var sum int64
-	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return nil
+// memorySize bounds a volume in memory, as a kubelet does: by the least of its
+// own limit, the memory that the pod may have, and what the node has for pods.
+// 0 is no bound, on a node that does not say.
+func (p *Pod) memorySize(src *corev1.EmptyDirVolumeSource) int64 {
+	size := p.Allocatable.Memory().Value()
+	bound := func(limit int64) {
+		if limit > 0 && (size == 0 || limit < size) {
+			size = limit
 		}
-		if info, err := d.Info(); err == nil {
-			if st, ok := info.Sys().(*syscall.Stat_t); ok {
-				sum += st.Blocks * 512
-			}
+	}
+	bound(memoryLimit(p.Object))
+	if src.SizeLimit != nil {
+		bound(src.SizeLimit.Value())
+	}
+	return size
+}
+
+// memoryLimit is how much memory the pod may have: 0, for any, when a container
+// or init container says nothing, unless the pod as a whole has a limit.
+func memoryLimit(pod *corev1.Pod) int64 {
+	declared := true
+	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			declared = declared && !list[i].Resources.Limits.Memory().IsZero()
 		}
-		return nil
-	})
-	return sum
+	}
+	if r := pod.Spec.Resources; r != nil && !r.Limits.Memory().IsZero() {
+		declared = true
+	}
+	if !declared {
+		return 0
+	}
+	limits := resource.PodLimits(pod, resource.PodResourcesOptions{})
+	return limits.Memory().Value()
 }

@@ -1,43 +1,45 @@
-// Package volume makes the volumes of one pod out of what is on this machine
-// and in the API: emptyDir, hostPath, configMap, secret, downwardAPI and
-// projected. It mounts nothing itself; it prepares directories and says what is
-// to be mounted where.
-//
-// The files of API objects are replaced as in Kubernetes, all or none: they
-// live in a directory with a time for its name, which ..data points to.
+// Package volume says what the volumes of one pod are, out of what is in the
+// API: emptyDir, hostPath, configMap, secret, downwardAPI and projected. It
+// decides which files a volume has, with which modes and owners, and what is to
+// be mounted where. To make, fill, measure and remove volumes is the runner's
+// business, whose user in a container's eyes is root; only what is at a hostPath
+// is looked at here.
 //
 // Volumes that need a cluster (claims, network storage, CSI) are refused with
 // an error, and so is everything that gives a pod an identity.
 package volume
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"reflect"
-	"time"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/sampan-batch/sampan/internal/agent/recipe"
+	"github.com/sampan-batch/sampan/internal/runner"
 )
 
-// Pod makes the volumes of one pod.
+// Pod knows the volumes of one pod.
 type Pod struct {
-	// Dir is the pod's directory; it is created when something goes into it.
-	Dir string
-	// Object is the pod in its latest state.
+	// Object is the pod in its latest state, Class the isolation of its containers.
 	Object *corev1.Pod
+	Class  runner.Class
 	// Objects are the ConfigMaps and Secrets of its namespace.
 	Objects recipe.Objects
-	// IPs and Allocatable are what downward API files may ask for.
+	// IPs and Allocatable are what downward API files may ask for, and the latter
+	// bounds volumes in memory.
 	IPs         []string
 	Allocatable corev1.ResourceList
-	// Now is the time after which a generation of files is named.
-	Now func() time.Time
+}
+
+// Setter makes volumes; a runner.Runner is one.
+type Setter interface {
+	SetVolume(ctx context.Context, v *runner.Volume) error
 }
 
 // Error says which volume could not be made.
@@ -52,17 +54,28 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Setup makes all volumes, or brings those that show API objects up to date.
+// Setup has all volumes made, or brings those that show API objects up to date.
 // The errors are joined; each is an *Error.
-func (p *Pod) Setup() error {
+func (p *Pod) Setup(ctx context.Context, runner Setter) error {
 	var errs []error
 	for i := range p.Object.Spec.Volumes {
 		v := &p.Object.Spec.Volumes[i]
-		if err := p.setup(v); err != nil {
+		if err := p.setup(ctx, v, runner); err != nil {
 			errs = append(errs, &Error{v.Name, err})
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (p *Pod) setup(ctx context.Context, v *corev1.Volume, runner Setter) error {
+	if v.HostPath != nil {
+		return hostPath(v.HostPath)
+	}
+	want, err := p.Volume(v)
+	if err != nil {
+		return err
+	}
+	return runner.SetVolume(ctx, want)
 }
 
 // Live reports whether the pod has volumes that change with the API, so that
@@ -76,20 +89,33 @@ func Live(pod *corev1.Pod) bool {
 	return false
 }
 
-func (p *Pod) setup(v *corev1.Volume) error {
+// Volume returns what a volume of the pod is to be. It is an error for a
+// hostPath, which is there already, and for what this node does not have.
+func (p *Pod) Volume(v *corev1.Volume) (*runner.Volume, error) {
+	out := &runner.Volume{Class: p.Class, PodUID: string(p.Object.UID), Name: v.Name, Group: p.fsGroup()}
 	switch {
 	case v.EmptyDir != nil:
-		return p.emptyDir(v)
-	case v.HostPath != nil:
-		return hostPath(v.HostPath)
+		return out, p.emptyDir(out, v.EmptyDir)
 	case v.ConfigMap != nil, v.Secret != nil, v.DownwardAPI != nil, v.Projected != nil:
-		files, err := p.files(v)
-		if err != nil {
-			return err
-		}
-		return p.write(p.path(v), files)
+		out.Memory = secret(v)
+		return out, p.show(out, v)
 	}
-	return fmt.Errorf("volumes of type %s are not supported by this node", typeOf(v))
+	return nil, fmt.Errorf("volumes of type %s are not supported by this node", typeOf(v))
+}
+
+// secret reports whether the volume shows what must not reach a disk.
+func secret(v *corev1.Volume) bool {
+	if v.Secret != nil {
+		return true
+	}
+	if v.Projected != nil {
+		for _, s := range v.Projected.Sources {
+			if s.Secret != nil || s.ServiceAccountToken != nil || s.PodCertificate != nil {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // typeOf returns the name of the volume's source as a manifest writes it.
@@ -108,144 +134,58 @@ func typeOf(v *corev1.Volume) string {
 	return "unknown"
 }
 
-// path is the directory of the volume, laid out as a kubelet does.
-func (p *Pod) path(v *corev1.Volume) string {
-	kind := "empty-dir"
-	switch {
-	case v.ConfigMap != nil:
-		kind = "configmap"
-	case v.Secret != nil:
-		kind = "secret"
-	case v.DownwardAPI != nil:
-		kind = "downward-api"
-	case v.Projected != nil:
-		kind = "projected"
-	}
-	return filepath.Join(p.Dir, "volumes", "kubernetes.io~"+kind, v.Name)
-}
-
-// makeDir makes a volume's directory. What is above it is closed to others:
-// a volume may hold secrets.
-func (p *Pod) makeDir(dir string, mode os.FileMode) (created bool, err error) {
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-		return false, err
-	}
-	switch err := os.Mkdir(dir, mode); {
-	case errors.Is(err, fs.ErrExist):
-		return false, nil
-	case err != nil:
-		return false, err
-	}
-	return true, os.Chmod(dir, mode) // the umask does not count
-}
-
-func (p *Pod) emptyDir(v *corev1.Volume) error {
-	switch v.EmptyDir.Medium {
-	case corev1.StorageMediumDefault, corev1.StorageMediumMemory:
+func (p *Pod) emptyDir(out *runner.Volume, src *corev1.EmptyDirVolumeSource) error {
+	switch src.Medium {
+	case corev1.StorageMediumDefault:
+	case corev1.StorageMediumMemory:
+		out.Memory, out.Size = true, p.memorySize(src)
 	default:
-		return fmt.Errorf("emptyDir medium %q is not supported by this node", v.EmptyDir.Medium)
+		return fmt.Errorf("emptyDir medium %q is not supported by this node", src.Medium)
 	}
-	mode := os.FileMode(0o777)
-	if m := v.EmptyDir.Mode; m != nil {
-		mode = fileMode(*m)
+	out.Mode = 0o777
+	if src.Mode != nil {
+		out.Mode = uint32(*src.Mode)
 	}
-	dir := p.path(v)
-	created, err := p.makeDir(dir, mode)
-	if err != nil || !created {
-		return err
-	}
-	if gid, ok := p.fsGroup(); ok {
-		return own(dir, -1, gid, mode|0o770|os.ModeSetgid)
+	if out.Group != nil {
+		out.Mode |= 0o2770
 	}
 	return nil
 }
 
-// fsGroup returns the group that the pod's volumes belong to.
-func (p *Pod) fsGroup() (gid int, ok bool) {
-	if sc := p.Object.Spec.SecurityContext; sc != nil && sc.FSGroup != nil {
-		return int(*sc.FSGroup), true
-	}
-	return 0, false
-}
-
-// own gives path to a user and a group, -1 for nobody, and sets its mode. An
-// ordinary user cannot give files away: there, containers run as what the user
-// is mapped to, and the mode has to do.
-func own(path string, uid, gid int, mode os.FileMode) error {
-	if err := os.Lchown(path, uid, gid); err != nil && os.Geteuid() == 0 {
+// show gives a volume the files that it shows. Those of a group may be read by
+// it, whatever else their modes say.
+func (p *Pod) show(out *runner.Volume, v *corev1.Volume) error {
+	files, err := p.files(v)
+	if err != nil {
 		return err
 	}
-	return os.Chmod(path, mode)
+	out.Mode = 0o755
+	if out.Group != nil {
+		out.Mode |= 0o2550
+	}
+	for path, f := range files {
+		if !filepath.IsLocal(path) || strings.HasPrefix(path, "..") {
+			return fmt.Errorf("invalid path %q in a volume", path)
+		}
+		if out.Group != nil {
+			f.Mode |= 0o440
+			files[path] = f
+		}
+	}
+	out.Files = files
+	return nil
 }
 
-// fileMode turns the mode of a manifest into Go's.
-func fileMode(mode int32) os.FileMode {
-	out := os.FileMode(mode) & os.ModePerm
-	if mode&0o4000 != 0 {
-		out |= os.ModeSetuid
-	}
-	if mode&0o2000 != 0 {
-		out |= os.ModeSetgid
-	}
-	if mode&0o1000 != 0 {
-		out |= os.ModeSticky
-	}
-	return out
-}
-
-// hostPath checks, or makes, what is at a path of this machine.
-func hostPath(src *corev1.HostPathVolumeSource) error {
-	kind := corev1.HostPathUnset
-	if src.Type != nil {
-		kind = *src.Type
-	}
-	switch kind {
-	case corev1.HostPathDirectoryOrCreate:
-		if err := os.MkdirAll(src.Path, 0o755); err != nil {
-			return err
-		}
-	case corev1.HostPathFileOrCreate:
-		f, err := os.OpenFile(src.Path, os.O_CREATE|os.O_RDONLY, 0o644)
-		if err != nil && !isDir(src.Path) {
-			return err
-		}
-		f.Close()
-	}
-	info, err := os.Stat(src.Path)
-	if err != nil {
-		if kind == corev1.HostPathUnset && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if kind == corev1.HostPathUnset {
-			return os.MkdirAll(src.Path, 0o755) // as container runtimes do
-		}
-	}
-	is := func(ok bool, what string) error {
-		if err == nil && ok {
-			return nil
-		}
-		return fmt.Errorf("hostPath type check failed: %s is not %s", src.Path, what)
-	}
-	switch kind {
-	case corev1.HostPathDirectory, corev1.HostPathDirectoryOrCreate:
-		return is(err == nil && info.IsDir(), "a directory")
-	case corev1.HostPathFile, corev1.HostPathFileOrCreate:
-		return is(err == nil && info.Mode().IsRegular(), "a file")
-	case corev1.HostPathSocket:
-		return is(err == nil && info.Mode().Type() == os.ModeSocket, "a socket file")
-	case corev1.HostPathCharDev:
-		return is(err == nil && info.Mode().Type() == os.ModeDevice|os.ModeCharDevice, "a character device")
-	case corev1.HostPathBlockDev:
-		return is(err == nil && info.Mode().Type() == os.ModeDevice, "a block device")
-	case corev1.HostPathUnset:
+// fsGroup returns the group that the pod's volumes belong to. The
+// fsGroupChangePolicy has no part in it: it is about content that a volume
+// brings along, and all of these begin empty.
+func (p *Pod) fsGroup() *uint32 {
+	sc := p.Object.Spec.SecurityContext
+	if sc == nil || sc.FSGroup == nil {
 		return nil
 	}
-	return fmt.Errorf("%s is an invalid hostPath type", kind)
-}
-
-func isDir(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
+	gid := uint32(*sc.FSGroup)
+	return &gid
 }
 
 // absent reports whether err says that an object does not exist.

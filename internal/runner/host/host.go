@@ -40,6 +40,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/cgroup"
 	"github.com/sampan-batch/sampan/internal/runner/reap"
+	"github.com/sampan-batch/sampan/internal/runner/trash"
 )
 
 // markerKey is the variable that tells a container's processes.
@@ -53,6 +54,7 @@ type Launcher struct {
 	memory int64 // bytes of this machine
 	// processes is the limit of processes where no control group has one, or 0.
 	processes uint64
+	bin       *trash.Bin
 	dirs      *workDirs
 	groups    *cgroup.Manager
 	sweeper   sweeper
@@ -77,11 +79,15 @@ func New(env runner.LauncherEnv) (*Launcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	dirs, err := openWorkDirs(filepath.Join(env.Dir, "work"))
+	bin, err := trash.Open(filepath.Join(env.Dir, "aside"), env.Log)
 	if err != nil {
 		return nil, err
 	}
-	l := &Launcher{env: env, null: null, dirs: dirs, groups: cgroup.NewManager(cgroup.Config{Owner: env.Dir})}
+	dirs, err := openWorkDirs(filepath.Join(env.Dir, "work"), bin)
+	if err != nil {
+		return nil, err
+	}
+	l := &Launcher{env: env, null: null, bin: bin, dirs: dirs, groups: cgroup.NewManager(cgroup.Config{Owner: env.Dir})}
 	if why := l.groups.Absent(); canLimit && why != "" {
 		env.Log.Warn("not everything holds on this machine", "why", why)
 	}
@@ -110,10 +116,8 @@ func New(env runner.LauncherEnv) (*Launcher, error) {
 
 // Launch implements runner.Launcher.
 func (l *Launcher) Launch(ctx context.Context, spec *runner.Spec, stdin, stdout, stderr *os.File) (runner.Process, error) {
-	for _, m := range spec.Mounts {
-		if filepath.Clean(m.Source) != filepath.Clean(m.Target) {
-			return nil, configError("the host runtime has no file system of its own: it cannot mount %s", m.Target)
-		}
+	if err := checkMounts(spec.Mounts); err != nil {
+		return nil, err
 	}
 	rights, err := l.rightsOf(spec)
 	if err != nil {
@@ -182,27 +186,6 @@ func (l *Launcher) workDir(spec *runner.Spec, as *syscall.Credential) (string, e
 	}
 	return dir, nil
 }
-
-// SetVolume implements runner.Launcher. There is nothing to make: Launch refuses
-// what could mount it.
-func (l *Launcher) SetVolume(*runner.Volume) error { return nil }
-
-// Usage implements runner.Launcher.
-func (l *Launcher) Usage(string, []*runner.Spec) (runner.PodUsage, error) {
-	return runner.PodUsage{}, nil
-}
-
-// Pods implements runner.Launcher.
-func (l *Launcher) Pods() ([]string, error) { return nil, nil }
-
-// ReleasePod implements runner.Launcher.
-func (l *Launcher) ReleasePod(podUID string) error { return l.RemovePod(podUID) }
-
-// RemovePod implements runner.Launcher.
-func (l *Launcher) RemovePod(podUID string) error { return l.dirs.remove(podUID) }
-
-// Finish implements runner.Launcher.
-func (l *Launcher) Finish(context.Context) error { return nil }
 
 // Recover implements runner.Launcher.
 func (l *Launcher) Recover(lost []*runner.Spec) error {

@@ -1,7 +1,10 @@
 package host
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -26,6 +29,9 @@ func newLauncher(t *testing.T) *Launcher {
 	t.Cleanup(func() {
 		if l.dirs.outside.path != "" {
 			os.RemoveAll(l.dirs.outside.path)
+		}
+		if err := l.Finish(context.Background()); err != nil {
+			t.Error(err)
 		}
 	})
 	return l
@@ -143,6 +149,91 @@ func TestWorkDirs(t *testing.T) {
 	}
 	if got := in("d", "pwd; ls"); got != third {
 		t.Errorf("an untouched one is not used again: %q, %q", got, third)
+	}
+}
+
+// What a pod has left in its directory is measured, and does not hold up
+// anybody when it goes.
+func TestWorkDirOfManyLevels(t *testing.T) {
+	t.Parallel()
+	l := newLauncher(t)
+	spec := podSpec("sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do mkdir d; cd d; done; head -c 50000 /dev/zero >f; chmod 0 .; cd ../..; chmod 555 .")
+	output(t, l, spec)
+	usage, err := l.Usage("uid", nil)
+	// An ordinary user cannot look into what is closed to everybody.
+	if most := usage.Shared; err != nil || most.Inodes < 9 || os.Geteuid() == 0 && (most.Inodes != 11 || most.Bytes < 50000) {
+		t.Errorf("%+v, %v", usage, err)
+	}
+	dir := l.dirs.of("uid")
+	if err := l.RemovePod("uid"); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("it is still there:", err)
+	}
+	if err := l.Finish(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(filepath.Join(l.env.Dir, "aside")); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+// A launcher that finds the directories of another waits for no removal.
+func TestWorkDirsOfAFormerSupervisor(t *testing.T) {
+	t.Parallel()
+	l := newLauncher(t)
+	output(t, l, podSpec("sh", "-c", "mkdir a; touch a/b; chmod 555 a"))
+	next, err := New(l.env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(filepath.Join(l.env.Dir, "work")); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	if err := next.Finish(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMountsInPlace(t *testing.T) {
+	t.Parallel()
+	l := newLauncher(t)
+	dir := t.TempDir()
+	if err := os.Symlink("/", filepath.Join(dir, "out")); err != nil {
+		t.Fatal(err)
+	}
+	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	const no = "the host runtime has no file system of its own: it cannot mount "
+	for _, test := range []struct {
+		mount runner.Mount
+		err   string
+	}{
+		{runner.Mount{Volume: "v", Source: dir, Target: dir + "/"}, ""},
+		{runner.Mount{Volume: "v", Source: dir, SubPath: "a/b", Target: dir + "/a/b"}, ""},
+		{runner.Mount{Volume: "v", Source: dir, SubPath: "a/b", Target: dir}, no + dir},
+		{runner.Mount{Volume: "v", Source: dir, SubPath: "out/tmp/x", Target: dir + "/out/tmp/x"},
+			`failed to prepare subPath for volumeMount "v": statat out/tmp/x: path escapes from parent`},
+		{runner.Mount{Volume: "v", Source: dir, Target: "/data"}, no + "/data"},
+		{runner.Mount{Volume: "v", Target: "/data"}, no + "/data"},
+	} {
+		spec := podSpec("true")
+		spec.Mounts = []runner.Mount{test.mount}
+		p, err := l.Launch(t.Context(), spec, nil, out, out)
+		if err == nil {
+			_, _ = p.Wait()
+			_ = p.Release()
+		}
+		if got := fmt.Sprint(err); err == nil && test.err != "" || err != nil && got != test.err {
+			t.Errorf("%+v: got %v, want %q", test.mount, err, test.err)
+		}
+	}
+	if info, err := os.Stat(filepath.Join(dir, "a", "b")); err != nil || !info.IsDir() {
+		t.Error(err)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sampan-batch/sampan/internal/runner/trash"
 )
 
 // workDirs gives each pod a working directory for those of its containers
@@ -15,6 +17,7 @@ import (
 // starting a process; one that a pod left empty is given to the next.
 type workDirs struct {
 	root string
+	bin  *trash.Bin
 
 	mu    sync.Mutex
 	next  int
@@ -30,16 +33,17 @@ const maxSpare = 64
 
 // openWorkDirs makes the root and empties it: no process of a former
 // supervisor is left that could work there.
-func openWorkDirs(root string) (*workDirs, error) {
-	if err := os.RemoveAll(root); err != nil {
+func openWorkDirs(root string, bin *trash.Bin) (*workDirs, error) {
+	if err := bin.Empty(root); err != nil {
 		return nil, err
 	}
 	outside, err := openOutside(root + "-outside")
 	if err != nil {
 		return nil, err
 	}
-	w := &workDirs{root: root, pods: make(map[string]string), outside: outside, other: make(map[string]bool)}
-	return w, os.Mkdir(root, 0o711)
+	w := &workDirs{root: root, bin: bin, pods: make(map[string]string), outside: outside, other: make(map[string]bool)}
+	// Processes of other users are in it, and find their way by its name.
+	return w, os.Chmod(root, 0o711)
 }
 
 // get returns the pod's directory, which belongs to the first who asks.
@@ -84,32 +88,38 @@ func (w *workDirs) makeLocked(pod string, as *syscall.Credential) (path string, 
 	return path, err
 }
 
-// remove removes the pod's directory with all that is in it.
-func (w *workDirs) remove(pod string) error {
+// remove takes the pod's directory away, with all that is in it.
+func (w *workDirs) remove(pod string) {
 	w.mu.Lock()
 	path, ok := w.pods[pod]
 	delete(w.pods, pod)
 	w.mu.Unlock()
 	if !ok {
-		return nil
+		return
 	}
 	if w.takeOther(pod) {
-		err := os.RemoveAll(path)
+		w.bin.Remove(path)
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.outside.free()
-		return err
+		return
 	}
-	if !untouched(path) {
-		return os.RemoveAll(path)
+	if untouched(path) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if len(w.spare) < maxSpare {
+			w.spare = append(w.spare, path)
+			return
+		}
 	}
+	w.bin.Remove(path)
+}
+
+// of returns the pod's directory, "" if it has none.
+func (w *workDirs) of(pod string) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.spare) >= maxSpare {
-		return os.Remove(path)
-	}
-	w.spare = append(w.spare, path)
-	return nil
+	return w.pods[pod]
 }
 
 // takeOther tells, once, whether the pod's directory is that of another user.

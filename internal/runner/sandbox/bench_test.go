@@ -94,7 +94,7 @@ func (f *fixture) bare() error {
 	if err := c.dirs.make(); err != nil {
 		return err
 	}
-	defer c.dirs.remove()
+	defer c.dirs.remove(c.l.bin)
 	c.born()
 	opts, err := c.overlayOptions()
 	if err != nil {
@@ -127,7 +127,7 @@ func (f *fixture) reexec() error {
 	if err := c.dirs.make(); err != nil {
 		return err
 	}
-	defer c.dirs.remove()
+	defer c.dirs.remove(c.l.bin)
 	opts, err := c.overlayOptions()
 	if err != nil {
 		return err

@@ -22,7 +22,8 @@ import (
 
 // The tests run as a supervisor does: in a mount namespace as root, and in a
 // user namespace and a mount namespace as an ordinary user. Started as root they
-// run twice, the second time as nobody.
+// run three times: as root, as nobody, and as nobody with subordinate ids, which
+// root may map without newuidmap and a file that says so.
 const (
 	stageVar = "SAMPAN_SANDBOX_TEST" // "user": become nobody; "inside": in the namespaces
 	probeVar = "SAMPAN_SANDBOX_PROBE"
@@ -33,6 +34,12 @@ func TestMain(m *testing.M) {
 	switch os.Getenv(stageVar) {
 	case "inside":
 		os.Exit(inside(m))
+	case "naive":
+		if err := removeNaively(os.Args[1]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	case "init": // see BenchmarkStart
 		fmt.Fprintln(os.Stderr, reexecInit(os.Args[1], os.Args[2], os.Args[3]))
 		os.Exit(1)
@@ -215,8 +222,12 @@ func setup(tb testing.TB) *fixture {
 				tb.Error(err)
 			}
 		}
-		for _, name := range []string{"upper", "work", "links"} {
-			if left, err := os.ReadDir(filepath.Join(dir, name)); err != nil || len(left) > 0 {
+		if err := l.Finish(context.Background()); err != nil {
+			tb.Error(err)
+		}
+		for _, name := range []string{"upper", "work", "links", "volumes", "aside"} {
+			left, err := os.ReadDir(filepath.Join(dir, name))
+			if err != nil && !(name == "volumes" && os.IsNotExist(err)) || len(left) > 0 {
 				tb.Errorf("containers are left on disk: %v %v", left, err)
 			}
 		}

@@ -27,14 +27,9 @@ func (c *container) mounts(wanted func(target string) bool) error {
 		if !wanted(m.Target) {
 			continue
 		}
-		if m.Tmpfs {
-			if err := c.pod.tmpfs(m); err != nil {
-				return mountError(m, err)
-			}
-		}
 		tree, dir, err := c.openMount(m)
 		if err != nil {
-			return mountError(m, err)
+			return c.mountError(m, err)
 		}
 		if err := c.attach(tree, filepath.Clean(m.Target), dir); err != nil {
 			return err
@@ -45,21 +40,10 @@ func (c *container) mounts(wanted func(target string) bool) error {
 
 func depth(path string) int { return strings.Count(filepath.Clean(path), "/") }
 
-func mountError(m runner.Mount, err error) error {
-	var errno unix.Errno
-	if errors.As(err, &errno) {
-		err = errno
-	}
-	return &runner.StartError{
-		Reason:  "CreateContainerError",
-		Message: fmt.Sprintf("failed to mount %q to %q: %v", m.Source, m.Target, err),
-	}
-}
-
 // openMount returns a detached copy of the mount's source, with the flags that
 // it shall have, and whether it is a directory.
 func (c *container) openMount(m runner.Mount) (fd int, dir bool, err error) {
-	source, err := openSource(m)
+	source, err := c.l.volumes.open(c.spec.Pod.UID, &m)
 	if err != nil {
 		return -1, false, err
 	}
@@ -94,29 +78,6 @@ func (c *container) openMount(m runner.Mount) (fd int, dir bool, err error) {
 		return -1, false, os.NewSyscallError("fstat", err)
 	}
 	return fd, st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
-}
-
-// openSource opens the mount's source. Where containers can write to the
-// directories above it, none of them may redirect the mount by a link.
-func openSource(m runner.Mount) (int, error) {
-	if m.Within == "" {
-		fd, err := unix.Open(m.Source, unix.O_PATH|unix.O_CLOEXEC, 0)
-		return fd, os.NewSyscallError("open", err)
-	}
-	rel, err := filepath.Rel(m.Within, m.Source)
-	if err != nil {
-		return -1, err
-	}
-	volume, err := unix.Open(m.Within, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, os.NewSyscallError("open", err)
-	}
-	defer unix.Close(volume)
-	fd, err := unix.Openat2(volume, rel, &unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
-	})
-	return fd, os.NewSyscallError("openat2", err)
 }
 
 // openTree copies the mount of source. In a user namespace a mount with others

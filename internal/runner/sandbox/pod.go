@@ -23,7 +23,6 @@ type pod struct {
 	mu       sync.Mutex
 	ipc, uts int // namespaces, -1 until made
 	shm      sharedTree
-	tmpfses  map[string]bool
 	pause    *pause
 }
 
@@ -32,7 +31,7 @@ func (l *Launcher) podOf(spec *runner.Spec) (*pod, error) {
 	l.mu.Lock()
 	p := l.pods[spec.Pod.UID]
 	if p == nil {
-		p = &pod{l: l, uid: spec.Pod.UID, ipc: -1, uts: -1, tmpfses: make(map[string]bool)}
+		p = &pod{l: l, uid: spec.Pod.UID, ipc: -1, uts: -1}
 		l.pods[spec.Pod.UID] = p
 	}
 	l.mu.Unlock()
@@ -254,39 +253,6 @@ func copyTree(fd int) (int, error) {
 	return tree, os.NewSyscallError("open_tree", err)
 }
 
-// tmpfs mounts a tmpfs at m.Source in the supervisor's mount namespace, unless
-// another container of the pod has caused that already. It takes owner and
-// mode of the directory that it covers.
-func (p *pod) tmpfs(m runner.Mount) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.tmpfses[m.Source] {
-		return nil
-	}
-	source, err := filepath.EvalSymlinks(m.Source)
-	if err != nil {
-		return err
-	}
-	var st unix.Stat_t
-	if err := unix.Stat(source, &st); err != nil {
-		return err
-	}
-	opts := fmt.Sprintf("mode=%o", st.Mode&0o7777)
-	if p.l.host.uids.has(st.Uid) && p.l.host.gids.has(st.Gid) {
-		opts += fmt.Sprintf(",uid=%d,gid=%d", st.Uid, st.Gid)
-	}
-	if m.TmpfsSize > 0 {
-		opts += fmt.Sprintf(",size=%d", m.TmpfsSize)
-	} else {
-		opts += ",size=0"
-	}
-	if err := unix.Mount("tmpfs", source, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, opts); err != nil {
-		return err
-	}
-	p.tmpfses[m.Source] = true
-	return nil
-}
-
 // release gives everything back. No container of the pod runs any more.
 func (p *pod) release() error {
 	p.mu.Lock()
@@ -296,12 +262,6 @@ func (p *pod) release() error {
 		errs = append(errs, p.pause.end())
 		p.pause = nil
 	}
-	for source := range p.tmpfses {
-		if err := unix.Unmount(source, unix.MNT_DETACH); err != nil {
-			errs = append(errs, &os.PathError{Op: "unmount", Path: source, Err: err})
-		}
-	}
-	clear(p.tmpfses)
 	errs = append(errs, p.shm.release())
 	for _, fd := range []*int{&p.ipc, &p.uts} {
 		if *fd >= 0 {

@@ -84,11 +84,11 @@ func (p *process) Signal(sig int) error {
 
 // Release implements runner.Process. Mounts have gone with the namespace.
 func (p *process) Release() error {
-	var errs []error
+	p.dirs.remove(p.l.bin)
 	if p.group != nil {
-		errs = append(errs, p.group.Remove())
+		return p.group.Remove()
 	}
-	return errors.Join(append(errs, p.dirs.remove())...)
+	return nil
 }
 
 // killOthers kills the container's processes in a pid namespace that is not

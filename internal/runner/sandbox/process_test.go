@@ -261,6 +261,7 @@ func TestNothingIsLeft(t *testing.T) {
 			t.Error("nosuch was started")
 		}
 		must(t, f.RemovePod(bad.Pod.UID))
+		must(t, f.Finish(t.Context()))
 	}
 	once() // what is made once
 	before := openFiles(t)

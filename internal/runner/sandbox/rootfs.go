@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -88,23 +87,6 @@ func (d layerDirs) make() error {
 		return err
 	}
 	return os.Mkdir(d.work, 0o755)
-}
-
-// remove removes the directories with what the container has written: mostly
-// nothing, and then these are the names that there are.
-func (d layerDirs) remove() error {
-	const dirty = "/work/incompat/volatile/dirty"
-	_ = unix.Unlink(d.work + dirty)
-	for name := filepath.Dir(dirty); name != "/"; name = filepath.Dir(name) {
-		_ = unix.Rmdir(d.work + name)
-	}
-	var errs []error
-	for _, dir := range []string{d.work, d.upper} {
-		if err := unix.Rmdir(dir); err != nil && err != unix.ENOENT {
-			errs = append(errs, os.RemoveAll(dir))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // checkLayers tells the user that an image is not there; overlayfs would only

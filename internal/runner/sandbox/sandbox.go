@@ -47,6 +47,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/runner/cgroup"
 	"github.com/sampan-batch/sampan/internal/runner/fork"
 	"github.com/sampan-batch/sampan/internal/runner/reap"
+	"github.com/sampan-batch/sampan/internal/runner/trash"
 )
 
 // startTimeout ends a start that hangs, on a dead network file system for
@@ -60,6 +61,8 @@ type Launcher struct {
 	kit  kit
 
 	cgroups *cgroup.Manager
+	bin     *trash.Bin
+	volumes *volumes
 	tags    reap.Tags
 	// processes is the limit of processes where no control group has one, or 0.
 	processes uint64
@@ -92,6 +95,10 @@ func New(env runner.LauncherEnv) (*Launcher, error) {
 	if l.kit, err = newKit(dir, &l.host); err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
+	if l.bin, err = trash.Open(filepath.Join(dir, "aside"), env.Log); err != nil {
+		return nil, fmt.Errorf("sandbox: %w", err)
+	}
+	l.volumes = newVolumes(dir, &l.host)
 	l.cgroups = cgroup.NewManager(cgroup.Config{Owner: dir})
 	l.processes = l.cgroups.ProcessLimit()
 	if why := l.cgroups.Absent(); why != "" {
@@ -115,16 +122,29 @@ func (l *Launcher) Launch(ctx context.Context, spec *runner.Spec, stdin, stdout,
 	return proc, nil
 }
 
-// RemovePod implements runner.Launcher.
-func (l *Launcher) RemovePod(podUID string) error {
+// ReleasePod implements runner.Launcher.
+func (l *Launcher) ReleasePod(podUID string) error {
+	if l.env.NoNamespaces != "" {
+		return nil
+	}
 	l.mu.Lock()
 	p := l.pods[podUID]
 	delete(l.pods, podUID)
 	l.mu.Unlock()
+	err := l.volumes.release(podUID)
 	if p == nil {
-		return nil
+		return err
 	}
-	return p.release()
+	return errors.Join(err, p.release())
+}
+
+// RemovePod implements runner.Launcher.
+func (l *Launcher) RemovePod(podUID string) error {
+	err := l.ReleasePod(podUID)
+	if l.env.NoNamespaces == "" {
+		l.bin.Remove(filepath.Join(l.volumes.dir, podUID))
+	}
+	return err
 }
 
 // Recover implements runner.Launcher. The kernel has killed the containers with
@@ -147,11 +167,7 @@ func (l *Launcher) Recover(lost []*runner.Spec) error {
 		// What does not end or go away is no reason to take no containers.
 		l.env.Log.Error("groups of a former supervisor are left", "err", err)
 	}
-	for _, name := range []string{"upper", "work", "links"} {
-		dir := filepath.Join(l.env.Dir, name)
-		errs = append(errs, os.RemoveAll(dir), os.Mkdir(dir, 0o700))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, l.recoverLayers())...)
 }
 
 // mark is the text that a container's tag is made of.
@@ -322,8 +338,6 @@ func (c *container) undo() {
 		}
 	}
 	if c.made {
-		if err := c.dirs.remove(); err != nil {
-			c.l.env.Log.Warn("cannot remove writable layer", "id", c.spec.ID, "err", err)
-		}
+		c.dirs.remove(c.l.bin)
 	}
 }

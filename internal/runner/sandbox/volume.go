@@ -3,23 +3,336 @@ package sandbox
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
+// volumes are those of all pods. One on disk is the directory
+// env.Dir/volumes/<pod>/<name>, and there as long as its pod is. One in memory
+// is a tmpfs that the supervisor holds, and goes with it.
+type volumes struct {
+	dir string // env.Dir/volumes
+	// mountDir is where a tmpfs has to be mounted of which a copy is wanted,
+	// before Linux 6.15; "" since then.
+	mountDir   string
+	uids, gids idMap
+
+	mu   sync.Mutex
+	pods map[string]*podVolumes
+}
+
+// podVolumes are those of a pod that this supervisor knows.
+type podVolumes struct {
+	mu     sync.Mutex // held while a volume is made, filled, opened or removed
+	memory map[string]*memoryVolume
+	shown  map[string]digest // of the files that a volume shows
+}
+
+// memoryVolume is a tmpfs.
+type memoryVolume struct {
+	fd  int    // its root
+	dir string // where it is mounted, or ""
+}
+
+func newVolumes(dir string, h *host) *volumes {
+	v := &volumes{
+		dir: filepath.Join(dir, "volumes"), uids: h.uids, gids: h.gids, pods: make(map[string]*podVolumes),
+	}
+	if !h.copiesDetached {
+		v.mountDir = filepath.Join(dir, "memory", "volumes") // itself gone with the supervisor
+	}
+	return v
+}
+
+// of returns a pod's volumes.
+func (v *volumes) of(pod string) *podVolumes {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	p := v.pods[pod]
+	if p == nil {
+		p = &podVolumes{memory: make(map[string]*memoryVolume), shown: make(map[string]digest)}
+		v.pods[pod] = p
+	}
+	return p
+}
+
+// path is the directory of a volume on disk.
+func (v *volumes) path(pod, name string) string { return filepath.Join(v.dir, pod, name) }
+
+// set makes a volume, or brings the files that it shows up to date.
+func (v *volumes) set(vol *runner.Volume) error {
+	p := v.of(vol.PodUID)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if vol.Memory {
+		if p.memory[vol.Name] == nil {
+			m, err := v.newMemory(vol)
+			if err != nil {
+				return err
+			}
+			p.memory[vol.Name] = m
+		}
+	} else if err := v.makeDir(vol); err != nil {
+		return err
+	}
+	if vol.Files == nil {
+		return nil
+	}
+	want := digestOf(vol)
+	if p.shown[vol.Name] == want {
+		return nil
+	}
+	fd, err := v.openRoot(p, vol.PodUID, vol.Name)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	w := fileWriter{dir: procFD(fd), uid: v.owner, gid: v.group(vol.Group)}
+	if err := w.write(vol.Files); err != nil {
+		return err
+	}
+	p.shown[vol.Name] = want
+	return nil
+}
+
+// makeDir makes the directory of a volume on disk, unless it is there. It gets
+// its name when it has its owner and mode.
+func (v *volumes) makeDir(vol *runner.Volume) error {
+	path := v.path(vol.PodUID, vol.Name)
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != unix.ENOENT {
+		return os.NewSyscallError("lstat", err)
+	}
+	pod, fresh := filepath.Dir(path), v.path(vol.PodUID, ".new")
+	// What is in a volume is for its pod only.
+	if err := os.MkdirAll(pod, 0o700); err != nil {
+		return err
+	}
+	if err := os.Mkdir(fresh, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := os.Lchown(fresh, -1, v.group(vol.Group)); err != nil {
+		return err
+	}
+	if err := unix.Chmod(fresh, vol.Mode&0o7777); err != nil {
+		return &os.PathError{Op: "chmod", Path: fresh, Err: err}
+	}
+	return os.Rename(fresh, path)
+}
+
+// newMemory makes a tmpfs.
+func (v *volumes) newMemory(vol *runner.Volume) (*memoryVolume, error) {
+	fd, err := newMemory(vol.Size, vol.Mode&0o7777, v.group(vol.Group))
+	if err != nil {
+		return nil, err
+	}
+	m := &memoryVolume{fd: fd}
+	if v.mountDir == "" {
+		return m, nil
+	}
+	m.dir = filepath.Join(v.mountDir, vol.PodUID, vol.Name)
+	if err = os.MkdirAll(m.dir, 0o700); err == nil {
+		err = unix.MoveMount(fd, "", unix.AT_FDCWD, m.dir, unix.MOVE_MOUNT_F_EMPTY_PATH)
+	}
+	if err != nil {
+		m.dir = ""
+		return nil, errors.Join(err, m.release())
+	}
+	return m, nil
+}
+
+// newMemory returns the root of a tmpfs of size bytes (0: half of the memory)
+// that is mounted nowhere. What is in it reaches no disk, not even by being
+// swapped out, where this user may ask for that.
+func newMemory(size int64, mode uint32, gid int) (int, error) {
+	tmpfs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, os.NewSyscallError("fsopen", err)
+	}
+	defer unix.Close(tmpfs)
+	options := map[string]string{"mode": strconv.FormatUint(uint64(mode), 8)}
+	if size > 0 {
+		options["size"] = strconv.FormatInt(size, 10)
+	}
+	if gid >= 0 {
+		options["gid"] = strconv.Itoa(gid)
+	}
+	for key, value := range options {
+		if err := unix.FsconfigSetString(tmpfs, key, value); err != nil {
+			return -1, fmt.Errorf("fsconfig %s=%s: %w", key, value, err)
+		}
+	}
+	_ = unix.FsconfigSetFlag(tmpfs, "noswap") // since Linux 6.4, and not in user namespaces
+	if err := unix.FsconfigCreate(tmpfs); err != nil {
+		return -1, os.NewSyscallError("fsconfig", err)
+	}
+	fd, err := unix.Fsmount(tmpfs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID)
+	return fd, os.NewSyscallError("fsmount", err)
+}
+
+func (m *memoryVolume) release() error {
+	err := unix.Close(m.fd)
+	if m.dir == "" {
+		return err
+	}
+	if err := unix.Unmount(m.dir, unix.MNT_DETACH); err != nil {
+		return &os.PathError{Op: "unmount", Path: m.dir, Err: err}
+	}
+	_ = os.Remove(m.dir)
+	_ = os.Remove(filepath.Dir(m.dir)) // that of the pod, if this was the last
+	return nil
+}
+
+// group is the group that a volume gets: -1, this user's own, where there is
+// none or only ids that this user has no part in. In the latter case containers
+// run as this very user, whatever id they see, and need no group.
+func (v *volumes) group(gid *uint32) int { return mapped(v.gids, gid) }
+func (v *volumes) owner(uid *uint32) int { return mapped(v.uids, uid) }
+
+func mapped(ids idMap, id *uint32) int {
+	if id == nil || !ids.has(*id) {
+		return -1
+	}
+	return int(*id)
+}
+
+// openRoot opens the root of a volume; p is locked.
+func (v *volumes) openRoot(p *podVolumes, pod, name string) (int, error) {
+	if m := p.memory[name]; m != nil {
+		fd, err := unix.FcntlInt(uintptr(m.fd), unix.F_DUPFD_CLOEXEC, 3)
+		return fd, os.NewSyscallError("fcntl", err)
+	}
+	path := v.path(pod, name)
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	switch err {
+	case nil:
+		return fd, nil
+	case unix.ENOENT:
+		return -1, fmt.Errorf("%w: %q", runner.ErrNoVolume, name)
+	}
+	return -1, &os.PathError{Op: "open", Path: path, Err: err}
+}
+
+// open opens what of a pod's volume, or of a path of this machine, m mounts. It
+// is opened as a path only: whatever it is, nothing waits for it.
+func (v *volumes) open(pod string, m *runner.Mount) (int, error) {
+	root, err := v.openSource(pod, m)
+	if err != nil || m.SubPath == "" {
+		return root, err
+	}
+	defer unix.Close(root)
+	fd, err := openSubPath(root, m.SubPath)
+	if err != nil {
+		return -1, &subPathError{volume: m.Volume, err: err}
+	}
+	return fd, nil
+}
+
+func (v *volumes) openSource(pod string, m *runner.Mount) (int, error) {
+	if m.Source != "" {
+		fd, err := unix.Open(m.Source, unix.O_PATH|unix.O_CLOEXEC, 0)
+		return fd, os.NewSyscallError("open", err)
+	}
+	if m.Volume == "" || m.Volume[0] == '.' || filepath.Base(m.Volume) != m.Volume {
+		return -1, fmt.Errorf("%w: %q", runner.ErrNoVolume, m.Volume)
+	}
+	p := v.of(pod)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return v.openRoot(p, pod, m.Volume)
+}
+
+// usage measures a pod's volumes on disk.
+func (v *volumes) usage(pod string) (map[string]runner.DiskUsage, error) {
+	entries, err := os.ReadDir(filepath.Join(v.dir, pod))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	usage := make(map[string]runner.DiskUsage, len(entries))
+	for _, e := range entries {
+		if e.Name()[0] != '.' {
+			usage[e.Name()] = diskUsage(v.path(pod, e.Name()))
+		}
+	}
+	return usage, err
+}
+
+// list returns the pods that have volumes on disk.
+func (v *volumes) list() ([]string, error) {
+	entries, err := os.ReadDir(v.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	uids := make([]string, 0, len(entries))
+	for _, e := range entries {
+		uids = append(uids, e.Name())
+	}
+	return uids, err
+}
+
+// release gives up a pod's volumes in memory. Those on disk stay.
+func (v *volumes) release(pod string) error {
+	v.mu.Lock()
+	p := v.pods[pod]
+	delete(v.pods, pod)
+	v.mu.Unlock()
+	if p == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var errs []error
+	for _, m := range p.memory {
+		errs = append(errs, m.release())
+	}
+	clear(p.memory)
+	return errors.Join(errs...)
+}
+
 // SetVolume implements runner.Launcher.
-func (l *Launcher) SetVolume(*runner.Volume) error { return errors.ErrUnsupported }
+func (l *Launcher) SetVolume(v *runner.Volume) error {
+	if l.env.NoNamespaces != "" {
+		return errors.New("sandbox: " + l.env.NoNamespaces)
+	}
+	return l.volumes.set(v)
+}
 
 // Usage implements runner.Launcher.
-func (l *Launcher) Usage(string, []*runner.Spec) (runner.PodUsage, error) {
-	return runner.PodUsage{}, nil
+func (l *Launcher) Usage(podUID string, containers []*runner.Spec) (runner.PodUsage, error) {
+	if l.env.NoNamespaces != "" {
+		return runner.PodUsage{}, nil
+	}
+	usage := runner.PodUsage{Containers: make(map[string]runner.DiskUsage, len(containers))}
+	for _, spec := range containers {
+		usage.Containers[spec.ID] = l.layerUsage(spec)
+	}
+	var err error
+	usage.Volumes, err = l.volumes.usage(podUID)
+	return usage, err
 }
 
 // Pods implements runner.Launcher.
-func (l *Launcher) Pods() ([]string, error) { return nil, nil }
-
-// ReleasePod implements runner.Launcher.
-func (l *Launcher) ReleasePod(podUID string) error { return l.RemovePod(podUID) }
+func (l *Launcher) Pods() ([]string, error) {
+	if l.env.NoNamespaces != "" {
+		return nil, nil
+	}
+	return l.volumes.list()
+}
 
 // Finish implements runner.Launcher.
-func (l *Launcher) Finish(context.Context) error { return nil }
+func (l *Launcher) Finish(ctx context.Context) error {
+	if l.env.NoNamespaces != "" {
+		return nil
+	}
+	return l.bin.Finish(ctx)
+}
+
+func procFD(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }

@@ -101,13 +101,22 @@ func (c *Client) Close() error {
 }
 
 // Stop ends every container and the supervisors, and leaves nothing running
-// or mounted. Records and logs stay. The Client is closed then.
+// or mounted. Records, logs and volumes stay; with a private engine volumes do
+// not. The Client is closed then. The error is a runner.ErrRemains when nothing
+// went wrong but that files of containers could not be removed.
 func (c *Client) Stop(ctx context.Context) error {
-	var errs []error
+	var errs, remains []error
 	for _, l := range c.all() {
-		errs = append(errs, l.stop(ctx))
+		if err := l.stop(ctx); errors.Is(err, runner.ErrRemains) {
+			remains = append(remains, err)
+		} else {
+			errs = append(errs, err)
+		}
 	}
-	return errors.Join(append(errs, c.Close())...)
+	if err := errors.Join(append(errs, c.Close())...); err != nil {
+		return err
+	}
+	return errors.Join(remains...)
 }
 
 // PID is the process id of the supervisor of a class, as this client knows

@@ -18,6 +18,7 @@ func kinds() map[string]error {
 		"running":  runner.ErrRunning,
 		"ended":    runner.ErrEnded,
 		"noVolume": runner.ErrNoVolume,
+		"remains":  runner.ErrRemains,
 		"stopping": errStopping,
 	}
 }

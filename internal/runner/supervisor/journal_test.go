@@ -185,7 +185,7 @@ func TestSpecRoundTrip(t *testing.T) {
 	uid := uint32(1000)
 	spec := &runner.Spec{
 		ID: "a", Class: runner.Sandbox, Pod: runner.PodRef{Namespace: "n", Name: "p", UID: "u"}, Container: "c", Attempt: 2,
-		Args: []string{"a<b"}, Env: []string{"A=\n"}, Mounts: []runner.Mount{{Source: "/s", Target: "/t", TmpfsSize: 1}},
+		Args: []string{"a<b"}, Env: []string{"A=\n"}, Mounts: []runner.Mount{{Source: "/s", Target: "/t", Volume: "v", SubPath: "a"}},
 		UID: &uid, Resources: runner.Resources{MemoryLimit: 1 << 40}, Capabilities: []string{},
 	}
 	text, err := json.Marshal(spec)

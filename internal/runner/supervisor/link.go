@@ -237,19 +237,24 @@ func (l *link) call(ctx context.Context, v verb, req, res any) error {
 	return c.call(ctx, v, req, res)
 }
 
-// stop tells the supervisor to end everything and waits until it has gone.
+// stop tells the supervisor to end everything and waits until it has gone, which
+// it does even if it says that something went wrong.
 func (l *link) stop(ctx context.Context) error {
 	l.mu.Lock()
 	l.stopping = true
 	l.mu.Unlock()
-	err := l.call(ctx, verbStop, nil, nil)
-	if err != nil && !errors.Is(err, errLost) {
+	conn, err := l.connected(ctx)
+	if err != nil {
 		return err
+	}
+	said := conn.call(ctx, verbStop, nil, nil)
+	if errors.Is(said, errLost) {
+		said = nil
 	}
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-l.done:
 	}
-	return awaitUnlocked(l.opts.home())
+	return errors.Join(said, awaitUnlocked(l.opts.home()))
 }

@@ -96,10 +96,10 @@ func (ss *session) answer(ctx context.Context, f frame) {
 	body, err := ss.handle(ctx, f)
 	if err != nil {
 		_ = ss.out.send(f.id, verbError, toWire(err))
-		return
+	} else {
+		_ = ss.out.send(f.id, verbOK, body)
 	}
-	_ = ss.out.send(f.id, verbOK, body)
-	if f.verb == verbStop {
+	if f.verb == verbStop { // whatever went wrong: it takes no container any more
 		ss.s.exit()
 	}
 }

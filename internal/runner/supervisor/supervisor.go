@@ -43,6 +43,9 @@ type Supervisor struct {
 	stopping   bool
 	sessions   map[*session]bool // the connected clients, after their hello
 
+	finishing sync.Once
+	remains   error // of Launcher.Finish
+
 	exit func() // ends Main
 }
 
@@ -295,7 +298,7 @@ func (s *Supervisor) stop() error {
 		}
 	}
 	for _, uid := range pods {
-		errs = append(errs, s.removePod(uid))
+		errs = append(errs, s.releasePod(uid))
 	}
-	return errors.Join(errs...)
+	return s.finish(errs)
 }

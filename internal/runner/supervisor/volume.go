@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/sampan-batch/sampan/internal/runner"
 )
@@ -24,6 +26,74 @@ func (s *Supervisor) setVolume(v *runner.Volume) error {
 	s.pods[v.PodUID] = true
 	s.mu.Unlock()
 	return s.launcher.SetVolume(v)
+}
+
+// releasePod gives back what a pod holds beyond the supervisor. Its volumes stay
+// on disk, since its containers may be started again by a later one; with a
+// private engine the pod is over.
+func (s *Supervisor) releasePod(uid string) error {
+	if s.opts.Private {
+		return s.removePod(uid)
+	}
+	if err := s.launcher.ReleasePod(uid); err != nil {
+		return fmt.Errorf("pod %s: %w", uid, err)
+	}
+	return nil
+}
+
+// How long a supervisor that is told to stop goes on removing files. What is
+// left then, the next one removes; a private one has none.
+const (
+	finishPatience  = 10 * time.Second
+	privatePatience = time.Minute
+)
+
+// finish has the Launcher remove what is left of containers. It returns what
+// went wrong at the end of a supervisor, errs and that, in a few lines: a
+// runner.ErrRemains if it is nothing worse.
+func (s *Supervisor) finish(errs []error) error {
+	patience := finishPatience
+	if s.opts.Private {
+		patience = privatePatience
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	// Main stops once more what a client has stopped; it need not wait again.
+	s.finishing.Do(func() { s.remains = s.launcher.Finish(ctx) })
+	remains := s.remains
+	if failed := brief(errs); failed != nil {
+		if remains != nil {
+			failed = fmt.Errorf("%w\n%s", failed, remains.Error())
+		}
+		return failed
+	}
+	return remains
+}
+
+// brief joins errors so that people can read them: the first few, each cut to a
+// few hundred characters.
+func brief(errs []error) error {
+	const most, length = 3, 300
+	var lines []string
+	for _, err := range errs {
+		if err != nil {
+			lines = append(lines, err.Error())
+		}
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	more := len(lines) - most
+	lines = lines[:min(len(lines), most)]
+	for i, line := range lines {
+		if len(line) > length {
+			lines[i] = strings.ToValidUTF8(line[:length/2], "") + " … " + strings.ToValidUTF8(line[len(line)-length/2:], "")
+		}
+	}
+	if more > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more", more))
+	}
+	return errors.New(strings.Join(lines, "\n"))
 }
 
 // podsDue lists the pods that RemovePod is due for.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
 )
 
 func main() {
@@ -125,6 +126,26 @@ func init() {
 			err := syscall.Statfs(a[0], &st)
 			return fmt.Sprintf("ro=%v nosuid=%v nodev=%v noexec=%v", st.Flags&1 != 0, st.Flags&2 != 0, st.Flags&4 != 0, st.Flags&8 != 0), err
 		},
+		"chmod": func(a []string) (string, error) {
+			mode, err := strconv.ParseUint(a[0], 8, 32)
+			if err != nil {
+				return "", err
+			}
+			return "", syscall.Chmod(a[1], uint32(mode))
+		},
+		"chown": func(a []string) (string, error) {
+			id, err := strconv.Atoi(a[0])
+			if err != nil {
+				return "", err
+			}
+			return "", os.Lchown(a[1], id, id)
+		},
+		"link":   func(a []string) (string, error) { return "", os.Symlink(a[0], a[1]) },
+		"fifo":   func(a []string) (string, error) { return "", syscall.Mkfifo(a[0], 0o600) },
+		"device": func(a []string) (string, error) { return "", syscall.Mknod(a[0], syscall.S_IFCHR|0o600, 1<<8|3) },
+		"listen": listen,
+		"fix":    immutable,
+		"deep":   deep,
 		"tty": func([]string) (string, error) {
 			f, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 			if err != nil {
@@ -189,6 +210,51 @@ func fds([]string) (string, error) {
 		list = append(list, fmt.Sprint(fd))
 	}
 	return strings.Join(list, " "), nil
+}
+
+// listen makes a socket, and leaves it.
+func listen(a []string) (string, error) {
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		return "", err
+	}
+	return "", syscall.Bind(fd, &syscall.SockaddrUnix{Name: a[0]})
+}
+
+// immutable makes a file or directory so that nobody can change or remove it.
+func immutable(a []string) (string, error) {
+	f, err := os.Open(a[0])
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	flags := int32(0x10) // FS_IMMUTABLE_FL
+	const set = 0x40086602
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), set, uintptr(unsafe.Pointer(&flags))); errno != 0 {
+		return "", errno
+	}
+	return "", nil
+}
+
+// deep makes directories one in another, with a file in the last, and works in
+// the last from then on.
+func deep(a []string) (string, error) {
+	levels, err := strconv.Atoi(a[1])
+	if err != nil {
+		return "", err
+	}
+	if err := os.Chdir(a[0]); err != nil {
+		return "", err
+	}
+	for range levels {
+		if err := syscall.Mkdir("d", 0o755); err != nil {
+			return "", err
+		}
+		if err := syscall.Chdir("d"); err != nil {
+			return "", err
+		}
+	}
+	return "", os.WriteFile("file", make([]byte, 100<<10), 0o644)
 }
 
 func processes([]string) (string, error) {
