@@ -174,7 +174,13 @@ func (o *runOptions) dataDir() (dir string, cleanUp func(), err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	return dir, func() { os.RemoveAll(dir) }, nil
+	return dir, func() {
+		// What containers made, their supervisor has removed, which may do what this
+		// user may not. Nobody comes back to what is left.
+		if err := engine.Discard(dir); err != nil {
+			fmt.Fprintln(os.Stderr, "sampan: warning:", err)
+		}
+	}, nil
 }
 
 // follow applies the manifests and follows the Jobs.

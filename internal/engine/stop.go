@@ -13,6 +13,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/runner/host"
 	"github.com/sampan-batch/sampan/internal/runner/sandbox"
 	"github.com/sampan-batch/sampan/internal/runner/supervisor"
+	"github.com/sampan-batch/sampan/internal/tree"
 )
 
 // Events live for an hour, as with Kubernetes' --event-ttl; beyond maxEvents
@@ -46,23 +47,41 @@ func Stop(ctx context.Context, dir string, grace time.Duration) (string, error) 
 		return "", err
 	}
 	ended, err := endPods(ctx, client, grace)
-	if err := errors.Join(err, client.Stop(ctx)); err != nil {
+	stopErr := client.Stop(ctx)
+	var remains error
+	if errors.Is(stopErr, runner.ErrRemains) { // said, but all has ended
+		remains, stopErr = stopErr, nil
+	}
+	if err := errors.Join(err, stopErr); err != nil {
 		return "", err
 	}
+	did := whatStopped(stopped, ended)
+	if remains != nil {
+		did += "\nwarning: " + remains.Error()
+	}
+	return did, nil
+}
+
+// whatStopped says what Stop has ended.
+func whatStopped(stopped bool, ended int) string {
 	containers := "containers"
 	if ended == 1 {
 		containers = "container"
 	}
 	switch {
 	case stopped && ended > 0:
-		return fmt.Sprintf("stopped the engine and ended %d %s", ended, containers), nil
+		return fmt.Sprintf("stopped the engine and ended %d %s", ended, containers)
 	case stopped:
-		return "stopped the engine; no container was running", nil
+		return "stopped the engine; no container was running"
 	case ended > 0:
-		return fmt.Sprintf("no engine was running; ended %d %s", ended, containers), nil
+		return fmt.Sprintf("no engine was running; ended %d %s", ended, containers)
 	}
-	return "nothing was running", nil
+	return "nothing was running"
 }
+
+// Discard removes the data directory of a private engine that has ended. The
+// error says in one line what of it remains, and why.
+func Discard(dir string) error { return tree.Remove(dir) }
 
 // endEngine sends SIGTERM to whoever holds dir, and waits until it let go.
 func endEngine(ctx context.Context, dir string) (bool, error) {

@@ -69,6 +69,8 @@ func Run(t *testing.T, open func(t *testing.T) runner.Runner, opts Options) {
 		{"ExecTimeout", s.testExecTimeout, false},
 		{"ExecCancel", s.testExecCancel, false},
 		{"Concurrency", s.testConcurrency, false},
+		{"Volumes", s.testVolumes, false},
+		{"Usage", s.testUsage, false},
 		{"Logs", s.testLogs, false},
 		{"Environment", s.testEnvironment, false},
 		{"Reconnect", s.testReconnect, false},
@@ -172,6 +174,11 @@ func (b *bench) finish(spec *runner.Spec) {
 	if err := b.r.Remove(b.ctx, spec.ID); err != nil {
 		b.t.Errorf("remove: %v", err)
 	}
+	b.finishPod(spec)
+}
+
+func (b *bench) finishPod(spec *runner.Spec) {
+	b.t.Helper()
 	if err := b.r.RemovePod(b.ctx, spec.Pod.UID); err != nil {
 		b.t.Errorf("remove the pod: %v", err)
 	}

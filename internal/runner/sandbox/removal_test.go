@@ -154,7 +154,7 @@ func TestRecoverWaitsForNoRemoval(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	for _, name := range []string{"upper", "work"} {
-		deep(t, filepath.Join(f.env.Dir, name, "uid-x_main_0"), levels)
+		deep(t, filepath.Join(f.env.Dir, name, "uid-x_main_0"), 3000)
 	}
 	// As it is taken up by one who removes the naive way, it fails or takes long.
 	began := time.Now()

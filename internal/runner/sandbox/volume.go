@@ -158,7 +158,7 @@ func newMemory(size int64, mode uint32, gid int) (int, error) {
 		return -1, os.NewSyscallError("fsopen", err)
 	}
 	defer unix.Close(tmpfs)
-	options := map[string]string{"mode": strconv.FormatUint(uint64(mode), 8)}
+	options := map[string]string{"source": "tmpfs", "mode": strconv.FormatUint(uint64(mode), 8)}
 	if size > 0 {
 		options["size"] = strconv.FormatInt(size, 10)
 	}

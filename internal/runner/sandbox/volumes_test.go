@@ -156,8 +156,14 @@ func TestVolumeFiles(t *testing.T) {
 		f.want(t, f.sibling(spec, "readlink /v/..data"), generation)
 
 		// A container that runs sees a change; what it has open stays.
-		watch := f.launch(t, f.sibling(spec, "cat /v/x/y/z", "wait-file /v/new", "ls /v/x", "cat /v/a", "wait-file /v/..data/new"))
-		time.Sleep(10 * time.Millisecond)
+		sees := f.sibling(spec, "cat /v/x/y/z", "write /s/seen x", "wait-file /v/new", "ls /v/x", "cat /v/a", "wait-file /v/..data/new")
+		f.mount(t, sees, runner.Volume{Name: "s", Mode: 0o777}, "/s")
+		watch := f.launch(t, sees)
+		for seen := filepath.Join(f.volumes.path(spec.Pod.UID, "s"), "seen"); ; time.Sleep(time.Millisecond) {
+			if _, err := os.Stat(seen); err == nil || t.Context().Err() != nil {
+				break
+			}
+		}
 		v.Files = map[string]runner.File{"a": {Data: []byte("changed"), Mode: 0o444}, "new": {Mode: 0o444}}
 		must(t, f.SetVolume(&v))
 		if got, _ := watch.wait(); got != "2\nls /v/x: error: open /v/x: no such file or directory\nchanged" {
