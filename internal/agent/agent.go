@@ -46,6 +46,12 @@ type Options struct {
 	// Version is what the node's status says for a kubelet's version.
 	Version string
 
+	// PodPids is how many processes and threads a pod may have; 0: no limit.
+	PodPids int64
+	// UserNamespace says that the sandbox runs every pod in a user namespace: a
+	// pod that asks for one (hostUsers: false) has it.
+	UserNamespace bool
+
 	// StatusDelay is how long a status that is not final may wait for a newer
 	// one, so that a short pod needs one write; 0: DefaultStatusDelay.
 	StatusDelay time.Duration

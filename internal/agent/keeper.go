@@ -151,7 +151,11 @@ func (k *keeper) begin() {
 	k.state = podstate.New(pod, time.Now())
 	k.tasks = make([]task, len(k.state.Containers))
 	k.recover()
-	k.prepare()
+	if r := k.agent.admit(k.state); r != nil {
+		k.refuse(r)
+	} else {
+		k.prepare()
+	}
 	k.observe()
 	k.report.dirty = true
 }

@@ -40,9 +40,12 @@ const (
 func (k *keeper) prepare() {
 	pod := k.state.Object
 	class := k.agent.class(pod)
-	if k.agent.opts.Runners[class] == nil {
-		k.note(nil, warning, "FailedCreatePodSandBox", fmt.Sprintf("Failed to create pod sandbox: no runtime for %q is configured", class))
+	if err := k.agent.noSandbox(pod, class); err != nil {
+		k.note(nil, warning, "FailedCreatePodSandBox", fmt.Sprintf("Failed to create pod sandbox: %v", err))
 		return
+	}
+	if what := unenforced(pod); what != "" && !k.state.Begun() {
+		k.note(nil, warning, "NotEnforced", "No effect on this node: "+what)
 	}
 	if class != runner.Host {
 		if err := k.agent.writeEtc(pod); err != nil {

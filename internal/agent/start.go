@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -152,7 +153,7 @@ func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
 	in := &recipe.Input{
 		Pod: a.pod, Container: a.container.Spec, Class: a.class,
 		IPs: o.IPs, Allocatable: o.Allocatable, Hostname: hostname(a.pod, o.Node),
-		ImageEnv: o.HostEnv,
+		ImageEnv: o.HostEnv, PodPids: o.PodPids,
 	}
 	if img := a.image; img != nil {
 		in.Layers, in.Entrypoint, in.Cmd, in.ImageEnv = img.Layers, img.Entrypoint, img.Cmd, img.Env
@@ -173,6 +174,10 @@ func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
 	spec, err := recipe.Spec(in, refs)
 	if err != nil {
 		return nil, err
+	}
+	if names := recipe.Withheld(in); len(names) > 0 && a.number == 0 {
+		a.note(warning, "CapabilityWithheld", fmt.Sprintf("Container %s does not get %s: pods share this machine's network, and only those with hostNetwork: true have power over it",
+			spec.Container, strings.Join(names, " and ")))
 	}
 	spec.ID, spec.Attempt = a.id, a.number
 	spec.Pod = runner.PodRef{Namespace: a.pod.Namespace, Name: a.pod.Name, UID: string(a.pod.UID)}

@@ -31,6 +31,7 @@ type runOptions struct {
 	namespace string
 	images    string
 	verbose   bool
+	node      engine.Config // what nodeFlags say
 }
 
 func newRun() *cobra.Command {
@@ -62,6 +63,7 @@ commands of a manifest as plain processes of this machine instead.`,
 	f.StringVarP(&o.namespace, "namespace", "n", metav1.NamespaceDefault, "namespace of objects that name none")
 	f.StringVar(&o.images, "image-dir", "", `directory of the images (default: that of "sampan image")`)
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "print the engine's own log")
+	nodeFlags(cmd, &o.node)
 	_ = cmd.RegisterFlagCompletionFunc("runtime", cobra.FixedCompletions([]string{"sandbox", "host"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -131,10 +133,10 @@ func (o *runOptions) withEngine(ctx context.Context, stops *signals, do func(con
 	engine.RouteLibraryLogs(log)
 	engine.HideMemory(log)
 	class, _ := runtimeClass(o.runtime)
-	e, err := engine.New(engine.Config{
-		DataDir: dir, ImageDir: o.images, Listen: "127.0.0.1:0", Runtime: class, Private: true,
-		Command: "sampan run", Version: Version(), Logger: log,
-	})
+	config := o.node
+	config.DataDir, config.ImageDir, config.Listen, config.Runtime, config.Private = dir, o.images, "127.0.0.1:0", class, true
+	config.Command, config.Version, config.Logger = "sampan run", Version(), log
+	e, err := engine.New(config)
 	if err != nil {
 		return err
 	}

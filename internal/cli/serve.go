@@ -55,6 +55,7 @@ the same directory finds them as they are. "sampan stop" ends the pods too.`,
 	f.StringVar(&config.Kubeconfig, "write-kubeconfig", "", "where to write the administrator's kubeconfig (default DATA-DIR/kubeconfig)")
 	f.StringVar(&config.NodeName, "node-name", "", "name of this machine's Node (default: the host name)")
 	f.Int64Var(&config.MaxPods, "max-pods", config.MaxPods, "how many pods may run at a time")
+	nodeFlags(cmd, &config)
 	f.StringVar(&runtime, "runtime", string(runner.Sandbox), `how containers run unless runtimeClassName says otherwise: "sandbox" or "host"`)
 	f.BoolVarP(&verbose, "verbose", "v", false, "log more")
 	_ = cmd.RegisterFlagCompletionFunc("runtime", cobra.FixedCompletions([]string{"sandbox", "host"}, cobra.ShellCompDirectiveNoFileComp))

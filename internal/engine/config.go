@@ -34,6 +34,9 @@ type Config struct {
 	NodeName string
 	// MaxPods is how many pods may run at a time.
 	MaxPods int64
+	// PodPids is how many processes and threads a pod may have; 0 means
+	// DefaultPodPids, a negative number: as many as the machine has.
+	PodPids int64
 	// Private: pods end with this process, as `sampan run` wants it.
 	Private bool
 	// Command names this engine to whoever finds the directory in use.
@@ -46,6 +49,10 @@ type Config struct {
 // network and kubelet, neither of which is here.
 const DefaultMaxPods = 10000
 
+// DefaultPodPids is OpenShift's. A kubelet sets no limit: there, a node that is
+// out of processes is nobody's machine.
+const DefaultPodPids = 4096
+
 // Default returns the configuration of `sampan serve` without flags.
 func Default() Config {
 	return Config{
@@ -53,6 +60,7 @@ func Default() Config {
 		Listen:  server.DefaultListen,
 		Runtime: runner.Sandbox,
 		MaxPods: DefaultMaxPods,
+		PodPids: DefaultPodPids,
 		Logger:  slog.New(slog.DiscardHandler),
 	}
 }
@@ -117,6 +125,9 @@ func (c *Config) complete() error {
 		c.MaxPods = DefaultMaxPods
 	case c.MaxPods < 0:
 		return fmt.Errorf("max pods %d: want a positive number", c.MaxPods)
+	}
+	if c.PodPids == 0 {
+		c.PodPids = DefaultPodPids
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -110,6 +110,7 @@ func (e *Engine) open() (err error) {
 		Client:  &nodeClient{store: e.store, kinds: kinds, recorder: e.recorder},
 		Images:  newNodeImages(images),
 		Runners: map[runner.Class]runner.Runner{runner.Sandbox: e.runner, runner.Host: e.runner},
+		PodPids: max(c.PodPids, 0), UserNamespace: os.Geteuid() != 0,
 	})
 	if err != nil {
 		return err

@@ -27,6 +27,9 @@ func (p *Pod) conditions(s *corev1.PodStatus, present []corev1.PodCondition, ove
 			out = append(out, c)
 		}
 	}
+	if e := p.Ending; e != nil && e.Disrupted && over && s.Phase == corev1.PodFailed {
+		out = p.disrupt(out, now)
+	}
 	containers := p.containersReady(s)
 	for _, c := range [...]corev1.PodCondition{
 		{Type: corev1.PodReadyToStartContainers, Status: status(p.Ready && !over)},
@@ -45,6 +48,24 @@ func (p *Pod) conditions(s *corev1.PodStatus, present []corev1.PodCondition, ove
 		out = append(out, c)
 	}
 	return out
+}
+
+// disrupt adds the condition of a pod that its node has ended for its own sake.
+// It comes with the last status only: a Job counts the pod when all is over.
+func (p *Pod) disrupt(list []corev1.PodCondition, now time.Time) []corev1.PodCondition {
+	c := corev1.PodCondition{
+		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, ObservedGeneration: p.Object.Generation,
+		Reason: corev1.PodReasonTerminationByKubelet, Message: p.Ending.Message, LastTransitionTime: seconds(now),
+	}
+	i := slices.IndexFunc(list, func(old corev1.PodCondition) bool { return old.Type == c.Type })
+	if i < 0 {
+		return append(list, c)
+	}
+	if list[i].Status == c.Status {
+		c.LastTransitionTime = list[i].LastTransitionTime
+	}
+	list[i] = c
+	return list
 }
 
 func status(yes bool) corev1.ConditionStatus {

@@ -42,6 +42,12 @@ type Ending struct {
 	// the containers ended.
 	Failed          bool
 	Reason, Message string
+	// Refused says that the node did not take the pod: nothing of it was ever
+	// started, and its status says nothing of its containers.
+	Refused bool
+	// Disrupted says that the node needed what the pod had: it gets the condition
+	// DisruptionTarget.
+	Disrupted bool
 }
 
 // Kind is what part a container has in its pod.
@@ -200,6 +206,12 @@ func (p *Pod) Snapshot() *Pod {
 	next := *p
 	next.Containers = slices.Clone(p.Containers)
 	return &next
+}
+
+// Begun reports whether anything of the pod was ever started.
+func (p *Pod) Begun() bool {
+	return p.Object.Status.Phase == corev1.PodRunning ||
+		slices.ContainsFunc(p.Containers, func(c Container) bool { return c.Attempt >= 0 || c.Exit != nil })
 }
 
 // Alive reports whether the container has a process, or is getting one.

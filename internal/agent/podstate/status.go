@@ -35,6 +35,9 @@ func Status(p *Pod, host Host, present *corev1.PodStatus, over bool, now time.Ti
 	if s.StartTime == nil {
 		s.StartTime = ptr.To(seconds(p.StartTime))
 	}
+	if p.Ending != nil && p.Ending.Refused && over {
+		return s
+	}
 	host.address(&s)
 	s.InitContainerStatuses = p.containerStatuses(p.inits())
 	s.ContainerStatuses = p.containerStatuses(p.mains())

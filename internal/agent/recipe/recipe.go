@@ -20,6 +20,8 @@ type Input struct {
 	Allocatable corev1.ResourceList
 	Class       runner.Class
 	Hostname    string
+	// PodPids is how many processes and threads the pod may have; 0: no limit.
+	PodPids int64
 
 	// What the image says; empty for the host class.
 	Layers, Entrypoint, Cmd, ImageEnv []string
@@ -68,6 +70,7 @@ func Spec(in *Input, objects Objects) (*runner.Spec, error) {
 		HostPID:        in.Pod.Spec.HostPID,
 		HostIPC:        in.Pod.Spec.HostIPC,
 		Resources:      Resources(&c.Resources),
+		PodPids:        in.PodPids,
 		Stdin:          c.Stdin,
 		TTY:            c.TTY,
 	}

@@ -263,6 +263,64 @@ func TestCapabilities(t *testing.T) {
 	}
 }
 
+// TestNetworkCapabilities: pods share the machine's network, so power over it is
+// for those that ask for the machine's.
+func TestNetworkCapabilities(t *testing.T) {
+	t.Parallel()
+	const both = "CAP_NET_ADMIN CAP_NET_RAW"
+	list := func(names ...corev1.Capability) []corev1.Capability { return names }
+	for name, test := range map[string]struct {
+		sc       *corev1.SecurityContext
+		want     string // of the two
+		others   int    // how many others
+		withheld string // without hostNetwork
+	}{
+		"nothing said":       {nil, "CAP_NET_RAW", 13, ""},
+		"no capabilities":    {&corev1.SecurityContext{}, "CAP_NET_RAW", 13, ""},
+		"another one":        {&corev1.SecurityContext{Capabilities: &corev1.Capabilities{Add: list("SYS_TIME")}}, "CAP_NET_RAW", 14, ""},
+		"raw":                {&corev1.SecurityContext{Capabilities: &corev1.Capabilities{Add: list("NET_RAW")}}, "CAP_NET_RAW", 13, "CAP_NET_RAW"},
+		"admin, odd":         {&corev1.SecurityContext{Capabilities: &corev1.Capabilities{Add: list("cap_net_admin", "Net_Raw")}}, both, 13, both},
+		"all":                {&corev1.SecurityContext{Capabilities: &corev1.Capabilities{Add: list("ALL")}}, both, 39, both},
+		"all, lower":         {&corev1.SecurityContext{Capabilities: &corev1.Capabilities{Add: list("all")}}, both, 39, both},
+		"all but raw":        {&corev1.SecurityContext{Capabilities: &corev1.Capabilities{Add: list("ALL"), Drop: list("CAP_NET_RAW")}}, "CAP_NET_ADMIN", 39, "CAP_NET_ADMIN"},
+		"only these":         {&corev1.SecurityContext{Capabilities: &corev1.Capabilities{Add: list("NET_ADMIN", "CAP_NET_RAW"), Drop: list("all")}}, both, 0, both},
+		"nothing but ports":  {&corev1.SecurityContext{Capabilities: &corev1.Capabilities{Add: list("NET_BIND_SERVICE"), Drop: list("ALL")}}, "", 1, ""},
+		"added and dropped":  {&corev1.SecurityContext{Capabilities: &corev1.Capabilities{Add: list("NET_RAW"), Drop: list("NET_RAW")}}, "", 13, ""},
+		"dropped":            {&corev1.SecurityContext{Capabilities: &corev1.Capabilities{Drop: list("net_raw")}}, "", 13, ""},
+		"privileged":         {&corev1.SecurityContext{Privileged: ptr.To(true)}, both, 39, both},
+		"privileged, drops":  {&corev1.SecurityContext{Privileged: ptr.To(true), Capabilities: &corev1.Capabilities{Drop: list("ALL")}}, both, 39, both},
+		"broadcast is spare": {&corev1.SecurityContext{Capabilities: &corev1.Capabilities{Add: list("NET_BROADCAST"), Drop: list("ALL")}}, "", 1, ""},
+	} {
+		for _, host := range []bool{true, false} {
+			for _, class := range []runner.Class{runner.Sandbox, runner.Host} {
+				in := testInput(corev1.Container{Name: "c", Command: []string{"x"}, SecurityContext: test.sc})
+				in.Pod.Spec.HostNetwork, in.Class = host, class
+				spec, err := Spec(in, api)
+				if err != nil {
+					t.Fatal(err)
+				}
+				owns := host || class == runner.Host
+				want, withheld := test.want, ""
+				if !owns {
+					want, withheld = "", test.withheld
+				}
+				var got []string
+				for _, c := range []string{"CAP_NET_ADMIN", "CAP_NET_RAW"} {
+					if slices.Contains(spec.Capabilities, c) {
+						got = append(got, c)
+					}
+				}
+				if strings.Join(got, " ") != want || len(spec.Capabilities)-len(got) != test.others {
+					t.Errorf("%s, hostNetwork %v, class %s: got %q", name, host, class, spec.Capabilities)
+				}
+				if got := strings.Join(Withheld(in), " "); got != withheld {
+					t.Errorf("%s, hostNetwork %v, class %s: withheld %q, want %q", name, host, class, got, withheld)
+				}
+			}
+		}
+	}
+}
+
 func TestResources(t *testing.T) {
 	t.Parallel()
 	list := func(cpu, memory string) corev1.ResourceList {
@@ -354,8 +412,14 @@ func TestSpec(t *testing.T) {
 	if want := []string{"HOSTNAME=p", "TERM=xterm", "HOME=/root", "PATH=/bin", "A=1", "B=own"}; !slices.Equal(spec.Env, want) {
 		t.Errorf("env: got %q, want %q", spec.Env, want)
 	}
-	if spec.Dir != "/srv" || !spec.ReadOnlyRoot || spec.AllowPrivilegeEscalation || !spec.SeccompUnconfined || spec.Privileged || len(spec.Capabilities) != 14 {
+	if spec.Dir != "/srv" || !spec.ReadOnlyRoot || spec.AllowPrivilegeEscalation || !spec.SeccompUnconfined || spec.Privileged || len(spec.Capabilities) != 13 || spec.UnmaskedProc {
 		t.Errorf("got %+v", spec)
+	}
+
+	in = testInput(corev1.Container{SecurityContext: &corev1.SecurityContext{ProcMount: ptr.To(corev1.UnmaskedProcMount)}})
+	in.PodPids = 77
+	if spec, err = Spec(in, api); err != nil || !spec.UnmaskedProc || spec.PodPids != 77 {
+		t.Errorf("unmasked: got %+v, %v", spec, err)
 	}
 
 	in = testInput(corev1.Container{SecurityContext: &corev1.SecurityContext{Privileged: ptr.To(true)}})

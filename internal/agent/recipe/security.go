@@ -29,8 +29,15 @@ var allCapabilities = [...]string{
 	"CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
 }
 
-// Capabilities returns the capabilities of a container: the default set, plus
-// add, minus drop; "ALL" stands for every one.
+// networkCapabilities are power over a network: to change it, and to read and
+// forge what others send. As long as pods share the machine's, a pod has them
+// only if its manifest asks for the machine's network. Two relatives stay:
+// NET_BIND_SERVICE takes ports that nobody has taken, as every process may above
+// 1023; NET_BROADCAST is asked for nowhere in the kernel.
+var networkCapabilities = [...]string{"CAP_NET_ADMIN", "CAP_NET_RAW"}
+
+// Capabilities returns the capabilities of a container whose network is its own
+// to rule: the default set, plus add, minus drop; "ALL" stands for every one.
 func Capabilities(caps *corev1.Capabilities) []string {
 	set := defaultCapabilities[:]
 	if caps == nil || len(caps.Add) == 0 && len(caps.Drop) == 0 {
@@ -55,6 +62,49 @@ func Capabilities(caps *corev1.Capabilities) []string {
 		return slices.ContainsFunc(caps.Drop, func(c corev1.Capability) bool { return capName(c) == name })
 	})
 }
+
+// capabilities returns what the container may do.
+func capabilities(in *Input) []string {
+	set := Capabilities(askedCapabilities(in.Container))
+	if ownsNetwork(in) {
+		return set
+	}
+	return slices.DeleteFunc(set, func(name string) bool { return slices.Contains(networkCapabilities[:], name) })
+}
+
+// Withheld returns the capabilities that the container's manifest names and that
+// it does not get, because the network is not the pod's.
+func Withheld(in *Input) []string {
+	asked := askedCapabilities(in.Container)
+	if asked == nil || ownsNetwork(in) {
+		return nil
+	}
+	set, all := Capabilities(asked), slices.ContainsFunc(asked.Add, isAll)
+	var out []string
+	for _, name := range networkCapabilities {
+		named := all || slices.ContainsFunc(asked.Add, func(c corev1.Capability) bool { return capName(c) == name })
+		if named && slices.Contains(set, name) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// askedCapabilities returns what the manifest says about capabilities.
+func askedCapabilities(c *corev1.Container) *corev1.Capabilities {
+	switch sc := c.SecurityContext; {
+	case sc == nil:
+		return nil
+	case isTrue(sc.Privileged):
+		return &corev1.Capabilities{Add: []corev1.Capability{"ALL"}}
+	default:
+		return sc.Capabilities
+	}
+}
+
+// ownsNetwork reports whether the container may have power over its network: the
+// manifest asks for the machine's, or it is a process of the machine.
+func ownsNetwork(in *Input) bool { return in.Pod.Spec.HostNetwork || in.Class == runner.Host }
 
 func isAll(c corev1.Capability) bool { return strings.EqualFold(string(c), "ALL") }
 
@@ -81,11 +131,10 @@ func secure(in *Input, spec *runner.Spec) (home string, err error) {
 	spec.AllowPrivilegeEscalation = own.AllowPrivilegeEscalation == nil || *own.AllowPrivilegeEscalation || spec.Privileged
 	if in.Class == runner.Host {
 		spec.Capabilities = hostCapabilities(own.Capabilities)
-	} else if spec.Privileged {
-		spec.Capabilities = slices.Clone(allCapabilities[:])
 	} else {
-		spec.Capabilities = Capabilities(own.Capabilities)
+		spec.Capabilities = capabilities(in)
 	}
+	spec.UnmaskedProc = own.ProcMount != nil && *own.ProcMount == corev1.UnmaskedProcMount
 	profile := own.SeccompProfile
 	if profile == nil {
 		profile = pod.SeccompProfile

@@ -1,0 +1,141 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/component-helpers/node/util/sysctl"
+
+	"github.com/sampan-batch/sampan/internal/agent/podstate"
+	"github.com/sampan-batch/sampan/internal/runner"
+)
+
+// refusal is why a node does not take a pod that is bound to it: the pod has
+// failed, and nothing of it was started.
+type refusal struct{ reason, message string }
+
+// admit returns why the node does not take the pod, nil if it does. A pod of which
+// anything was started has been taken.
+func (a *Agent) admit(p *podstate.Pod) *refusal {
+	if p.Begun() {
+		return nil
+	}
+	return forbids(p.Object)
+}
+
+// refuse ends a pod that the node does not take.
+func (k *keeper) refuse(r *refusal) {
+	k.note(nil, warning, r.reason, r.message)
+	k.state.End(podstate.Ending{
+		Since: time.Now(), Failed: true, Refused: true,
+		Reason: r.reason, Message: "Pod was rejected: " + r.message,
+	})
+}
+
+// forbids returns why this node may not run the pod whatever its state, nil if it
+// may: a kubelet's admission.
+func forbids(pod *corev1.Pod) *refusal {
+	if err := forbiddenSysctl(pod); err != nil {
+		return &refusal{"SysctlForbidden", fmt.Sprintf("forbidden sysctl: %v", err)}
+	}
+	if _, local := appArmor(pod); local {
+		return &refusal{"AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host"}
+	}
+	return nil
+}
+
+// safeSysctls are the kernel parameters that a kubelet lets every pod set.
+var safeSysctls = [...]string{
+	"kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.tcp_syncookies", "net.ipv4.ping_group_range",
+	"net.ipv4.ip_unprivileged_port_start", "net.ipv4.ip_local_reserved_ports", "net.ipv4.tcp_keepalive_time",
+	"net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_keepalive_intvl", "net.ipv4.tcp_keepalive_probes", "net.ipv4.tcp_rmem",
+	"net.ipv4.tcp_wmem", "net.ipv4.tcp_slow_start_after_idle", "net.ipv4.tcp_notsent_lowat",
+}
+
+// forbiddenSysctl says which kernel parameter the pod may not set.
+func forbiddenSysctl(pod *corev1.Pod) error {
+	if pod.Spec.SecurityContext == nil {
+		return nil
+	}
+	for _, s := range pod.Spec.SecurityContext.Sysctls {
+		name := sysctl.NormalizeName(s.Name)
+		if !slices.Contains(safeSysctls[:], name) {
+			return fmt.Errorf("%q not allowlisted", name)
+		}
+		ns, _, _ := sysctl.GetNamespace(name)
+		if ns == sysctl.IPCNamespace && pod.Spec.HostIPC || ns == sysctl.NetNamespace && pod.Spec.HostNetwork {
+			return fmt.Errorf("%q not allowed with host %s enabled", name, ns)
+		}
+	}
+	return nil
+}
+
+// noSandbox returns why a runner cannot make the pod's surroundings, nil if it
+// can: the pod waits for ever, as it does on a kubelet.
+func (a *Agent) noSandbox(pod *corev1.Pod, class runner.Class) error {
+	switch {
+	case a.opts.Runners[class] == nil:
+		return fmt.Errorf("no runtime for %q is configured", class)
+	case pod.Spec.HostUsers == nil || *pod.Spec.HostUsers:
+		return nil
+	case class == runner.Sandbox && a.opts.UserNamespace:
+		return nil // it is in one in any case
+	case pod.Spec.RuntimeClassName != nil:
+		return fmt.Errorf("can't set `spec.hostUsers: false`, RuntimeClass handler %q does not support user namespaces", class)
+	}
+	return errors.New("can't set `spec.hostUsers: false`, runtime does not support user namespaces")
+}
+
+// unenforced names what the pod's manifest says about its security, and what has
+// no effect here, "" if nothing.
+func unenforced(pod *corev1.Pod) string {
+	var list []string
+	selinux := pod.Spec.SecurityContext != nil && pod.Spec.SecurityContext.SELinuxOptions != nil
+	sysctls := pod.Spec.SecurityContext != nil && len(pod.Spec.SecurityContext.Sysctls) > 0
+	eachContainer(pod, func(c *corev1.Container) {
+		selinux = selinux || c.SecurityContext != nil && c.SecurityContext.SELinuxOptions != nil
+	})
+	if asked, _ := appArmor(pod); asked {
+		list = append(list, "appArmorProfile")
+	}
+	if selinux {
+		list = append(list, "seLinuxOptions")
+	}
+	if sysctls {
+		list = append(list, "sysctls")
+	}
+	return strings.Join(list, ", ")
+}
+
+// appArmor reports whether the pod asks for a profile of AppArmor, and whether it
+// names one of its own.
+func appArmor(pod *corev1.Pod) (asked, local bool) {
+	look := func(p *corev1.AppArmorProfile) {
+		if p != nil {
+			asked = asked || p.Type != corev1.AppArmorProfileTypeUnconfined
+			local = local || p.Type == corev1.AppArmorProfileTypeLocalhost
+		}
+	}
+	if sc := pod.Spec.SecurityContext; sc != nil {
+		look(sc.AppArmorProfile)
+	}
+	eachContainer(pod, func(c *corev1.Container) {
+		if c.SecurityContext != nil {
+			look(c.SecurityContext.AppArmorProfile)
+		}
+	})
+	return asked, local
+}
+
+// eachContainer calls visit for every container of the pod.
+func eachContainer(pod *corev1.Pod, visit func(*corev1.Container)) {
+	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			visit(&list[i])
+		}
+	}
+}
