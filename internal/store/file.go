@@ -36,6 +36,7 @@ type file struct {
 	fault  func(label string) error
 	writes int // since the file was opened
 	erase  eraser
+	diskReserve
 }
 
 // unknownError wraps a failure after which the file may hold the old state or
@@ -50,7 +51,7 @@ func (e *unknownError) Error() string {
 }
 func (e *unknownError) Unwrap() error { return e.err }
 
-func openFile(path string, fault func(string) error) (*file, error) {
+func openFile(path string, fault func(string) error, reserved int64) (*file, error) {
 	if fault == nil {
 		fault = func(string) error { return nil }
 	}
@@ -65,7 +66,7 @@ func openFile(path string, fault func(string) error) (*file, error) {
 	if err := inspect(path); err != nil {
 		return nil, err
 	}
-	f := &file{path: path, fault: fault}
+	f := &file{path: path, fault: fault, diskReserve: diskReserve{path: path, bytes: reserved}}
 	var err error
 	f.db, err = openDB(path, false, func(name string, flag int, mode os.FileMode) (opened *os.File, err error) {
 		opened, err = os.OpenFile(name, flag, mode)
@@ -75,7 +76,13 @@ func openFile(path string, fault func(string) error) (*file, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f, nil
+	var size int64
+	err = f.db.View(func(tx *bbolt.Tx) error {
+		size = tx.Size()
+		return nil
+	})
+	f.keep(size)
+	return f, err
 }
 
 // lockWait is how long to try for the file's lock. A process that this one is
@@ -331,6 +338,7 @@ func (f *file) commit(b *batch) error {
 			f.forget(size)
 		}
 		f.erase.note(b)
+		f.keep(size)
 		err = f.fault(faultSync)
 	}
 	if err != nil && f.reached(id) {

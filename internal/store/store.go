@@ -54,6 +54,9 @@ type Options struct {
 	// Erase are the resources of which nothing may stay in the file once it is
 	// deleted or replaced: it is overwritten within seconds, or at Close.
 	Erase []string
+	// Reserve is how many bytes of the disk are kept for what the store has yet
+	// to write, so that it goes on when others have filled the disk. 0: none.
+	Reserve int64
 	// Strict runs Check after every commit and panics when it fails. For tests.
 	Strict bool
 
@@ -132,7 +135,7 @@ func Open(o Options) (*Store, error) {
 	if o.Retain <= 0 {
 		o.Retain = DefaultRetain
 	}
-	f, err := openFile(o.Path, o.fault)
+	f, err := openFile(o.Path, o.fault, o.Reserve)
 	if err != nil {
 		return nil, err
 	}
