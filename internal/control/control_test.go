@@ -268,6 +268,45 @@ func TestPodsWaitForANodeAndForRoom(t *testing.T) {
 	})
 }
 
+// TestANodeUnderPressureIsGivenNoPods, and is given those that wait when it has enough
+// again.
+func TestANodeUnderPressureIsGivenNoPods(t *testing.T) {
+	bubble(t, func(b *bundle) {
+		t := b.t
+		b.namespace("default")
+		b.node("n")
+		pressure := func(s corev1.ConditionStatus) {
+			b.update(change.Key{Resource: "nodes", Name: "n"}, func(obj change.Object) {
+				n := obj.(*corev1.Node)
+				n.Status.Conditions = append(n.Status.Conditions[:1:1], corev1.NodeCondition{Type: corev1.NodeDiskPressure, Status: s})
+			})
+			b.settle()
+		}
+		taints := func() []corev1.Taint {
+			obj, _ := b.store.View().Get(change.Key{Resource: "nodes", Name: "n"})
+			return obj.(*corev1.Node).Spec.Taints
+		}
+		pressure(corev1.ConditionTrue)
+		if want := []corev1.Taint{{Key: "node.kubernetes.io/disk-pressure", Effect: corev1.TaintEffectNoSchedule}}; !slices.Equal(taints(), want) {
+			t.Errorf("taints %+v", taints())
+		}
+		b.create(newJob("j"))
+		b.settle()
+		pod := b.pods("default")[0]
+		if got, want := pod.Status.Conditions[0].Message, "0/1 nodes are available: 1 node(s) had untolerated taint {node.kubernetes.io/disk-pressure: }. "+
+			"preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."; got != want || pod.Spec.NodeName != "" {
+			t.Errorf("bound to %q: %q", pod.Spec.NodeName, got)
+		}
+		pressure(corev1.ConditionFalse)
+		if got := taints(); len(got) > 0 {
+			t.Errorf("taints %+v", got)
+		}
+		if got := b.pods("default")[0].Spec.NodeName; got != "n" {
+			t.Errorf("bound to %q", got)
+		}
+	})
+}
+
 // TestShare: what is bound without a look at other pods cannot overfill a node,
 // whatever is decided at the same time.
 func TestShare(t *testing.T) {

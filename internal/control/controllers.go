@@ -35,6 +35,7 @@ func Controllers(kinds *kind.Kinds) []Controller {
 		jobController(kinds),
 		cronController(kinds),
 		placeController(kinds),
+		taintController(),
 		ownerController(kinds),
 		expiryController(kinds),
 		namespaceController(kinds),
@@ -297,6 +298,34 @@ func placeController(kinds *kind.Kinds) Controller {
 			}
 			s.Nodes = nodesOf(view)
 			return place.Decide(now, s, func(p *corev1.Pod) (change.Key, uint64) { return k.KeyOf(p), change.RevOf(p) })
+		},
+	}
+}
+
+// taintController keeps pods away from nodes that have too little of something.
+func taintController() Controller {
+	return Controller{
+		Name: "taint",
+		Dirties: func(_ *store.View, ev store.Event, add func(change.Key)) {
+			if ev.Key.Resource == nodes && ev.Op != change.Delete {
+				if _, changed := place.Taints(ev.Object.(*corev1.Node)); changed {
+					add(ev.Key)
+				}
+			}
+		},
+		Decide: func(_ time.Time, view *store.View, key change.Key) change.Set {
+			var set change.Set
+			obj, ok := view.Get(key)
+			if !ok {
+				return set
+			}
+			node := obj.(*corev1.Node)
+			if taints, changed := place.Taints(node); changed {
+				next := *node // shares everything but the taints
+				next.Spec.Taints = taints
+				set.Update(key, change.RevOf(node), &next)
+			}
+			return set
 		},
 	}
 }
