@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/component-helpers/node/util/sysctl"
 
+	"github.com/sampan-batch/sampan/internal/agent/eviction"
 	"github.com/sampan-batch/sampan/internal/agent/podstate"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
@@ -23,6 +24,9 @@ type refusal struct{ reason, message string }
 func (a *Agent) admit(p *podstate.Pod) *refusal {
 	if p.Begun() {
 		return nil
+	}
+	if message := eviction.Refuses(a.pressures(), p.Object); message != "" {
+		return &refusal{evicted, message}
 	}
 	return forbids(p.Object)
 }

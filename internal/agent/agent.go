@@ -7,12 +7,15 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/sampan-batch/sampan/internal/agent/eviction"
 	"github.com/sampan-batch/sampan/internal/agent/podstate"
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/runner"
@@ -52,6 +55,11 @@ type Options struct {
 	// pod that asks for one (hostUsers: false) has it.
 	UserNamespace bool
 
+	// Machine is what the node observes; nil: nothing, and nothing runs out.
+	Machine Machine
+	// Eviction says when what is left is too little.
+	Eviction eviction.Config
+
 	// StatusDelay is how long a status that is not final may wait for a newer
 	// one, so that a short pod needs one write; 0: DefaultStatusDelay.
 	StatusDelay time.Duration
@@ -71,6 +79,11 @@ type Agent struct {
 	info corev1.NodeSystemInfo
 	// hasResolv says that the machine has a resolv.conf.
 	hasResolv bool
+
+	// pressure are the conditions that the node has; pressed is told when they
+	// change.
+	pressure atomic.Pointer[[]corev1.NodeConditionType]
+	pressed  chan struct{}
 
 	tasks sync.WaitGroup // everything that Run has to wait for
 	// removing is full when enough goroutines remove files: one that waits for
@@ -116,6 +129,7 @@ func New(o Options) (*Agent, error) {
 		log:       o.Log,
 		info:      systemInfo(o.Version),
 		hasResolv: err == nil,
+		pressed:   make(chan struct{}, 1),
 		removing:  make(chan struct{}, 8),
 		pods:      make(map[types.UID]*entry),
 	}, nil
@@ -133,6 +147,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.find(ctx); err != nil {
 		return err
 	}
+	a.guard(ctx)
 	a.tasks.Go(func() { (&herald{agent: a, log: a.log}).run(ctx) })
 	for {
 		err := a.opts.Client.WatchPods(ctx, a.opts.Node, func(ch PodChanges) { a.deliver(ctx, ch) })
@@ -144,6 +159,42 @@ func (a *Agent) Run(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// guard begins to watch the machine and the pods on it.
+func (a *Agent) guard(ctx context.Context) {
+	a.tasks.Go(func() { (&weigher{agent: a, log: a.log}).run(ctx) })
+	if a.opts.Machine == nil {
+		return
+	}
+	w := &warden{agent: a, log: a.log}
+	w.assess() // before the node says how it is, and before the first pod
+	a.tasks.Go(func() { w.run(ctx) })
+	a.tasks.Go(func() {
+		if err := a.opts.Machine.Keep(ctx, a.caps(), a.cut); ctx.Err() == nil {
+			a.log.Warn("termination messages and files in /etc can grow", "err", err)
+		}
+	})
+}
+
+// press takes the conditions that the node has now.
+func (a *Agent) press(conditions []corev1.NodeConditionType) {
+	if slices.Equal(conditions, a.pressures()) {
+		return
+	}
+	a.pressure.Store(&conditions)
+	select {
+	case a.pressed <- struct{}{}:
+	default:
+	}
+}
+
+// pressures are the conditions that the node has.
+func (a *Agent) pressures() []corev1.NodeConditionType {
+	if p := a.pressure.Load(); p != nil {
+		return *p
+	}
+	return nil
 }
 
 // find lists the containers that a former run of the node has left. One runner

@@ -12,7 +12,9 @@ import (
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/sampan-batch/sampan/internal/agent/machine"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
@@ -33,6 +35,40 @@ fe00::0	ip6-mcastprefix
 fe00::1	ip6-allnodes
 fe00::2	ip6-allrouters
 `
+
+// A container can write to its termination message and to the files in /etc. What
+// is reported of a message is far less than maxTerminationFile.
+const (
+	maxTerminationFile = 64 << 10
+	maxEtcFile         = 1 << 20
+)
+
+// caps are what bounds those files.
+func (a *Agent) caps() []machine.Cap {
+	return []machine.Cap{
+		{Dir: filepath.Join(a.opts.RunDir, "termination"), Size: maxTerminationFile},
+		{Dir: filepath.Join(a.opts.RunDir, "etc"), Size: maxEtcFile},
+	}
+}
+
+// cut takes that a file has been cut off. A message that is too long loses
+// nothing that anybody would see.
+func (a *Agent) cut(path string) {
+	dir, name := filepath.Split(path)
+	if filepath.Base(dir) != "etc" {
+		return
+	}
+	uid, file, _ := strings.Cut(name, ".")
+	var pod *corev1.Pod
+	a.mu.Lock()
+	if e := a.pods[types.UID(uid)]; e != nil {
+		pod = e.pod
+	}
+	a.mu.Unlock()
+	if pod != nil {
+		a.opts.Client.Record(note(pod, nil, warning, "FileTruncated", fmt.Sprintf("/etc/%s is longer than %d bytes: the rest was cut off", file, maxEtcFile)))
+	}
+}
 
 // etcFile is where a pod's own version of a file is: flat, so that a pod
 // without volumes needs no directory.

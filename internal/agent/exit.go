@@ -66,8 +66,11 @@ func (a *attempt) exit(st runner.Status) *corev1.ContainerStateTerminated {
 }
 
 // terminationLog is the file in which a container leaves its last words.
-func (a *attempt) terminationLog() string {
-	return filepath.Join(a.keeper.agent.opts.RunDir, "termination", a.id)
+func (a *attempt) terminationLog() string { return a.keeper.agent.terminationFile(a.id) }
+
+// terminationFile is that of the container that the runner knows by id.
+func (a *Agent) terminationFile(id string) string {
+	return filepath.Join(a.opts.RunDir, "termination", id)
 }
 
 // makeTerminationLog gives the container a place for its termination message.

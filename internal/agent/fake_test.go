@@ -23,6 +23,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
+	"github.com/sampan-batch/sampan/internal/agent/eviction"
+	"github.com/sampan-batch/sampan/internal/agent/machine"
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/fake"
@@ -367,6 +369,7 @@ type fakeImages struct {
 	image    Image
 	users    map[string]User
 	released []string
+	reclaim  func() // what Reclaim does, if set
 }
 
 func (f *fakeImages) Ensure(ctx context.Context, req ImageRequest) (*Image, error) {
@@ -399,10 +402,58 @@ func (f *fakeImages) LookupUser(ctx context.Context, img *Image, user string) (U
 	return User{UID: uint32(n)}, nil
 }
 
+func (f *fakeImages) Reclaim(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.reclaim != nil {
+		f.reclaim()
+	}
+	return nil
+}
+
 func (f *fakeImages) Release(uid string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.released = append(f.released, uid)
+}
+
+// fakeMachine has as much left as it is told.
+type fakeMachine struct {
+	mu    sync.Mutex
+	seen  eviction.Observations
+	first eviction.Observations // what is seen once, if set
+	use   map[int]eviction.Use
+}
+
+func (f *fakeMachine) Observe() (eviction.Observations, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if first := f.first; first != nil {
+		f.first = nil
+		return first, nil
+	}
+	return maps.Clone(f.seen), nil
+}
+
+func (f *fakeMachine) Use([]int) map[int]eviction.Use {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.use)
+}
+
+func (f *fakeMachine) Keep(ctx context.Context, _ []machine.Cap, _ func(string)) error {
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// left says how much is left of something.
+func (f *fakeMachine) left(s eviction.Signal, available, capacity int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.seen == nil {
+		f.seen = eviction.Observations{}
+	}
+	f.seen[s] = eviction.Observation{Available: available, Capacity: capacity}
 }
 
 // bench is a node with everything around it made up.
@@ -413,6 +464,7 @@ type bench struct {
 	run    *fakeRunner
 	images *fakeImages
 	host   *fakeRunner
+	device *fakeMachine
 	agent  *Agent
 	stop   func()
 }
@@ -432,7 +484,7 @@ func story(t *testing.T, f func(b *bench)) {
 }
 
 func newBench(t testing.TB, dir string) *bench {
-	return &bench{fakeClient: newFakeClient(), t: t, dir: dir, run: newFakeRunner(), host: newFakeRunner(), images: &fakeImages{}}
+	return &bench{fakeClient: newFakeClient(), t: t, dir: dir, run: newFakeRunner(), host: newFakeRunner(), images: &fakeImages{}, device: &fakeMachine{}}
 }
 
 // close stops the node and then what it runs: nothing may outlive a bubble.
@@ -452,7 +504,8 @@ func (b *bench) boot() {
 		Node: "n1", Dir: b.dir, IPs: []string{"192.0.2.1"},
 		Client: b.fakeClient, Images: b.images, Class: runner.Sandbox,
 		Runners: map[runner.Class]runner.Runner{runner.Sandbox: b.run, runner.Host: b.host},
-		Log:     discard,
+		Machine: b.device, Eviction: eviction.Config{Thresholds: eviction.Defaults(), Transition: eviction.DefaultTransition},
+		Log: discard,
 	})
 	if err != nil {
 		b.t.Fatal(err)

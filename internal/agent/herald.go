@@ -2,7 +2,10 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -19,6 +22,8 @@ const (
 	leasePeriod  = 10 * time.Second
 	leaseSeconds = 40
 	statusPeriod = 5 * time.Minute
+	// statusRetry is how soon a status is written again that could not be.
+	statusRetry = time.Second
 )
 
 // herald tells the API about the node: it registers it, renews its lease and
@@ -28,6 +33,8 @@ type herald struct {
 	log   *slog.Logger
 	// owner is the node, as its lease names it.
 	owner metav1.OwnerReference
+	// told are the pressures that the last status says of.
+	told []corev1.NodeConditionType
 }
 
 // run heralds the node until ctx ends.
@@ -42,11 +49,13 @@ func (h *herald) run(ctx context.Context) {
 			return
 		}
 	}
-	var status time.Time // of the last status
+	status := time.Time{} // of the last status
 	for ctx.Err() == nil {
-		if now := time.Now(); now.Sub(status) >= statusPeriod {
+		wait := leasePeriod
+		if now := time.Now(); now.Sub(status) >= statusPeriod || !slices.Equal(h.told, h.agent.pressures()) {
 			if err := h.status(ctx, now); err != nil {
 				h.log.Warn("cannot write the node's status", "node", h.agent.opts.Node, "err", err)
+				wait = statusRetry
 			} else {
 				status = now
 			}
@@ -54,7 +63,13 @@ func (h *herald) run(ctx context.Context) {
 		if err := h.renew(ctx); err != nil && ctx.Err() == nil {
 			h.log.Warn("cannot renew the node's lease", "node", h.agent.opts.Node, "err", err)
 		}
-		sleep(ctx, leasePeriod)
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-h.agent.pressed:
+		case <-ctx.Done():
+		}
+		timer.Stop()
 	}
 }
 
@@ -65,17 +80,35 @@ func (h *herald) register(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.agent.opts.Client.Record(change.Note{
-		Regarding: corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: stored.Name, UID: stored.UID},
-		Component: component, Type: normal, Reason: "Starting", Message: "Starting kubelet.",
-	})
 	h.owner = metav1.OwnerReference{APIVersion: "v1", Kind: "Node", Name: stored.Name, UID: stored.UID}
+	h.note("Starting", "Starting kubelet.")
 	return nil
 }
 
+// status writes the node's status as of now, and tells what has changed of its
+// conditions.
 func (h *herald) status(ctx context.Context, now time.Time) error {
-	return h.agent.opts.Client.UpdateNodeStatus(ctx, h.agent.opts.Node, func(node *corev1.Node) corev1.NodeStatus {
+	pressures := h.agent.pressures()
+	err := h.agent.opts.Client.UpdateNodeStatus(ctx, h.agent.opts.Node, func(node *corev1.Node) corev1.NodeStatus {
 		return h.agent.nodeStatus(&node.Status, now)
+	})
+	if err != nil {
+		return err
+	}
+	for _, t := range [...]corev1.NodeConditionType{corev1.NodeMemoryPressure, corev1.NodeDiskPressure, corev1.NodePIDPressure} {
+		if slices.Contains(pressures, t) != slices.Contains(h.told, t) {
+			reason := "Node" + strings.TrimPrefix(pressure(t, pressures).Reason, "Kubelet")
+			h.note(reason, fmt.Sprintf("Node %s status is now: %s", h.agent.opts.Node, reason))
+		}
+	}
+	h.told = pressures
+	return nil
+}
+
+func (h *herald) note(reason, message string) {
+	h.agent.opts.Client.Record(change.Note{
+		Regarding: corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: h.owner.Name, UID: h.owner.UID},
+		Component: component, Type: normal, Reason: reason, Message: message,
 	})
 }
 

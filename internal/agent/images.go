@@ -20,6 +20,8 @@ type Images interface {
 	// /etc/group. user is what an image's configuration may say: "", "name",
 	// "name:group", "uid", "uid:gid" and mixtures.
 	LookupUser(ctx context.Context, img *Image, user string) (User, error)
+	// Reclaim removes what no container uses and what can be had again.
+	Reclaim(ctx context.Context) error
 	// Release says that the pod is gone: none of its containers uses an image.
 	Release(podUID string)
 }

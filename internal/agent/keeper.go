@@ -206,8 +206,8 @@ func (k *keeper) step(now time.Time) (wakeAt time.Time, over bool) {
 		if k.act(&d, now) {
 			continue
 		}
-		wakeAt = earlier(earlier(d.WakeAt, k.mount(now)), k.weigh(now))
-		at, over := k.publish(d.Over && !k.volumes.busy && !k.volumes.measuring, now)
+		wakeAt = earlier(d.WakeAt, k.mount(now))
+		at, over := k.publish(d.Over && !k.volumes.busy, now)
 		return earlier(wakeAt, at), over
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -95,17 +96,17 @@ func (a *Agent) nodeStatus(present *corev1.NodeStatus, now time.Time) corev1.Nod
 		s.Addresses = append(s.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: ip})
 	}
 	s.Addresses = append(s.Addresses, corev1.NodeAddress{Type: corev1.NodeHostName, Address: a.opts.Node})
-	s.Conditions = nodeConditions(present.Conditions, now)
+	s.Conditions = nodeConditions(present.Conditions, a.pressures(), now)
 	return s
 }
 
-// nodeConditions returns the conditions that the node writes itself, and those
-// of others as they are.
-func nodeConditions(present []corev1.NodeCondition, now time.Time) []corev1.NodeCondition {
+// nodeConditions returns the conditions that the node writes itself, given those
+// of its pressures that it has, and those of others as they are.
+func nodeConditions(present []corev1.NodeCondition, pressures []corev1.NodeConditionType, now time.Time) []corev1.NodeCondition {
 	own := []corev1.NodeCondition{
-		{Type: corev1.NodeMemoryPressure, Status: corev1.ConditionFalse, Reason: "KubeletHasSufficientMemory", Message: "kubelet has sufficient memory available"},
-		{Type: corev1.NodeDiskPressure, Status: corev1.ConditionFalse, Reason: "KubeletHasNoDiskPressure", Message: "kubelet has no disk pressure"},
-		{Type: corev1.NodePIDPressure, Status: corev1.ConditionFalse, Reason: "KubeletHasSufficientPID", Message: "kubelet has sufficient PID available"},
+		pressure(corev1.NodeMemoryPressure, pressures),
+		pressure(corev1.NodeDiskPressure, pressures),
+		pressure(corev1.NodePIDPressure, pressures),
 		{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", Message: "kubelet is posting ready status"},
 	}
 	var out []corev1.NodeCondition
@@ -130,6 +131,30 @@ func nodeConditions(present []corev1.NodeCondition, now time.Time) []corev1.Node
 		}
 	}
 	return append(out, own...)
+}
+
+// pressure returns a condition in a kubelet's words.
+func pressure(t corev1.NodeConditionType, present []corev1.NodeConditionType) corev1.NodeCondition {
+	c := corev1.NodeCondition{Type: t, Status: corev1.ConditionFalse}
+	has := slices.Contains(present, t)
+	if has {
+		c.Status = corev1.ConditionTrue
+	}
+	switch {
+	case t == corev1.NodeDiskPressure && has:
+		c.Reason, c.Message = "KubeletHasDiskPressure", "kubelet has disk pressure"
+	case t == corev1.NodeDiskPressure:
+		c.Reason, c.Message = "KubeletHasNoDiskPressure", "kubelet has no disk pressure"
+	case t == corev1.NodeMemoryPressure && has:
+		c.Reason, c.Message = "KubeletHasInsufficientMemory", "kubelet has insufficient memory available"
+	case t == corev1.NodeMemoryPressure:
+		c.Reason, c.Message = "KubeletHasSufficientMemory", "kubelet has sufficient memory available"
+	case has:
+		c.Reason, c.Message = "KubeletHasInsufficientPID", "kubelet has insufficient PID available"
+	default:
+		c.Reason, c.Message = "KubeletHasSufficientPID", "kubelet has sufficient PID available"
+	}
+	return c
 }
 
 // systemInfo describes the machine and its software.

@@ -20,17 +20,12 @@ type volumes struct {
 	busy     bool      // that is being done
 	failures int       // in a row
 	said     string    // the last failure that was noted
-
-	measure   time.Time // when to compare their sizes with their limits; zero: never
-	measuring bool
 }
 
 const (
 	// refreshPeriod is how often volumes that show API objects are compared
 	// with them, as long as the pod runs.
 	refreshPeriod = time.Minute
-	// measurePeriod is how often the sizes of volumes are looked at.
-	measurePeriod = 10 * time.Second
 	// Volumes that cannot be set up are tried again with a growing delay.
 	minMountRetry = 500 * time.Millisecond
 	maxMountRetry = 2*time.Minute + 2*time.Second
@@ -88,9 +83,6 @@ func (k *keeper) mounted(err error, now time.Time) {
 		if volume.Live(k.state.Object) {
 			v.due = now.Add(refreshPeriod)
 		}
-		if volume.Limited(k.state.Object) && v.measure.IsZero() {
-			v.measure = now.Add(measurePeriod)
-		}
 		if !k.state.Ready {
 			k.state.Ready, k.report.dirty = true, true
 		}
@@ -106,46 +98,26 @@ func (k *keeper) mounted(err error, now time.Time) {
 	}
 }
 
-// weigh looks at the sizes of the volumes when that is due. It returns when to
-// look again.
-func (k *keeper) weigh(now time.Time) time.Time {
-	v := &k.volumes
-	if v.measuring || v.measure.IsZero() || k.state.Ending != nil {
-		return time.Time{}
+// evict ends the pod because of what it uses. disrupted says that the node needs
+// that, and not that the pod has broken a limit of its own.
+func (k *keeper) evict(message string, disrupted bool) {
+	if k.state.Ending != nil && k.state.Ending.Reason == evicted {
+		return
 	}
-	if now.Before(v.measure) {
-		return v.measure
-	}
-	v.measuring = true
-	pod := k.state.Object
-	k.agent.tasks.Go(func() {
-		usage, err := k.agent.opts.Runners[k.agent.class(pod)].Usage(k.ctx, string(k.ref.UID))
-		if err != nil && k.ctx.Err() == nil {
-			k.log().Warn("cannot measure a pod", "err", err)
-		}
-		message := volume.Overfull(pod, usage)
-		k.post(func() {
-			v.measuring, v.measure = false, time.Now().Add(measurePeriod)
-			if message != "" {
-				k.evict(message)
-			}
-		})
-	})
-	return time.Time{}
-}
-
-// evict ends the pod because of what it uses.
-func (k *keeper) evict(message string) {
-	const reason = "Evicted"
-	k.note(nil, warning, reason, message)
+	k.note(nil, warning, evicted, message)
 	k.state.End(podstate.Ending{
-		Since: time.Now(), Grace: evictionGrace, Failed: true, Reason: reason, Message: message,
+		Since: time.Now(), Grace: evictionGrace, Failed: true, Reason: evicted, Message: message, Disrupted: disrupted,
 	})
 	k.report.dirty = true
 }
 
-// evictionGrace is what an evicted pod has to end in.
-const evictionGrace = time.Second
+const (
+	// evicted is the reason of a pod that its node has ended, or did not take,
+	// because of what it, or the node, uses.
+	evicted = "Evicted"
+	// evictionGrace is what an evicted pod has to end in.
+	evictionGrace = time.Second
+)
 
 // split returns the errors that err joins.
 func split(err error) []error {

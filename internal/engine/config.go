@@ -7,8 +7,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/sampan-batch/sampan/internal/agent"
+	"github.com/sampan-batch/sampan/internal/agent/eviction"
 	"github.com/sampan-batch/sampan/internal/image"
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/server"
@@ -37,12 +40,21 @@ type Config struct {
 	// PodPids is how many processes and threads a pod may have; 0 means
 	// DefaultPodPids, a negative number: as many as the machine has.
 	PodPids int64
+	// EvictionHard and EvictionMinimumReclaim say when what the machine has left
+	// is too little, as a kubelet's flags of that name do; "" means
+	// eviction.Defaults, and nothing more.
+	EvictionHard, EvictionMinimumReclaim string
+	// PressureTransition is how long the node says that it had too little after it
+	// has enough; 0 means a kubelet's five minutes.
+	PressureTransition time.Duration
 	// Private: pods end with this process, as `sampan run` wants it.
 	Private bool
 	// Command names this engine to whoever finds the directory in use.
 	Command string
 	Version string
 	Logger  *slog.Logger
+
+	eviction eviction.Config
 }
 
 // DefaultMaxPods is far above Kubernetes' 110, which is about a machine's
@@ -52,6 +64,10 @@ const DefaultMaxPods = 10000
 // DefaultPodPids is OpenShift's. A kubelet sets no limit: there, a node that is
 // out of processes is nobody's machine.
 const DefaultPodPids = 4096
+
+// DefaultEvictionHard is what EvictionHard is when it is "", for people.
+const DefaultEvictionHard = "memory.available<100Mi, nodefs.available<10% or 1Gi, nodefs.inodesFree<5% or 50k, " +
+	"imagefs.available<15% or 1Gi, imagefs.inodesFree<5% or 50k, pid.available<5% or 500, whichever is less"
 
 // Default returns the configuration of `sampan serve` without flags.
 func Default() Config {
@@ -129,8 +145,37 @@ func (c *Config) complete() error {
 	if c.PodPids == 0 {
 		c.PodPids = DefaultPodPids
 	}
+	if err := c.completeEviction(); err != nil {
+		return err
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// completeEviction reads what the configuration says about thresholds.
+func (c *Config) completeEviction() (err error) {
+	c.eviction.Transition = c.PressureTransition
+	switch {
+	case c.PressureTransition < 0:
+		return fmt.Errorf("pressure transition period %s: want a positive duration", c.PressureTransition)
+	case c.PressureTransition == 0:
+		c.eviction.Transition = eviction.DefaultTransition
+	}
+	if c.EvictionHard == "" {
+		c.eviction.Thresholds, err = eviction.WithReclaim(c.EvictionMinimumReclaim)
+	} else {
+		c.eviction.Thresholds, err = eviction.Parse(c.EvictionHard, c.EvictionMinimumReclaim)
+	}
+	if err != nil {
+		return fmt.Errorf("eviction: %w", err)
+	}
+	if c.Private && c.EvictionHard == "" {
+		// The images are the user's, and the pods write to another place.
+		c.eviction.Thresholds = slices.DeleteFunc(c.eviction.Thresholds, func(t eviction.Threshold) bool {
+			return t.Signal == eviction.ImagefsAvailable || t.Signal == eviction.ImagefsInodesFree
+		})
 	}
 	return nil
 }

@@ -23,6 +23,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/sampan-batch/sampan/internal/agent"
+	"github.com/sampan-batch/sampan/internal/agent/machine"
 	"github.com/sampan-batch/sampan/internal/control"
 	"github.com/sampan-batch/sampan/internal/image"
 	"github.com/sampan-batch/sampan/internal/kind"
@@ -72,7 +73,7 @@ func (e *Engine) open() (err error) {
 	kinds := kind.NewKinds(kind.Table())
 	e.store, err = store.Open(store.Options{
 		Path: filepath.Join(c.DataDir, "store.db"), Codec: kind.NewCodec(kinds), Index: kinds.Index,
-		Erase: []string{"secrets"},
+		Erase: []string{"secrets"}, Reserve: c.storeReserve(),
 	})
 	if err != nil {
 		return err
@@ -108,9 +109,10 @@ func (e *Engine) open() (err error) {
 		Node: c.NodeName, Dir: c.DataDir, Class: c.Runtime, Version: server.KubernetesVersion(c.Version), Log: c.Logger,
 		IPs: addresses(), HostEnv: hostEnv(), Capacity: capacity,
 		Client:  &nodeClient{store: e.store, kinds: kinds, recorder: e.recorder},
-		Images:  newNodeImages(images),
+		Images:  newNodeImages(images, c.Private),
 		Runners: map[runner.Class]runner.Runner{runner.Sandbox: e.runner, runner.Host: e.runner},
 		PodPids: max(c.PodPids, 0), UserNamespace: os.Geteuid() != 0,
+		Machine: &machine.Machine{Dir: c.DataDir, ImageDir: c.ImageDir}, Eviction: c.eviction,
 	})
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +20,12 @@ import (
 // from being pruned.
 type nodeImages struct {
 	store *image.Store
+	// keep says that the images are not this engine's to remove: it is private, and
+	// uses those of the user.
+	keep bool
+	// pulls is held shared by pulls, so that layers that no name leads to yet are
+	// not reclaimed.
+	pulls sync.RWMutex
 
 	mu     sync.Mutex
 	pods   map[string]map[string]bool // pod uid → layers
@@ -32,8 +39,8 @@ type heldLayer struct {
 	pods int
 }
 
-func newNodeImages(s *image.Store) *nodeImages {
-	return &nodeImages{store: s, pods: map[string]map[string]bool{}, layers: map[string]*heldLayer{}}
+func newNodeImages(s *image.Store, keep bool) *nodeImages {
+	return &nodeImages{store: s, keep: keep, pods: map[string]map[string]bool{}, layers: map[string]*heldLayer{}}
 }
 
 var _ agent.Images = (*nodeImages)(nil)
@@ -61,6 +68,8 @@ func (n *nodeImages) Ensure(ctx context.Context, req agent.ImageRequest) (*agent
 		return nil, &agent.ImageError{Reason: agent.ErrImagePull, Message: err.Error()}
 	}
 	began := time.Now()
+	n.pulls.RLock()
+	defer n.pulls.RUnlock()
 	if img, err = n.store.Pull(ctx, req.Ref, image.PullOptions{Secrets: secrets}); err != nil {
 		return nil, imageError(err)
 	}
@@ -78,6 +87,35 @@ func (n *nodeImages) LookupUser(_ context.Context, img *agent.Image, user string
 		return agent.User{}, err
 	}
 	return agent.User{UID: u.UID, GID: u.GID, Groups: u.Groups, Home: u.Home, Name: u.Name}, nil
+}
+
+// Reclaim implements agent.Images: images that were pulled and that no container
+// uses go, with all that no name leads to. Those that were loaded by hand stay:
+// no registry has them, or not as they are here.
+func (n *nodeImages) Reclaim(context.Context) error {
+	if n.keep || !n.pulls.TryLock() {
+		return nil
+	}
+	defer n.pulls.Unlock()
+	list, err := n.store.List()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, img := range list {
+		if !img.Loaded && !n.holds(img.Layers) {
+			errs = append(errs, n.store.Remove(img.Name))
+		}
+	}
+	_, err = n.store.Prune(false)
+	return errors.Join(append(errs, err)...)
+}
+
+// holds reports whether a pod uses any of the layers.
+func (n *nodeImages) holds(layers []string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.ContainsFunc(layers, func(path string) bool { return n.layers[path] != nil })
 }
 
 // Release implements agent.Images.

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/change"
@@ -46,6 +47,18 @@ func addresses() []string {
 		return []string{"127.0.0.1"}
 	}
 	return all
+}
+
+// storeReserve is how much of the disk is the store's before it needs it: enough
+// for the ends of ten thousand pods, and little of a small disk. What a private
+// engine stores, nobody reads once its disk is full.
+func (c *Config) storeReserve() int64 {
+	const most, part = 32 << 20, 64
+	var fs unix.Statfs_t
+	if err := unix.Statfs(c.DataDir, &fs); err != nil || c.Private {
+		return 0
+	}
+	return min(most, int64(fs.Blocks)*fs.Bsize/part)
 }
 
 // hostEnv is what a process of the host class finds in its environment besides

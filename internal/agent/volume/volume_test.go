@@ -457,22 +457,3 @@ func TestSubPath(t *testing.T) {
 		}
 	}
 }
-
-func TestOverfull(t *testing.T) {
-	t.Parallel()
-	p := newPod(t, nil, corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: ptr.To(resource.MustParse("1Mi"))}})
-	if !Limited(p.Object) {
-		t.Error("not limited")
-	}
-	usage := runner.PodUsage{Volumes: map[string]runner.DiskUsage{"v": {Bytes: 1 << 20}}}
-	if got := Overfull(p.Object, usage); got != "" {
-		t.Errorf("at its limit, but %q", got)
-	}
-	usage.Volumes["v"] = runner.DiskUsage{Bytes: 1<<20 + 1}
-	if got, want := Overfull(p.Object, usage), `Usage of EmptyDir volume "v" exceeds the limit "1Mi". `; got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
-	if got := Overfull(p.Object, runner.PodUsage{}); got != "" {
-		t.Errorf("not measured, but %q", got)
-	}
-}

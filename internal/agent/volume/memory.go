@@ -1,43 +1,9 @@
 package volume
 
 import (
-	"fmt"
-
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/component-helpers/resource"
-
-	"github.com/sampan-batch/sampan/internal/runner"
 )
-
-// Limited reports whether the pod has a volume on disk whose size is limited.
-// Nothing stops it from growing; Overfull is to be asked from time to time.
-func Limited(pod *corev1.Pod) bool {
-	for i := range pod.Spec.Volumes {
-		if limitOf(&pod.Spec.Volumes[i]) > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-func limitOf(v *corev1.Volume) int64 {
-	if e := v.EmptyDir; e != nil && e.Medium == corev1.StorageMediumDefault && e.SizeLimit != nil {
-		return e.SizeLimit.Value()
-	}
-	return 0
-}
-
-// Overfull says which volume has outgrown its limit, in the words of an
-// eviction; "" when none has.
-func Overfull(pod *corev1.Pod, usage runner.PodUsage) string {
-	for i := range pod.Spec.Volumes {
-		v := &pod.Spec.Volumes[i]
-		if limit := limitOf(v); limit > 0 && usage.Volumes[v.Name].Bytes > limit {
-			return fmt.Sprintf("Usage of EmptyDir volume %q exceeds the limit %q. ", v.Name, v.EmptyDir.SizeLimit.String())
-		}
-	}
-	return ""
-}
 
 // memorySize bounds a volume in memory, as a kubelet does: by the least of its
 // own limit, the memory that the pod may have, and what the node has for pods.
