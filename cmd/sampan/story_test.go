@@ -40,6 +40,7 @@ func TestMain(m *testing.M) {
 //	eventually cmd args  run a command again and again until it succeeds
 //	killserve            kill -9 the engine
 //	stopserve            SIGTERM the engine, and wait until it has ended with 0
+//	disk size            make $DATA a disk of its own that is so large (root)
 func TestStories(t *testing.T) {
 	t.Parallel()
 	tools := buildTools(t)
@@ -75,6 +76,7 @@ func TestStories(t *testing.T) {
 			"killserve":  killServe,
 			"stopserve":  stopServe,
 			"eventually": eventually,
+			"disk":       disk,
 		},
 	})
 }
@@ -144,6 +146,16 @@ func stopServe(ts *testscript.TestScript, neg bool, args []string) {
 	e.ended = nil
 }
 
+// disk mounts a small file system where the data directory will be.
+func disk(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: disk size")
+	}
+	data := of(ts).data
+	ts.Check(os.MkdirAll(data, 0o700))
+	ts.Check(syscall.Mount("disk", data, "tmpfs", 0, "mode=700,size="+args[0]))
+}
+
 // stop leaves nothing of a script behind, and fails it if that is not possible.
 func (e *engine) stop() {
 	// The second is where user.txtar's ordinary user has its engine.
@@ -157,6 +169,7 @@ func (e *engine) stop() {
 			panic(fmt.Sprintf("sampan stop: %v\n%s", err, out))
 		}
 	}
+	_ = syscall.Unmount(e.data, syscall.MNT_DETACH) // it is a disk of its own in few scripts
 }
 
 // eventually runs a command until it succeeds, at most for a minute.

@@ -6,7 +6,11 @@
 // (pulling, starting, hooks, probes, stopping) runs beside it and hands its
 // result back. After every result the keeper asks the pure part, package podstate,
 // what to do next and what status to report, does it, and sleeps until
-// something happens. Nothing ticks.
+// something happens.
+//
+// Three roles tick: the herald tells of the node, the weigher compares pods with
+// their limits on the disk, the warden watches what the machine has left. What
+// the last two decide is package eviction's.
 //
 // The order of events in a pod's life:
 //
