@@ -405,7 +405,7 @@ func attack(tree, outside string, links []string, stop <-chan struct{}, done *sy
 			_ = unix.Renameat2(unix.AT_FDCWD, d, unix.AT_FDCWD, link, unix.RENAME_EXCHANGE)
 			_ = unix.Renameat2(unix.AT_FDCWD, d, unix.AT_FDCWD, link, unix.RENAME_EXCHANGE)
 		case 1: // for good
-			_ = os.Rename(d, tree+"/moved"+fmt.Sprint(rng.Int()))
+			_ = os.Rename(d, tree+"/moved"+fmt.Sprint(rng.IntN(20)))
 			_ = os.Symlink(outside, d)
 		case 2: // out of the tree, next to what must not be touched
 			away := filepath.Dir(tree) + "/away" + fmt.Sprint(rng.Int())
@@ -600,9 +600,11 @@ func TestUnreadable(t *testing.T) {
 // not counted.
 func TestMeasuredUnderAttack(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := memory(t)
 	outside := filepath.Join(dir, "outside")
-	must(t, os.MkdirAll(outside+"/kept", 0o755), os.WriteFile(outside+"/kept/big", make([]byte, 8<<20), 0o600))
+	must(t, os.MkdirAll(outside+"/kept", 0o755), os.WriteFile(outside+"/kept/big", nil, 0o600))
+	big, err := os.OpenFile(outside+"/kept/big", os.O_WRONLY, 0)
+	must(t, err, unix.Fallocate(int(big.Fd()), 0, 0, 32<<20), big.Close())
 	tree := dir + "/work/tree"
 	must(t, os.MkdirAll(tree+strings.Repeat("/d", 3*window), 0o755))
 	links := []string{dir + "/link0", dir + "/link1"}
@@ -610,8 +612,8 @@ func TestMeasuredUnderAttack(t *testing.T) {
 	stop, done := make(chan struct{}), &sync.WaitGroup{}
 	done.Add(1)
 	go attack(tree, outside, links, stop, done)
-	for range 300 {
-		if size, _ := Usage(tree); size.Bytes >= 8<<20 {
+	for range 200 {
+		if size, _ := Usage(tree); size.Bytes >= 32<<20 {
 			t.Errorf("counted outside: %+v", size)
 			break
 		}
