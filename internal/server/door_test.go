@@ -248,14 +248,14 @@ func answerOf(t *testing.T, fr *http2.Framer, stream uint32) (status string) {
 // A stranger's answers that he does not take are few.
 func TestStrangersRequests(t *testing.T) {
 	t.Parallel()
-	f := setup(t)
-	for n, want := range map[int]bool{strangerRequests: false, 100: true} {
+	f := setup(t, func(o *Options) { o.strangerLife = time.Hour })
+	for n, wait := range map[int]time.Duration{strangerRequests: time.Second, 100: 20 * time.Second} {
 		c := dialTLS(t, f, nil, "h2")
 		fr := preface(c)
 		for i := range n {
 			fr.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*i + 1), BlockFragment: headers("GET", "/api"), EndHeaders: true, EndStream: true})
 		}
-		if got := closed(c, time.Second); got != want {
+		if got, want := closed(c, wait), n > strangerRequests; got != want {
 			t.Errorf("%d requests: closed is %t", n, got)
 		}
 	}
