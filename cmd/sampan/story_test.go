@@ -160,11 +160,18 @@ func disk(ts *testscript.TestScript, neg bool, args []string) {
 func (e *engine) stop() {
 	// The second is where user.txtar's ordinary user has its engine.
 	for _, dir := range []string{e.data, filepath.Join(filepath.Dir(e.data), "home", "share", "sampan")} {
-		if _, err := os.Stat(dir); err != nil {
+		st, err := os.Stat(dir)
+		if err != nil {
 			continue
 		}
 		cmd := exec.Command(filepath.Join(e.tools.bin, "sampan"), "stop", "--data-dir", dir, "--grace-period", "2s")
 		cmd.Env = e.env
+		// Only its owner may stop an engine, with a program that he can read.
+		if owner := st.Sys().(*syscall.Stat_t); int(owner.Uid) != os.Geteuid() {
+			cmd.Path = filepath.Join(filepath.Dir(e.data), "home", "bin", "sampan")
+			cmd.Dir = dir
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: owner.Uid, Gid: owner.Gid}}
+		}
 		if out, err := cmd.CombinedOutput(); err != nil {
 			panic(fmt.Sprintf("sampan stop: %v\n%s", err, out))
 		}
