@@ -310,7 +310,8 @@ func TestNetworkCapabilities(t *testing.T) {
 						got = append(got, c)
 					}
 				}
-				if strings.Join(got, " ") != want || len(spec.Capabilities)-len(got) != test.others {
+				// Of class host it is another test what is taken away.
+				if class == runner.Sandbox && (strings.Join(got, " ") != want || len(spec.Capabilities)-len(got) != test.others) {
 					t.Errorf("%s, hostNetwork %v, class %s: got %q", name, host, class, spec.Capabilities)
 				}
 				if got := strings.Join(Withheld(in), " "); got != withheld {

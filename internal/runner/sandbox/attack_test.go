@@ -45,7 +45,7 @@ func (f *fixture) leakRoot(tb testing.TB) (numbers []int) {
 		f.weak = &weakness{}
 	}
 	f.weak.begin = func(c *container) error { return c.inherit(root, func(uintptr) {}) }
-	for n := range 24 {
+	for n := range 10 {
 		numbers = append(numbers, n)
 	}
 	return append(numbers, root)

@@ -6,7 +6,6 @@ import (
 	"sort"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -134,23 +133,6 @@ func capabilities(pid int) (uint64, error) {
 		return 0, err
 	}
 	return strconv.ParseUint(strings.TrimPrefix(text, "CapPrm="), 16, 64)
-}
-
-// setMode and setOwner change a file as a program does that does not know whose it is.
-func setMode(a []string) (string, error) {
-	mode, err := strconv.ParseUint(a[0], 8, 32)
-	if err != nil {
-		return "", err
-	}
-	return "", syscall.Chmod(a[1], uint32(mode))
-}
-
-func setOwner(a []string) (string, error) {
-	uid, err := strconv.Atoi(a[0])
-	if err != nil {
-		return "", err
-	}
-	return "", os.Chown(a[1], uid, -1)
 }
 
 // writeExe writes to the program of a process.

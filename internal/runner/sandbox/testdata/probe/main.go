@@ -80,8 +80,6 @@ func init() {
 			return "", syscall.Kill(pid, 0)
 		},
 		"swaps":     swaps,
-		"chmod":     setMode,
-		"chown":     setOwner,
 		"spy":       spy,
 		"status-of": func(a []string) (string, error) { return statusOf("/proc/"+a[0]+"/status", a[1:]) },
 		"ids-of":    idsOf,
