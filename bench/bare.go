@@ -45,7 +45,7 @@ type bench struct {
 
 // inside is the program's path as a container of the class sees it.
 func (b *bench) inside(class string) string {
-	if class == "sandbox" {
+	if class != "host" {
 		return "/" + filepath.Base(b.program) // busybox goes by its name
 	}
 	return b.program
@@ -86,7 +86,7 @@ func goBuild(ctx context.Context, out, pkg string) error {
 
 func (b *bench) buildProgram(ctx context.Context) error {
 	source := filepath.Join(b.dir, "true.go")
-	if err := os.WriteFile(source, []byte("package main\n\nfunc main() {}\n"), 0o600); err != nil {
+	if err := os.WriteFile(source, []byte("package main\n\nimport (\n\t\"os\"\n\t\"time\"\n)\n\nfunc main() {\n\tif len(os.Args) > 1 && os.Args[1] == \"sleep\" {\n\t\ttime.Sleep(time.Hour)\n\t}\n}\n"), 0o600); err != nil {
 		return err
 	}
 	b.program = filepath.Join(b.dir, "true")
@@ -130,13 +130,14 @@ func (b *bench) writeImage(program []byte) error {
 }
 
 // limits measures what the machine can do by bare loops, as many at a time as
-// it has cores: fork+exec, and the same with the sandbox around it.
+// it has cores: fork+exec, the same with the sandbox around it, and commands that
+// are executed inside a sandbox that is there, as probes and hooks are.
 func (b *bench) limits() (map[string]rate, error) {
 	limits := map[string]rate{}
-	for _, class := range []string{"host", "sandbox"} {
+	for _, class := range []string{"host", "sandbox", execClass} {
 		cmd := exec.Command("/proc/self/exe", bareCommand, class, b.inside(class), b.layer, b.dir)
 		cmd.Stderr = os.Stderr
-		if class == "sandbox" {
+		if class != "host" {
 			cmd.SysProcAttr = ownNamespaces()
 		}
 		out, err := cmd.Output()
@@ -175,12 +176,16 @@ const bareTime = 3 * time.Second
 func bareMain(args []string) int {
 	class, program, layer, dir := args[0], args[1], args[2], args[3]
 	once := func(int64) error { return exec.Command(program, "true").Run() }
-	if class == "sandbox" {
-		var err error
-		if once, err = sandboxLoop(program, layer, dir); err != nil {
+	if class != "host" {
+		l, err := newLauncher(dir)
+		if err == nil {
+			once, err = l.loop(class, program, layer)
+		}
+		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
+		defer l.end()
 	}
 	r, err := loop(runtime.NumCPU(), once)
 	if err != nil {
@@ -191,8 +196,17 @@ func bareMain(args []string) int {
 	return 0
 }
 
-// sandboxLoop starts the same container as a Job would, without a Job.
-func sandboxLoop(program, layer, dir string) (func(int64) error, error) {
+// execClass names the loop of commands inside a sandbox.
+const execClass = "exec"
+
+// launcher is the sandbox without an engine and a supervisor around it.
+type launcher struct {
+	*sandbox.Launcher
+	null *os.File
+	end  func()
+}
+
+func newLauncher(dir string) (*launcher, error) {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return nil, err
 	}
@@ -200,32 +214,73 @@ func sandboxLoop(program, layer, dir string) (func(int64) error, error) {
 	if err != nil {
 		return nil, err
 	}
-	launcher, err := sandbox.New(runner.LauncherEnv{Dir: home, Reaper: reap.New(), Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
+	l := &launcher{end: func() {}}
+	if l.Launcher, err = sandbox.New(runner.LauncherEnv{Dir: home, Reaper: reap.New(), Log: slog.New(slog.DiscardHandler)}); err != nil {
 		return nil, err
 	}
-	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
-	if err != nil {
-		return nil, err
+	l.null, err = os.OpenFile("/dev/null", os.O_RDWR, 0)
+	return l, err
+}
+
+// loop returns what is to be repeated: a container, or a command in one.
+func (l *launcher) loop(class, program, layer string) (func(int64) error, error) {
+	if class == execClass {
+		return l.execLoop(program, layer)
 	}
 	return func(i int64) error {
-		pod := "pod-" + strconv.FormatInt(i, 10)
-		p, err := launcher.Launch(context.Background(), &runner.Spec{
-			ID: pod + "_c_0", Class: runner.Sandbox, Pod: runner.PodRef{Namespace: "default", Name: pod, UID: pod},
-			Container: "c", Args: []string{program, "true"}, Layers: []string{layer}, Hostname: pod,
-		}, nil, null, null)
+		spec := bareSpec("pod-"+strconv.FormatInt(i, 10), layer, program, "true")
+		p, err := l.Launch(context.Background(), spec, nil, l.null, l.null)
 		if err != nil {
 			return err
 		}
-		info, err := p.Wait()
-		if err != nil || info.Code != 0 {
-			return fmt.Errorf("exit code %d: %w", info.Code, err)
-		}
-		if err := p.Release(); err != nil {
+		if err := waitFor(p); err != nil {
 			return err
 		}
-		return launcher.RemovePod(pod)
+		return l.remove(p, spec)
 	}, nil
+}
+
+func (l *launcher) execLoop(program, layer string) (func(int64) error, error) {
+	spec := bareSpec("pod", layer, program, "sleep", "1000")
+	container, err := l.Launch(context.Background(), spec, nil, l.null, l.null)
+	if err != nil {
+		return nil, err
+	}
+	l.end = func() {
+		_ = container.Signal(int(syscall.SIGKILL))
+		_, _ = container.Wait()
+		_ = l.remove(container, spec)
+	}
+	return func(int64) error {
+		p, err := container.Exec(context.Background(), runner.ExecSpec{Args: []string{program, "true"}}, nil, l.null, l.null)
+		if err != nil {
+			return err
+		}
+		return waitFor(p)
+	}, nil
+}
+
+// bareSpec is the container that a Job of the benchmark has.
+func bareSpec(pod, layer string, args ...string) *runner.Spec {
+	return &runner.Spec{
+		ID: pod + "_c_0", Class: runner.Sandbox, Pod: runner.PodRef{Namespace: "default", Name: pod, UID: pod},
+		Container: "c", Args: args, Layers: []string{layer}, Hostname: pod, PodPids: 4096,
+	}
+}
+
+func waitFor(p runner.Process) error {
+	info, err := p.Wait()
+	if err != nil || info.Code != 0 {
+		return fmt.Errorf("exit code %d: %w", info.Code, err)
+	}
+	return nil
+}
+
+func (l *launcher) remove(p runner.Process, spec *runner.Spec) error {
+	if err := p.Release(); err != nil {
+		return err
+	}
+	return l.RemovePod(spec.Pod.UID)
 }
 
 // loop calls once, n at a time, for bareTime.

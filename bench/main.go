@@ -86,6 +86,10 @@ func run(ctx context.Context, o options) error {
 			return fmt.Errorf("%s: %w", class, err)
 		}
 	}
+	exec, start := limits[execClass], limits["host"]
+	r.add("sandbox: commands executed inside a container, per second", fmt.Sprintf("%.0f", exec.perSecond),
+		fmt.Sprintf("%.0f", start.perSecond), fmt.Sprintf("%.0f %% of fork and exec, by a bare loop", 100*exec.perSecond/start.perSecond))
+	r.add("sandbox: CPU per command", ms(exec.cpu), ms(start.cpu), "")
 	if err := b.memory(ctx, &r); err != nil {
 		return err
 	}

@@ -56,6 +56,36 @@ func BenchmarkStart(b *testing.B) {
 	run("limited", func() error { return f.whole(func(s *runner.Spec) { s.Resources.MemoryLimit = 64 << 20 }) })
 }
 
+// BenchmarkExec executes busybox true in a container that is there.
+func BenchmarkExec(b *testing.B) {
+	f := setup(b)
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		b.Skip("the benchmark executes a static busybox: apt-get install busybox-static")
+	}
+	copyFile(b, busybox, filepath.Join(f.layer, "bin", "true"), 0o755)
+	c := f.launch(b, f.spec("sleep 1h"))
+	defer func() {
+		must(b, c.Signal(int(unix.SIGKILL)))
+		c.wait()
+	}()
+	before := cpuTime()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			p, err := c.Exec(b.Context(), runner.ExecSpec{Args: []string{"/bin/true"}}, nil, nil, nil)
+			if err == nil {
+				_, err = p.Wait()
+			}
+			if err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+	b.ReportMetric((cpuTime()-before)*1000/float64(b.N), "cpu-ms/op")
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "execs/s")
+}
+
 // cpuTime is the CPU time of this process and its children so far, in seconds.
 func cpuTime() float64 {
 	var total float64
