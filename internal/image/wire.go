@@ -57,10 +57,18 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
+// maxRedirects is how often net/http follows.
+const maxRedirects = 10
+
 // most is how many bytes the answer to a request may have.
 func (w *wire) most(req *http.Request) int64 {
-	for req.Response != nil && req.Response.Request != nil {
-		req = req.Response.Request // what was asked before it was redirected
+	// What was asked before it was redirected. A client that tries a request again
+	// may have made a circle of it.
+	for range maxRedirects {
+		if req.Response == nil || req.Response.Request == nil {
+			break
+		}
+		req = req.Response.Request
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

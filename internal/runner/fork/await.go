@@ -16,7 +16,6 @@ var past = time.Unix(1, 0)
 type answer struct {
 	pid       int // the process that executes the command; 0 until known
 	greetings int
-	announced bool
 	failure   *StepError
 	over      bool // the child has no way to say more: it has executed, or ended
 }
@@ -63,22 +62,12 @@ func (a *answer) read(c *Child) error {
 		a.failure = c.program.failed(whole)
 		return nil
 	}
-	a.announced = string(whole) == ready
-	if c.program.splits > 0 {
-		return a.says(sender(control[:oobn]), c.program.splits)
-	}
-	return nil
+	return a.says(sender(control[:oobn]), c.program.splits)
 }
 
-// says takes who has sent a message: each process that a split has made greets
-// once, and the last one announces that it is ready.
+// says takes a greeting: each process that a split has made sends one.
 func (a *answer) says(pid, splits int) error {
-	switch {
-	case pid == 0, a.announced && pid != a.pid:
-		return errForged
-	case a.announced:
-		return nil
-	case a.greetings == splits:
+	if pid == 0 || a.greetings == splits {
 		return errForged
 	}
 	a.greetings++

@@ -27,8 +27,9 @@
 //     nothing with its parent, and whatever holds it up holds up nobody else.
 //  4. The child performs the steps. The last one is an execve. A step that
 //     fails and is not marked as tolerable ends the child, with a report.
-//  5. Await returns when the sockets say that the command has been executed,
-//     or why it could not be.
+//  5. Await returns when the child's socket is closed: by the execve, or after a
+//     report of why that could not be. A child that somebody kills on the way looks
+//     like one whose command was killed at once.
 //
 // The package knows nothing about containers; see package sandbox for that.
 package fork
@@ -76,7 +77,7 @@ const reportSteps = 512
 // written for.
 var ErrUnsupported = errors.New("fork: not supported on " + runtime.GOARCH)
 
-// errKilled: somebody killed the child before its execve.
+// errKilled: somebody killed the child before it had split.
 var errKilled = errors.New("fork: killed while starting")
 
 // Child is a process on its way through a Program. Whoever started it owns PID
@@ -234,7 +235,7 @@ func (c *Child) Await(ctx context.Context) (pid int, err error) {
 		err = fmt.Errorf("fork: start: %w", err)
 	case a.failure != nil:
 		err = a.failure
-	case !a.announced:
+	case a.greetings < c.program.splits:
 		err = errKilled
 	}
 	return a.pid, err

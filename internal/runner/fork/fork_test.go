@@ -21,7 +21,7 @@ const cwd = ^uintptr(-unix.AT_FDCWD - 1)
 
 // shell ends p with a shell script.
 func shell(p *Program, script string) *Program {
-	p.Announce()
+	p.MindParent()
 	p.Add(Call("exec", unix.SYS_EXECVE, p.String("/bin/sh"), p.Strings([]string{"sh", "-c", script}), p.Strings([]string{"A=b"})))
 	return p
 }

@@ -93,7 +93,8 @@ const (
 )
 
 // Status is the descriptor that a child has besides what its program passes
-// on: the way to tell its parent how it fares. It is closed by the execve.
+// on: the way to tell its parent how it fares. It is closed by the execve, which
+// is how the parent knows of that.
 const Status = 3
 
 // FirstInherited is the smallest number of a descriptor that a child inherits.
@@ -187,19 +188,17 @@ func (p *Program) SplitInto(cgroup int, flags uint64) error {
 	return nil
 }
 
-// Announce tells the parent that everything is prepared: what follows are
-// execves, or what a process does that executes nothing. If the parent is not
-// there any more, the process ends here (SIGPIPE).
-func (p *Program) Announce() {
-	p.Add(Call("tell the parent", unix.SYS_WRITE, Status, p.String(ready), 1))
+// MindParent ends the process here if the parent is not there any more. It
+// stands behind the step that sets the parent-death signal, which says nothing
+// about a parent that has died before.
+func (p *Program) MindParent() {
+	closed := Place(p, unix.PollFd{Fd: Status, Events: unix.POLLRDHUP})
+	p.Add(Call("look for the parent", unix.SYS_PPOLL, closed, 1, p.Space(int(unsafe.Sizeof(unix.Timespec{}))), 0, 0).MustBeZero())
 }
 
-// What a child says, besides the report of a failure: that it is the one that a
-// Split has made, and that it has come to its command.
-const (
-	born  = "."
-	ready = "!"
-)
+// born is what a process says that a Split has made: the kernel adds which one
+// it is.
+const born = "."
 
 // Len returns the number of steps so far, which is the index of the next one.
 func (p *Program) Len() int { return len(p.calls) }

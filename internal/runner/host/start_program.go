@@ -58,7 +58,7 @@ func (p *process) forkExec(ctx context.Context, path string, args []string, stre
 	p.dropCapabilities(prog)
 	// A change of user clears it.
 	call("set parent-death signal", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
-	prog.Announce()
+	prog.MindParent()
 	exec := prog.Len()
 	call("exec", unix.SYS_EXECVE, prog.String(path), prog.Strings(args), prog.Strings(p.env))
 

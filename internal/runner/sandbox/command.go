@@ -87,7 +87,6 @@ func (c *container) command(joins bool) {
 	}
 	c.session()
 	c.watchParent()
-	c.p.Announce()
 	p, args := c.p, c.args
 	env := c.environment()
 	argv, envp := p.Strings(args), p.Strings(env)

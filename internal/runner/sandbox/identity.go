@@ -128,10 +128,11 @@ func (c *container) become(caps capSet) {
 	c.add(fork.Call("set capabilities", unix.SYS_CAPSET, header, data))
 }
 
-// watchParent makes the process die with the supervisor. The supervisor may have
-// died before; then the announcement that follows ends the process.
+// watchParent makes the process die with the supervisor, also when that has died
+// already.
 func (c *container) watchParent() {
 	c.add(prctlStep("set parent-death signal", unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL)))
+	c.p.MindParent()
 }
 
 // nestUser gives the container a user namespace in which the only id that we

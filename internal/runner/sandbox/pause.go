@@ -109,7 +109,6 @@ func (c *container) pauseProgram(socket int) error {
 	}
 	c.session()
 	c.watchParent()
-	p.Announce()
 	c.add(
 		fork.Call("close the way to the parent", unix.SYS_CLOSE, fork.Status),
 		fork.Call("sleep", unix.SYS_PPOLL, 0, 0, 0, 0, 0),
