@@ -59,7 +59,7 @@ func (a *answer) read(c *Child) error {
 		return os.NewSyscallError("recvfrom", readErr)
 	}
 	if n > 1 {
-		a.failure = c.program.failed(whole)
+		a.failure, a.over = c.program.failed(whole), true
 		return nil
 	}
 	return a.says(sender(control[:oobn]), c.program.splits)

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -207,6 +208,32 @@ func TestSplit(t *testing.T) {
 		if _, err := run(t.Context(), shell(p, ""), Options{}); !errors.As(err, &step) || step.Name != "fatal" {
 			t.Errorf("fatal before the split %v: %v", before, err)
 		}
+	}
+}
+
+// What a process that has split off does to its memory is nothing to the one that
+// it came from: whoever traces the one must not get hold of the other.
+func TestSplitSharesNothing(t *testing.T) {
+	t.Parallel()
+	p := NewProgram()
+	p.Split()
+	// The exit code of the first process, in the last step.
+	p.Add(Call("getpid", unix.SYS_GETPID))
+	p.PassTo(p.Len()-1, headerBase-unsafe.Sizeof(call{})+unsafe.Offsetof(call{}.args))
+	c, err := shell(p, "exit 0").Start(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(c.PidFD)
+	pid, err := c.Await(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ws := wait(t, c.PID); ws != 0 {
+		t.Errorf("the first process ended as the second wanted: %v", ws)
+	}
+	if ws := wait(t, pid); ws != 0 {
+		t.Errorf("the second ended with %v", ws)
 	}
 }
 

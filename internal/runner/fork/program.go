@@ -158,10 +158,13 @@ func (p *Program) Close() {
 
 // Split makes the child go on as a child of its own, whose parent is ours as
 // well. It is for a child that has joined a pid namespace: only its children
-// are born in it. The two share memory until the execve, as in a vfork, but none
-// with this process.
+// are born in it.
+//
+// The new process gets a copy of the memory, not the memory: whoever can trace it
+// where it appears must not reach the one that it came from, which is elsewhere,
+// and may have more rights. That one ends at once.
 func (p *Program) Split() {
-	p.split(Call("clone", unix.SYS_CLONE, unix.CLONE_PARENT|unix.CLONE_VM|unix.CLONE_VFORK, 0))
+	p.split(Call("clone", unix.SYS_CLONE, unix.CLONE_PARENT, 0))
 }
 
 // split adds the clone, and lets the new process say at once who it is.
@@ -181,9 +184,7 @@ func (p *Program) SplitInto(cgroup int, flags uint64) error {
 	if err != nil {
 		return err
 	}
-	args := cloneArgs{
-		flags: flags | unix.CLONE_PARENT | unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_INTO_CGROUP, cgroup: uint64(fd),
-	}
+	args := cloneArgs{flags: flags | unix.CLONE_PARENT | unix.CLONE_INTO_CGROUP, cgroup: uint64(fd)}
 	p.split(Call("clone", unix.SYS_CLONE3, Place(p, args), unsafe.Sizeof(args)))
 	return nil
 }

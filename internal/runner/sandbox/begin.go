@@ -137,21 +137,21 @@ func (c *container) closeFiles(keep int) error {
 	return nil
 }
 
-// missingStreams opens the container's own /dev/null, below the working directory,
-// for the streams that it does not have; a descriptor of the supervisor's would be
-// a way to the machine's. In a container that has replaced its /dev/null, that is
-// what it gets; it must not be something that makes us wait, and if it cannot be
-// opened, the streams are closed.
+// missingStreams opens the container's own /dev/null for the streams that it does
+// not have, with the container's own rights; a descriptor of the supervisor's would
+// be a way to the machine's. In a container that has replaced its /dev/null, that
+// is what it gets; it must not be something that makes us wait, and if it cannot
+// be opened, the streams are closed.
 func (c *container) missingStreams() {
 	for i, fd := range c.missing {
 		if i > 0 {
 			c.add(fork.Call("open stream", unix.SYS_DUP3, c.missing[0], fd, 0).TolerateAll())
 			continue
 		}
-		how := unix.OpenHow{Flags: unix.O_RDWR | unix.O_NONBLOCK | unix.O_NOCTTY, Resolve: insideRoot | unix.RESOLVE_NO_SYMLINKS}
+		how := unix.OpenHow{Flags: unix.O_RDWR | unix.O_NONBLOCK | unix.O_NOCTTY, Resolve: unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_SYMLINKS}
 		open := c.p.Len()
 		c.add(
-			fork.Call("open /dev/null", unix.SYS_OPENAT2, at, c.p.String("dev/null"), fork.Place(c.p, how), unsafe.Sizeof(how)).TolerateAll(),
+			fork.Call("open /dev/null", unix.SYS_OPENAT2, at, c.p.String("/dev/null"), fork.Place(c.p, how), unsafe.Sizeof(how)).TolerateAll(),
 			fork.Call("open stream", unix.SYS_DUP3, ^uintptr(0), fd, 0).TolerateAll(), // it has that number already
 			fork.Call("let the stream block", unix.SYS_FCNTL, fd, unix.F_SETFL, unix.O_RDWR).TolerateAll(),
 		)

@@ -83,6 +83,8 @@ type candidate struct {
 // see the process, this is where it appears among them.
 func (c *container) command(joins bool) {
 	if joins && !c.l.weak.without("last") {
+		// Until it has executed the command, it is not to be traced by its equals.
+		c.add(prctlStep("be not dumpable", unix.PR_SET_DUMPABLE, 0))
 		c.p.Split()
 	}
 	c.session()

@@ -45,12 +45,12 @@ func (p *process) Exec(ctx context.Context, cmd runner.ExecSpec, stdin, stdout, 
 		return nil, err
 	}
 	p.join(c)
-	c.missingStreams()
 	c.enterDir()
 	c.limits()
 	if err := c.restrict(); err != nil {
 		return nil, err
 	}
+	c.missingStreams()
 	c.command(!p.spec.HostPID)
 	child, err := p.l.startProgram(ctx, c.p, fork.Options{})
 	if err != nil {

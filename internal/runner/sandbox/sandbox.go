@@ -219,6 +219,7 @@ func (c *container) launch(ctx context.Context, streams [3]*os.File) (runner.Pro
 			return nil, err
 		}
 	}
+	c.missingStreams()
 	c.command(!c.ownsPIDs() && !c.spec.HostPID)
 	child, err := c.l.startProgram(ctx, c.p, fork.Options{Flags: c.flags})
 	if err != nil {
@@ -236,7 +237,6 @@ func (c *container) leave() error {
 	if err := c.closeFiles(-1); err != nil {
 		return err
 	}
-	c.missingStreams()
 	c.enterDir()
 	c.limits()
 	return nil
