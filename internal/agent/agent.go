@@ -79,6 +79,9 @@ type Agent struct {
 	info corev1.NodeSystemInfo
 	// hasResolv says that the machine has a resolv.conf.
 	hasResolv bool
+	// formerVolumes says that a former version has left volumes, which it had below
+	// Dir/pods. Its supervisor may still show them to pods that run.
+	formerVolumes bool
 
 	// pressure are the conditions that the node has; pressed is told when they
 	// change.
@@ -123,15 +126,18 @@ func New(o Options) (*Agent, error) {
 	}
 	o.Allocatable = allocatable(&o)
 	_, err := os.Stat(resolvPath)
+	_, former := os.Stat(filepath.Join(o.Dir, "pods"))
 	return &Agent{
 		opts:      o,
 		host:      podstate.Host{IPs: o.IPs},
 		log:       o.Log,
 		info:      systemInfo(o.Version),
 		hasResolv: err == nil,
-		pressed:   make(chan struct{}, 1),
-		removing:  make(chan struct{}, 8),
-		pods:      make(map[types.UID]*entry),
+
+		formerVolumes: former == nil,
+		pressed:       make(chan struct{}, 1),
+		removing:      make(chan struct{}, 8),
+		pods:          make(map[types.UID]*entry),
 	}, nil
 }
 

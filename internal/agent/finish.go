@@ -61,6 +61,9 @@ func (a *Agent) releasePod(ctx context.Context, ref PodRef, pod *corev1.Pod) {
 	if pod == nil || a.class(pod) != runner.Host {
 		a.removeEtc(string(ref.UID), pod)
 	}
+	if a.formerVolumes {
+		a.removeAll(filepath.Join(a.opts.Dir, "pods", string(ref.UID)))
+	}
 }
 
 // erase removes the logs of a pod that the API has no more.

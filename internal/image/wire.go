@@ -42,6 +42,9 @@ func (w *wire) expect(m *v1.Manifest) {
 
 // RoundTrip implements http.RoundTripper.
 func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
+	if _, n := origin(req); n > maxRedirects {
+		return nil, fmt.Errorf("the registry has redirected a request %d times", maxRedirects)
+	}
 	ctx, cancel := context.WithCancelCause(req.Context())
 	idle := time.AfterFunc(w.limits.Idle, func() {
 		cancel(&stalled{fmt.Sprintf("the registry sent nothing for %v", w.limits.Idle)})
@@ -57,19 +60,22 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// maxRedirects is how often net/http follows.
+// maxRedirects is how often a registry may send a request elsewhere. The client
+// that we are part of does not count.
 const maxRedirects = 10
+
+// origin returns what was asked before it was redirected, and how often it was.
+func origin(req *http.Request) (first *http.Request, redirects int) {
+	for redirects <= maxRedirects && req.Response != nil && req.Response.Request != nil {
+		req = req.Response.Request
+		redirects++
+	}
+	return req, redirects
+}
 
 // most is how many bytes the answer to a request may have.
 func (w *wire) most(req *http.Request) int64 {
-	// What was asked before it was redirected. A client that tries a request again
-	// may have made a circle of it.
-	for range maxRedirects {
-		if req.Response == nil || req.Response.Request == nil {
-			break
-		}
-		req = req.Response.Request
-	}
+	req, _ = origin(req)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if dir, digest := path.Split(req.URL.Path); strings.HasSuffix(dir, "/blobs/") {

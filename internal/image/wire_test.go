@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -201,5 +203,30 @@ func TestStalledPullNamesTheImage(t *testing.T) {
 	want := `failed to pull image "team/app:v1": layer 1 of 2: the registry sent nothing for 1m0s`
 	if err.Error() != want {
 		t.Errorf("%v\nwant %s", err, want)
+	}
+}
+
+// A registry that sends a request elsewhere for ever is an error, and soon.
+func TestARegistryThatRedirectsForEver(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v2/" {
+			return
+		}
+		asked.Add(1)
+		http.Redirect(w, r, r.URL.Path+"/x", http.StatusTemporaryRedirect)
+	}))
+	t.Cleanup(srv.Close)
+	s, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Pull(t.Context(), strings.TrimPrefix(srv.URL, "http://")+"/redir:1", PullOptions{})
+	if err == nil || !strings.Contains(err.Error(), "redirected a request 10 times") {
+		t.Errorf("got %v", err)
+	}
+	if n := asked.Load(); n > 50 {
+		t.Errorf("it was asked %d times", n)
 	}
 }

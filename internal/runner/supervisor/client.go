@@ -194,7 +194,7 @@ func (c *Client) Start(ctx context.Context, spec *runner.Spec) (runner.Status, e
 			return runner.Status{}, err
 		}
 		var status runner.Status
-		err = conn.call(ctx, verbStart, spec, &status)
+		err = l.ask(ctx, conn, verbStart, spec, &status)
 		if err == nil {
 			l.learn(status)
 			return status, nil
@@ -278,7 +278,7 @@ func (c *Client) SetVolume(ctx context.Context, v *runner.Volume) error {
 		if err != nil {
 			return err
 		}
-		err = conn.call(ctx, verbSetVolume, v, nil)
+		err = l.ask(ctx, conn, verbSetVolume, v, nil)
 		if !errors.Is(err, errLost) && !errors.Is(err, errStopping) {
 			return err
 		}

@@ -26,14 +26,17 @@ type connection struct {
 }
 
 // errOld: an engine has found the supervisor of a former version. Its
-// containers go on; what that version did not have, it does not do.
-var errOld = errors.New("supervisor: the one that runs is of an older version, which knows no volumes; `sampan stop` ends it")
+// containers go on. It starts no more: it has neither volumes nor what keeps a
+// container in its place today. Once none of its containers runs it is replaced:
+// see link.ask.
+var errOld = errors.New("supervisor: the one that runs is of an older version, and keeps the pods that it has; " +
+	"others start when those have ended, or after `sampan stop`")
 
 var errLost = errors.New("supervisor: the connection was lost")
 
 // call sends a request and decodes the answer into res, if that is not nil.
 func (c *connection) call(ctx context.Context, v verb, req, res any) error {
-	if v >= verbSetVolume && v <= verbPods && c.protocol < 2 {
+	if c.protocol < 2 && (v == verbStart || v >= verbSetVolume && v <= verbPods) {
 		return errOld
 	}
 	id, answer, err := c.begin()

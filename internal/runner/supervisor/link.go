@@ -237,6 +237,20 @@ func (l *link) call(ctx context.Context, v verb, req, res any) error {
 	return c.call(ctx, v, req, res)
 }
 
+// ask is connection.call for what begins something new. A supervisor of a former
+// version that keeps nothing that runs is ended; the error is then errStopping, and
+// the link starts another.
+func (l *link) ask(ctx context.Context, conn *connection, v verb, req, res any) error {
+	err := conn.call(ctx, v, req, res)
+	if !errors.Is(err, errOld) || l.running() {
+		return err
+	}
+	if err := conn.call(ctx, verbStop, nil, nil); err != nil && !errors.Is(err, errLost) {
+		return err
+	}
+	return errStopping
+}
+
 // stop tells the supervisor to end everything and waits until it has gone, which
 // it does even if it says that something went wrong.
 func (l *link) stop(ctx context.Context) error {

@@ -38,12 +38,23 @@ type Options struct {
 
 	// NoNamespaces is passed on to the Launcher; see runner.LauncherEnv.
 	NoNamespaces string
+	// former, if it is not 0, is the version of the protocol that is spoken in place
+	// of the newest: tests have a supervisor of a former version with it.
+	former int
 	// awaitMapping: the engine is about to give the user namespace its ranges.
 	awaitMapping bool
 }
 
 // home is the directory of this class.
 func (o Options) home() string { return filepath.Join(o.Dir, string(o.Class)) }
+
+// speaks is the version of the protocol that is spoken.
+func (o Options) speaks() int {
+	if o.former != 0 {
+		return o.former
+	}
+	return protocol
+}
 
 // args is the command line, after the program's name and its sub-command, that
 // ParseArgs turns into the same Options (but the Launchers).

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/pprof"
+	"strconv"
 	"syscall"
 	"testing"
 
@@ -95,6 +96,9 @@ func supervise() error {
 		}
 		defer pprof.StopCPUProfile()
 	}
+	if text, err := os.ReadFile(filepath.Join(opts.Dir, formerFile)); err == nil {
+		opts.former, _ = strconv.Atoi(string(text))
+	}
 	return Main(context.Background(), opts)
 }
 
@@ -110,6 +114,10 @@ func (l refusing) Launch(ctx context.Context, spec *runner.Spec, stdin, stdout, 
 	}
 	return l.Launcher.Launch(ctx, spec, stdin, stdout, stderr)
 }
+
+// formerFile, in the directory of the supervisors, has the version of the protocol
+// that they speak.
+const formerFile = "former"
 
 func selfCommand() Command {
 	return Command{Path: "/proc/self/exe", Env: []string{asVar + "=supervisor"}}

@@ -49,6 +49,18 @@ func (l *link) status(id string) (runner.Status, bool) {
 	return runner.Status{}, false
 }
 
+// running tells whether a container runs.
+func (l *link) running() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, m := range l.containers {
+		if m.status.Phase != runner.Exited {
+			return true
+		}
+	}
+	return false
+}
+
 func (l *link) knows(id string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

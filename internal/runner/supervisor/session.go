@@ -67,7 +67,7 @@ func (ss *session) hello(f frame) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	answer := helloAnswer{
-		Protocol: min(protocol, req.Protocol), PID: os.Getpid(), Class: s.opts.Class, Started: s.started,
+		Protocol: min(s.opts.speaks(), req.Protocol), PID: os.Getpid(), Class: s.opts.Class, Started: s.started,
 		Containers: make([]runner.Status, 0, len(s.containers)),
 	}
 	for _, c := range s.containers {

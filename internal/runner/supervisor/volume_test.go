@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -121,11 +122,55 @@ func TestStopWithRemains(t *testing.T) {
 	}
 }
 
+// A supervisor of a former version keeps what it has, starts nothing, and is
+// replaced when nothing of it runs any more.
+func TestOlderSupervisorIsReplaced(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	t.Cleanup(func() { stopDir(t, dir) })
+	former := filepath.Join(dir, formerFile)
+	if err := os.WriteFile(former, []byte("1"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	old := openClient(t, dir)
+	l, err := old.link(runner.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l.conn.protocol = protocol // as an engine of that version has it
+	spec := shellSpec(dir, "a", "read line")
+	spec.Stdin = true
+	mustStart(t, old, spec)
+	if err := errors.Join(old.Close(), os.Remove(former)); err != nil {
+		t.Fatal(err)
+	}
+
+	c := openClient(t, dir)
+	next := shellSpec(dir, "b", "exit 3")
+	if _, err := c.Start(t.Context(), next); !errors.Is(err, errOld) {
+		t.Errorf("the older one has started a container: %v", err)
+	}
+	before := c.PID(runner.Host)
+	if err := c.Signal(t.Context(), spec.ID, 9); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Wait(t.Context(), spec.ID); err != nil {
+		t.Fatal(err)
+	}
+	mustStart(t, c, next)
+	if st, err := c.Wait(t.Context(), next.ID); err != nil || st.ExitCode != 3 || c.PID(runner.Host) == before {
+		t.Errorf("after it has been replaced: %+v %v", st, err)
+	}
+}
+
 // An engine that finds a supervisor of before there were volumes, says so.
 func TestOlderSupervisor(t *testing.T) {
 	t.Parallel()
 	c := &connection{protocol: 1}
-	for _, v := range []verb{verbSetVolume, verbUsage, verbPods} {
+	for _, v := range []verb{verbStart, verbSetVolume, verbUsage, verbPods} {
 		if err := c.call(t.Context(), v, nil, nil); !errors.Is(err, errOld) {
 			t.Errorf("%d: %v", v, err)
 		}
