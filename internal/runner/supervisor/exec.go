@@ -59,16 +59,25 @@ func (s *Supervisor) exec(ctx context.Context, req execRequest) (runner.ExecResu
 		timeout = timer.C
 	}
 	var res runner.ExecResult
+	cut := false
 	select {
 	case <-ended:
 	case <-ctx.Done():
-		_ = child.Signal(int(syscall.SIGKILL))
-		<-ended
-		err = errors.Join(err, context.Cause(ctx))
+		cut = true
 	case <-timeout:
-		res.TimedOut = true
+		cut, res.TimedOut = true, true
+	}
+	if cut {
 		_ = child.Signal(int(syscall.SIGKILL))
-		<-ended
+		select {
+		case <-ended:
+		case <-time.After(killPatience):
+			// The container traces it, and does not let it go: its own affair.
+			return res, errorf(req.ID, errUnending)
+		}
+	}
+	if ctx.Err() != nil && !res.TimedOut {
+		err = errors.Join(err, context.Cause(ctx))
 	}
 	// What the command wrote is in the pipe. A background process of its own may
 	// hold it open for ever; it gets a moment, as one that is just ending would.
@@ -76,6 +85,12 @@ func (s *Supervisor) exec(ctx context.Context, req execRequest) (runner.ExecResu
 	res.ExitCode, res.Output = exit.Code, <-output
 	return res, err
 }
+
+// killPatience is how long a command that has been killed is waited for.
+const killPatience = 2 * time.Second
+
+// errUnending is what comes of a command that does not end when it is killed.
+var errUnending = errors.New("the command was killed and does not end")
 
 const execDrain = 50 * time.Millisecond
 
