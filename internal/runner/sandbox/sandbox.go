@@ -69,7 +69,7 @@ type Launcher struct {
 	filters   filters
 	maker     namespaceMaker
 
-	weak *weakness // nil but for tests
+	weak *weakness // nil but for tests and in builds for them
 
 	mu   sync.Mutex
 	pods map[string]*pod
@@ -78,7 +78,7 @@ type Launcher struct {
 // New prepares a launcher in env.Dir. The process must be in a mount namespace
 // of its own.
 func New(env runner.LauncherEnv) (*Launcher, error) {
-	l := &Launcher{env: env, tags: reap.OwnTags(), pods: make(map[string]*pod)}
+	l := &Launcher{env: env, tags: reap.OwnTags(), pods: make(map[string]*pod), weak: builtWeakness()}
 	if env.NoNamespaces != "" {
 		return l, nil // Launch says so
 	}

@@ -22,7 +22,8 @@ func (c *container) add(steps ...fork.Step) {
 }
 
 // weakness is how a test takes defences away from a launcher, to show that its
-// attack works where they are missing. Nothing else sets it.
+// attack works where they are missing. Nothing else sets it, but a build for such
+// a test (weak_on.go).
 type weakness struct {
 	// missing are the names of steps that are left out, and of these:
 	//
