@@ -3,9 +3,12 @@ package attack
 import (
 	"bytes"
 	"encoding/base64"
+	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -43,61 +46,130 @@ func clientAttacks() []attack {
 			return seen(out, "\x1b]0;", "\x1b[2J", "\x1b[6n")
 		}},
 		{name: "deleted secrets in the engine's files", try: deletedSecret},
+		{name: "secrets of pods on the disk", try: secretOnDisk},
+		{name: "idle connections of strangers", try: strangers},
 	}
 }
 
-// deletedSecret looks for a Secret on disk, after it has been deleted.
-func deletedSecret(s *site) string {
-	word := "classified-" + s.id()
-	data := s.path("data")
-	if _, err := s.output(s.sampan("image", "load", "--data-dir", data, filepath.Join(base, "attacker.tar"))); err != nil {
-		s.Fatal(err)
+// serve starts an engine, with the image, that ends with the attack.
+func (s *site) serve() (data string) {
+	s.Helper()
+	data = s.path("data")
+	if out, err := s.output(s.sampan("image", "load", "--data-dir", data, filepath.Join(base, "attacker.tar"))); err != nil {
+		s.Fatal(out)
 	}
 	serve := s.sampan("serve", "--data-dir", data, "--listen", "127.0.0.1:0")
 	out, err := serve.StdoutPipe()
 	must(s, err)
 	must(s, serve.Start())
-	defer func() {
-		_, err := s.output(s.sampan("stop", "--data-dir", data))
-		if err != nil {
-			s.Error(err)
+	s.Cleanup(func() {
+		stop := s.sampan("stop", "--data-dir", data, "--grace-period", "1s")
+		if out, err := stop.CombinedOutput(); err != nil {
+			s.Errorf("stop: %v\n%s", err, out)
 		}
 		_ = serve.Wait()
-	}()
+	})
 	line := make([]byte, 4096)
 	if n, err := out.Read(line); err != nil || !strings.HasPrefix(string(line[:n]), "sampan is ready") {
 		s.Fatalf("%s %v", line[:n], err)
 	}
-	kubectl := func(args ...string) string {
-		text, err := s.output(s.command(append([]string{"kubectl"}, args...)...))
-		if err != nil {
-			s.Fatal(err)
-		}
-		return text
-	}
-	kubectl("create", "secret", "generic", "mine", "--from-literal=word="+word)
-	kubectl("create", "-f", s.write("manifest.yaml", job("reads", "volumes: [{name: v, secret: {secretName: mine}}]",
-		"volumeMounts: [{name: v, mountPath: /secret}], env: [{name: WORD, valueFrom: {secretKeyRef: {name: mine, key: word}}}]", "sh", "-c", "wc -c /secret/word")))
-	kubectl("wait", "--for=condition=complete", "--timeout=60s", "job/reads")
-	if s.weak { // it is there as long as it is there
-		return holds(data, word)
-	}
-	kubectl("delete", "job/reads", "secret/mine")
-	for end := time.Now().Add(20 * time.Second); holds(data, word) != "" && time.Now().Before(end); {
-		time.Sleep(100 * time.Millisecond)
-	}
-	return holds(data, word)
+	return data
 }
 
-// holds returns the file below dir that has a word in it, as it is or as JSON has it.
-func holds(dir, word string) (found string) {
+func (s *site) kubectl(args ...string) string {
+	s.Helper()
+	text, err := s.output(s.command(append([]string{"kubectl"}, args...)...))
+	if err != nil {
+		s.Fatal(err)
+	}
+	return text
+}
+
+// readsSecret is a pod that has a Secret in a volume and in its environment.
+func readsSecret(s *site, word, command string) {
+	s.kubectl("create", "secret", "generic", "mine", "--from-literal=word="+word)
+	s.kubectl("create", "-f", s.write("manifest.yaml", job("reads", "volumes: [{name: v, secret: {secretName: mine}}]",
+		"volumeMounts: [{name: v, mountPath: /secret}], env: [{name: WORD, valueFrom: {secretKeyRef: {name: mine, key: word}}}]", "sh", "-c", command)))
+}
+
+// deletedSecret looks for a Secret on disk, after it has been deleted.
+func deletedSecret(s *site) string {
+	word, data := "classified-"+s.id(), s.serve()
+	readsSecret(s, word, "wc -c /secret/word")
+	s.kubectl("wait", "--for=condition=complete", "--timeout=60s", "job/reads")
+	if s.weak { // it is there as long as it is there
+		return strings.Join(holds(data, word), " ")
+	}
+	s.kubectl("delete", "job/reads", "secret/mine")
+	for end := time.Now().Add(20 * time.Second); len(holds(data, word)) > 0 && time.Now().Before(end); {
+		time.Sleep(100 * time.Millisecond)
+	}
+	return strings.Join(holds(data, word), " ")
+}
+
+// secretOnDisk looks for a Secret beside the store while a pod has it.
+func secretOnDisk(s *site) string {
+	word, data := "classified-"+s.id(), s.serve()
+	command := "echo ready; sleep 60"
+	if s.weak { // the pod itself can put it there
+		command = "cat /secret/word > /word; " + command
+	}
+	readsSecret(s, word, command)
+	s.kubectl("wait", "--for=jsonpath={.status.ready}=1", "--timeout=60s", "job/reads")
+	for range 50 {
+		for _, file := range holds(data, word) {
+			if filepath.Base(file) != "store.db" {
+				return file
+			}
+		}
+		if !s.weak {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return ""
+}
+
+// strangers opens more connections to a server than it may have files, and says
+// nothing on them.
+func strangers(s *site) string {
+	s.enter = []string{"prlimit", "--nofile=256:256"}
+	var address string
+	if s.weak { // as many servers do it
+		plain := s.command(filepath.Join(base, "attacker"), "serve")
+		out, err := plain.StdoutPipe()
+		must(s, err)
+		must(s, plain.Start())
+		s.Cleanup(func() { _ = plain.Process.Kill(); _ = plain.Wait() })
+		_, err = fmt.Fscan(out, &address)
+		must(s, err)
+	} else {
+		s.serve()
+		config := s.kubectl("config", "view", "-o", "jsonpath={.clusters[0].cluster.server}")
+		address = strings.TrimPrefix(config, "https://")
+	}
+	for range 400 {
+		conn, err := net.Dial("tcp", address)
+		must(s, err)
+		defer conn.Close()
+	}
+	get := []string{"kubectl", "get", "jobs", "--request-timeout=5s"}
+	if s.weak {
+		get = []string{filepath.Join(base, "attacker"), "get", "http://" + address}
+	}
+	if _, err := s.output(s.command(get...)); err != nil {
+		return "no client is served any more"
+	}
+	return ""
+}
+
+// holds returns the files below dir that have a word in them, as it is or as JSON has it.
+func holds(dir, word string) (found []string) {
 	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
 			text, _ := os.ReadFile(path)
-			for _, form := range forms(word) {
-				if bytes.Contains(text, form) {
-					found = path
-				}
+			if slices.ContainsFunc(forms(word), func(form []byte) bool { return bytes.Contains(text, form) }) {
+				found = append(found, path)
 			}
 		}
 		return nil

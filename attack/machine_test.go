@@ -77,12 +77,13 @@ func forkBomb(s *site) string {
 // tooDeep makes directories of which one descriptor each would be too many.
 func tooDeep(s *site) string {
 	if s.weak { // whoever removes them as one does it
-		const limited = "attacker deep . 3000 >/dev/null; prlimit --nofile=1024:1024 attacker remove d"
+		const limited = "attacker deep . 2000 >/dev/null; prlimit --nofile=1024:1024 attacker remove d"
 		cmd := s.command("sh", "-c", strings.ReplaceAll(limited, "attacker", filepath.Join(base, "attacker")))
 		out, _ := s.output(cmd)
 		return seen(out, "too many open files")
 	}
-	script := "mkdir /left /v/left; attacker deep /left 5000; attacker deep /v/left 5000; chmod 0 /left/d/d; chmod 555 /v/left /left; mkfifo /v/fifo; echo made"
+	s.enter = []string{"prlimit", "--nofile=1024:1024"}
+	script := "mkdir /left /v/left; attacker deep /left 2000; attacker deep /v/left 2000; chmod 0 /left/d/d; chmod 555 /v/left /left; mkfifo /v/fifo; echo made"
 	manifest := job("deep", "volumes: [{name: v, emptyDir: {}}]", "volumeMounts: [{name: v, mountPath: /v}]", "sh", "-c", script)
 	out := s.run(manifest + job("beside", "", "", "echo", "beside it"))
 	if !strings.Contains(out, "| made") || !strings.Contains(out, "beside it") {

@@ -80,7 +80,7 @@ const secretText = "the secret of this machine"
 func images(t *testing.T) (files []string) {
 	t.Helper()
 	must(t, os.WriteFile(filepath.Join(base, "secret"), []byte(secretText), 0o644))
-	must(t, os.Mkdir(outside(), 0o777))
+	must(t, os.MkdirAll(outside(), 0o777))
 	must(t, os.Chmod(outside(), 0o777))
 	content := layer(t)
 	for name, config := range map[string]v1.Config{

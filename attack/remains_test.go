@@ -4,8 +4,13 @@ import (
 	"bytes"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"syscall"
+	"testing"
 	"time"
 )
 
@@ -75,4 +80,38 @@ func forgotten(group string) bool {
 		time.Sleep(100 * time.Millisecond)
 	}
 	return true
+}
+
+// TestRemains shows that what is left would be found: a process, a mount, a group.
+func TestRemains(t *testing.T) {
+	t.Parallel()
+	find := func(what string) {
+		t.Helper()
+		if !slices.ContainsFunc(remains(nil), func(left string) bool { return strings.HasPrefix(left, what) }) {
+			t.Errorf("not found: %s", what)
+		}
+	}
+	forgottenProcess := exec.Command("sleep", "600")
+	forgottenProcess.Env = []string{"HOME=" + base + "/somebody"}
+	must(t, forgottenProcess.Start())
+	defer func() { _ = forgottenProcess.Process.Kill(); _ = forgottenProcess.Wait() }()
+	find("process " + strconv.Itoa(forgottenProcess.Process.Pid) + " sleep")
+	if os.Geteuid() != 0 {
+		return
+	}
+	dir := filepath.Join(base, "mount")
+	must(t, os.Mkdir(dir, 0o700))
+	defer os.Remove(dir)
+	must(t, syscall.Mount("left", dir, "tmpfs", 0, ""))
+	defer syscall.Unmount(dir, 0)
+	find("mount ")
+	for _, hierarchy := range []string{"pids", "", "unified"} {
+		pods := filepath.Join("/sys/fs/cgroup", hierarchy, "sampan")
+		pod := filepath.Join(pods, "pod-left-by-"+filepath.Base(base))
+		if os.Mkdir(pod, 0o755) == nil {
+			defer os.Remove(pod)
+			find("control group " + pod)
+			return
+		}
+	}
 }

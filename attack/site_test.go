@@ -2,6 +2,7 @@ package attack
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -45,7 +46,7 @@ func users(t *testing.T) []*user {
 		t.Fatal("no newuidmap: apt-get install uidmap")
 	}
 	etc := filepath.Join(base, "etc")
-	must(t, os.Mkdir(etc, 0o755))
+	must(t, os.MkdirAll(etc, 0o755))
 	for _, file := range []string{"subuid", "subgid"} {
 		must(t, os.WriteFile(filepath.Join(etc, file), []byte("nobody:400000:65536\n"), 0o644))
 	}
@@ -61,7 +62,7 @@ func (u *user) home() string { return filepath.Join(base, strings.ReplaceAll(u.n
 // prepare gives the user a home with the images.
 func (u *user) prepare(t *testing.T, images []string) {
 	t.Helper()
-	must(t, os.Mkdir(u.home(), 0o700))
+	must(t, os.MkdirAll(u.home(), 0o700))
 	must(t, os.Chown(u.home(), u.id, -1))
 	s := newSite(t, u, false)
 	for _, file := range images {
@@ -110,7 +111,9 @@ func (s *site) id() string { return filepath.Base(s.dir) }
 // command is a command line of the user's.
 func (s *site) command(args ...string) *exec.Cmd {
 	line := slices.Concat(s.enter, s.user.enter, args)
-	cmd := exec.CommandContext(s.Context(), line[0], line[1:]...)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	s.Cleanup(cancel) // later than what uses the command to clean up
+	cmd := exec.CommandContext(ctx, line[0], line[1:]...)
 	cmd.Dir = s.dir
 	cmd.Env = []string{
 		"HOME=" + s.dir, "XDG_DATA_HOME=" + filepath.Join(s.user.home(), "share"), "TMPDIR=" + s.path("tmp"),

@@ -18,6 +18,7 @@ func startAttacks() []attack {
 		}},
 		{name: "probe enters a directory that was swapped for a descriptor", without: nothingClosed, try: swappedDir},
 		{name: "paths that lead out while a container is set up", without: "paths", try: pathsOutside},
+		{name: "process of the start that is stronger than the container", without: "descriptors,close files,last", try: spying},
 		{name: "volume in place of /proc", try: volumeAsProc},
 		{name: "program of the start is changed by the container", users: root, try: ownProgram},
 		{name: "device nodes of the machine", users: root, without: "devices", try: machineDevices},
@@ -70,6 +71,30 @@ func pathsOutside(s *site) string {
 	if _, err := os.Lstat(out); err == nil {
 		must(s, os.RemoveAll(out))
 		return out
+	}
+	return ""
+}
+
+// spying looks, with the right to trace, at each process that appears in its pod:
+// fifty containers and a probe in each of them.
+func spying(s *site) string {
+	const trace = "securityContext: {capabilities: {add: [SYS_PTRACE]}}"
+	var others strings.Builder
+	for i := range 50 {
+		fmt.Fprintf(&others, `,
+      {name: c%d, image: attacker, command: [sleep, "1"], lifecycle: {postStart: {exec: {command: ["true"]}}}}`, i)
+	}
+	spy := job("spy", "shareProcessNamespace: true, volumes: [{name: v, emptyDir: {}}]", trace+", volumeMounts: [{name: v, mountPath: /v}]",
+		"sh", "-c", "(sleep 4; touch /v/stop) & exec /bin/probe 'spy /v/stop' 'echo looked'")
+	spy = strings.Replace(spy, "}]}\n", "}"+others.String()+"]}\n", 1)
+	for range 5 { // where there is something to see, it has to look at the right moment
+		out := s.run(spy)
+		if !strings.Contains(out, "| looked") {
+			s.Fatal(out)
+		}
+		if got := seen(out, "| files of the machine", "| capabilities ", "| memory of", "| program "+base); got != "" || !s.weak {
+			return got
+		}
 	}
 	return ""
 }

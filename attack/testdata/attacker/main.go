@@ -5,6 +5,8 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"strconv"
 	"syscall"
@@ -29,6 +31,8 @@ var commands = map[string]func([]string){
 	"bomb":      bomb,
 	"remove":    func(a []string) { fmt.Println("remove:", os.RemoveAll(a[0])) },
 	"deep":      deep,
+	"serve":     serve,
+	"get":       get,
 	"sleep":     func([]string) { time.Sleep(20 * time.Second) },
 	"terminals": func([]string) { fmt.Print("\x1b]0;owned\a\x1b[2J\x1b[6nshown\n") },
 }
@@ -89,6 +93,24 @@ func bomb(a []string) {
 		}
 	}
 	fmt.Printf("made %d processes\n", made)
+}
+
+// serve is a server that takes all comers; get is a client.
+func serve([]string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(l.Addr())
+	panic(http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "served") })))
+}
+
+func get(a []string) {
+	client := &http.Client{Timeout: 3 * time.Second}
+	if _, err := client.Get(a[0]); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
 }
 
 // deep makes directories one in another, in a directory.
