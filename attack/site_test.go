@@ -99,6 +99,9 @@ func newSite(t *testing.T, u *user, weak bool) *site {
 		if err != nil || len(left) > 0 {
 			t.Errorf("left in the directory for temporary files: %v %v", left, err)
 		}
+		if t.Failed() {
+			s.explain()
+		}
 	})
 	return s
 }
@@ -107,6 +110,17 @@ func (s *site) path(name string) string { return filepath.Join(s.dir, name) }
 
 // id is a number that nothing else has.
 func (s *site) id() string { return filepath.Base(s.dir) }
+
+// explain shows what the supervisors that have left a log had to say.
+func (s *site) explain() {
+	for _, pattern := range []string{"tmp/*/run/*/log", "data/run/*/log"} {
+		logs, _ := filepath.Glob(s.path(pattern))
+		for _, file := range logs {
+			text, _ := os.ReadFile(file)
+			s.Logf("%s:\n%s", file, text)
+		}
+	}
+}
 
 // command is a command line of the user's.
 func (s *site) command(args ...string) *exec.Cmd {
