@@ -105,7 +105,9 @@ var errHeld = errors.New("supervisor: another one holds the directory")
 func Main(ctx context.Context, opts Options) error {
 	ready := os.NewFile(3, "ready")
 	if opts.awaitMapping {
-		return afterMapping(opts)
+		err := afterMapping(opts)
+		fmt.Fprintln(ready, err)
+		return err
 	}
 	err := run(ctx, opts, ready)
 	if err != nil {
