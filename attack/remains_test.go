@@ -2,6 +2,7 @@ package attack
 
 import (
 	"bytes"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -45,7 +46,8 @@ func remains(before map[string]bool) (left []string) {
 	return left
 }
 
-// groups are the control groups of pods below those that this process is in.
+// groups are the control groups of pods, which have UUIDs, below those that this
+// process is in.
 // Those of other engines come and go meanwhile: they have processes, or are gone
 // in a moment.
 func groups() map[string]bool {
@@ -54,7 +56,7 @@ func groups() map[string]bool {
 	for line := range strings.Lines(string(own)) {
 		part := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		for _, hierarchy := range []string{strings.TrimPrefix(part[1], "name="), "unified", ""} {
-			pods, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup", hierarchy, part[2], "sampan", "pod*"))
+			pods, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup", hierarchy, part[2], "sampan", "pod????????-????-????-????-????????????.*"))
 			for _, pod := range pods {
 				all[pod] = true
 			}
@@ -107,7 +109,7 @@ func TestRemains(t *testing.T) {
 	find("mount ")
 	for _, hierarchy := range []string{"pids", "", "unified"} {
 		pods := filepath.Join("/sys/fs/cgroup", hierarchy, "sampan")
-		pod := filepath.Join(pods, "pod-left-by-"+filepath.Base(base))
+		pod := filepath.Join(pods, fmt.Sprintf("pod00000000-0000-0000-0000-%012d.left", os.Getpid()))
 		if os.Mkdir(pod, 0o755) == nil {
 			defer os.Remove(pod)
 			if !groups()[pod] || !forgotten(pod) {
