@@ -22,7 +22,7 @@ type Limits struct {
 	// bytes. Default: 4 MiB.
 	Metadata int64
 	// Reserve and ReserveFiles are the bytes and inodes that unpacking leaves free
-	// on the disk. Default: 256 MiB and 10,000.
+	// on the disk. Default: 256 MiB and 10,000, of a small disk a sixteenth.
 	Reserve, ReserveFiles int64
 	// Idle is how long a registry may send nothing. Default: a minute.
 	Idle time.Duration
@@ -41,8 +41,6 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Bytes, 256<<30)
 	set(&l.Files, 4_000_000)
 	set(&l.Metadata, 4<<20)
-	set(&l.Reserve, 256<<20)
-	set(&l.ReserveFiles, 10_000)
 	set(&l.Rate, 1<<10)
 	if l.Layers == 0 {
 		l.Layers = 500
@@ -125,11 +123,19 @@ func (b *budget) free() (bytes, files int64, err error) {
 	if err := unix.Statfs(b.dir, &st); err != nil {
 		return 0, 0, fmt.Errorf("statfs %s: %w", b.dir, err)
 	}
-	bytes, files = int64(st.Bavail)*st.Bsize-b.limits.Reserve, askFiles
+	bytes, files = int64(st.Bavail)*st.Bsize-reserve(b.limits.Reserve, 256<<20, int64(st.Blocks)*st.Bsize), askFiles
 	if st.Files > 0 { // some file systems have no fixed number
-		files = int64(st.Ffree) - b.limits.ReserveFiles
+		files = int64(st.Ffree) - reserve(b.limits.ReserveFiles, 10_000, int64(st.Files))
 	}
 	return bytes, files, nil
+}
+
+// reserve is what stays free of all that a disk has.
+func reserve(limit, usual, all int64) int64 {
+	if limit != 0 {
+		return limit
+	}
+	return min(usual, all/16)
 }
 
 func (b *budget) ask() error {
@@ -138,10 +144,10 @@ func (b *budget) ask() error {
 		return err
 	}
 	if bytes <= 0 {
-		return badImage("it does not fit on the disk, of which %d bytes must stay free", b.limits.Reserve)
+		return badImage("it does not fit on the disk, of which a reserve of bytes must stay free")
 	}
 	if files <= 0 {
-		return badImage("it does not fit on the disk, of which %d inodes must stay free", b.limits.ReserveFiles)
+		return badImage("it does not fit on the disk, of which a reserve of inodes must stay free")
 	}
 	b.freeBytes, b.freeFiles = min(bytes, askBytes), min(files, askFiles)
 	return nil
