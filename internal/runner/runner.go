@@ -173,10 +173,12 @@ type PodRef struct {
 
 // Mount is a file, directory or file system that the container sees at Target.
 type Mount struct {
-	// Volume is the name of the pod's volume that is mounted: for people if
-	// there is a Source, else one that SetVolume has made.
+	// Volume is the name of the pod's volume that is mounted: one that SetVolume
+	// has made or, with a Source, a hostPath. "": a file of the engine's own.
 	Volume string
-	Source string // path of this machine; "": the Volume itself
+	// Source is a path of this machine; "": the Volume itself. One of a hostPath is
+	// whatever a manifest says, and may not answer.
+	Source string
 	Target string // absolute path inside the container
 	// SubPath is what of the volume, or the source, is mounted; "" is all. It is a
 	// relative path without "..", of which missing directories are made. Links on

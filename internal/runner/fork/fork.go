@@ -95,7 +95,7 @@ type Child struct {
 // program passes on must stay open until Start returns.
 func (p *Program) Start(opts Options) (*Child, error) {
 	defer p.Close()
-	if !supported {
+	if !Supported {
 		return nil, ErrUnsupported
 	}
 	image, err := p.image()

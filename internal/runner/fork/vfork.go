@@ -9,7 +9,8 @@ import (
 )
 
 const (
-	supported = true
+	// Supported tells whether there are programs on this processor.
+	Supported = true
 	// What the assembly assumes; a difference does not compile.
 	_ = -(unsafe.Sizeof(call{}) ^ 96)
 	_ = -(unsafe.Offsetof(call{}.args) ^ 8)

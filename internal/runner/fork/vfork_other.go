@@ -4,7 +4,8 @@ package fork
 
 import "syscall"
 
-const supported = false
+// Supported tells whether there are programs on this processor.
+const Supported = false
 
 func vfork(*cloneArgs, *header) (uintptr, syscall.Errno) { return 0, syscall.ENOSYS }
 

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -15,9 +16,10 @@ import (
 )
 
 // mounts attaches the volumes for which wanted is true, outer ones before those
-// inside them. The sources are opened here, in the supervisor, as copies that
-// belong to no directory yet; the child puts each in its place.
-func (c *container) mounts(wanted func(target string) bool) error {
+// inside them. The sources are opened for the supervisor, those of the machine by
+// processes of their own (package hostpath), and copied here: the copies belong to
+// no directory yet; the child puts each in its place.
+func (c *container) mounts(ctx context.Context, wanted func(target string) bool) error {
 	list := slices.Clone(c.spec.Mounts)
 	if c.spec.TerminationLog != "" && c.spec.TerminationLogPath != "" {
 		list = append(list, runner.Mount{Source: c.spec.TerminationLog, Target: c.spec.TerminationLogPath})
@@ -27,7 +29,7 @@ func (c *container) mounts(wanted func(target string) bool) error {
 		if !wanted(m.Target) {
 			continue
 		}
-		tree, dir, err := c.openMount(m)
+		tree, dir, err := c.openMount(ctx, m)
 		if err != nil {
 			return c.mountError(m, err)
 		}
@@ -42,8 +44,8 @@ func depth(path string) int { return strings.Count(filepath.Clean(path), "/") }
 
 // openMount returns a detached copy of the mount's source, with the flags that
 // it shall have, and whether it is a directory.
-func (c *container) openMount(m runner.Mount) (fd int, dir bool, err error) {
-	source, err := c.l.volumes.open(c.spec.Pod.UID, &m)
+func (c *container) openMount(ctx context.Context, m runner.Mount) (fd int, dir bool, err error) {
+	source, dir, err := c.l.volumes.open(ctx, c.spec.Pod.UID, &m)
 	if err != nil {
 		return -1, false, err
 	}
@@ -73,11 +75,7 @@ func (c *container) openMount(m runner.Mount) (fd int, dir bool, err error) {
 			return -1, false, os.NewSyscallError("mount_setattr", err)
 		}
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return -1, false, os.NewSyscallError("fstat", err)
-	}
-	return fd, st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
+	return fd, dir, nil
 }
 
 // openTree copies the mount of source. In a user namespace a mount with others

@@ -46,6 +46,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/cgroup"
 	"github.com/sampan-batch/sampan/internal/runner/fork"
+	"github.com/sampan-batch/sampan/internal/runner/hostpath"
 	"github.com/sampan-batch/sampan/internal/runner/reap"
 	"github.com/sampan-batch/sampan/internal/runner/trash"
 )
@@ -98,7 +99,7 @@ func New(env runner.LauncherEnv) (*Launcher, error) {
 	if l.bin, err = trash.Open(filepath.Join(dir, "aside"), env.Log); err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
-	l.volumes = newVolumes(dir, &l.host)
+	l.volumes = newVolumes(dir, &l.host, hostpath.New(env.Reaper))
 	l.cgroups = cgroup.NewManager(cgroup.Config{Owner: dir})
 	l.processes = l.cgroups.ProcessLimit()
 	if why := l.cgroups.Absent(); why != "" {
@@ -208,10 +209,10 @@ func (c *container) launch(ctx context.Context, streams [3]*os.File) (runner.Pro
 		c.joinPod,
 		c.root,
 		func() error { return c.filesystems(streams) },
-		func() error { return c.mounts(notInProc) },
+		func() error { return c.mounts(ctx, notInProc) },
 		func() error { c.makeDir(); return nil },
 		c.proc,
-		func() error { return c.mounts(inProc) },
+		func() error { return c.mounts(ctx, inProc) },
 		c.leave,
 		c.restrict,
 	} {

@@ -13,13 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/runner/hostpath"
 )
 
 // volumes are those of all pods. One on disk is the directory
 // env.Dir/volumes/<pod>/<name>, and there as long as its pod is. One in memory
 // is a tmpfs that the supervisor holds, and goes with it.
 type volumes struct {
-	dir string // env.Dir/volumes
+	dir   string // env.Dir/volumes
+	scout *hostpath.Scout
 	// mountDir is where a tmpfs has to be mounted of which a copy is wanted,
 	// before Linux 6.15; "" since then.
 	mountDir   string
@@ -42,9 +44,9 @@ type memoryVolume struct {
 	dir string // where it is mounted, or ""
 }
 
-func newVolumes(dir string, h *host) *volumes {
+func newVolumes(dir string, h *host, scout *hostpath.Scout) *volumes {
 	v := &volumes{
-		dir: filepath.Join(dir, "volumes"), uids: h.uids, gids: h.gids, pods: make(map[string]*podVolumes),
+		dir: filepath.Join(dir, "volumes"), scout: scout, uids: h.uids, gids: h.gids, pods: make(map[string]*podVolumes),
 	}
 	if !h.copiesDetached {
 		v.mountDir = filepath.Join(dir, "memory", "volumes") // itself gone with the supervisor
@@ -221,21 +223,33 @@ func (v *volumes) openRoot(p *podVolumes, pod, name string) (int, error) {
 	return -1, &os.PathError{Op: "open", Path: path, Err: err}
 }
 
-// open opens what of a pod's volume, or of a path of this machine, m mounts. It
-// is opened as a path only: whatever it is, nothing waits for it.
-func (v *volumes) open(pod string, m *runner.Mount) (int, error) {
-	root, err := v.openSource(pod, m)
-	if err != nil || m.SubPath == "" {
-		return root, err
+// open opens what of a pod's volume, or of a path of this machine, m mounts, and
+// tells whether it is a directory. It is opened as a path only: whatever it is,
+// nothing waits for it.
+func (v *volumes) open(ctx context.Context, pod string, m *runner.Mount) (fd int, dir bool, err error) {
+	if m.Source != "" && m.Volume != "" {
+		return v.scout.Open(ctx, m.Source, m.SubPath)
 	}
-	defer unix.Close(root)
-	fd, err := openSubPath(root, m.SubPath)
-	if err != nil {
-		return -1, &subPathError{volume: m.Volume, err: err}
+	if fd, err = v.openSource(pod, m); err != nil {
+		return -1, false, err
 	}
-	return fd, nil
+	if m.SubPath != "" {
+		root := fd
+		fd, err = hostpath.OpenSub(root, m.SubPath)
+		unix.Close(root)
+		if err != nil {
+			return -1, false, err
+		}
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		unix.Close(fd)
+		return -1, false, os.NewSyscallError("fstat", err)
+	}
+	return fd, st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
 }
 
+// openSource opens a volume of the pod, or a file of the engine's own.
 func (v *volumes) openSource(pod string, m *runner.Mount) (int, error) {
 	if m.Source != "" {
 		fd, err := unix.Open(m.Source, unix.O_PATH|unix.O_CLOEXEC, 0)

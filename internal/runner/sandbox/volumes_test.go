@@ -46,7 +46,7 @@ func inMemory(t *testing.T, test func(t *testing.T, f *fixture, memory bool)) {
 				t.Skip("this kernel cannot copy detached mounts (Linux 6.15)")
 			}
 			f.host.copiesDetached = c.detached && f.host.copiesDetached
-			f.volumes = newVolumes(f.env.Dir, &f.host)
+			f.volumes = newVolumes(f.env.Dir, &f.host, f.volumes.scout)
 			test(t, f, c.memory)
 		})
 	}
@@ -112,7 +112,7 @@ func TestVolumesAfterTheSupervisor(t *testing.T) {
 	f.want(t, spec)
 	must(t, f.ReleasePod(spec.Pod.UID))
 
-	f.volumes = newVolumes(f.env.Dir, &f.host)
+	f.volumes = newVolumes(f.env.Dir, &f.host, f.volumes.scout)
 	must(t, f.Recover(nil))
 	if uids, err := f.Pods(); err != nil || !slices.Equal(uids, []string{spec.Pod.UID}) {
 		t.Errorf("pods with volumes: %q, %v", uids, err)
@@ -372,7 +372,7 @@ func TestNobodyRedirectsASubPath(t *testing.T) {
 			leaked++
 		}
 		for _, sub := range []string{"a", "a/new"} {
-			fd, err := f.volumes.open(spec.Pod.UID, &runner.Mount{Volume: "v", SubPath: sub})
+			fd, _, err := f.volumes.open(t.Context(), spec.Pod.UID, &runner.Mount{Volume: "v", SubPath: sub})
 			if err == nil {
 				opened++
 			}
