@@ -19,6 +19,8 @@ import (
 	"github.com/sampan-batch/sampan/internal/agent/podstate"
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/runner/hostpath"
+	"github.com/sampan-batch/sampan/internal/runner/reap"
 )
 
 // Options are what a node needs to know.
@@ -82,6 +84,8 @@ type Agent struct {
 	// formerVolumes says that a former version has left volumes, which it had below
 	// Dir/pods. Its supervisor may still show them to pods that run.
 	formerVolumes bool
+	// paths is who looks at the machine's paths that manifests name.
+	paths *hostpath.Scout
 
 	// pressure are the conditions that the node has; pressed is told when they
 	// change.
@@ -135,6 +139,7 @@ func New(o Options) (*Agent, error) {
 		hasResolv: err == nil,
 
 		formerVolumes: former == nil,
+		paths:         hostpath.New(reap.New()),
 		pressed:       make(chan struct{}, 1),
 		removing:      make(chan struct{}, 8),
 		pods:          make(map[types.UID]*entry),

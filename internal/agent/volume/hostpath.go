@@ -1,74 +1,59 @@
 package volume
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sampan-batch/sampan/internal/runner/hostpath"
 )
 
-// hostPath checks, or makes, what is at a path of this machine. Whatever that
-// is, it is not opened: a FIFO would wait for its other end, a device might do
-// something.
-func hostPath(src *corev1.HostPathVolumeSource) error {
-	kind := corev1.HostPathUnset
+// hostPath checks, or makes, what is at a path of this machine.
+func (p *Pod) hostPath(ctx context.Context, src *corev1.HostPathVolumeSource) error {
+	kind, mk := corev1.HostPathUnset, hostpath.Nothing
 	if src.Type != nil {
 		kind = *src.Type
 	}
 	switch kind {
-	case corev1.HostPathDirectoryOrCreate:
-		if err := os.MkdirAll(src.Path, 0o755); err != nil {
-			return err
-		}
+	case corev1.HostPathDirectoryOrCreate, corev1.HostPathUnset: // the latter as container runtimes do
+		mk = hostpath.Directory
 	case corev1.HostPathFileOrCreate:
-		if err := makeFile(src.Path); err != nil {
-			return err
-		}
+		mk = hostpath.File
 	}
-	info, err := os.Stat(src.Path)
-	if err != nil {
-		if kind == corev1.HostPathUnset && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if kind == corev1.HostPathUnset {
-			return os.MkdirAll(src.Path, 0o755) // as container runtimes do
-		}
+	mode, err := p.Paths.Stat(ctx, src.Path, mk)
+	var wrong *fs.PathError
+	if err != nil && (mk != hostpath.Nothing || !errors.As(err, &wrong)) {
+		return err
 	}
-	is := func(ok bool, what string) error {
-		if err == nil && ok {
+	found := mode & unix.S_IFMT
+	is := func(kind uint32, what string) error {
+		if err == nil && found == kind {
 			return nil
 		}
 		return fmt.Errorf("hostPath type check failed: %s is not %s", src.Path, what)
 	}
 	switch kind {
-	case corev1.HostPathDirectory, corev1.HostPathDirectoryOrCreate:
-		return is(err == nil && info.IsDir(), "a directory")
-	case corev1.HostPathFile, corev1.HostPathFileOrCreate:
-		return is(err == nil && info.Mode().IsRegular(), "a file")
-	case corev1.HostPathSocket:
-		return is(err == nil && info.Mode().Type() == os.ModeSocket, "a socket file")
-	case corev1.HostPathCharDev:
-		return is(err == nil && info.Mode().Type() == os.ModeDevice|os.ModeCharDevice, "a character device")
-	case corev1.HostPathBlockDev:
-		return is(err == nil && info.Mode().Type() == os.ModeDevice, "a block device")
 	case corev1.HostPathUnset:
 		return nil
+	case corev1.HostPathDirectoryOrCreate:
+		if found != unix.S_IFDIR {
+			return &fs.PathError{Op: "mkdir", Path: src.Path, Err: unix.ENOTDIR}
+		}
+		return nil
+	case corev1.HostPathDirectory:
+		return is(unix.S_IFDIR, "a directory")
+	case corev1.HostPathFile, corev1.HostPathFileOrCreate:
+		return is(unix.S_IFREG, "a file")
+	case corev1.HostPathSocket:
+		return is(unix.S_IFSOCK, "a socket file")
+	case corev1.HostPathCharDev:
+		return is(unix.S_IFCHR, "a character device")
+	case corev1.HostPathBlockDev:
+		return is(unix.S_IFBLK, "a block device")
 	}
 	return fmt.Errorf("%s is an invalid hostPath type", kind)
-}
-
-// makeFile makes an empty file where there is nothing, at the end of a link too.
-func makeFile(path string) error {
-	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	// Something may have come there since.
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0o644)
-	if err != nil {
-		return err
-	}
-	return f.Close()
 }

@@ -3,7 +3,7 @@
 // decides which files a volume has, with which modes and owners, and what is to
 // be mounted where. To make, fill, measure and remove volumes is the runner's
 // business, whose user in a container's eyes is root; only what is at a hostPath
-// is looked at here.
+// is looked at from here, by a process of its own: it may not answer.
 //
 // Volumes that need a cluster (claims, network storage, CSI) are refused with
 // an error, and so is everything that gives a pod an identity.
@@ -22,6 +22,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/agent/recipe"
 	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/runner/hostpath"
 )
 
 // Pod knows the volumes of one pod.
@@ -31,6 +32,8 @@ type Pod struct {
 	Class  runner.Class
 	// Objects are the ConfigMaps and Secrets of its namespace.
 	Objects recipe.Objects
+	// Paths is who looks at hostPaths.
+	Paths *hostpath.Scout
 	// IPs and Allocatable are what downward API files may ask for, and the latter
 	// bounds volumes in memory.
 	IPs         []string
@@ -69,7 +72,7 @@ func (p *Pod) Setup(ctx context.Context, runner Setter) error {
 
 func (p *Pod) setup(ctx context.Context, v *corev1.Volume, runner Setter) error {
 	if v.HostPath != nil {
-		return hostPath(v.HostPath)
+		return p.hostPath(ctx, v.HostPath)
 	}
 	want, err := p.Volume(v)
 	if err != nil {

@@ -22,6 +22,8 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/agent/recipe"
 	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/runner/hostpath"
+	"github.com/sampan-batch/sampan/internal/runner/reap"
 )
 
 type objects map[string]any
@@ -302,6 +304,12 @@ func TestFSGroup(t *testing.T) {
 	}
 }
 
+// hostPath checks a path as Setup does.
+func hostPath(t *testing.T, src *corev1.HostPathVolumeSource) error {
+	p := &Pod{Paths: hostpath.New(reap.New())}
+	return p.hostPath(t.Context(), src)
+}
+
 func TestHostPath(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -327,7 +335,7 @@ func TestHostPath(t *testing.T) {
 		{"/dev/null", corev1.HostPathBlockDev, "hostPath type check failed: /dev/null is not a block device"},
 	} {
 		got := ""
-		if err := hostPath(&corev1.HostPathVolumeSource{Path: test.path, Type: &test.kind}); err != nil {
+		if err := hostPath(t, &corev1.HostPathVolumeSource{Path: test.path, Type: &test.kind}); err != nil {
 			got = err.Error()
 		}
 		if got != test.err {
@@ -365,7 +373,7 @@ func TestHostPathWaitsForNobody(t *testing.T) {
 		{fifo + "/x", corev1.HostPathFileOrCreate, "stat " + fifo + "/x: not a directory"},
 	} {
 		done := make(chan error, 1)
-		go func() { done <- hostPath(&corev1.HostPathVolumeSource{Path: test.path, Type: &test.kind}) }()
+		go func() { done <- hostPath(t, &corev1.HostPathVolumeSource{Path: test.path, Type: &test.kind}) }()
 		select {
 		case err := <-done:
 			if got := fmt.Sprint(err); err == nil && test.err != "" || err != nil && got != test.err {
