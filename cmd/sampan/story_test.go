@@ -20,6 +20,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/sampan-batch/sampan/internal/image/imagetest"
+	"github.com/sampan-batch/sampan/internal/runner/hostpath/hangs"
 )
 
 func TestMain(m *testing.M) {
@@ -41,6 +42,7 @@ func TestMain(m *testing.M) {
 //	killserve            kill -9 the engine
 //	stopserve            SIGTERM the engine, and wait until it has ended with 0
 //	disk size            make $DATA a disk of its own that is so large (root)
+//	hang dir             make a directory that does not answer (root)
 func TestStories(t *testing.T) {
 	t.Parallel()
 	tools := buildTools(t)
@@ -77,6 +79,7 @@ func TestStories(t *testing.T) {
 			"stopserve":  stopServe,
 			"eventually": eventually,
 			"disk":       disk,
+			"hang":       hang,
 		},
 	})
 }
@@ -154,6 +157,18 @@ func disk(ts *testscript.TestScript, neg bool, args []string) {
 	data := of(ts).data
 	ts.Check(os.MkdirAll(data, 0o700))
 	ts.Check(syscall.Mount("disk", data, "tmpfs", 0, "mode=700,size="+args[0]))
+}
+
+// hang mounts what does not answer, until the script has ended.
+func hang(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: hang dir")
+	}
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.Mkdir(dir, 0o755))
+	release, err := hangs.Mount(dir)
+	ts.Check(err)
+	ts.Defer(release)
 }
 
 // stop leaves nothing of a script behind, and fails it if that is not possible.

@@ -39,6 +39,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/cgroup"
+	"github.com/sampan-batch/sampan/internal/runner/hostpath"
 	"github.com/sampan-batch/sampan/internal/runner/reap"
 	"github.com/sampan-batch/sampan/internal/runner/trash"
 )
@@ -56,6 +57,7 @@ type Launcher struct {
 	processes uint64
 	bin       *trash.Bin
 	dirs      *workDirs
+	scout     *hostpath.Scout
 	groups    *cgroup.Manager
 	sweeper   sweeper
 	// files is the limit of open files that a container gets. Go raises the
@@ -87,7 +89,7 @@ func New(env runner.LauncherEnv) (*Launcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Launcher{env: env, null: null, bin: bin, dirs: dirs, groups: cgroup.NewManager(cgroup.Config{Owner: env.Dir})}
+	l := &Launcher{env: env, null: null, bin: bin, dirs: dirs, scout: hostpath.New(env.Reaper), groups: cgroup.NewManager(cgroup.Config{Owner: env.Dir})}
 	if why := l.groups.Absent(); canLimit && why != "" {
 		env.Log.Warn("not everything holds on this machine", "why", why)
 	}
@@ -116,7 +118,7 @@ func New(env runner.LauncherEnv) (*Launcher, error) {
 
 // Launch implements runner.Launcher.
 func (l *Launcher) Launch(ctx context.Context, spec *runner.Spec, stdin, stdout, stderr *os.File) (runner.Process, error) {
-	if err := checkMounts(spec.Mounts); err != nil {
+	if err := l.checkMounts(ctx, spec.Mounts); err != nil {
 		return nil, err
 	}
 	rights, err := l.rightsOf(spec)
@@ -127,7 +129,7 @@ func (l *Launcher) Launch(ctx context.Context, spec *runner.Spec, stdin, stdout,
 	if err != nil {
 		return nil, err
 	}
-	p := &process{launcher: l, id: spec.ID, dir: dir, rights: rights, oomScore: l.oomScore(spec.Resources.MemoryLimit)}
+	p := &process{launcher: l, id: spec.ID, dir: dir, makeDir: spec.Dir != "", rights: rights, oomScore: l.oomScore(spec.Resources.MemoryLimit)}
 	terminationLog := spec.TerminationLog
 	if c := rights.credential; isOther(c) && terminationLog != "" {
 		if p.words, err = l.dirs.lastWordsFor(terminationLog, c); err != nil {
@@ -172,15 +174,13 @@ func (l *Launcher) oomScore(limit int64) int64 {
 // machine, those of other supervisors included.
 func (l *Launcher) mark(id string) string { return l.env.Dir + "/" + id }
 
-// workDir returns the working directory, which is created if need be.
+// workDir returns the working directory. One that the manifest names is made, if
+// need be, by the process itself: whoever touches it may wait for long.
 func (l *Launcher) workDir(spec *runner.Spec, as *syscall.Credential) (string, error) {
-	var dir string
-	var err error
-	if dir = spec.Dir; dir == "" {
-		dir, err = l.dirs.get(spec.Pod.UID, as)
-	} else {
-		err = os.MkdirAll(dir, 0o755)
+	if spec.Dir != "" {
+		return spec.Dir, nil
 	}
+	dir, err := l.dirs.get(spec.Pod.UID, as)
 	if err != nil {
 		return "", createError("create the working directory: %v", err)
 	}

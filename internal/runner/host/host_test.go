@@ -17,6 +17,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/runner/hostpath/hangs"
 	"github.com/sampan-batch/sampan/internal/runner/reap"
 )
 
@@ -217,7 +218,7 @@ func TestMountsInPlace(t *testing.T) {
 		{runner.Mount{Volume: "v", Source: dir, SubPath: "a/b", Target: dir + "/a/b"}, ""},
 		{runner.Mount{Volume: "v", Source: dir, SubPath: "a/b", Target: dir}, no + dir},
 		{runner.Mount{Volume: "v", Source: dir, SubPath: "out/tmp/x", Target: dir + "/out/tmp/x"},
-			`failed to prepare subPath for volumeMount "v": statat out/tmp/x: path escapes from parent`},
+			`failed to prepare subPath for volumeMount "v": subPath "out/tmp/x": it escapes from the volume`},
 		{runner.Mount{Volume: "v", Source: dir, Target: "/data"}, no + "/data"},
 		{runner.Mount{Volume: "v", Target: "/data"}, no + "/data"},
 	} {
@@ -237,32 +238,161 @@ func TestMountsInPlace(t *testing.T) {
 	}
 }
 
+// A command is looked for as execvp does, with the container's PATH and in its
+// directory.
 func TestLookPath(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	for name, mode := range map[string]os.FileMode{"plain": 0o644, "program": 0o755} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"), mode); err != nil {
-			t.Fatal(err)
+	in := func(name string) string { return filepath.Join(dir, name) }
+	for _, sub := range []string{"sub", "sub/late", "first", "first/program"} {
+		must(t, os.Mkdir(in(sub), 0o755))
+	}
+	for name, mode := range map[string]os.FileMode{"plain": 0o644, "program": 0o755, "sub/plain": 0o755, "first/data": 0o755} {
+		text := "#!/bin/sh\necho $0\n"
+		if name == "first/data" {
+			text = "\x00no program"
+		}
+		must(t, os.WriteFile(in(name), []byte(text), mode))
+	}
+	const notFound = `exec: "%s": executable file not found in $PATH`
+	l := newLauncher(t)
+	for _, tc := range []struct{ name, path, in, want, err string }{
+		{"program", "/nosuch:sub:" + dir, "/", in("program"), ""},
+		{"program", "first:" + dir, dir, in("program"), ""}, // not the directory of this name
+		{"plain", "/nosuch:" + dir, "/", "", notFound},
+		{"plain", dir + ":sub", dir, in("sub/plain"), ""},
+		{"plain", dir + ":sub", "/", "", notFound},
+		{"late", dir + ":sub", dir, "", notFound},
+		{"nosuch", dir, "/", "", notFound},
+		{"program", "", "/", "", notFound},
+		{"data", in("first"), "/", "", `exec: "%s": exec format error`},
+		{"./program", "", dir, in("program"), ""},
+		{"./program", dir, "/", "", `exec: "%s": stat /program: no such file or directory`},
+		{in("program"), "", "/", in("program"), ""},
+		{in("plain"), "", "/", "", `exec: "%s": permission denied`},
+		{in("plain/x"), "", "/", "", `exec: "%s": stat ` + in("plain/x") + `: not a directory`},
+		{dir, "", "/", "", `exec: "%s": is a directory`},
+	} {
+		spec := podSpec(tc.name)
+		spec.Dir, spec.Env = tc.in, []string{"PATH=" + tc.path}
+		out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+		must(t, err)
+		p, err := l.Launch(t.Context(), spec, nil, out, out)
+		if err == nil {
+			_, _ = p.Wait()
+			must(t, p.Release())
+		}
+		text, readErr := os.ReadFile(out.Name())
+		must(t, readErr)
+		out.Close()
+		want := tc.err
+		if want != "" {
+			want = fmt.Sprintf(strings.ReplaceAll(tc.err, `"%s"`, "%q"), tc.name)
+		}
+		if got := strings.TrimSpace(string(text)); got != tc.want || err == nil && want != "" || err != nil && err.Error() != want {
+			t.Errorf("%s in %s, PATH=%s: %q, %v, want %q, %q", tc.name, tc.in, tc.path, got, err, tc.want, want)
 		}
 	}
-	env := []string{"PATH=/nosuch:sub:" + dir}
-	tests := []struct{ name, in, want string }{
-		{"program", "/", filepath.Join(dir, "program")},
-		{"plain", "/", ""},
-		{"nosuch", "/", ""},
-		{"./program", dir, filepath.Join(dir, "program")},
-		{"./program", "/", ""},
-		{filepath.Join(dir, "program"), "/", filepath.Join(dir, "program")},
-		{dir, "/", ""},
+}
+
+// The working directory is made where it is missing.
+func TestWorkingDirectory(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
+	l := newLauncher(t)
+	for _, test := range []struct{ dir, err string }{
+		{dir, ""},
+		{dir + "/a/b", ""},
+		{dir + "/a/b", ""},
+		{dir + "/file", "create the working directory: mkdir " + dir + "/file: not a directory"},
+		{dir + "/file/x", "create the working directory: mkdir " + dir + "/file: not a directory"},
+		{"/proc/sampan", "create the working directory: mkdir /proc/sampan: no such file or directory"},
+	} {
+		spec := podSpec("pwd")
+		spec.Dir = test.dir
+		out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+		must(t, err)
+		p, err := l.Launch(t.Context(), spec, nil, out, out)
+		if err == nil {
+			_, _ = p.Wait()
+			must(t, p.Release())
+		}
+		text, readErr := os.ReadFile(out.Name())
+		must(t, readErr)
+		out.Close()
+		if got := strings.TrimSpace(string(text)); test.err == "" && (err != nil || got != test.dir) || test.err != "" && fmt.Sprint(err) != test.err {
+			t.Errorf("%s: got %q, %v, want %q", test.dir, got, err, test.err)
+		}
 	}
-	for _, tc := range tests {
-		got, err := lookPath(tc.name, env, tc.in)
-		if err != nil {
-			got = ""
-		}
-		if got != tc.want {
-			t.Errorf("%s in %s: %q, %v, want %q", tc.name, tc.in, got, err, tc.want)
-		}
+}
+
+// A start that meets a path that does not answer ends with its context, and holds
+// up no other.
+func TestHangingStart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	release, err := hangs.Mount(dir)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
+		t.Skip("there is nothing here that hangs: ", err)
+	}
+	must(t, err)
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	must(t, err)
+	l := newLauncher(t)
+	// A group keeps who hangs in it, until he does no more.
+	var ids []string
+	podOf := func(name string) *runner.Spec {
+		spec := podSpec("true")
+		spec.Pod.UID, spec.ID = name, name+"_main_0"
+		ids = append(ids, spec.ID)
+		return spec
+	}
+	t.Cleanup(func() {
+		release()
+		null.Close()
+		must(t, l.groups.Recover(ids))
+	})
+	for what, meet := range map[string]func(*runner.Spec){
+		"working directory": func(s *runner.Spec) { s.Dir = dir + "/a" },
+		"command":           func(s *runner.Spec) { s.Args = []string{dir + "/a"} },
+		"PATH":              func(s *runner.Spec) { s.Env = []string{"PATH=" + dir} },
+		"subPath": func(s *runner.Spec) {
+			s.Mounts = []runner.Mount{{Volume: "v", Source: dir, SubPath: "a", Target: dir + "/a"}}
+		},
+	} {
+		spec, other := podOf("hanging-"+what[:3]), podOf("other-"+what[:3])
+		meet(spec)
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			ended := make(chan error, 1)
+			go func() {
+				_, err := l.Launch(ctx, spec, nil, null, null)
+				ended <- err
+			}()
+			select {
+			case err := <-ended:
+				t.Fatalf("it does not hang: %v", err)
+			case <-time.After(200 * time.Millisecond):
+			}
+			p, err := l.Launch(t.Context(), other, nil, null, null)
+			must(t, err)
+			if info, err := p.Wait(); err != nil || info.Code != 0 {
+				t.Errorf("another: %+v %v", info, err)
+			}
+			must(t, p.Release())
+			cancel()
+			select {
+			case err := <-ended:
+				if err == nil || !strings.Contains(err.Error(), context.Canceled.Error()) {
+					t.Errorf("got %v", err)
+				}
+			case <-time.After(time.Minute): // its group is tried to be removed for a while
+				t.Error("it does not end with its context")
+			}
+		})
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,6 +25,7 @@ type process struct {
 	ignored  string
 
 	dir      string
+	makeDir  bool // it may be missing
 	env      []string
 	rights   rights
 	oomScore int64
@@ -49,17 +49,18 @@ func (p *process) start(ctx context.Context, args []string, stdin, stdout, stder
 	if len(args) == 0 {
 		return configError("the host runtime needs a command: it has no image that would name one")
 	}
-	path, err := lookPath(args[0], p.env, p.dir)
-	if err != nil {
-		return notExecutable(args[0], err)
-	}
 	if stdin == nil {
 		stdin = p.launcher.null
 	}
 	p.started = time.Now()
 	p.launcher.sweeper.starting.Add(1)
 	defer p.launcher.sweeper.starting.Add(-1)
-	p.child, err = p.forkExec(ctx, path, args, [3]*os.File{stdin, stdout, stderr}, tty)
+	var err error
+	p.child, err = p.forkExec(ctx, args, [3]*os.File{stdin, stdout, stderr}, tty)
+	var other *runner.StartError
+	if errors.As(err, &other) {
+		return err
+	}
 	if err != nil {
 		return notExecutable(args[0], err)
 	}
@@ -81,45 +82,28 @@ func notExecutable(name string, err error) error {
 
 var errNotInPath = errors.New("executable file not found in $PATH")
 
-// lookPath finds a command as execvp does, with the container's PATH and in
-// its directory.
-func lookPath(name string, env []string, dir string) (string, error) {
-	if strings.Contains(name, "/") {
-		path := name
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(dir, path)
+// candidates are the files that may be meant by a command, with the container's
+// PATH and in its directory: the first that can be executed is, as by execvp.
+// searched is false if the command names its file.
+func candidates(name string, env []string, dir string) (paths []string, searched bool) {
+	inDir := func(path string) string {
+		if filepath.IsAbs(path) {
+			return path
 		}
-		return path, executable(path)
+		return filepath.Join(dir, path)
+	}
+	if strings.Contains(name, "/") {
+		return []string{inDir(name)}, false
 	}
 	for _, kv := range env {
-		value, ok := strings.CutPrefix(kv, "PATH=")
-		if !ok {
-			continue
-		}
-		for _, in := range filepath.SplitList(value) {
-			if !filepath.IsAbs(in) {
-				in = filepath.Join(dir, in)
+		if value, ok := strings.CutPrefix(kv, "PATH="); ok {
+			for _, in := range filepath.SplitList(value) {
+				paths = append(paths, filepath.Join(inDir(in), name))
 			}
-			if path := filepath.Join(in, name); executable(path) == nil {
-				return path, nil
-			}
+			break
 		}
-		break
 	}
-	return "", errNotInPath
-}
-
-func executable(path string) error {
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return err
-	case info.IsDir():
-		return syscall.EISDIR
-	case info.Mode()&0o111 == 0:
-		return fs.ErrPermission
-	}
-	return nil
+	return paths, true
 }
 
 // PID implements runner.Process.

@@ -13,12 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sampan-batch/sampan/internal/runner/fork"
+	"github.com/sampan-batch/sampan/internal/runner/hostpath"
 	"github.com/sampan-batch/sampan/internal/runner/reap"
 )
 
 // forkExec starts the process in its control group, if it has one. Package fork
-// saves some seventy system calls over syscall.ForkExec, and knows what failed.
-func (p *process) forkExec(ctx context.Context, path string, args []string, streams [3]*os.File, tty bool) (*reap.Child, error) {
+// saves some seventy system calls over syscall.ForkExec, and knows what failed. The
+// process itself makes its working directory and looks for its command: where
+// these are is the manifest's word, and nobody else shall wait for them.
+func (p *process) forkExec(ctx context.Context, args []string, streams [3]*os.File, tty bool) (*reap.Child, error) {
 	prog := fork.NewProgram()
 	defer prog.Close()
 	call := func(name string, nr uintptr, args ...uintptr) { prog.Add(fork.Call(name, nr, args...)) }
@@ -40,6 +43,11 @@ func (p *process) forkExec(ctx context.Context, path string, args []string, stre
 		call("set controlling terminal", unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0)
 	}
 	// Before the change of user: the directories above may be the engine's alone.
+	made := prog.Len()
+	if p.makeDir {
+		prog.Add(hostpath.MakeDirectory(prog, p.dir)...)
+	}
+	entered := prog.Len()
 	call("enter "+p.dir, unix.SYS_CHDIR, prog.String(p.dir))
 	call("set limit of open files", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, fork.Place(prog, p.launcher.files), 0)
 	if n := p.launcher.processes; n > 0 {
@@ -59,8 +67,7 @@ func (p *process) forkExec(ctx context.Context, path string, args []string, stre
 	// A change of user clears it.
 	call("set parent-death signal", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
 	prog.MindParent()
-	exec := prog.Len()
-	call("exec", unix.SYS_EXECVE, prog.String(path), prog.Strings(args), prog.Strings(p.env))
+	command := p.command(prog, args)
 
 	child, err := p.launcher.env.Reaper.Start(ctx, func() (int, int, reap.Starting, error) {
 		c, err := prog.Start(fork.Options{})
@@ -70,13 +77,70 @@ func (p *process) forkExec(ctx context.Context, path string, args []string, stre
 		return c.PID, c.PidFD, c, nil
 	})
 	var failed *fork.StepError
-	if errors.As(err, &failed) && failed.Index == exec {
-		return nil, failed.Errno
+	if errors.As(err, &failed) {
+		if failed.Index >= made && failed.Index < entered {
+			return nil, createError("create the working directory: %v", failed)
+		}
+		if err := command.explain(failed); err != nil {
+			return nil, err
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("start: %w", err)
 	}
 	return child, nil
+}
+
+// command is the end of a program.
+type command struct {
+	stat, begin int    // steps: the look at a file that was named, and the first of the attempts to execute
+	missing     int    // that by which nothing was found in $PATH; -1: nothing was searched for
+	path        string // that was named
+}
+
+// command executes the command, as the container's user.
+func (p *process) command(prog *fork.Program, args []string) command {
+	argv, env := prog.Strings(args), prog.Strings(p.env)
+	exec := func(path uintptr) fork.Step { return fork.Call("exec", unix.SYS_EXECVE, path, argv, env) }
+	const here = ^uintptr(-unix.AT_FDCWD - 1)
+	paths, searched := candidates(args[0], p.env, p.dir)
+	if !searched {
+		path := prog.String(paths[0])
+		c := command{stat: prog.Len(), begin: prog.Len() + 1, missing: -1, path: paths[0]}
+		prog.Add(
+			fork.Call("stat", unix.SYS_STATX, here, path, 0, 0, prog.Space(int(unsafe.Sizeof(unix.Statx_t{})))),
+			exec(path).Tolerate(unix.EACCES),
+			// The kernel says of a directory only that it may not be executed. One that is
+			// opened to be written to says what it is.
+			fork.Call("is it a directory", unix.SYS_OPENAT, here, path, unix.O_PATH|unix.O_DIRECTORY).TolerateAll().SkipAfter(1),
+			exec(path),
+			fork.Call("it is a directory", unix.SYS_OPENAT, here, path, unix.O_WRONLY))
+		return c
+	}
+	c := command{stat: -1, begin: prog.Len()}
+	for _, candidate := range paths {
+		path := prog.String(candidate)
+		prog.Add(
+			fork.Call("access", unix.SYS_FACCESSAT, here, path, unix.X_OK).TolerateAll().SkipAfter(1),
+			fork.Call("go on", unix.SYS_GETPID).SkipAfter(1),
+			exec(path).Tolerate(unix.EACCES)) // a directory
+	}
+	c.missing = prog.Len()
+	prog.Add(fork.Call("search", unix.SYS_CHDIR, prog.String("")))
+	return c
+}
+
+// explain returns why there is no command, nil if that is not what has failed.
+func (c *command) explain(failed *fork.StepError) error {
+	switch {
+	case failed.Index == c.missing:
+		return errNotInPath
+	case failed.Index == c.stat:
+		return &os.PathError{Op: "stat", Path: c.path, Err: failed.Errno}
+	case failed.Index >= c.begin:
+		return failed.Errno
+	}
+	return nil
 }
 
 // enterGroup puts the process into its control group: one of version 2 by birth.

@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/tree"
@@ -14,7 +15,7 @@ import (
 // checkMounts refuses what a plain process cannot be given: everything but what
 // it finds in the place where it is. A missing subPath is made there, as in a
 // sandbox.
-func checkMounts(mounts []runner.Mount) error {
+func (l *Launcher) checkMounts(ctx context.Context, mounts []runner.Mount) error {
 	for _, m := range mounts {
 		if m.Source == "" || filepath.Join(m.Source, m.SubPath) != filepath.Clean(m.Target) {
 			return configError("the host runtime has no file system of its own: it cannot mount %s", m.Target)
@@ -22,32 +23,13 @@ func checkMounts(mounts []runner.Mount) error {
 		if m.SubPath == "" {
 			continue
 		}
-		if err := makeSubPath(m.Source, m.SubPath); err != nil {
+		fd, _, err := l.scout.Open(ctx, m.Source, m.SubPath)
+		if err != nil {
 			return configError("failed to prepare subPath for volumeMount %q: %v", m.Volume, err)
 		}
+		_ = unix.Close(fd)
 	}
 	return nil
-}
-
-// makeSubPath makes the directories of sub that are missing, and gives the last
-// the source's mode. Links may be on the way, but lead nowhere outside.
-func makeSubPath(source, sub string) error {
-	root, err := os.OpenRoot(source)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	if _, err := root.Stat(sub); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := root.MkdirAll(sub, 0o755); err != nil {
-		return err
-	}
-	info, err := root.Stat(".")
-	if err != nil {
-		return err
-	}
-	return root.Chmod(sub, info.Mode().Perm())
 }
 
 // SetVolume implements runner.Launcher. There is nothing to make: Launch refuses

@@ -68,14 +68,20 @@ func check(path string) error {
 	return nil
 }
 
-// make returns the steps that make a file or a directory. The latter go down the
-// path, so that each directory is made where the process is.
+// make returns the steps that make a file or a directory.
 func (p *plan) make(path string, what Make) []fork.Step {
 	if what == File {
 		const flags = unix.O_CREAT | unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC
 		return []fork.Step{fork.Call("open "+path, unix.SYS_OPENAT, here, p.String(path), flags, 0o644)}
 	}
-	var steps []fork.Step
+	return MakeDirectory(p.Program, path)
+}
+
+// MakeDirectory returns the steps by which a program goes to the directory path,
+// and makes those that are missing on the way, mode 0755. They are named as
+// os.MkdirAll names its errors ("mkdir /a").
+func MakeDirectory(p *fork.Program, path string) []fork.Step {
+	steps := []fork.Step{fork.Call("enter /", unix.SYS_CHDIR, p.String("/"))}
 	for end := 0; end < len(path); {
 		begin := end
 		if n := strings.IndexByte(path[begin:], '/'); n >= 0 {
@@ -129,8 +135,11 @@ func (s *Scout) Open(ctx context.Context, path, sub string) (fd int, dir bool, e
 	if err := check(path); err != nil {
 		return -1, false, err
 	}
-	w := away{ctx: ctx, scout: s, path: path}
-	fd, mode, err := w.open(-1, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC})
+	var w way = away{ctx: ctx, scout: s, path: path}
+	if !fork.Supported {
+		w = direct{}
+	}
+	fd, mode, err := w.open(unix.AT_FDCWD, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC})
 	if err == nil && sub != "" {
 		root := fd
 		fd, mode, err = openSub(w, root, mode, sub)
@@ -180,7 +189,7 @@ func (w away) owner(fd int) (uid uint32, err error) {
 // does.
 func (w away) visit(dir int, plan func(p *plan)) (found, error) {
 	var files []int
-	if dir >= 0 {
+	if dir != unix.AT_FDCWD {
 		files = []int{dir}
 	}
 	answer, err := w.scout.visit(w.ctx, w.path, files, plan)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/fork"
+	"github.com/sampan-batch/sampan/internal/runner/hostpath/hangs"
 )
 
 // The tests of this file are attacks on the start of containers and on what enters
@@ -432,4 +434,77 @@ func TestHangingStart(t *testing.T) {
 	}
 	cancel()
 	starts.Wait()
+}
+
+// A hostPath that does not answer ends with the start's context, in every way that
+// it can be mounted. That a supervisor can end meanwhile is proven where the looks
+// are: package hostpath.
+func TestHangingSource(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	release, err := hangs.Mount(dir)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
+		t.Skip("there is nothing here that hangs: ", err)
+	}
+	must(t, err)
+	t.Cleanup(release)
+	f := setup(t)
+	beside := t.TempDir()
+	must(t, os.Symlink(filepath.Join(dir, "x"), filepath.Join(beside, "link")))
+	var starts sync.WaitGroup
+	ctx, cancel := context.WithCancel(t.Context())
+	for _, m := range []runner.Mount{
+		{Source: dir}, {Source: dir + "/x"}, {Source: dir, SubPath: "x/y"}, {Source: beside + "/link"},
+	} {
+		spec := f.spec("echo never")
+		m.Volume, m.Target, m.Recursive = "v", "/v", true
+		spec.Mounts = []runner.Mount{m}
+		starts.Go(func() {
+			_, err := f.Launch(ctx, spec, nil, nil, nil)
+			if err == nil || ctx.Err() == nil || !strings.Contains(err.Error(), context.Canceled.Error()) {
+				t.Errorf("%+v: %v", m, err)
+			}
+		})
+	}
+	time.Sleep(200 * time.Millisecond) // let them hang
+	f.want(t, f.spec("echo started"), "started")
+	cancel()
+	ended := make(chan struct{})
+	go func() { starts.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("they do not end with their context")
+	}
+}
+
+// A hostPath's subPath is made and mounted as another volume's.
+func TestHostPathMount(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "file"), []byte("of the machine"), 0o644))
+	must(t, os.Symlink("/etc", filepath.Join(dir, "out")))
+	spec := f.spec("cat /file", "cat /v/file", "write /made/x y", "cat /v/a/b/x")
+	spec.Mounts = []runner.Mount{
+		{Volume: "v", Source: dir, Target: "/v", Recursive: true},
+		{Volume: "v", Source: dir + "/file", Target: "/file", Recursive: true},
+		{Volume: "v", Source: dir, SubPath: "a/b", Target: "/made", Recursive: true},
+	}
+	f.want(t, spec, "of the machine", "of the machine", "y")
+	for _, test := range []struct {
+		mount runner.Mount
+		want  string
+	}{
+		{runner.Mount{Source: dir + "/no"}, fmt.Sprintf("failed to mount %q to %q: no such file or directory", dir+"/no", "/v")},
+		{runner.Mount{Source: dir, SubPath: "out/x"}, `failed to prepare subPath for volumeMount "v" of container "main": subPath "out/x": it escapes from the volume`},
+		{runner.Mount{Source: dir, SubPath: "file/x"}, `failed to prepare subPath for volumeMount "v" of container "main": subPath "file/x": not a directory`},
+	} {
+		spec := f.spec("echo never")
+		test.mount.Volume, test.mount.Target = "v", "/v"
+		spec.Mounts = []runner.Mount{test.mount}
+		if out := f.quietly(t, spec); out != "refused: "+test.want {
+			t.Errorf("got %s", out)
+		}
+	}
 }
