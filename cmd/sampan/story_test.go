@@ -166,9 +166,9 @@ func hang(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	dir := ts.MkAbs(args[0])
 	ts.Check(os.Mkdir(dir, 0o755))
-	release, err := hangs.Mount(dir)
+	f, err := hangs.Mount(dir)
 	ts.Check(err)
-	ts.Defer(release)
+	ts.Defer(f.Release)
 }
 
 // stop leaves nothing of a script behind, and fails it if that is not possible.

@@ -332,7 +332,7 @@ func TestWorkingDirectory(t *testing.T) {
 func TestHangingStart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	release, err := hangs.Mount(dir)
+	hang, err := hangs.Mount(dir)
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
 		t.Skip("there is nothing here that hangs: ", err)
 	}
@@ -349,7 +349,7 @@ func TestHangingStart(t *testing.T) {
 		return spec
 	}
 	t.Cleanup(func() {
-		release()
+		hang.Release()
 		null.Close()
 		must(t, l.groups.Recover(ids))
 	})

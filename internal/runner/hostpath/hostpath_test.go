@@ -29,17 +29,17 @@ func must(tb testing.TB, err error) {
 	}
 }
 
-// hanging returns a directory that does not answer, and how to end that.
-func hanging(t *testing.T) (dir string, release func()) {
+// hanging returns a directory that does not answer.
+func hanging(t *testing.T) (string, *hangs.FS) {
 	t.Helper()
-	dir = t.TempDir()
-	release, err := hangs.Mount(dir)
+	dir := t.TempDir()
+	f, err := hangs.Mount(dir)
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
 		t.Skip("there is nothing here that hangs: ", err)
 	}
 	must(t, err)
-	t.Cleanup(release)
-	return dir, release
+	t.Cleanup(f.Release)
+	return dir, f
 }
 
 func TestStat(t *testing.T) {
@@ -144,29 +144,33 @@ func TestOpen(t *testing.T) {
 // What does not answer is given up: with the caller's context, and when that has
 // time, in ours. Nobody is sent after one who has not come back.
 func TestNoAnswer(t *testing.T) { // alone: it counts processes
-	dir, release := hanging(t)
+	dir, hangs := hanging(t)
 	s := New(reap.New())
-	s.patience = 300 * time.Millisecond
+	s.patience = time.Hour
 	stat := func(ctx context.Context) error {
 		_, err := s.Stat(ctx, dir, Directory)
 		return err
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(50*time.Millisecond, cancel)
-	if err := stat(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("with a context that ends: %v", err)
-	}
-	if _, _, err := s.Open(t.Context(), dir, "x"); !errors.Is(err, ErrNoAnswer) {
-		t.Errorf("open: %v", err)
+	ended := make(chan error, 2)
+	go func() { ended <- stat(ctx) }()
+	go func() {
+		_, _, err := s.Open(ctx, dir, "x")
+		ended <- err
+	}()
+	eventually(t, "two wait", func() bool { return hangs.Waiting() == 2 })
+	cancel()
+	for range 2 {
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("with a context that ends: %v", err)
+		}
 	}
 	lost := func() (n int) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return s.all
 	}
-	defer time.AfterFunc(time.Minute, release).Stop()
 	eventually(t, "two are lost", func() bool { return lost() == 2 })
-	s.patience = time.Hour
 	for range 100 {
 		if err := stat(t.Context()); err != ErrNoAnswer {
 			t.Fatal(err)
@@ -178,13 +182,16 @@ func TestNoAnswer(t *testing.T) { // alone: it counts processes
 	if _, err := s.Stat(t.Context(), t.TempDir(), Nothing); err != nil {
 		t.Errorf("another path: %v", err)
 	}
-	release()
-	eventually(t, "the lost come back", func() bool { return lost() == 0 })
+	s.patience = time.Millisecond
+	other, _ := hanging(t)
+	if _, err := s.Stat(t.Context(), other, Directory); !errors.Is(err, ErrNoAnswer) {
+		t.Errorf("out of patience: %v", err)
+	}
+	s.patience = time.Hour
+	hangs.Release()
+	eventually(t, "the lost come back", func() bool { return lost() == 0 && children(t) <= 1 })
 	if err := stat(t.Context()); err != nil {
 		t.Error(err)
-	}
-	if n := children(t); n > 0 {
-		t.Errorf("there are %d children", n)
 	}
 }
 
@@ -226,7 +233,7 @@ func TestProcessCanEnd(t *testing.T) {
 		for _, kill := range []bool{false, true} {
 			t.Run(fmt.Sprint(how, kill), func(t *testing.T) {
 				t.Parallel()
-				dir, release := hanging(t)
+				dir, hangs := hanging(t)
 				lock := filepath.Join(t.TempDir(), "lock")
 				cmd := exec.Command("/proc/self/exe", lock, dir)
 				cmd.Env = append(os.Environ(), asVar+"="+how)
@@ -241,6 +248,7 @@ func TestProcessCanEnd(t *testing.T) {
 				if line, err := lines.ReadString('\n'); line != "ready\n" {
 					t.Fatal(line, err)
 				}
+				eventually(t, "all wait", func() bool { return hangs.Waiting() >= lookers })
 				if kill {
 					must(t, cmd.Process.Signal(syscall.SIGKILL))
 				} else {
@@ -274,7 +282,7 @@ func TestProcessCanEnd(t *testing.T) {
 				if free := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil; free != (how != "naive") {
 					t.Errorf("the lock is free: %v", free)
 				}
-				release()
+				hangs.Release()
 			})
 		}
 	}

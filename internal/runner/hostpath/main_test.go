@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -62,6 +61,9 @@ func again() int {
 	return 0
 }
 
+// lookers is how many look at the path at the same time.
+const lookers = 8
+
 // locked is a process like an engine: it holds a lock, and looks at paths. It says
 // so with a line, and ends when its input does.
 func locked(how, lock, path string) error {
@@ -75,7 +77,7 @@ func locked(how, lock, path string) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	s := New(reap.New())
-	for range 8 {
+	for range lookers {
 		switch how {
 		case "naive":
 			go os.Stat(path)
@@ -85,7 +87,6 @@ func locked(how, lock, path string) error {
 			go s.Open(ctx, path, "")
 		}
 	}
-	time.Sleep(200 * time.Millisecond) // let them hang
 	fmt.Println("ready")
 	_, err = os.Stdin.Read(make([]byte, 1))
 	if err.Error() == "EOF" {

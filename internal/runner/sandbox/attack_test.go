@@ -442,12 +442,12 @@ func TestHangingStart(t *testing.T) {
 func TestHangingSource(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	release, err := hangs.Mount(dir)
+	hang, err := hangs.Mount(dir)
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
 		t.Skip("there is nothing here that hangs: ", err)
 	}
 	must(t, err)
-	t.Cleanup(release)
+	t.Cleanup(hang.Release)
 	f := setup(t)
 	beside := t.TempDir()
 	must(t, os.Symlink(filepath.Join(dir, "x"), filepath.Join(beside, "link")))

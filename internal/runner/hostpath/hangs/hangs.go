@@ -6,26 +6,33 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
 
 // What is used of the kernel's FUSE protocol.
 const (
-	opInit    = 26
+	opForget    = 2
+	opInit      = 26
+	opInterrupt = 36
+
 	headerIn  = 40 // bytes of struct fuse_in_header
 	headerOut = 16 // and of fuse_out_header
 	initOut   = 64 // and of fuse_init_out, since version 7.23
 )
 
-// Mount mounts a file system on the directory dir that takes every request and
-// answers none but the first, by which it comes to be. Whoever waits for it cannot
-// be killed. It ends when release is called, or with this process: then all who
-// wait go on, with an error. It needs /dev/fuse, and to be root, if only in a user
-// namespace.
-func Mount(dir string) (release func(), err error) {
-	// The descriptor must not be in the runtime's poller: all that use it would
-	// wait for it in a system call anyway.
+// FS is a file system that takes every request and answers none but the first,
+// by which it comes to be. Who waits for it cannot be killed. It ends with
+// Release, or with this process: then all who wait go on, with an error.
+type FS struct {
+	dir     string
+	waiting atomic.Int64
+}
+
+// Mount mounts one on the directory dir. That needs /dev/fuse, and root, if only in
+// a user namespace.
+func Mount(dir string) (*FS, error) {
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: "/dev/fuse", Err: err}
@@ -35,41 +42,51 @@ func Mount(dir string) (release func(), err error) {
 		_ = unix.Close(fd)
 		return nil, &os.PathError{Op: "mount", Path: dir, Err: err}
 	}
-	begun := make(chan error, 1)
-	go serve(fd, begun)
+	f, begun := &FS{dir: dir}, make(chan error, 1)
+	go f.serve(fd, begun)
 	if err := <-begun; err != nil {
 		_ = unix.Unmount(dir, unix.MNT_DETACH)
 		return nil, err
 	}
-	return func() {
-		// Ends all that wait, and with them serve.
-		_ = unix.Unmount(dir, unix.MNT_FORCE)
-		_ = unix.Unmount(dir, unix.MNT_DETACH)
-	}, nil
+	return f, nil
 }
 
-// serve reads requests until the file system is gone.
-func serve(fd int, begun chan<- error) {
+// Waiting is how many have asked for something.
+func (f *FS) Waiting() int { return int(f.waiting.Load()) }
+
+// Release ends the file system, once.
+func (f *FS) Release() {
+	_ = unix.Unmount(f.dir, unix.MNT_FORCE) // ends all that wait, and with them serve
+	_ = unix.Unmount(f.dir, unix.MNT_DETACH)
+}
+
+// serve reads requests until the file system is gone. Its thread is in a system
+// call for as long.
+func (f *FS) serve(fd int, begun chan<- error) {
 	defer unix.Close(fd)
 	request := make([]byte, 1<<20)
-	for first := true; ; first = false {
+	for first := true; ; {
 		n, err := unix.Read(fd, request)
-		switch {
-		case err == unix.EINTR || err == unix.EAGAIN || err == unix.ENOENT:
+		if err == unix.EINTR || err == unix.EAGAIN || err == unix.ENOENT {
 			continue
-		case err != nil:
+		}
+		if err == nil && n < headerIn {
+			err = unix.EBADMSG
+		}
+		if err != nil {
 			if first {
 				begun <- os.NewSyscallError("read", err)
 			}
 			return
-		case !first:
-			continue
-		case n < headerIn || binary.NativeEndian.Uint32(request[4:]) != opInit:
-			begun <- fmt.Errorf("hangs: a request of %d bytes instead of the first", n)
-			return
 		}
-		_, err = unix.Write(fd, welcome(request[8:16]))
-		begun <- err
+		switch op := binary.NativeEndian.Uint32(request[4:]); {
+		case first && op == opInit:
+			_, err = unix.Write(fd, welcome(request[8:16]))
+			begun <- err
+			first = false
+		case op != opForget && op != opInterrupt:
+			f.waiting.Add(1)
+		}
 	}
 }
 
