@@ -114,8 +114,17 @@ func (s *Scout) visit(ctx context.Context, path string, files []int, plan func(p
 		return found{fd: -1}, err
 	}
 	answer, err := receive(mine)
-	_, waitErr := child.Wait()
-	return answer, errors.Join(err, waitErr)
+	if _, waitErr := child.Wait(); err == nil {
+		err = waitErr
+	}
+	if err == nil && p.control != 0 && answer.fd < 0 {
+		err = unix.EMFILE // there was no room for it
+	}
+	if err != nil && answer.fd >= 0 {
+		_ = unix.Close(answer.fd)
+		answer.fd = -1
+	}
+	return answer, err
 }
 
 // goes tells whether there is hope that one who is sent to path comes back.
