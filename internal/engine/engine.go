@@ -175,14 +175,15 @@ func (e *Engine) Run(ctx context.Context) error {
 
 // announce writes down where the API is.
 func (e *Engine) announce() error {
-	if err := e.lock.listening(e.server.Addr()); err != nil {
-		return err
-	}
+	e.lock.listening(e.server.Addr())
 	data, err := e.server.Kubeconfig()
 	if err != nil {
 		return err
 	}
-	return writePrivate(e.config.Kubeconfig, data)
+	if err := writePrivate(e.config.Kubeconfig, data); err != nil {
+		return fmt.Errorf("write kubeconfig: %w", err)
+	}
+	return nil
 }
 
 // running is a stage of the engine; after ends when all its parts have.
@@ -237,18 +238,4 @@ func (e *Engine) close() {
 	if err := errors.Join(errs...); err != nil {
 		e.config.Logger.Error("not everything was closed", "err", err)
 	}
-}
-
-// writePrivate replaces a file that only its owner may read.
-func writePrivate(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(data)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }

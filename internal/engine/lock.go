@@ -1,24 +1,36 @@
 package engine
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Holder tells which engine works on a data directory.
+// Holder tells which engine works on a data directory. On a full disk it may
+// have been able to write nothing of it: the kernel still knows its PID.
 type Holder struct {
 	PID     int       `json:"pid"`
 	Command string    `json:"command"`
 	Since   time.Time `json:"since"`
 	// Listen is where its API is; "" until it listens.
 	Listen string `json:"listen,omitempty"`
+}
+
+// String names it to people.
+func (h Holder) String() string {
+	if h.Command == "" {
+		return fmt.Sprintf("process %d", h.PID)
+	}
+	return fmt.Sprintf("process %d (%s)", h.PID, h.Command)
 }
 
 // InUseError: another engine works on the data directory.
@@ -28,12 +40,23 @@ type InUseError struct {
 }
 
 func (e *InUseError) Error() string {
+	if e.Holder.Command == "" {
+		who := "a process that could not write down who it is"
+		if e.Holder.PID > 0 {
+			who = e.Holder.String()
+		}
+		return fmt.Sprintf("the data directory %s is in use by %s; stop it with `sampan stop --data-dir %s`", e.Dir, who, e.Dir)
+	}
 	return fmt.Sprintf("the data directory %s is in use by %q, process %d, since %s; stop it with `sampan stop --data-dir %s`",
 		e.Dir, e.Holder.Command, e.Holder.PID, e.Holder.Since.Local().Format(time.DateTime), e.Dir)
 }
 
 // dirLock is the lock of a data directory. The kernel releases it when the
 // process ends, however it ends.
+//
+// The lock is the kernel's. What the file says is for people, and on a full disk
+// may be missing; what it says is true, or nothing. It is written over, never
+// cut and written again: the block that it had is there on a full disk too.
 type dirLock struct {
 	file   *os.File
 	holder Holder
@@ -57,29 +80,36 @@ func lockDir(dir, command string) (*dirLock, error) {
 		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
 	}
 	l := &dirLock{file: f, holder: Holder{PID: os.Getpid(), Command: command, Since: time.Now().Truncate(time.Second)}}
-	return l, l.write()
+	l.write()
+	return l, nil
 }
 
 // listening adds where the API is to what others can read.
-func (l *dirLock) listening(addr string) error {
+func (l *dirLock) listening(addr string) {
 	l.holder.Listen = addr
-	return l.write()
+	l.write()
 }
 
-func (l *dirLock) write() error {
-	data, err := json.Marshal(l.holder)
-	if err != nil {
-		return err
+func (l *dirLock) write() {
+	if data, err := json.Marshal(l.holder); err == nil {
+		l.say(data)
 	}
-	if err := l.file.Truncate(0); err != nil {
-		return err
+}
+
+// holderSize is how long the file is: longer than any Holder, shorter than a
+// block.
+const holderSize = 512
+
+// say replaces what the file says. If that is not possible, it says nothing.
+func (l *dirLock) say(text []byte) {
+	text = append(text, bytes.Repeat([]byte{' '}, max(0, holderSize-len(text)))...)
+	if _, err := l.file.WriteAt(text, 0); err != nil {
+		_ = l.file.Truncate(0) // what it said before is not true any more
 	}
-	_, err = l.file.WriteAt(data, 0)
-	return err
 }
 
 func (l *dirLock) release() {
-	l.file.Truncate(0)
+	l.say(nil)
 	l.file.Close()
 }
 
@@ -99,10 +129,38 @@ func holderOf(dir string) (h Holder, ok bool, err error) {
 	return readHolder(f), true, nil
 }
 
+// readHolder returns who holds the lock of f. The kernel's word comes first: the
+// file may say nothing, or what a former holder could not take back.
 func readHolder(f *os.File) Holder {
 	var h Holder
 	if data, err := io.ReadAll(io.NewSectionReader(f, 0, 4096)); err == nil {
 		_ = json.Unmarshal(data, &h) // half written: the holder is just starting
 	}
+	locks, _ := os.ReadFile("/proc/locks")
+	if pid := flockHolder(string(locks), f); pid > 0 && pid != h.PID {
+		h = Holder{PID: pid}
+	}
 	return h
+}
+
+// flockHolder finds the process that has the lock of f among locks, the text of
+// /proc/locks; 0 if it is not there, as on file systems whose device the kernel
+// calls by another number.
+func flockHolder(locks string, f *os.File) int {
+	var st unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &st) != nil {
+		return 0
+	}
+	file := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
+	for line := range strings.Lines(locks) {
+		// 1: FLOCK  ADVISORY  WRITE 4711 08:01:131085 0 EOF
+		fields := strings.Fields(line)
+		if len(fields) < 6 || fields[1] != "FLOCK" || fields[3] != "WRITE" || fields[5] != file {
+			continue // one that waits has "->" before FLOCK
+		}
+		if pid, err := strconv.Atoi(fields[4]); err == nil {
+			return pid
+		}
+	}
+	return 0
 }

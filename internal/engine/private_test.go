@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -281,55 +280,78 @@ func TestGuessableDir(t *testing.T) {
 	}
 }
 
-// What somebody else wrote into a lock does not say which process is ended.
+// What somebody else did to a lock does not say which process is ended.
 func TestStopOfAnothersDir(t *testing.T) {
 	t.Parallel()
-	victim := exec.Command("sleep", "60")
-	if err := victim.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() { victim.Wait(); close(ended) }()
-	t.Cleanup(func() { victim.Process.Kill() })
-	trap := func(mode os.FileMode) string {
+	trap := func(mode os.FileMode) (string, *lockHolder) {
 		dir := mkdir(t, mode, t.TempDir(), "trap")
-		f, err := os.Create(lockPath(dir))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { f.Close() })
-		if err := json.NewEncoder(f).Encode(Holder{PID: victim.Process.Pid}); err != nil {
-			t.Fatal(err)
-		}
-		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
-			t.Fatal(err)
-		}
-		return dir
+		return dir, holdLock(t, dir)
 	}
-	dirs := []string{trap(0o777)}
+	dir, victim := trap(0o777)
+	victims := map[string]*lockHolder{dir: victim}
 	if os.Geteuid() == 0 {
-		dirs = append(dirs, give(t, trap(0o755)))
+		dir, victim := trap(0o755)
+		victims[give(t, dir)] = victim
 	}
-	for _, dir := range dirs {
+	for dir, victim := range victims {
 		var unsafe *UnsafePathError
 		if _, err := Stop(t.Context(), dir, time.Second); !errors.As(err, &unsafe) {
 			t.Errorf("got %v", err)
 		}
-	}
-	select {
-	case <-ended:
-		t.Fatal("the process was ended")
-	case <-time.After(50 * time.Millisecond):
+		if victim.ended(50 * time.Millisecond) {
+			t.Fatal("the process was ended")
+		}
 	}
 	// In a directory of the user's own the same lock has its effect.
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	if _, err := Stop(ctx, trap(0o700), time.Second); err == nil {
-		t.Error("the lock that is still held was taken")
+	dir, victim = trap(0o700)
+	if did, err := Stop(t.Context(), dir, time.Second); err != nil || did != "stopped the engine; no container was running" {
+		t.Errorf("%q, %v", did, err)
 	}
-	select {
-	case <-ended:
-	case <-time.After(5 * time.Second):
+	if !victim.ended(5 * time.Second) {
 		t.Error("the holder was not ended: the test shows nothing")
 	}
+}
+
+// lockHolder is a process that has the lock of a directory, as an engine has.
+type lockHolder struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+}
+
+func (h *lockHolder) ended(within time.Duration) bool {
+	select {
+	case <-h.done:
+		return true
+	case <-time.After(within):
+		return false
+	}
+}
+
+// holdLock starts one, which writes down who it is.
+func holdLock(t *testing.T, dir string) *lockHolder {
+	t.Helper()
+	if _, err := exec.LookPath("flock"); err != nil {
+		t.Skip("no flock(1)")
+	}
+	h := &lockHolder{cmd: exec.Command("flock", "--no-fork", lockPath(dir), "sleep", "60"), done: make(chan struct{})}
+	if err := h.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { h.cmd.Wait(); close(h.done) }()
+	t.Cleanup(func() { h.cmd.Process.Kill(); <-h.done })
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if _, held, err := holderOf(dir); err == nil && held {
+			break
+		} else if err != nil || time.Now().After(deadline) {
+			t.Fatalf("flock does not take the lock: %v", err)
+		}
+	}
+	text, err := json.Marshal(Holder{PID: h.cmd.Process.Pid, Command: "a test"})
+	if err == nil {
+		err = os.WriteFile(lockPath(dir), text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
 }

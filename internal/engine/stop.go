@@ -90,10 +90,10 @@ func endEngine(ctx context.Context, dir string) (bool, error) {
 		return false, err
 	}
 	if holder.PID <= 0 {
-		return false, fmt.Errorf("%s is held by a process that did not say who it is", lockPath(dir))
+		return false, fmt.Errorf("%s is held by a process that did not say who it is: find it with `fuser %[1]s`, end it and try again", lockPath(dir))
 	}
 	if err := unix.Kill(holder.PID, unix.SIGTERM); err != nil && !errors.Is(err, unix.ESRCH) {
-		return false, fmt.Errorf("end process %d (%s): %w", holder.PID, holder.Command, err)
+		return false, fmt.Errorf("end %s: %w", holder, err)
 	}
 	deadline := time.Now().Add(engineGrace)
 	for {
@@ -101,7 +101,7 @@ func endEngine(ctx context.Context, dir string) (bool, error) {
 			return true, err
 		}
 		if time.Now().After(deadline) {
-			return false, fmt.Errorf("process %d (%s) did not end within %s after SIGTERM", holder.PID, holder.Command, engineGrace)
+			return false, fmt.Errorf("%s did not end within %s after SIGTERM", holder, engineGrace)
 		}
 		select {
 		case <-time.After(20 * time.Millisecond):

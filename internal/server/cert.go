@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"k8s.io/apiserver/pkg/authentication/user"
 )
 
@@ -111,25 +112,37 @@ func adminTemplate() *x509.Certificate {
 // a new one. ca is nil for the authority itself.
 func loadPair(dir, name string, ca *keyPair, template *x509.Certificate, now time.Time) (*keyPair, error) {
 	certPath, keyPath := filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key")
-	pair, err := readPair(certPath, keyPath)
-	if err == nil && pair.serves(ca, template, now) {
-		return pair, nil
+	old, err := readPair(certPath, keyPath)
+	if err == nil && old.serves(ca, template, now) {
+		return old, nil
 	}
 	if err != nil && errors.Is(err, fs.ErrPermission) {
 		return nil, fmt.Errorf("server: read certificate %s: %w", name, err)
 	}
-	if pair, err = makePair(ca, template, now); err != nil {
+	pair, err := makePair(ca, template, now)
+	if err != nil {
 		return nil, fmt.Errorf("server: make certificate %s: %w", name, err)
 	}
 	// The key first: a certificate without its key is made again.
-	if err := writePrivate(keyPath, pair.keyPEM); err != nil {
-		return nil, fmt.Errorf("server: write certificate %s: %w", name, err)
+	err = writePrivate(keyPath, pair.keyPEM)
+	if err == nil {
+		err = writePrivate(certPath, pair.certPEM)
 	}
-	if err := writePrivate(certPath, pair.certPEM); err != nil {
-		return nil, fmt.Errorf("server: write certificate %s: %w", name, err)
+	switch {
+	case err == nil:
+		return pair, nil
+	case ca != nil && noRoom(err):
+		return pair, nil // it serves without being kept: the next start makes another
+	case old != nil && old.cert.IsCA && now.Before(old.cert.NotAfter) && noRoom(err):
+		return old, nil // near its end, but not at it
+	case noRoom(err):
+		return nil, fmt.Errorf("server: write certificate %s: %w: make room on the file system of %s", name, err, dir)
 	}
-	return pair, nil
+	return nil, fmt.Errorf("server: write certificate %s: %w", name, err)
 }
+
+// noRoom: the disk is full, or the user's part of it.
+func noRoom(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 func readPair(certPath, keyPath string) (*keyPair, error) {
 	certPEM, err := os.ReadFile(certPath)
