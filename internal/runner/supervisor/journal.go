@@ -30,6 +30,11 @@ import (
 //
 // Nothing is synced to the disk: a record has to outlive the supervisor, and
 // the containers do not outlive the machine.
+//
+// The disk may be full, and a container may have filled it. No container is
+// started whose start could not be recorded; ends and removals that could not be
+// are owed, and written with the next line that can. The file has blocks behind
+// its end for them, and is written anew only if that makes it shorter.
 type journal struct {
 	path string
 
@@ -38,6 +43,7 @@ type journal struct {
 	size int64 // of the file
 	base int64 // of the file when it was written anew
 	live map[string]*record
+	owed []byte // lines
 }
 
 // event is one line; one of the fields is set.
@@ -77,16 +83,34 @@ type record struct {
 // what is past, if that is more than half.
 const slack = 4 << 20
 
-// openJournal reads the journal and writes it anew. Lines that cannot be read
-// are counted and skipped: a machine that stops suddenly may leave some.
+// journalReserve is what a journal keeps of the disk for lines to come: the ends of
+// a few hundred containers.
+const journalReserve = 64 << 10
+
+// openJournal reads the journal, and writes it anew if there is something to
+// leave out. Lines that cannot be read are counted and skipped: a machine that
+// stops suddenly may leave some.
 func openJournal(path string) (j *journal, skipped int, err error) {
 	text, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	absent := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !absent {
 		return nil, 0, err
 	}
 	j = &journal{path: path, fd: -1}
 	j.live, skipped = parseJournal(text)
-	return j, skipped, j.rewriteLocked()
+	short, err := j.textLocked()
+	if err != nil {
+		return nil, skipped, err
+	}
+	if absent || len(short) < len(text) {
+		if err = j.replaceLocked(short); err == nil {
+			return j, skipped, nil
+		} else if absent {
+			return nil, skipped, err
+		}
+	}
+	// There was no room, perhaps: the old one says the same.
+	return j, skipped, j.openLocked(int64(bytes.LastIndexByte(text, '\n') + 1))
 }
 
 func parseJournal(text []byte) (live map[string]*record, skipped int) {
@@ -129,7 +153,11 @@ func (j *journal) start(spec *runner.Spec, now time.Time) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.live[spec.ID] = rec
-	return j.appendLocked(line)
+	if err := j.appendLocked(line); err != nil {
+		delete(j.live, spec.ID)
+		return err
+	}
+	return nil
 }
 
 // line is what says that it was started.
@@ -138,7 +166,7 @@ func (r *record) line() ([]byte, error) {
 	return append(line, '\n'), err
 }
 
-// end records how a container ended.
+// end records how a container ended. With an error, that is owed.
 func (j *journal) end(status *runner.Status) error {
 	line, err := endLine(status)
 	if err != nil {
@@ -149,7 +177,7 @@ func (j *journal) end(status *runner.Status) error {
 	if rec := j.live[status.ID]; rec != nil {
 		rec.ended = status
 	}
-	return j.appendLocked(line)
+	return j.oweLocked(line)
 }
 
 func endLine(status *runner.Status) ([]byte, error) {
@@ -157,7 +185,8 @@ func endLine(status *runner.Status) ([]byte, error) {
 	return append(line, '\n'), err
 }
 
-// gone records that a container was removed, or could not be started.
+// gone records that a container was removed, or could not be started. With an
+// error, that is owed.
 func (j *journal) gone(id string) error {
 	line, err := json.Marshal(event{Gone: id})
 	if err != nil {
@@ -166,58 +195,121 @@ func (j *journal) gone(id string) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	delete(j.live, id)
-	return j.appendLocked(append(line, '\n'))
+	return j.oweLocked(append(line, '\n'))
 }
 
+// settle writes what is owed.
+func (j *journal) settle() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.owed) == 0 {
+		return nil
+	}
+	return j.appendLocked(nil)
+}
+
+// oweLocked is appendLocked for a line that is not given up when it fails.
+func (j *journal) oweLocked(line []byte) error {
+	err := j.appendLocked(line)
+	if err != nil {
+		j.owed = append(j.owed, line...)
+	}
+	return err
+}
+
+// appendLocked writes what is owed, and a line, or nothing.
 func (j *journal) appendLocked(line []byte) error {
-	n, err := unix.Write(j.fd, line)
-	if err == nil && n < len(line) {
+	text := line
+	if len(j.owed) > 0 {
+		text = append(j.owed[:len(j.owed):len(j.owed)], line...)
+	}
+	n, err := j.write(text)
+	if err == nil && n < len(text) {
 		err = unix.ENOSPC
 	}
 	if err != nil {
 		if n > 0 { // half a line must not stand before the next one
 			err = errors.Join(err, unix.Ftruncate(j.fd, j.size))
 		}
-		return fmt.Errorf("write the journal: %w", err)
+		return fmt.Errorf("write %s: %w", j.path, err)
 	}
+	j.owed = nil
 	if j.size += int64(n); j.size > 2*j.base+slack {
-		return j.rewriteLocked()
+		j.rewriteLocked()
 	}
 	return nil
 }
 
+func (j *journal) write(text []byte) (int, error) {
+	n, err := unix.Write(j.fd, text)
+	return max(n, 0), err
+}
+
 // rewriteLocked replaces the journal by one that says only what still matters.
-func (j *journal) rewriteLocked() error {
+// If it cannot, the journal goes on growing, and tries again when it is twice as
+// long.
+func (j *journal) rewriteLocked() {
+	text, err := j.textLocked()
+	if err == nil {
+		err = j.replaceLocked(text)
+	}
+	if err != nil {
+		j.base = j.size
+	}
+}
+
+// textLocked is the shortest journal that says what this one does.
+func (j *journal) textLocked() ([]byte, error) {
 	var text []byte
 	for _, rec := range j.live {
 		line, err := rec.line()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		text = append(text, line...)
 		if rec.ended == nil {
 			continue
 		}
 		if line, err = endLine(rec.ended); err != nil {
-			return err
+			return nil, err
 		}
 		text = append(text, line...)
 	}
+	return text, nil
+}
+
+// replaceLocked puts text in the place of the journal. After an error the
+// journal is what it was.
+func (j *journal) replaceLocked(text []byte) error {
 	next := j.path + ".next"
-	if err := os.WriteFile(next, text, 0o600); err != nil {
+	err := os.WriteFile(next, text, 0o600)
+	if err == nil {
+		err = os.Rename(next, j.path)
+	}
+	if err != nil {
+		_ = os.Remove(next) // half a file takes the room that there is
 		return err
 	}
-	if err := os.Rename(next, j.path); err != nil {
-		return err
-	}
+	return j.openLocked(int64(len(text)))
+}
+
+// openLocked opens the file, of which size bytes are whole lines.
+func (j *journal) openLocked(size int64) error {
 	fd, err := unix.Open(j.path, unix.O_WRONLY|unix.O_APPEND|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: j.path, Err: err}
 	}
+	// What is behind the last line would stand before the next one.
+	if err := unix.Ftruncate(fd, size); err != nil {
+		unix.Close(fd)
+		return &os.PathError{Op: "truncate", Path: j.path, Err: err}
+	}
+	// Without it, the disk being full or of a kind that cannot, it works as well.
+	_ = unix.Fallocate(fd, unix.FALLOC_FL_KEEP_SIZE, 0, size+journalReserve)
 	if j.fd >= 0 {
 		unix.Close(j.fd)
 	}
-	j.fd, j.size, j.base = fd, int64(len(text)), int64(len(text))
+	j.fd, j.size, j.base = fd, size, size
 	return nil
 }
 

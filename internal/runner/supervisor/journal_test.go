@@ -3,6 +3,7 @@ package supervisor
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sampan-batch/sampan/internal/runner"
 )
@@ -234,4 +237,144 @@ func FuzzFrame(f *testing.F) {
 			}
 		}
 	})
+}
+
+// full makes the journal's disk full until the returned function is called.
+func full(t *testing.T, j *journal) (free func()) {
+	t.Helper()
+	fd, err := unix.Open("/dev/full", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	real := j.fd
+	j.fd = fd
+	return func() {
+		unix.Close(fd)
+		j.fd = real
+	}
+}
+
+// TestJournalOwes: on a full disk no start counts that was not recorded, and
+// every end and removal is recorded as soon as there is room.
+func TestJournalOwes(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "journal")
+	j := mustOpenJournal(t, path)
+	for _, id := range []string{"ends", "goes", "stays"} {
+		if err := j.start(specOf(id), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	free := full(t, j)
+	if err := j.start(specOf("unrecorded"), time.Now()); !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), path) {
+		t.Errorf("a start: %v", err)
+	}
+	if err := errors.Join(j.end(&runner.Status{ID: "ends", ExitCode: 3}), j.gone("goes")); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("an end: %v", err)
+	}
+	if err := j.settle(); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("settled: %v", err)
+	}
+	want := said(j)
+	if len(want) != 2 || !strings.HasSuffix(want["ends"], "3") {
+		t.Errorf("it says %v", want)
+	}
+	free()
+	if lost := said(mustOpenCopy(t, path)); len(lost) != 3 {
+		t.Errorf("it was written on a full disk: %v", lost)
+	}
+	if err := j.settle(); err != nil {
+		t.Fatal(err)
+	}
+	if got := said(mustOpenCopy(t, path)); !reflect.DeepEqual(got, want) {
+		t.Errorf("settled:\ngot  %v\nwant %v", got, want)
+	}
+	free = full(t, j)
+	if err := j.gone("ends"); err == nil {
+		t.Error("it was written on a full disk")
+	}
+	free()
+	if err := j.start(specOf("next"), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := said(mustOpenCopy(t, path)), said(j); len(got) != 2 || !reflect.DeepEqual(got, want) {
+		t.Errorf("with the next line:\ngot  %v\nwant %v", got, want)
+	}
+}
+
+// mustOpenCopy opens a copy of a journal that is in use.
+func mustOpenCopy(t *testing.T, path string) *journal {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(t.TempDir(), "journal")
+	if err := os.WriteFile(other, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return mustOpenJournal(t, other)
+}
+
+// TestJournalNotRewritten: a journal that cannot be written anew is used as it
+// is; and one that would be no shorter is not written anew.
+func TestJournalNotRewritten(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "journal")
+	j := mustOpenJournal(t, path)
+	if err := j.start(specOf("a"), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustOpenJournal(t, path)
+	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
+		t.Errorf("it was written anew without need: %v", err)
+	}
+	if err := errors.Join(j.start(specOf("b"), time.Now()), j.gone("b")); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err == nil {
+		_, err = f.WriteString(`{"Gone":"a`) // cut short
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	// What a rename cannot replace stands where the new one is made.
+	if err := os.MkdirAll(filepath.Join(path+".next", "d"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	j = mustOpenJournal(t, path)
+	if err := j.start(specOf("c"), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
+		t.Errorf("it is another file: %v", err)
+	}
+	long := strings.Repeat("x", 100_000)
+	for i := range 100 { // too long, and cannot be made shorter
+		spec := specOf(fmt.Sprint("d", i))
+		spec.Pod.Name = long
+		if err := errors.Join(j.start(spec, time.Now()), j.gone(spec.ID)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := said(j)
+	if len(want) != 2 {
+		t.Errorf("it says %v", want)
+	}
+	if err := os.RemoveAll(path + ".next"); err != nil {
+		t.Fatal(err)
+	}
+	j = mustOpenJournal(t, path)
+	if got := said(j); !reflect.DeepEqual(got, want) {
+		t.Errorf("\ngot  %v\nwant %v", got, want)
+	}
+	if after, err := os.Stat(path); err != nil || after.Size() > 4096 {
+		t.Errorf("there is room now, and it has %d bytes, %v", after.Size(), err)
+	}
 }

@@ -142,8 +142,9 @@ func TestStop(t *testing.T) {
 	if _, err := c.Start(t.Context(), spec); !errors.Is(err, errClosed) {
 		t.Errorf("start after stop: %v", err)
 	}
-	if exists(filepath.Join(dir, "host", "sock")) {
-		t.Error("the socket is left")
+	if conn, err := dial(filepath.Join(dir, "host")); err == nil {
+		conn.Close()
+		t.Error("somebody answers")
 	}
 	again := openClient(t, dir)
 	if st := mustWait(t, again, spec.ID); st.ExitCode != 137 || st.Signal != 9 || st.Lost {

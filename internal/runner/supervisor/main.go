@@ -172,8 +172,7 @@ func run(ctx context.Context, opts Options, ready *os.File) error {
 
 	<-ctx.Done()
 	err = s.stop()
-	_ = os.Remove(filepath.Join(opts.home(), "sock"))
-	listener.Close()
+	listener.Close() // its name stays, so that the next one needs no more of the disk
 	s.hangUp()
 	log.Info("stopped", "error", err)
 	return err

@@ -118,8 +118,8 @@ func (s *Supervisor) recover() error {
 		c.status.Reason = "ContainerStatusUnknown"
 		c.status.Message = "The supervisor of the container died, and the container with it"
 		close(c.ended)
-		if err := s.journal.end(&c.status); err != nil {
-			return err
+		if err := s.journal.end(&c.status); err != nil { // it is owed
+			s.log.Error("recording a container's end", "id", spec.ID, "error", err)
 		}
 		s.log.Warn("a container was lost", "id", spec.ID)
 	}
@@ -239,8 +239,8 @@ func (s *Supervisor) remove(id string, from *session) error {
 	if !s.drop(c) { // somebody else removed it at the same time
 		return errorf(id, runner.ErrNotFound)
 	}
-	if err := s.journal.gone(id); err != nil {
-		return errorf(id, err)
+	if err := s.journal.gone(id); err != nil { // it is owed
+		s.log.Error("recording a container's removal", "id", id, "error", err)
 	}
 	s.push(verbGone, &idRequest{ID: id}, from)
 	return nil

@@ -61,6 +61,9 @@ func (s *Supervisor) finish(errs []error) error {
 	// Main stops once more what a client has stopped; it need not wait again.
 	s.finishing.Do(func() { s.remains = s.launcher.Finish(ctx) })
 	remains := s.remains
+	if err := s.journal.settle(); err != nil { // the next supervisor takes these containers for lost
+		s.log.Error("recording how containers ended", "error", err)
+	}
 	if failed := brief(errs); failed != nil {
 		if remains != nil {
 			failed = fmt.Errorf("%w\n%s", failed, remains.Error())

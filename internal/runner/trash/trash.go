@@ -105,16 +105,14 @@ func (b *Bin) Remove(path string) {
 }
 
 // Empty makes path an empty directory of mode 0700 without waiting for the
-// removal of what is in it.
+// removal of what is in it. An empty one is needed to take its place; on a full
+// disk there is none, and the directory stays, while all that is in it goes.
 func (b *Bin) Empty(path string) error {
-	aside, err := b.move(path)
-	switch {
-	case err == nil:
-		b.mu.Lock()
-		b.queueLocked(aside)
-		b.mu.Unlock()
-	case !errors.Is(err, fs.ErrNotExist):
-		names, err := readNames(path)
+	names, err := readNames(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return os.MkdirAll(path, 0o700)
+	}
+	if (err != nil || len(names) > 0) && !b.exchange(path) {
 		if err != nil {
 			return err
 		}
@@ -122,14 +120,35 @@ func (b *Bin) Empty(path string) error {
 			b.Remove(filepath.Join(path, name))
 		}
 	}
-	return os.MkdirAll(path, 0o700)
+	return os.Chmod(path, 0o700)
+}
+
+// exchange puts an empty directory in the place of path, and sets that aside.
+func (b *Bin) exchange(path string) bool {
+	fresh := b.place(path)
+	if os.Mkdir(fresh, 0o700) != nil {
+		return false
+	}
+	if unix.Renameat2(unix.AT_FDCWD, fresh, unix.AT_FDCWD, path, unix.RENAME_EXCHANGE) != nil {
+		_ = os.Remove(fresh)
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.queueLocked(fresh)
+	return true
 }
 
 // move sets path aside, and returns where it is then.
 func (b *Bin) move(path string) (string, error) {
-	base := filepath.Base(path)
-	to := filepath.Join(b.dir, base[:min(len(base), 100)]+"."+rand.Text()[:10])
+	to := b.place(path)
 	return to, os.Rename(path, to)
+}
+
+// place is a new name in the Bin's own directory.
+func (b *Bin) place(path string) string {
+	base := filepath.Base(path)
+	return filepath.Join(b.dir, base[:min(len(base), 100)]+"."+rand.Text()[:10])
 }
 
 func (b *Bin) queueLocked(path string) {

@@ -208,6 +208,56 @@ func TestStuck(t *testing.T) {
 	})
 }
 
+// On a disk without a free inode a directory is emptied all the same, and what
+// was in it is removed.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can mount")
+	}
+	for name, options := range map[string]string{"inodes": "nr_inodes=20", "blocks": "size=64k"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, _, r, log := setup(t)
+			if err := unix.Mount("disk", dir, "tmpfs", 0, "mode=700,"+options); err != nil {
+				t.Skip(err)
+			}
+			t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+			b, err := open(filepath.Join(dir, "aside"), slog.New(slog.NewTextHandler(log, nil)), r.remove)
+			if err != nil {
+				t.Fatal(err)
+			}
+			upper := filepath.Join(dir, "upper")
+			fill(t, filepath.Join(upper, "slow"))
+			fill(t, filepath.Join(upper, "other"))
+			for i := 0; err == nil && i < 100; i++ {
+				err = os.WriteFile(filepath.Join(upper, "other", fmt.Sprint(i)), make([]byte, 4096), 0o600)
+			}
+			if !errors.Is(err, unix.ENOSPC) {
+				t.Fatalf("the disk is not full: %v", err)
+			}
+			if err := b.Empty(upper); err != nil {
+				t.Fatal(err)
+			}
+			if got := names(t, upper); len(got) > 0 {
+				t.Errorf("left: %q", got)
+			}
+			if name == "inodes" {
+				if err := b.Empty(upper); err != nil {
+					t.Errorf("once more: %v", err)
+				}
+			}
+			close(r.slow)
+			if err := b.Finish(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if got := names(t, filepath.Join(dir, "aside")); len(got) > 0 {
+				t.Errorf("left aside: %q", got)
+			}
+		})
+	}
+}
+
 // What cannot be renamed is removed where it is. Here it is on another file
 // system.
 func TestElsewhere(t *testing.T) {
