@@ -3,6 +3,7 @@ package main_test
 import (
 	"archive/tar"
 	"debug/elf"
+	"errors"
 	"flag"
 	"fmt"
 	"io/fs"
@@ -10,6 +11,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -40,8 +43,9 @@ func TestMain(m *testing.M) {
 //	serve [args]         start `sampan serve` and wait until it is ready
 //	eventually cmd args  run a command again and again until it succeeds
 //	killserve            kill -9 the engine
-//	stopserve            SIGTERM the engine, and wait until it has ended with 0
-//	disk size            make $DATA a disk of its own that is so large (root)
+//	killsupervisors      kill -9 the supervisors of $DATA
+//	stopserve            SIGTERM the engine, if it has not ended, and wait until it has with 0
+//	disk size [inodes]   make $DATA a disk of its own that is so large (root)
 //	hang dir             make a directory that does not answer (root)
 func TestStories(t *testing.T) {
 	t.Parallel()
@@ -74,12 +78,13 @@ func TestStories(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve":      serve,
-			"killserve":  killServe,
-			"stopserve":  stopServe,
-			"eventually": eventually,
-			"disk":       disk,
-			"hang":       hang,
+			"serve":           serve,
+			"killserve":       killServe,
+			"killsupervisors": killSupervisors,
+			"stopserve":       stopServe,
+			"eventually":      eventually,
+			"disk":            disk,
+			"hang":            hang,
 		},
 	})
 }
@@ -134,12 +139,44 @@ func killServe(ts *testscript.TestScript, neg bool, args []string) {
 	e.ended = nil
 }
 
+// killSupervisors goes by their command lines, which name the directory.
+func killSupervisors(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: killsupervisors")
+	}
+	dir := "--dir=" + filepath.Join(of(ts).data, "run")
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	ts.Check(err)
+	killed := 0
+	for _, path := range lines {
+		text, err := os.ReadFile(path)
+		if err != nil || !slices.Contains(strings.Split(string(text), "\x00"), dir) {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		ts.Check(err)
+		ts.Check(syscall.Kill(pid, syscall.SIGKILL))
+		for syscall.Kill(pid, 0) == nil { // its parent may be the engine, or gone
+			if stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); strings.Contains(string(stat), ") Z ") {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		killed++
+	}
+	if killed == 0 {
+		ts.Fatalf("no supervisor runs in %s", dir)
+	}
+}
+
 func stopServe(ts *testscript.TestScript, neg bool, args []string) {
 	e := of(ts)
 	if neg || len(args) > 0 || e.ended == nil {
 		ts.Fatalf("usage: stopserve, after serve")
 	}
-	ts.Check(e.cmd.Process.Signal(syscall.SIGTERM))
+	if err := e.cmd.Process.Signal(syscall.SIGTERM); !errors.Is(err, os.ErrProcessDone) {
+		ts.Check(err)
+	}
 	select {
 	case err := <-e.ended:
 		ts.Check(err)
@@ -151,12 +188,15 @@ func stopServe(ts *testscript.TestScript, neg bool, args []string) {
 
 // disk mounts a small file system where the data directory will be.
 func disk(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: disk size")
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: disk size [inodes]")
 	}
-	data := of(ts).data
+	data, options := of(ts).data, "mode=700,size="+args[0]
+	if len(args) == 2 {
+		options += ",nr_inodes=" + args[1]
+	}
 	ts.Check(os.MkdirAll(data, 0o700))
-	ts.Check(syscall.Mount("disk", data, "tmpfs", 0, "mode=700,size="+args[0]))
+	ts.Check(syscall.Mount("disk", data, "tmpfs", 0, options))
 }
 
 // hang mounts what does not answer, until the script has ended.
