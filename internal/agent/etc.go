@@ -16,6 +16,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/agent/machine"
 	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/tree"
 )
 
 // The files by which a sandboxed program resolves names. A pod has a hosts file
@@ -115,9 +116,20 @@ func writeNew(path string, data []byte) error {
 
 // removeEtc removes them. pod is nil when nothing is known but its uid.
 func (a *Agent) removeEtc(uid string, pod *corev1.Pod) {
-	_ = unix.Unlink(a.etcFile(uid, hostsPath))
+	a.removeFile(a.etcFile(uid, hostsPath))
 	if pod == nil || ownResolv(pod) {
-		_ = unix.Unlink(a.etcFile(uid, resolvPath))
+		a.removeFile(a.etcFile(uid, resolvPath))
+	}
+}
+
+// removeFile removes a file that a container may have had its hands on: one with
+// CAP_LINUX_IMMUTABLE can have made it immutable. What stays is said.
+func (a *Agent) removeFile(path string) {
+	if err := unix.Unlink(path); err == nil || err == unix.ENOENT {
+		return
+	}
+	if err := tree.Remove(path); err != nil {
+		a.log.Warn("a file of a former pod cannot be removed", "err", err)
 	}
 }
 

@@ -93,7 +93,7 @@ func (a *attempt) makeTerminationLog(spec *runner.Spec) error {
 	return unix.Fchmod(fd, 0o666) // whoever the container runs as; the umask does not count
 }
 
-func (a *attempt) dropTerminationLog() { _ = unix.Unlink(a.terminationLog()) }
+func (a *attempt) dropTerminationLog() { a.keeper.agent.removeFile(a.terminationLog()) }
 
 // terminationMessage returns what the container said last, and removes it.
 func (a *attempt) terminationMessage(code int32) string {
