@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"syscall"
@@ -37,6 +38,9 @@ type Supervisor struct {
 	starts   context.Context
 	giveUp   context.CancelFunc
 
+	// turns has room for the starts that go on at once; see takeTurn.
+	turns chan struct{}
+
 	mu         sync.Mutex
 	containers map[string]*container
 	pods       map[string]bool // uids of those that RemovePod is due for
@@ -62,7 +66,7 @@ func newSupervisor(opts Options, launcher runner.Launcher, log *slog.Logger) (*S
 	}
 	starts, giveUp := context.WithCancel(context.Background())
 	return &Supervisor{
-		starts: starts, giveUp: giveUp,
+		starts: starts, giveUp: giveUp, turns: make(chan struct{}, max(4, 2*runtime.GOMAXPROCS(0))),
 		opts: opts, log: log, launcher: launcher, journal: journal, started: time.Now(), measurer: newMeasurer(),
 		buffers:    sync.Pool{New: func() any { b := make([]byte, readSize); return &b }},
 		containers: make(map[string]*container),
@@ -144,7 +148,9 @@ func (s *Supervisor) start(text []byte, from *session) (runner.Status, error) {
 		s.drop(c)
 		return runner.Status{}, err
 	}
+	done := s.takeTurn()
 	st, err := s.launch(s.starts, c)
+	done()
 	if err != nil && s.starts.Err() != nil {
 		err = errors.Join(errStopping, err)
 	}
@@ -161,6 +167,25 @@ func (s *Supervisor) start(text []byte, from *session) (runner.Status, error) {
 	s.push(verbState, &status, from)
 	go s.watch(c, st)
 	return status, nil
+}
+
+// turnTime is how long a start has its turn: several times as long as one takes
+// that meets nothing to wait for.
+const turnTime = 10 * time.Millisecond
+
+// takeTurn waits until few others are being started, and returns what ends the
+// turn. Each process is born with a copy of the table of this one's open files,
+// and each start under way has some of them: a thousand at once take twice the
+// time that they take one after the other. A start that hangs loses its turn, so
+// that it holds up nobody.
+func (s *Supervisor) takeTurn() (done func()) {
+	s.turns <- struct{}{}
+	end := sync.OnceFunc(func() { <-s.turns })
+	timer := time.AfterFunc(turnTime, end)
+	return func() {
+		timer.Stop()
+		end()
+	}
 }
 
 // add takes a container in; its start is over when starting.Done is called.
