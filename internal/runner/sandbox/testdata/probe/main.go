@@ -226,8 +226,14 @@ func immutable(a []string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	flags := int32(0x10) // FS_IMMUTABLE_FL
-	const set = 0x40086602
+	// The others stay as they are: ext4 takes the lack of one for a wish to convert
+	// the file, which it cannot always fulfil.
+	var flags int32
+	const get, set = 0x80086601, 0x40086602
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), get, uintptr(unsafe.Pointer(&flags))); errno != 0 {
+		return "", errno
+	}
+	flags |= 0x10 // FS_IMMUTABLE_FL
 	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), set, uintptr(unsafe.Pointer(&flags))); errno != 0 {
 		return "", errno
 	}
