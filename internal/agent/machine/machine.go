@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sampan-batch/sampan/internal/agent/eviction"
+	"github.com/sampan-batch/sampan/internal/runner/cgroup"
 )
 
 // Machine is this machine, or the container that this process is in.
@@ -123,17 +124,18 @@ func (m *Machine) least(seen eviction.Observations, s eviction.Signal, whole evi
 	if err != nil {
 		return err
 	}
-	for _, g := range m.groups(controller) {
-		limit, err := readNumber(filepath.Join(g.dir, f.limit[g.version-1]))
+	for _, g := range cgroup.AllAround(m.path("/proc/self"), controller) {
+		dir, v := m.path(g.Dir), g.Version-1
+		limit, err := readNumber(filepath.Join(dir, f.limit[v]))
 		if err != nil || limit >= whole.Capacity { // "max", or no such group
 			continue
 		}
-		used, err := readNumber(filepath.Join(g.dir, f.usage[g.version-1]))
+		used, err := readNumber(filepath.Join(dir, f.usage[v]))
 		if err != nil {
 			continue
 		}
 		if f.spare != nil {
-			used -= readStat(filepath.Join(g.dir, "memory.stat"), f.spare[g.version-1])
+			used -= readStat(filepath.Join(dir, "memory.stat"), f.spare[v])
 		}
 		if left := limit - used; left < whole.Available {
 			whole = eviction.Observation{Available: max(left, 0), Capacity: limit}
@@ -141,75 +143,6 @@ func (m *Machine) least(seen eviction.Observations, s eviction.Signal, whole evi
 	}
 	seen[s] = whole
 	return nil
-}
-
-type group struct {
-	dir     string
-	version int
-}
-
-// groups returns the directories of the control groups that this process is in,
-// as far as they can be seen, of the versions that could know about controller.
-func (m *Machine) groups(controller string) []group {
-	own, err := os.ReadFile(m.path("/proc/self/cgroup"))
-	if err != nil {
-		return nil
-	}
-	mounts, err := os.ReadFile(m.path("/proc/self/mountinfo"))
-	if err != nil {
-		return nil
-	}
-	var list []group
-	for line := range bytes.Lines(own) {
-		fields := strings.SplitN(strings.TrimSpace(string(line)), ":", 3)
-		if len(fields) < 3 || fields[1] != "" && !hasField(fields[1], controller) {
-			continue
-		}
-		version, option := 1, controller
-		if fields[1] == "" {
-			version, option = 2, ""
-		}
-		mount, root := findMount(mounts, version, option)
-		if mount == "" {
-			continue
-		}
-		rel, inside := strings.CutPrefix(fields[2], strings.TrimSuffix(root, "/"))
-		if !inside {
-			rel = "/" // what is mounted is not above us: all that can be seen is its root
-		}
-		for dir := filepath.Clean("/" + rel); ; dir = filepath.Dir(dir) {
-			list = append(list, group{m.path(filepath.Join(mount, dir)), version})
-			if dir == "/" {
-				break
-			}
-		}
-	}
-	return list
-}
-
-// findMount returns where a hierarchy is mounted, and which of its directories.
-func findMount(mountinfo []byte, version int, option string) (mount, root string) {
-	kind := "cgroup"
-	if version == 2 {
-		kind = "cgroup2"
-	}
-	for line := range bytes.Lines(mountinfo) {
-		before, after, ok := strings.Cut(strings.TrimSpace(string(line)), " - ")
-		left, right := strings.Fields(before), strings.Fields(after)
-		if ok && len(left) > 4 && len(right) > 2 && right[0] == kind && (version == 2 || hasField(right[2], option)) {
-			return left[4], left[3]
-		}
-	}
-	return "", ""
-}
-
-func hasField(list, name string) bool {
-	for f := range strings.SplitSeq(list, ",") {
-		if f == name {
-			return true
-		}
-	}
-	return false
 }
 
 func (m *Machine) path(p string) string { return m.Root + p }

@@ -79,6 +79,10 @@ func TestObserve(t *testing.T) {
 			"sys/fs/cgroup/pids/pids.max":                  "20\n",
 			"sys/fs/cgroup/pids/pids.current":              "7\n",
 		}), eviction.Observation{Available: 1<<20 + 1024, Capacity: 2 << 20}, eviction.Observation{Available: 13, Capacity: 20}},
+		"a mount with a blank in its name, of a group named like the beginning of ours": {with(map[string]string{
+			"proc/self/cgroup": "0::/a b/cd\n", "proc/self/mountinfo": `30 1 0:26 /a\040b/c /c\040g rw - cgroup2 cgroup2 rw` + "\n",
+			"c g/pids.max": "300\n", "c g/pids.current": "290\n", "c g/d/pids.max": "20\n", "c g/d/pids.current": "19\n",
+		}), eviction.Observation{Available: 3000 << 10, Capacity: 4000 << 10}, eviction.Observation{Available: 10, Capacity: 300}},
 		"a wide limit where the machine has less": {with(map[string]string{
 			"proc/self/cgroup": "0::/a\n", "proc/self/mountinfo": v2mount,
 			"sys/fs/cgroup/a/memory.max": "4000000\n", "sys/fs/cgroup/a/memory.current": "100000\n",

@@ -103,6 +103,38 @@ func (m mount) path(group string) string {
 	return filepath.Join(m.point, group)
 }
 
+// Around is a control group that a process is in, itself or by one below it.
+type Around struct {
+	Dir     string // where it is seen
+	Version int    // 1 or 2, of the interface
+}
+
+// AllAround returns the control groups that a process is in, as far as they can be
+// seen, of those trees that may bound what controller counts: innermost first,
+// tree by tree. proc is the process's directory in /proc. A directory need not
+// exist where only a part of a tree is mounted.
+func AllAround(proc, controller string) []Around {
+	mounts, _ := cgroupMounts(filepath.Join(proc, "mountinfo"))
+	own, _ := ownGroups(filepath.Join(proc, "cgroup"))
+	var list []Around
+	for _, m := range mounts {
+		group, version := own[controller], 1
+		if m.unified {
+			group, version = own[""], 2
+		}
+		if group == "" || !m.unified && !slices.Contains(m.options, controller) {
+			continue
+		}
+		for dir := m.path(group); len(dir) >= len(m.point); dir = filepath.Dir(dir) {
+			list = append(list, Around{dir, version})
+			if dir == "/" {
+				break
+			}
+		}
+	}
+	return list
+}
+
 // cgroupMounts reads a mountinfo file; see proc_pid_mountinfo(5).
 func cgroupMounts(path string) ([]mount, error) {
 	f, err := os.Open(path)

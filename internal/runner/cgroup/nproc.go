@@ -77,19 +77,8 @@ func (m *Manager) room(limit uint64, user int64) int64 {
 	all := m.allThreads()
 	within(readNumber(filepath.Join(m.cfg.Proc, "../sys/kernel/pid_max")), all)
 	within(readNumber(filepath.Join(m.cfg.Proc, "../sys/kernel/threads-max")), all)
-	mounts, _ := cgroupMounts(filepath.Join(m.cfg.Proc, "mountinfo"))
-	groups, _ := ownGroups(filepath.Join(m.cfg.Proc, "cgroup"))
-	for _, mount := range mounts {
-		own := groups[""]
-		if !mount.unified {
-			own = groups[pids]
-		}
-		if own == "" {
-			continue
-		}
-		for dir := mount.path(own); len(dir) >= len(mount.point); dir = filepath.Dir(dir) {
-			within(readNumber(filepath.Join(dir, "pids.max")), readNumber(filepath.Join(dir, "pids.current")))
-		}
+	for _, g := range AllAround(m.cfg.Proc, pids) {
+		within(readNumber(filepath.Join(g.Dir, "pids.max")), readNumber(filepath.Join(g.Dir, "pids.current")))
 	}
 	if room == math.MaxInt64 {
 		return 0
