@@ -299,7 +299,7 @@ func buildTools(t *testing.T) *tools {
 			t.Fatal(err)
 		}
 	}
-	goBuild(t, root, filepath.Join(tl.bin, "sampan"), "./cmd/sampan")
+	build(t, filepath.Join(tl.bin, "sampan"))
 	goBuild(t, filepath.Join(root, "tools", "kubectl"), filepath.Join(tl.bin, "kubectl"), ".", "-ldflags=-X k8s.io/component-base/version.gitVersion=v1.37.2")
 	kuard := filepath.Join(dir, "kuard")
 	goBuild(t, root, kuard, "./testdata/kuard")

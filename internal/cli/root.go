@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -91,32 +90,13 @@ kubectl, the client libraries and the manifests that you have work unmodified.
 		Args:          noSuchCommand,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.SetVersionTemplate("sampan {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage(fmt.Errorf("%w\nSee '%s --help'", err, cmd.CommandPath()))
 	})
 	root.SuggestionsMinimumDistance = 2
 	root.AddCommand(newRun(), newServe(), newStop(), newImage(), newSupervise())
-	root.AddCommand(newJob(), newCron(), newExplain())
+	root.AddCommand(newJob(), newCron(), newExplain(), newVersion())
 	return root
-}
-
-// Version is what this binary calls itself: the module's version when it was
-// installed as one, else the revision that it was built from.
-func Version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "0.0.0-unknown"
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v[1:]
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-			return "0.0.0-dev+" + s.Value[:12]
-		}
-	}
-	return "0.0.0-dev"
 }
 
 // wantArgs is cobra's argument check with an exit status of its own.
