@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -107,7 +108,7 @@ func othersProcesses(s *site) string {
 		pod = "hostPID: true"
 	}
 	me := fmt.Sprint(os.Getpid())
-	out := s.run(job("see", pod, "", "sh", "-c", "grep -l attack.test /proc/["+me[:1]+"]*/cmdline; echo tried"))
+	out := s.run(job("see", pod, "", "sh", "-c", "grep -l "+filepath.Base(os.Args[0])+" /proc/["+me[:1]+"]*/cmdline; echo tried"))
 	if !strings.Contains(out, "| tried") {
 		s.Fatal(out)
 	}
