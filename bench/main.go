@@ -100,6 +100,10 @@ func run(ctx context.Context, o options) error {
 	return nil
 }
 
+// goals are the rates that a class is to have, in percent of its bare loop's. A plain
+// process is so cheap that most of a Job's cost is in the engine.
+var goals = map[string]int{"host": 25, "sandbox": 60}
+
 // class measures one runtime class: how soon the engine is ready, the latency
 // of a Job, and how many run per second.
 func (b *bench) class(ctx context.Context, r *report, class string, limit rate) error {
@@ -120,7 +124,7 @@ func (b *bench) class(ctx context.Context, r *report, class string, limit rate) 
 		return err
 	}
 	r.add(class+": one-pod Jobs per second", fmt.Sprintf("%.0f", done.perSecond), fmt.Sprintf("%.0f", limit.perSecond),
-		fmt.Sprintf("%.0f %% of the bare loop; goal 25 %%", 100*done.perSecond/limit.perSecond))
+		fmt.Sprintf("%.0f %% of the bare loop; goal %d %%", 100*done.perSecond/limit.perSecond, goals[class]))
 	r.add(class+": CPU per Job, engine and supervisor", ms(done.cpu), ms(limit.cpu), "")
 	return nil
 }
