@@ -1,0 +1,370 @@
+package internal_test
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/sampan-batch/sampan/"
+
+// house is every package of the module, and the packages of ours that each imports,
+// tests aside. A room is a directory below internal with all below it; DESIGN.md
+// has the same table by rooms. What is not here is not allowed, and what is here and
+// not used is an error, too, so that the table says what is.
+var house = map[string][]string{
+	// leaves
+	"internal/change":                     nil,
+	"internal/kind":                       {"internal/change", "internal/kind/podspec"},
+	"internal/kind/openapi":               nil,
+	"internal/kind/podspec":               nil,
+	"internal/store":                      {"internal/change"},
+	"internal/work":                       nil,
+	"internal/tree":                       nil,
+	"internal/image":                      {"internal/tree"},
+	"internal/image/imagetest":            nil,                 // for tests
+	"internal/golden":                     {"internal/change"}, // for tests
+	"internal/runner":                     {"internal/runner/reap"},
+	"internal/runner/cgroup":              {"internal/runner"},
+	"internal/runner/crilog":              nil,
+	"internal/runner/fake":                {"internal/runner", "internal/runner/crilog"},
+	"internal/runner/fork":                nil,
+	"internal/runner/hostpath":            {"internal/runner/fork", "internal/runner/reap"},
+	"internal/runner/hostpath/hangs":      nil, // for tests
+	"internal/runner/reap":                nil,
+	"internal/runner/trash":               {"internal/runner", "internal/tree"},
+	"internal/runner/runnertest":          {"internal/runner", "internal/runner/crilog"},
+	"internal/runner/sandbox/conformance": nil, // for tests
+	"internal/runner/host": {"internal/runner", "internal/runner/cgroup", "internal/runner/fork", "internal/runner/hostpath",
+		"internal/runner/reap", "internal/runner/trash", "internal/tree"},
+	"internal/runner/sandbox": {"internal/runner", "internal/runner/cgroup", "internal/runner/fork", "internal/runner/hostpath",
+		"internal/runner/reap", "internal/runner/trash", "internal/tree"},
+	"internal/runner/supervisor": {"internal/runner", "internal/runner/crilog", "internal/runner/reap"},
+
+	// cores
+	"internal/job":     {"internal/change", "internal/kind"},
+	"internal/cron":    {"internal/change", "internal/kind"},
+	"internal/place":   {"internal/change", "internal/kind/podspec"},
+	"internal/sweep":   {"internal/change", "internal/kind"},
+	"internal/explain": {"internal/cron", "internal/job", "internal/kind"},
+
+	// the shell around the cores
+	"internal/control": {"internal/change", "internal/cron", "internal/job", "internal/kind", "internal/place", "internal/store", "internal/sweep", "internal/work"},
+
+	// edges
+	"internal/server": {"internal/change", "internal/kind", "internal/kind/openapi", "internal/store"},
+	"internal/agent": {"internal/agent/eviction", "internal/agent/machine", "internal/agent/podstate", "internal/agent/probe", "internal/agent/recipe",
+		"internal/agent/volume", "internal/change", "internal/kind", "internal/runner", "internal/runner/crilog", "internal/runner/hostpath",
+		"internal/runner/reap", "internal/tree"},
+	"internal/agent/eviction": {"internal/kind/podspec"},
+	"internal/agent/machine":  {"internal/agent/eviction", "internal/runner/cgroup"},
+	"internal/agent/podstate": {"internal/kind/podspec"},
+	"internal/agent/probe":    {"internal/runner"},
+	"internal/agent/recipe":   {"internal/runner"},
+	"internal/agent/volume":   {"internal/agent/recipe", "internal/runner", "internal/runner/hostpath"},
+	"internal/cli":            {"internal/cron", "internal/engine", "internal/explain", "internal/image", "internal/job", "internal/kind", "internal/runner"},
+
+	// what wires them, and what stands around the product
+	"internal/engine": {"internal/agent", "internal/agent/eviction", "internal/agent/machine", "internal/change", "internal/control", "internal/image",
+		"internal/kind", "internal/runner", "internal/runner/host", "internal/runner/sandbox", "internal/runner/supervisor", "internal/server",
+		"internal/store", "internal/tree"},
+	"cmd/sampan":  {"internal/cli"},
+	"bench":       {"internal/runner", "internal/runner/reap", "internal/runner/sandbox"},
+	"attack":      nil, // through the front door only
+	"conformance": nil, // the same
+}
+
+// cores are the packages that are pure: what they answer follows from what they are
+// asked, and nothing else happens. What they import of ours is held to the same.
+var cores = []string{
+	"internal/job", "internal/cron", "internal/place", "internal/sweep", "internal/explain", "internal/agent/podstate", "internal/agent/eviction",
+}
+
+// impure is what no core may import or call, itself or through another package of
+// ours. "os" is the package with all below it, "time.Now" one name of a package.
+var impure = []struct{ what, why string }{
+	{"context", "a decision waits for nothing"},
+	{"sync", "a decision shares nothing that changes"},
+	{"log", "what a decision has to say is in its Set"},
+	{"k8s.io/klog/v2", "what a decision has to say is in its Set"},
+	{"os", "a decision has no disk and no process"},
+	{"io/fs", "a decision has no disk"},
+	{"syscall", "a decision has no kernel"},
+	{"golang.org/x/sys", "a decision has no kernel"},
+	{"net.Dial", "a decision has no network"},
+	{"net.Listen", "a decision has no network"},
+	{"net.LookupHost", "a decision has no network"},
+	{"net/http", "a decision has no network"},
+	{"k8s.io/client-go", "a decision reads what it was handed"},
+	{"math/rand", "names derive from causes, so that a decision that is taken twice collides with itself"},
+	{"crypto/rand", "names derive from causes, so that a decision that is taken twice collides with itself"},
+	{"github.com/google/uuid", "who applies a Set gives the uids"},
+	{"k8s.io/apimachinery/pkg/util/uuid", "who applies a Set gives the uids"},
+	{"k8s.io/apimachinery/pkg/util/rand", "names derive from causes, so that a decision that is taken twice collides with itself"},
+	{"time.Now", "the time is handed in"},
+	{"time.Since", "the time is handed in"},
+	{"time.Until", "the time is handed in"},
+	{"k8s.io/apimachinery/pkg/apis/meta/v1.Now", "the time is handed in"},
+	{"k8s.io/apimachinery/pkg/apis/meta/v1.NowMicro", "the time is handed in"},
+	{"time.Sleep", "a decision waits for nothing"},
+	{"time.After", "a decision waits for nothing"},
+	{"time.AfterFunc", "a decision waits for nothing"},
+	{"time.NewTimer", "a decision waits for nothing"},
+	{"time.NewTicker", "a decision waits for nothing"},
+	{"time.LoadLocation", "it reads the zone from the disk"},
+}
+
+// except are the impure names that may stand in a package all the same.
+var except = []struct{ pkg, what, why string }{
+	{"internal/place", "k8s.io/klog/v2.Logger", "component-helpers wants a logger; it is given none that logs"},
+	{"internal/agent/eviction", "k8s.io/klog/v2.Logger", "component-helpers wants a logger; it is given none that logs"},
+	{"internal/cron", "time.LoadLocation", "not yet handed in"},
+	{"internal/kind", "time.LoadLocation", "validation has to know whether a zone exists; cores do not validate"},
+}
+
+// TestImportsGoOneWay holds the table of packages.
+func TestImportsGoOneWay(t *testing.T) {
+	t.Parallel()
+	packages := packages(t)
+	for _, name := range slices.Sorted(maps.Keys(packages)) {
+		allowed, known := house[name]
+		if !known {
+			t.Errorf("%s is not in the table of packages", name)
+			continue
+		}
+		for _, imported := range slices.Sorted(maps.Keys(packages[name].ours)) {
+			if !slices.Contains(allowed, imported) {
+				t.Errorf("%s: %s must not import %s", packages[name].ours[imported], name, imported)
+			}
+		}
+		for _, permission := range allowed {
+			if packages[name].ours[permission] == "" {
+				t.Errorf("%s may import %s, and does not: take it out of the table", name, permission)
+			}
+		}
+	}
+	for name := range house {
+		if packages[name] == nil {
+			t.Errorf("%s is in the table of packages, and does not exist", name)
+		}
+	}
+}
+
+// TestCoresArePure holds the cores, and what they import of ours, to what impure says.
+func TestCoresArePure(t *testing.T) {
+	t.Parallel()
+	packages := packages(t)
+	excused := map[string]bool{}
+	seen := map[string]bool{}
+	var visit func(name, by string)
+	visit = func(name, by string) {
+		if seen[name] || packages[name] == nil {
+			return
+		}
+		seen[name] = true
+		for _, u := range packages[name].uses {
+			why := impurity(u.what)
+			if why == "" {
+				continue
+			}
+			if i := slices.IndexFunc(except, func(e struct{ pkg, what, why string }) bool { return e.pkg == name && e.what == u.what }); i >= 0 {
+				excused[name+" "+u.what] = true
+				continue
+			}
+			t.Errorf("%s: %s%s uses %s: %s", u.where, name, by, u.what, why)
+		}
+		for imported := range packages[name].ours {
+			visit(imported, " (imported by "+name+")")
+		}
+	}
+	for _, core := range cores {
+		visit(core, "")
+	}
+	for _, e := range except {
+		if !excused[e.pkg+" "+e.what] {
+			t.Errorf("%s is excused for %s, which it does not use: take it out of the table", e.pkg, e.what)
+		}
+	}
+}
+
+// impurity says why something that was imported or named is impure, or "".
+func impurity(what string) string {
+	for _, rule := range impure {
+		if what == rule.what || strings.HasPrefix(what, rule.what+"/") || strings.HasPrefix(what, rule.what+".") {
+			return rule.why
+		}
+	}
+	return ""
+}
+
+// TestDesignHasTheTable compares the table of rooms in DESIGN.md with the house.
+func TestDesignHasTheTable(t *testing.T) {
+	t.Parallel()
+	want := map[string]map[string]bool{}
+	for name, imports := range house {
+		in := room(name)
+		if in == "" {
+			continue
+		}
+		if want[in] == nil {
+			want[in] = map[string]bool{}
+		}
+		for _, imported := range imports {
+			if other := room(imported); other != in {
+				want[in][other] = true
+			}
+		}
+	}
+	text, err := os.ReadFile("../DESIGN.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(text), "| room | owns | may import |\n|---|---|---|\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	for line := range strings.Lines(table + "\n") {
+		cells := strings.Split(line, "|")
+		if len(cells) != 5 {
+			t.Errorf("DESIGN.md: not a row of the table of rooms: %q", line)
+			continue
+		}
+		var written []string
+		for name := range strings.SplitSeq(cells[3], ",") {
+			if name = strings.TrimSpace(name); name != "" {
+				written = append(written, name)
+			}
+		}
+		slices.Sort(written)
+		for name := range strings.FieldsSeq(strings.ReplaceAll(cells[1], "`", "")) {
+			imports, known := want[name]
+			if !known {
+				t.Errorf("DESIGN.md: there is no room %q", name)
+				continue
+			}
+			if is := slices.Sorted(maps.Keys(imports)); !slices.Equal(is, written) {
+				t.Errorf("DESIGN.md: %s imports %s, the table says %s", name, strings.Join(is, ", "), strings.Join(written, ", "))
+			}
+			delete(want, name)
+		}
+	}
+	for name := range want {
+		t.Errorf("DESIGN.md: the table of rooms lacks %s", name)
+	}
+}
+
+// room is the room that a package belongs to, or "" if it is outside of internal.
+func room(pkg string) string {
+	rest, inside := strings.CutPrefix(pkg, "internal/")
+	if !inside {
+		return ""
+	}
+	name, _, _ := strings.Cut(rest, "/")
+	return name
+}
+
+// source is what the files of one package, tests aside, import and name of others.
+type source struct {
+	ours map[string]string // package of the module → a file that imports it
+	uses []use
+}
+
+// use is one import, or one name of an imported package.
+type use struct{ what, where string }
+
+// packages reads all packages of the module, for whatever build tags.
+func packages(t *testing.T) map[string]*source {
+	t.Helper()
+	all := map[string]*source{}
+	err := filepath.WalkDir("..", func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if strings.HasPrefix(d.Name(), ".") && d.Name() != ".." || d.Name() == "testdata" || ownModule(file) {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(file, ".go") {
+			return nil
+		}
+		name := filepath.ToSlash(filepath.Dir(strings.TrimPrefix(file, "../")))
+		if all[name] == nil {
+			all[name] = &source{ours: map[string]string{}}
+		}
+		if strings.HasSuffix(file, "_test.go") || strings.HasPrefix(d.Name(), "zz_generated") {
+			return nil
+		}
+		return all[name].read(file)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	delete(all, "internal") // this test
+	return all
+}
+
+// ownModule tells whether a directory below the module's is another module.
+func ownModule(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "go.mod"))
+	return err == nil && dir != ".."
+}
+
+func (s *source) read(name string) error {
+	files := token.NewFileSet()
+	file, err := parser.ParseFile(files, name, nil, parser.SkipObjectResolution)
+	if err != nil {
+		return err
+	}
+	at := func(n ast.Node) string {
+		p := files.Position(n.Pos())
+		return fmt.Sprintf("%s:%d", strings.TrimPrefix(p.Filename, "../"), p.Line)
+	}
+	imported := map[string]string{} // by the name that the file knows it by
+	for _, spec := range file.Imports {
+		what, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			return err
+		}
+		if pkg, ours := strings.CutPrefix(what, module); ours {
+			s.ours[pkg] = at(spec)
+			continue
+		}
+		local := localName(what)
+		if spec.Name != nil {
+			local = spec.Name.Name
+		}
+		imported[local] = what
+		if local == "_" || local == "." {
+			s.uses = append(s.uses, use{what, at(spec)})
+		}
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		if sel, ok := n.(*ast.SelectorExpr); ok {
+			if id, ok := sel.X.(*ast.Ident); ok && imported[id.Name] != "" {
+				s.uses = append(s.uses, use{imported[id.Name] + "." + sel.Sel.Name, at(sel)})
+			}
+		}
+		return true
+	})
+	return nil
+}
+
+// localName is how a file knows a package that it gives no name of its own: by the
+// last element of its path that is no version.
+func localName(importPath string) string {
+	base := path.Base(importPath)
+	if strings.HasPrefix(base, "v") && strings.Trim(base[1:], "0123456789") == "" {
+		base = path.Base(path.Dir(importPath))
+	}
+	return base
+}
