@@ -84,7 +84,7 @@ func newWorld(t *testing.T, seed uint64, dir string) *world {
 	}
 	w.audit = newAudit(w)
 	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(w.fate.Int64N(int64(365 * 24 * time.Hour))))
-	w.offset.Store(int64(begin.Sub(time.Now())))
+	w.offset.Store(int64(time.Until(begin)))
 	w.start()
 	for _, name := range []string{"default", theNamespace} {
 		w.make(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})

@@ -33,7 +33,7 @@ func (h Holder) String() string {
 	return fmt.Sprintf("process %d (%s)", h.PID, h.Command)
 }
 
-// InUseError: another engine works on the data directory.
+// InUseError says that another engine works on the data directory.
 type InUseError struct {
 	Dir    string
 	Holder Holder

@@ -60,7 +60,7 @@ func allUsersKnown() bool {
 	return known >= 1<<32-1
 }
 
-// UnsafePathError: somebody else could read, or change, what is kept at Path.
+// UnsafePathError says that somebody else could read, or change, what is kept at Path.
 type UnsafePathError struct {
 	Path string
 	// Why, and what to do about it.

@@ -80,8 +80,8 @@ type state struct {
 	covered []string  // reasons of events that say the same
 }
 
-func (s state) state() State {
-	switch s.class {
+func (st state) state() State {
+	switch st.class {
 	case "running", "initializing":
 		return Running
 	case "succeeded":

@@ -94,7 +94,7 @@ func (d *decision) tellManagedBy() {
 	}
 }
 
-// ManagedElsewhere: another controller owns the Job and all of its status.
+// ManagedElsewhere tells whether another controller owns the Job and all of its status.
 func ManagedElsewhere(job *batchv1.Job) bool {
 	return job.Spec.ManagedBy != nil && *job.Spec.ManagedBy != batchv1.JobControllerName
 }
@@ -115,8 +115,8 @@ func suspended(job *batchv1.Job) bool {
 	return job.Spec.Suspend != nil && *job.Spec.Suspend
 }
 
-// ReplacesOnlyFailed: a pod that is being deleted is neither a failure nor to
-// be replaced before it has ended.
+// ReplacesOnlyFailed tells whether a pod that is being deleted is neither a failure
+// nor to be replaced before it has ended.
 func ReplacesOnlyFailed(job *batchv1.Job) bool {
 	p := job.Spec.PodReplacementPolicy
 	return p != nil && *p == batchv1.Failed || job.Spec.PodFailurePolicy != nil

@@ -65,13 +65,16 @@ func defaultNode(n *corev1.Node) {
 
 // prepareNode lets a new node bring its status along: a kubelet registers so.
 func prepareNode(n *corev1.Node) {
+	//lint:ignore SA1019 what Kubernetes no longer reads, clients still send
 	n.Spec.ConfigSource = nil
 	n.Status.Config = nil
 }
 
 func prepareNodeUpdate(n, old *corev1.Node) {
 	n.Status = old.Status
+	//lint:ignore SA1019 what Kubernetes no longer reads, clients still send
 	if old.Spec.ConfigSource == nil {
+		//lint:ignore SA1019 what Kubernetes no longer reads, clients still send
 		n.Spec.ConfigSource = nil
 	}
 }

@@ -193,6 +193,7 @@ func validatePodCIDRs(cidrs []string) field.ErrorList {
 
 func warnNode(n *corev1.Node) []string {
 	var warnings []string
+	//lint:ignore SA1019 what Kubernetes no longer reads, clients still send
 	if n.Spec.ConfigSource != nil {
 		warnings = append(warnings, "spec.configSource: the feature is removed")
 	}

@@ -144,6 +144,7 @@ func (o *openAPI) v2Config() *common.Config {
 		DefaultResponse: &spec.Response{
 			ResponseProps: spec.ResponseProps{Description: "Default Response."},
 		},
+		//lint:ignore SA1019 what replaces it is not in k8s.io/apiserver yet
 		GetOperationIDAndTags: apiopenapi.GetOperationIDAndTags,
 		GetDefinitionName:     o.namer(),
 		GetDefinitions:        openapi.Definitions,
@@ -156,6 +157,7 @@ func (o *openAPI) v3Config() *common.OpenAPIV3Config {
 		DefaultResponse: &spec3.Response{
 			ResponseProps: spec3.ResponseProps{Description: "Default Response."},
 		},
+		//lint:ignore SA1019 what replaces it is not in k8s.io/apiserver yet
 		GetOperationIDAndTags: apiopenapi.GetOperationIDAndTags,
 		GetDefinitionName:     o.namer(),
 		GetDefinitions:        openapi.Definitions,

@@ -157,7 +157,8 @@ func tooSlow(got int64) error {
 type answer interface {
 	http.ResponseWriter
 	http.Flusher
-	http.CloseNotifier //nolint:staticcheck // the library asks for it
+	//lint:ignore SA1019 the library asks for it
+	http.CloseNotifier
 }
 
 // pacedWriter is an answer that must be taken in time.

@@ -202,6 +202,7 @@ func (e *eviction) Create(ctx context.Context, name string, obj runtime.Object, 
 	case len(deletion.DryRun) == 0:
 		deletion.DryRun = options.DryRun
 	case len(options.DryRun) > 0 && !reflect.DeepEqual(options.DryRun, deletion.DryRun):
+		//lint:ignore ST1005 Kubernetes' own words
 		return nil, fmt.Errorf("Non-matching dry-run options in request and content: %v and %v", options.DryRun, deletion.DryRun)
 	}
 	if validate != nil {
@@ -266,8 +267,10 @@ func (r *resource) change(ctx context.Context, c podChange) (change.Object, erro
 		pod := old.(*corev1.Pod).DeepCopy()
 		switch {
 		case c.uid != "" && c.uid != string(pod.UID):
+			//lint:ignore ST1005 Kubernetes' own words
 			return nil, apierrors.NewConflict(r.gr, c.name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", c.uid, pod.UID))
 		case c.revision != "" && c.revision != pod.ResourceVersion:
+			//lint:ignore ST1005 Kubernetes' own words
 			return nil, apierrors.NewConflict(r.gr, c.name, fmt.Errorf("Precondition failed: ResourceVersion in precondition: %v, ResourceVersion in object meta: %v", c.revision, pod.ResourceVersion))
 		}
 		return pod, c.change(pod)

@@ -64,11 +64,11 @@ type Options struct {
 	fault func(label string) error
 }
 
-// ErrGone: the revision to resume a watch after is no longer retained, or was
+// ErrGone says that the revision to resume a watch after is no longer retained, or was
 // never given out by this store.
 var ErrGone = errors.New("store: revision is no longer retained")
 
-// ErrClosed: the store was closed.
+// ErrClosed says that the store was closed.
 var ErrClosed = errors.New("store: closed")
 
 // ConflictError says that a guard of a Set did not hold; nothing was written.

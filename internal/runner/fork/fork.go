@@ -54,6 +54,7 @@ type Options struct {
 
 // cloneArgs is the kernel's struct clone_args.
 type cloneArgs struct {
+	//lint:ignore U1000 the kernel reads all of it
 	flags, pidFD, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
 }
 

@@ -19,7 +19,7 @@ const (
 	_ = -(unsafe.Offsetof(call{}.tolerate) ^ 72)
 	_ = -(unsafe.Offsetof(call{}.positive) ^ 80)
 	_ = -(unsafe.Offsetof(call{}.errno) ^ 88)
-	_ = -(unsafe.Offsetof(header{}.first) ^ 0)
+	_ = -unsafe.Offsetof(header{}.first)
 	_ = -(unsafe.Offsetof(header{}.failed) ^ 8)
 	_ = -(unsafe.Offsetof(header{}.errno) ^ 16)
 	_ = -(unsafe.Offsetof(header{}.last) ^ 24)

@@ -230,11 +230,10 @@ type rights struct {
 
 // message is the kernel's struct user_msghdr, and vector its struct iovec.
 type message struct {
-	name             uintptr
-	nameLen          uintptr
+	_, _             uintptr // name and its length: none
 	vectors, vectorN uintptr
 	control, size    uintptr
-	flags            uintptr
+	_                uintptr // flags
 }
 
 type vector struct{ base, size uintptr }

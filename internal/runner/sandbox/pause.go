@@ -82,6 +82,7 @@ func (c *container) pauseProgram(socket int) error {
 		return err
 	}
 	p := c.p
+	//lint:ignore U1000 the kernel reads all of it
 	type sigaction struct{ handler, flags, restorer, mask uintptr }
 	const sigIgn = 1
 	ignore := fork.Place(p, sigaction{handler: sigIgn})
@@ -134,6 +135,7 @@ func (c *container) sendProc(socket uintptr) {
 	p.PassTo(open+3, control+unix.SizeofCmsghdr)
 	text := p.String("proc")
 	type iovec struct{ base, len uintptr }
+	//lint:ignore U1000 the kernel reads all of it
 	type msghdr struct{ name, namelen, iov, iovlen, control, controllen, flags uintptr }
 	message := fork.Place(p, msghdr{
 		iov: fork.Place(p, iovec{text, 4}), iovlen: 1, control: control, controllen: uintptr(unix.CmsgLen(4)),
