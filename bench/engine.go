@@ -31,6 +31,7 @@ type engine struct {
 	client                kubernetes.Interface
 	ready                 time.Duration
 	serial                atomic.Int64
+	ttl                   *int32 // ttlSecondsAfterFinished of its Jobs
 }
 
 // serve starts an engine on a fresh directory and waits until it is ready.
@@ -83,7 +84,8 @@ func (e *engine) job(suspend bool) *batchv1.Job {
 	return &batchv1.Job{
 		ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("bench-%06d", e.serial.Add(1))},
 		Spec: batchv1.JobSpec{
-			Suspend: ptr.To(suspend),
+			Suspend:                 ptr.To(suspend),
+			TTLSecondsAfterFinished: e.ttl,
 			Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{
 				RestartPolicy: corev1.RestartPolicyNever,
 				Containers: []corev1.Container{{

@@ -2,7 +2,7 @@
 // figure of the engine is printed with the limit that the machine itself sets,
 // measured in the same run.
 //
-//	go run ./bench            everything, in about four minutes
+//	go run ./bench            everything, in about seven minutes
 //	go run ./bench -jobs 2000 more Jobs
 //
 // It builds the binary, runs it on a directory of its own, talks to it through
@@ -22,8 +22,8 @@ import (
 )
 
 type options struct {
-	jobs, clients, stored int
-	dir                   string
+	jobs, clients, stored, jobsGone int
+	dir                             string
 }
 
 func main() {
@@ -31,6 +31,7 @@ func main() {
 	flag.IntVar(&o.jobs, "jobs", 1000, "one-pod Jobs per throughput run")
 	flag.IntVar(&o.clients, "clients", 16, "clients that create Jobs at the same time")
 	flag.IntVar(&o.stored, "stored", 10000, "Jobs for the memory figure")
+	flag.IntVar(&o.jobsGone, "gone", 30000, "Jobs that come and go before memory and rate are measured again")
 	flag.StringVar(&o.dir, "dir", "", "where to work (default: a temporary directory)")
 	flag.Parse()
 	if len(os.Args) > 1 && os.Args[1] == bareCommand {
@@ -91,6 +92,9 @@ func run(ctx context.Context, o options) error {
 		fmt.Sprintf("%.0f", start.perSecond), fmt.Sprintf("%.0f %% of fork and exec, by a bare loop", 100*exec.perSecond/start.perSecond))
 	r.add("sandbox: CPU per command", ms(exec.cpu), ms(start.cpu), "")
 	if err := b.memory(ctx, &r); err != nil {
+		return err
+	}
+	if err := b.burst(ctx, &r); err != nil {
 		return err
 	}
 	if err := b.punctuality(ctx, &r); err != nil {

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"hash/fnv"
 	"log/slog"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -21,11 +21,14 @@ import (
 // It is best effort: when more notes arrive than can be stored, notes are
 // dropped and counted, and nobody waits.
 type Recorder struct {
-	store   *store.Store
-	node    string
-	log     *slog.Logger
-	notes   chan noted
-	dropped atomic.Int64
+	store *store.Store
+	node  string
+	log   *slog.Logger
+	wake  chan struct{} // holds something when notes wait
+
+	mu      sync.Mutex
+	waiting []noted
+	dropped int
 }
 
 // noted is a note and when it was taken.
@@ -45,7 +48,7 @@ const (
 // NewRecorder returns a recorder that stores Events; node is the host that
 // notes of the kubelet name. Run runs it.
 func NewRecorder(s *store.Store, node string, log *slog.Logger) *Recorder {
-	return &Recorder{store: s, node: node, log: log, notes: make(chan noted, recorderQueue)}
+	return &Recorder{store: s, node: node, log: log, wake: make(chan struct{}, 1)}
 }
 
 // Record takes notes to be stored soon. It never blocks.
@@ -54,12 +57,16 @@ func (r *Recorder) Record(notes ...change.Note) {
 		return
 	}
 	now := time.Now().Round(0)
-	for _, n := range notes {
-		select {
-		case r.notes <- noted{n, now}:
-		default:
-			r.dropped.Add(1)
-		}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	room := min(len(notes), recorderQueue-len(r.waiting))
+	for _, n := range notes[:room] {
+		r.waiting = append(r.waiting, noted{n, now})
+	}
+	r.dropped += len(notes) - room
+	select {
+	case r.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -67,41 +74,41 @@ func (r *Recorder) Record(notes ...change.Note) {
 func (r *Recorder) Run(ctx context.Context) error {
 	for {
 		select {
-		case first := <-r.notes:
-			r.write(r.batch(first))
+		case <-r.wake:
+			r.flush()
 		case <-ctx.Done():
 			r.flush()
 			return context.Cause(ctx)
 		}
-		if n := r.dropped.Swap(0); n > 0 {
-			r.log.Warn("events were dropped: more than can be stored", "count", n)
-		}
 	}
 }
 
+// flush stores the notes that wait.
 func (r *Recorder) flush() {
 	for {
-		select {
-		case first := <-r.notes:
-			r.write(r.batch(first))
-		default:
+		notes, dropped := r.take()
+		if dropped > 0 {
+			r.log.Warn("events were dropped: more than can be stored", "count", dropped)
+		}
+		if len(notes) == 0 {
 			return
 		}
+		r.write(notes)
 	}
 }
 
-// batch returns first and the notes that are waiting behind it.
-func (r *Recorder) batch(first noted) []noted {
-	notes := []noted{first}
-	for len(notes) < recorderBatch {
-		select {
-		case n := <-r.notes:
-			notes = append(notes, n)
-		default:
-			return notes
-		}
+// take returns a batch of the notes that wait, and how many were dropped since.
+// The last batch takes the queue along, so that a burst leaves no memory behind.
+func (r *Recorder) take() (notes []noted, dropped int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := min(len(r.waiting), recorderBatch)
+	notes, r.waiting = r.waiting[:n:n], r.waiting[n:]
+	if len(r.waiting) == 0 {
+		r.waiting = nil
 	}
-	return notes
+	dropped, r.dropped = r.dropped, 0
+	return notes, dropped
 }
 
 // write stores notes. It has a deadline of its own: the end of Run must not lose

@@ -1,8 +1,12 @@
 package engine
 
 import (
+	"context"
 	"log/slog"
 	"os"
+	"runtime/debug"
+	"runtime/metrics"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,4 +26,49 @@ func HideMemory(log *slog.Logger) {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		log.Warn("core dumps would hold secrets", "err", err)
 	}
+}
+
+// After a burst the runtime keeps what the burst needed: it collects garbage when as
+// much again has been allocated, which an engine with nothing to do does not do for
+// hours. So the engine looks now and then whether it is quiet, and gives back.
+const (
+	quietTime  = 15 * time.Second
+	quietBytes = 32 << 20 // who allocates less than this in quietTime is quiet
+	worthwhile = 64 << 20 // what has been allocated since the memory was last given back
+)
+
+// giveBack returns to the machine, whenever the engine has become quiet, the memory
+// that it needed before. It ends with ctx.
+func giveBack(ctx context.Context) error {
+	return givesBack{allocated: allocated, free: debug.FreeOSMemory}.run(ctx)
+}
+
+type givesBack struct {
+	allocated func() uint64 // bytes since the start of the process
+	free      func()
+}
+
+func (g givesBack) run(ctx context.Context) error {
+	tick := time.NewTicker(quietTime)
+	defer tick.Stop()
+	before, freed := uint64(0), uint64(0)
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		now := g.allocated()
+		if now-before < quietBytes && now-freed >= worthwhile {
+			g.free()
+			freed = now
+		}
+		before = now
+	}
+}
+
+func allocated() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
 }

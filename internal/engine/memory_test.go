@@ -1,9 +1,13 @@
 package engine
 
 import (
+	"context"
 	"log/slog"
 	"os"
+	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,5 +29,43 @@ func TestHideMemory(t *testing.T) {
 	}
 	if got := dumpable(); got != want {
 		t.Errorf("got %d, want %d (it was %d)", got, want, before)
+	}
+}
+
+// TestGiveBack: memory goes back once after a burst, not while it lasts, and not
+// for the little that an engine at rest allocates.
+func TestGiveBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const mb = 1 << 20
+		ctx, stop := context.WithCancel(t.Context())
+		start := time.Now()
+		var total uint64
+		var freed []time.Duration
+		g := givesBack{
+			allocated: func() uint64 { return total },
+			free:      func() { freed = append(freed, time.Since(start)) },
+		}
+		done := make(chan struct{})
+		go func() { defer close(done); _ = g.run(ctx) }()
+		time.Sleep(time.Second) // between the ticks
+		for _, perTick := range []uint64{300, 300, 300, 1, 1, 1, 1, 20, 20, 20, 20, 300, 1} {
+			total += perTick * mb
+			time.Sleep(quietTime)
+		}
+		stop()
+		<-done
+		want := []time.Duration{4 * quietTime, 11 * quietTime, 13 * quietTime}
+		if !slices.Equal(freed, want) {
+			t.Errorf("freed at %v, want %v", freed, want)
+		}
+	})
+}
+
+// TestAllocated: what is measured grows by what is allocated.
+func TestAllocated(t *testing.T) {
+	before := allocated()
+	data := make([]byte, 10<<20)
+	if grown := allocated() - before; grown < uint64(len(data)) {
+		t.Errorf("grown by %d bytes", grown)
 	}
 }

@@ -69,6 +69,8 @@ func TestAccess(t *testing.T) {
 		{probe{name: "who may not write", method: "POST", path: jobs, body: jobBody, code: 403,
 			message: `jobs.batch is forbidden: User "jane" cannot create resource "jobs" in API group "batch" in the namespace "default"`}, user},
 		{probe{name: "nor look around", path: "/metrics", code: 403, message: `forbidden: User "jane" cannot get path "/metrics"`}, user},
+		{probe{name: "nor look into the process", path: "/debug/pprof/heap", code: 403}, user},
+		{probe{name: "which the administrator may", path: "/debug/pprof/goroutine?debug=1", code: 200, has: []string{"goroutine profile"}}, f.config},
 		{probe{name: "nor be another", path: pods, header: map[string]string{"Impersonate-User": "bob"}, code: 403}, user},
 		{probe{name: "the administrator may", path: pods, header: map[string]string{"Impersonate-User": "bob"}, code: 403,
 			message: `pods is forbidden: User "bob" cannot list resource "pods" in API group "" in the namespace "default"`}, f.config},
