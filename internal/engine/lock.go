@@ -108,8 +108,11 @@ func (l *dirLock) say(text []byte) {
 	}
 }
 
+// release gives the directory free. Closing the file would not always do: a child
+// that has been forked and has not executed its program yet has it open, too.
 func (l *dirLock) release() {
 	l.say(nil)
+	_ = unix.Flock(int(l.file.Fd()), unix.LOCK_UN)
 	l.file.Close()
 }
 
