@@ -4,6 +4,7 @@ import (
 	"context"
 	"sort"
 	"sync"
+	"time"
 
 	"github.com/sampan-batch/sampan/internal/change"
 )
@@ -20,13 +21,25 @@ type Event struct {
 	// Object is the new state; for a Delete the last state at the revision of
 	// its deletion. Prev is the state before; nil for a Create.
 	Object, Prev change.Object
+
+	at   time.Time // when it was committed
+	size int       // of Object, encoded; 0 for a Delete
 }
+
+// retainTime is how long a write is retained even if there are many: longer than
+// client-go waits before it watches again. retainBytes is what may stay of older
+// ones, so that a burst does not stay in memory for as long as nothing follows it.
+const (
+	retainTime  = 30 * time.Second
+	retainBytes = 4 << 20
+)
 
 // history holds the latest writes, in a line for all resources and in one line
 // per resource, so that a reader of one resource neither looks at nor is woken
 // by the others.
 type history struct {
-	retain int
+	retain int // how many at most
+	size   int // of all together
 
 	mu     sync.Mutex
 	rev    uint64 // everything up to it is in the lines
@@ -53,14 +66,19 @@ func (l *line) at(i int) *Event { return l.events[(l.head+i)&(len(l.events)-1)] 
 
 func (l *line) push(e *Event) {
 	if l.n == len(l.events) {
-		grown := make([]*Event, max(16, 2*l.n))
-		for i := range l.n {
-			grown[i] = l.at(i)
-		}
-		l.events, l.head = grown, 0
+		l.resize(max(16, 2*l.n))
 	}
 	l.events[(l.head+l.n)&(len(l.events)-1)] = e
 	l.n++
+}
+
+// resize moves the queue to a ring of n places, a power of two.
+func (l *line) resize(n int) {
+	ring := make([]*Event, n)
+	for i := range l.n {
+		ring[i] = l.at(i)
+	}
+	l.events, l.head = ring, 0
 }
 
 func (l *line) pop() *Event {
@@ -69,6 +87,9 @@ func (l *line) pop() *Event {
 	l.head = (l.head + 1) & (len(l.events) - 1)
 	l.n--
 	l.evicted = e.Rev
+	if l.n < len(l.events)/8 && len(l.events) > 16 {
+		l.resize(len(l.events) / 2)
+	}
 	return e
 }
 
@@ -98,10 +119,11 @@ func (h *history) append(rev uint64, commits []*commit) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.rev = rev
+	now := time.Now()
 	for _, c := range commits {
 		for i := range c.steps {
 			st := &c.steps[i]
-			e := &Event{Op: st.op, Key: st.next.key, Rev: st.next.rev, Object: st.next.obj}
+			e := &Event{Op: st.op, Key: st.next.key, Rev: st.next.rev, Object: st.next.obj, at: now, size: len(st.data)}
 			if st.old != nil {
 				e.Prev = st.old.obj
 			}
@@ -109,12 +131,23 @@ func (h *history) append(rev uint64, commits []*commit) {
 			own.push(e)
 			own.wakeAll()
 			h.all.push(e)
+			h.size += e.size
 			if h.all.n > h.retain {
-				h.lines[h.all.pop().Key.Resource].pop()
+				h.dropLocked()
 			}
 		}
 	}
+	for h.size > retainBytes && now.Sub(h.all.at(0).at) > retainTime {
+		h.dropLocked()
+	}
 	h.all.wakeAll()
+}
+
+// dropLocked forgets the oldest write.
+func (h *history) dropLocked() {
+	e := h.all.pop()
+	h.lines[e.Key.Resource].pop()
+	h.size -= e.size
 }
 
 func (h *history) watch(resource string, after uint64) (*Watch, error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -228,4 +229,48 @@ func TestWatchersSeeEveryWriteOnce(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// TestHistoryLetsGo: a burst is retained for retainTime whatever its size, then no
+// more of it than retainBytes; who has to resume before that is told so.
+func TestHistoryLetsGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := mustOpen(t, Options{})
+		defer s.Close()
+		pod := key("pods", "p")
+		value := strings.Repeat("x", 64<<10)
+		const writes = 3 * retainBytes / (64 << 10)
+		mustApply(t, s, change.Set{Writes: []change.Write{{Op: change.Create, Key: pod, Object: object(pod, value)}}})
+		for rev := range uint64(writes - 1) {
+			mustApply(t, s, change.Set{Writes: []change.Write{{Op: change.Update, Key: pod, Rev: rev + 1, Object: object(pod, value)}}})
+		}
+		lease := key("leases.coordination.k8s.io", "l")
+		next := change.Write{Op: change.Create, Key: lease, Object: object(lease, "")}
+		heartbeat := func() {
+			mustApply(t, s, change.Set{Writes: []change.Write{next}})
+			next = change.Write{Op: change.Update, Key: lease, Rev: s.View().Rev(), Object: object(lease, "")}
+		}
+		time.Sleep(retainTime)
+		heartbeat()
+		if events, _ := drain(t, mustWatch(t, s, "pods", 0)); len(events) != writes {
+			t.Errorf("after %v: %d writes of %d", retainTime, len(events), writes)
+		}
+		time.Sleep(time.Second)
+		heartbeat()
+		if _, err := s.Watch("pods", 0); !errors.Is(err, ErrGone) {
+			t.Errorf("later: a watch from the beginning: %v", err)
+		}
+		if size := s.history.size; size > retainBytes || size < retainBytes*9/10 {
+			t.Errorf("later: %d bytes are retained", size)
+		}
+		events, _ := drain(t, mustWatch(t, s, "pods", writes*3/4))
+		if len(events) != writes/4 {
+			t.Errorf("later: %d writes, want the last %d", len(events), writes/4)
+		}
+		for _, l := range []*line{&s.history.all, s.history.lines["pods"]} {
+			if len(l.events) > 8*max(l.n, 16) {
+				t.Errorf("a ring of %d for %d events", len(l.events), l.n)
+			}
+		}
+	})
 }
