@@ -32,9 +32,10 @@ func HideMemory(log *slog.Logger) {
 // much again has been allocated, which an engine with nothing to do does not do for
 // hours. So the engine looks now and then whether it is quiet, and gives back.
 const (
-	quietTime  = 15 * time.Second
-	quietBytes = 32 << 20 // who allocates less than this in quietTime is quiet
-	worthwhile = 64 << 20 // what has been allocated since the memory was last given back
+	quietTick  = 10 * time.Second
+	quietBytes = 20 << 20 // who allocates less than this between two ticks is quiet
+	quietTicks = 4        // after so many the store has let go of the burst, too
+	worthwhile = 64 << 20 // what has been allocated since memory was last given back
 )
 
 // giveBack returns to the machine, whenever the engine has become quiet, the memory
@@ -49,9 +50,10 @@ type givesBack struct {
 }
 
 func (g givesBack) run(ctx context.Context) error {
-	tick := time.NewTicker(quietTime)
+	tick := time.NewTicker(quietTick)
 	defer tick.Stop()
 	before, freed := uint64(0), uint64(0)
+	quiet := 0
 	for {
 		select {
 		case <-tick.C:
@@ -59,7 +61,11 @@ func (g givesBack) run(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		now := g.allocated()
-		if now-before < quietBytes && now-freed >= worthwhile {
+		quiet++
+		if now-before >= quietBytes {
+			quiet = 0
+		}
+		if quiet >= quietTicks && now-freed >= worthwhile {
 			g.free()
 			freed = now
 		}
