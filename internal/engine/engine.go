@@ -156,7 +156,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	// One stage per step of the stop order; each ends when the one before has.
 	api := stage(ctx, fail, "api", e.server.Run)
 	node := stage(api.after, fail, "node", e.agent.Run)
-	controllers := stage(node.after, fail, "controllers", e.loop.Run, e.janitor.Run, e.watchClock, giveBack)
+	controllers := stage(node.after, fail, "controllers", e.loop.Run, e.janitor.Run, e.watchClock, e.giveBack)
 	recorder := stage(controllers.after, fail, "recorder", e.recorder.Run)
 
 	go func() {

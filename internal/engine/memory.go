@@ -40,8 +40,22 @@ const (
 
 // giveBack returns to the machine, whenever the engine has become quiet, the memory
 // that it needed before. It ends with ctx.
-func giveBack(ctx context.Context) error {
-	return givesBack{allocated: allocated, free: debug.FreeOSMemory}.run(ctx)
+func (e *Engine) giveBack(ctx context.Context) error {
+	return givesBack{allocated: allocated, free: e.free}.run(ctx)
+}
+
+// free lets go of whatever is not needed.
+func (e *Engine) free() {
+	for range 3 { // it gives way to whatever is written meanwhile
+		done, err := e.store.Repack()
+		if err != nil {
+			e.config.Logger.Warn("the store was not repacked", "err", err)
+		}
+		if done || err != nil {
+			break
+		}
+	}
+	debug.FreeOSMemory()
 }
 
 type givesBack struct {

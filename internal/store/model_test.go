@@ -39,6 +39,7 @@ func TestModel(t *testing.T) {
 			"crash":   m.crash,
 			"unknown": m.unknown,
 			"watch":   m.watch,
+			"repack":  m.repack,
 			"":        m.compare,
 		})
 		if err := m.store.Close(); err != nil {
@@ -428,3 +429,10 @@ func (m *model) watch(t *rapid.T) {
 
 // fataler is what a helper needs of a *testing.T or a *rapid.T.
 type fataler interface{ Fatal(args ...any) }
+
+// repack changes nothing that anybody can see; compare looks.
+func (m *model) repack(t *rapid.T) {
+	if _, err := m.store.Repack(); err != nil {
+		t.Fatal(err)
+	}
+}
