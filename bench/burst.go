@@ -58,11 +58,15 @@ func (b *bench) burst(ctx context.Context, r *report) error {
 	return nil
 }
 
-// empty waits until no Job is left.
+// empty waits until no Job and no pod is left.
 func (e *engine) empty(ctx context.Context) error {
 	for {
-		list, err := e.client.BatchV1().Jobs("default").List(ctx, metav1.ListOptions{Limit: 1})
-		if err != nil || len(list.Items) == 0 {
+		jobs, err := e.client.BatchV1().Jobs("default").List(ctx, metav1.ListOptions{Limit: 1})
+		if err != nil {
+			return err
+		}
+		pods, err := e.client.CoreV1().Pods("default").List(ctx, metav1.ListOptions{Limit: 1})
+		if err != nil || len(jobs.Items)+len(pods.Items) == 0 {
 			return err
 		}
 		select {

@@ -34,7 +34,7 @@ func HideMemory(log *slog.Logger) {
 const (
 	quietTick  = 10 * time.Second
 	quietBytes = 20 << 20 // who allocates less than this between two ticks is quiet
-	quietTicks = 4        // after so many the store has let go of the burst, too
+	quietTicks = 3        // after so many the store has let go of the burst, too
 	worthwhile = 64 << 20 // what has been allocated since memory was last given back
 )
 

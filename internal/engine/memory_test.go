@@ -48,13 +48,13 @@ func TestGiveBack(t *testing.T) {
 		done := make(chan struct{})
 		go func() { defer close(done); _ = g.run(ctx) }()
 		time.Sleep(time.Second) // between the ticks
-		for _, perTick := range []uint64{300, 300, 1, 1, 1, 300, 1, 1, 1, 1, 1, 19, 19, 19, 19, 19, 1, 1} {
+		for _, perTick := range []uint64{300, 300, 1, 1, 300, 1, 1, 1, 1, 19, 19, 19, 19, 1, 1} {
 			total += perTick * mb
 			time.Sleep(quietTick)
 		}
 		stop()
 		<-done
-		want := []time.Duration{10 * quietTick, 15 * quietTick}
+		want := []time.Duration{8 * quietTick, 13 * quietTick}
 		if !slices.Equal(freed, want) {
 			t.Errorf("freed at %v, want %v", freed, want)
 		}

@@ -26,11 +26,11 @@ type Event struct {
 	size int       // of Object, encoded; 0 for a Delete
 }
 
-// retainTime is how long a write is retained even if there are many: longer than
-// client-go waits before it watches again. retainBytes is what may stay of older
+// retainTime is how long a write is retained even if there are many: longer than a
+// client takes to connect again. retainBytes is what may stay of older
 // ones, so that a burst does not stay in memory for as long as nothing follows it.
 const (
-	retainTime  = 30 * time.Second
+	retainTime  = 15 * time.Second
 	retainBytes = 4 << 20
 )
 
