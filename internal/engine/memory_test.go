@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,17 +40,17 @@ func TestGiveBack(t *testing.T) {
 		const mb = 1 << 20
 		ctx, stop := context.WithCancel(t.Context())
 		start := time.Now()
-		var total uint64
+		var total atomic.Uint64
 		var freed []time.Duration
 		g := givesBack{
-			allocated: func() uint64 { return total },
+			allocated: total.Load,
 			free:      func() { freed = append(freed, time.Since(start)) },
 		}
 		done := make(chan struct{})
 		go func() { defer close(done); _ = g.run(ctx) }()
 		time.Sleep(time.Second) // between the ticks
 		for _, perTick := range []uint64{300, 300, 1, 1, 300, 1, 1, 1, 1, 19, 19, 19, 19, 1, 1} {
-			total += perTick * mb
+			total.Add(perTick * mb)
 			time.Sleep(quietTick)
 		}
 		stop()

@@ -73,7 +73,7 @@ func (s *Server) config(codecs serializer.CodecFactory) *genericserver.Config {
 	c.BuildHandlerChainFunc = s.handlerChain
 	c.LongRunningFunc = genericfilters.BasicLongRunningRequestCheck(
 		sets.NewString("watch"), sets.NewString("attach", "exec", "log", "portforward", "proxy"))
-	c.EnableProfiling = true // for the administrator, as every path that is not public
+	c.EnableProfiling = true         // for the administrator, as every path that is not public
 	c.SkipOpenAPIInstallation = true // see openAPI
 	c.MaxRequestsInFlight, c.MaxMutatingRequestsInFlight = 1000, 1000
 	return c
