@@ -50,15 +50,17 @@ func addresses() []string {
 }
 
 // storeReserve is how much of the disk is the store's before it needs it: enough
-// for the ends of ten thousand pods, and little of a small disk. What a private
-// engine stores, nobody reads once its disk is full.
+// for the ends of ten thousand pods, and of a small disk little, but enough to
+// delete objects of a megabyte. What a private engine stores, nobody reads once its
+// disk is full.
 func (c *Config) storeReserve() int64 {
-	const most, part = 32 << 20, 64
+	const most, part, least, largest = 32 << 20, 64, 8 << 20, 8
 	var fs unix.Statfs_t
 	if err := unix.Statfs(c.DataDir, &fs); err != nil || c.Private {
 		return 0
 	}
-	return min(most, int64(fs.Blocks)*fs.Bsize/part)
+	size := int64(fs.Blocks) * fs.Bsize
+	return min(most, max(size/part, min(least, size/largest)))
 }
 
 // hostEnv is what a process of the host class finds in its environment besides

@@ -153,6 +153,9 @@ func (s *Store) submit(c *commit) (lead bool, err error) {
 		// so that reading again shows the reason.
 		c.steps, c.lazy, c.err = nil, true, err
 	}
+	if err := s.refuse(c); err != nil {
+		return false, err
+	}
 	s.stageLocked(c)
 	if c.lazy && len(s.queue) == 0 {
 		view := s.staged.freeze(s.rev)
@@ -254,6 +257,7 @@ func (s *Store) takeLocked() *batch {
 		b.mark = s.rev + reserve
 	}
 	s.queue, s.afloat = nil, nil
+	s.began = time.Now()
 	return b
 }
 
@@ -279,7 +283,7 @@ func (s *Store) finishLocked(b *batch, err error) {
 		s.rollbackLocked(b, err)
 		return
 	}
-	s.mark = b.mark
+	s.mark, s.refused = b.mark, nil
 	s.publishLocked(b.view, b.commits)
 	if s.file.erase.pending() {
 		s.armLocked()
@@ -300,7 +304,7 @@ func (s *Store) passLocked() {
 		s.queue[0].turn <- true
 		return
 	}
-	s.busy = false
+	s.busy, s.began = false, time.Time{}
 	s.idle.Broadcast()
 }
 
@@ -322,10 +326,7 @@ func answer(commits []*commit, err error) {
 // was staged upon the failed batch fails with it. The revisions are not given
 // again.
 func (s *Store) rollbackLocked(b *batch, err error) {
-	var unknown *unknownError
-	if errors.As(err, &unknown) {
-		s.broken = err
-	}
+	s.failedLocked(err)
 	answer(b.commits, err)
 	answer(s.ahead, err)
 	answer(s.queue, err)

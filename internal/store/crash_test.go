@@ -33,6 +33,8 @@ func TestMain(m *testing.M) {
 		err = writeForEver(path)
 	case "fill":
 		err = fillDisk(path)
+	case "empty":
+		err = emptyLimited(path)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

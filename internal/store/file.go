@@ -81,7 +81,7 @@ func openFile(path string, fault func(string) error, reserved int64) (*file, err
 		size = tx.Size()
 		return nil
 	})
-	f.keep(size)
+	f.keep(size, f.free)
 	return f, err
 }
 
@@ -95,7 +95,6 @@ func openDB(path string, readOnly bool, open func(string, int, os.FileMode) (*os
 		Timeout:        lockWait,
 		NoFreelistSync: true, // else every commit writes it, however long it is
 		FreelistType:   bbolt.FreelistMapType,
-		NoStatistics:   true,
 		ReadOnly:       readOnly,
 		OpenFile:       open,
 	})
@@ -338,7 +337,7 @@ func (f *file) commit(b *batch) error {
 			f.forget(size)
 		}
 		f.erase.note(b)
-		f.keep(size)
+		f.keep(size, f.free)
 		err = f.fault(faultSync)
 	}
 	if err != nil && f.reached(id) {
@@ -357,6 +356,11 @@ func (f *file) reached(id int) bool {
 		return nil
 	})
 	return err != nil || last >= id
+}
+
+// free is how much of the file can be used again.
+func (f *file) free() int64 {
+	return int64(f.db.Stats().FreePageN) * int64(f.db.Info().PageSize)
 }
 
 func (f *file) fill(tx *bbolt.Tx, b *batch) error {

@@ -116,6 +116,11 @@ type Store struct {
 	queue  []*commit // the next batch; its first entry is durable
 	closed bool
 	broken error // the disk is in an unknown state; nothing is written any more
+	// refused is how the last batch failed, nil if it did not; began is when the
+	// leader took the one that it is writing.
+	refused error
+	began   time.Time
+	failed  chan struct{} // closed when broken is set
 
 	// Lazy sets. ahead were staged behind the batch being written and before
 	// queue, and are published with it (aheadView); afloat are published, but
@@ -139,7 +144,7 @@ func Open(o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{opts: o, file: f, staged: newTrees()}
+	s := &Store{opts: o, file: f, staged: newTrees(), failed: make(chan struct{})}
 	s.idle.L = &s.mu
 	items, mark, err := f.load(s.decode)
 	if err != nil {
