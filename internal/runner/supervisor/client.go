@@ -25,6 +25,8 @@ type ClientOptions struct {
 	// Command starts this program as a supervisor; by default the running
 	// executable with the argument "supervise".
 	Command Command
+	// Running: only supervisors that run already are connected to; none is started.
+	Running bool
 	Log     *slog.Logger
 }
 
@@ -56,17 +58,34 @@ type Client struct {
 
 var _ runner.Runner = (*Client)(nil)
 
-// Open returns a Client for the supervisors of dir. It connects to those that
-// run, and starts one wherever a former one left records, so that the first
-// List is whole: what died with it is reported as Lost.
+// Open is New and Connect.
 func Open(ctx context.Context, dir string, opts ClientOptions) (*Client, error) {
+	c, err := New(dir, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Connect(ctx); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// New returns a Client for the supervisors of dir. It starts nothing.
+func New(dir string, opts ClientOptions) (*Client, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{dir: dir, opts: opts.withDefaults(), links: make(map[runner.Class]*link)}
-	for _, class := range []runner.Class{runner.Sandbox, runner.Host} {
-		if _, err := os.Stat(filepath.Join(dir, string(class), "lock")); err != nil {
+	return &Client{dir: dir, opts: opts.withDefaults(), links: make(map[runner.Class]*link)}, nil
+}
+
+// Connect connects to the supervisors that run, and starts one wherever a former
+// one left records, so that the first List is whole: what died with it is reported
+// as Lost.
+func (c *Client) Connect(ctx context.Context) error {
+	for _, class := range classes() {
+		lock := filepath.Join(c.dir, string(class), "lock")
+		if _, err := os.Stat(lock); err != nil || c.opts.Running && !held(lock) {
 			continue // never used
 		}
 		l, err := c.link(class)
@@ -74,11 +93,13 @@ func Open(ctx context.Context, dir string, opts ClientOptions) (*Client, error) 
 			err = l.ready(ctx)
 		}
 		if err != nil {
-			return nil, errors.Join(err, c.Close())
+			return err
 		}
 	}
-	return c, nil
+	return nil
 }
+
+func classes() []runner.Class { return []runner.Class{runner.Sandbox, runner.Host} }
 
 // Prepare starts the supervisor of a class, or connects to it, without waiting
 // for it: so that the first container need not wait as long.
@@ -98,6 +119,32 @@ func (c *Client) Close() error {
 		l.close()
 	}
 	return nil
+}
+
+// Abandon is Close for who did not get as far as using its supervisors: those that
+// this Client has started, and that keep no container, end.
+func (c *Client) Abandon(ctx context.Context) error {
+	var errs []error
+	for _, l := range c.all() {
+		if l.idle() {
+			errs = append(errs, l.stop(ctx))
+		}
+	}
+	return errors.Join(append(errs, c.Close())...)
+}
+
+// Found returns the classes whose supervisors ran before this Client came.
+func (c *Client) Found() []runner.Class {
+	var found []runner.Class
+	for _, class := range classes() {
+		c.mu.Lock()
+		l := c.links[class]
+		c.mu.Unlock()
+		if l != nil && !l.hasStarted() {
+			found = append(found, class)
+		}
+	}
+	return found
 }
 
 // Stop ends every container and the supervisors, and leaves nothing running

@@ -177,9 +177,11 @@ func (s *Supervisor) watch(c *container, st *streams) {
 	if err := st.log.Close(); err != nil {
 		s.log.Error("closing a log", "id", c.spec.ID, "error", err)
 	}
+	word := s.lastWord()
 	c.mu.Lock()
 	c.status.Phase, c.status.PID, c.status.FinishedAt = runner.Exited, 0, now
 	c.status.ExitCode, c.status.Signal, c.status.OOMKilled = exit.Code, exit.Signal, exit.OOMKilled
+	c.status.Message = word
 	status := c.status
 	c.mu.Unlock()
 	if err := s.journal.end(&status); err != nil {

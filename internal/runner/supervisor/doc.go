@@ -23,8 +23,9 @@
 // a new Client finds every container as it is. A supervisor that is killed
 // takes its containers along (parent-death signal, pid namespaces; what
 // escaped both is ended when the next one starts), and they are reported as
-// Lost. A supervisor ends by itself only when told to (Client.Stop), or, if it
-// is Private, when the engine that started it has gone; either way it ends
+// Lost. A supervisor ends by itself only when told to (Client.Stop, or SIGTERM, by
+// which containers are asked to end first: see signals.go), or, if it
+// is Private, when the engine that started it has gone; whichever, it ends
 // every container first and leaves nothing running or mounted.
 //
 // # Files

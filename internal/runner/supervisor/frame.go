@@ -44,6 +44,7 @@ const (
 	verbSetVolume verb = 9  // runner.Volume
 	verbUsage     verb = 10 // idRequest → runner.PodUsage
 	verbPods      verb = 11 // → podsAnswer
+	verbAlive     verb = 12 // an error when no container can be started any more
 
 	// answers
 	verbOK    verb = 64
@@ -52,6 +53,8 @@ const (
 	// pushed
 	verbState verb = 128 // runner.Status, whenever one changes
 	verbGone  verb = 129 // idRequest: the container was removed
+	// verbLeaving is leavingNotice: the supervisor ends, and no client has asked it to.
+	verbLeaving verb = 130
 )
 
 const (
@@ -72,6 +75,8 @@ type helloAnswer struct {
 }
 
 type idRequest struct{ ID string }
+
+type leavingNotice struct{ Why string }
 
 type podsAnswer struct{ UIDs []string }
 

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -152,26 +151,6 @@ func TestStop(t *testing.T) {
 	}
 	if err := again.Stop(t.Context()); err != nil {
 		t.Error(err)
-	}
-}
-
-// TestTerminate: SIGTERM is another way to say stop.
-func TestTerminate(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	t.Cleanup(func() { stopDir(t, dir) })
-	c := openClient(t, dir)
-	spec := shellSpec(dir, "a", "sleep 1000")
-	mustStart(t, c, spec)
-	if err := syscall.Kill(supervisorPID(t, c, runner.Host), syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if st := mustWait(t, c, spec.ID); st.ExitCode != 137 || st.Lost {
-		t.Errorf("%+v", st)
-	}
-	// The client has another supervisor started.
-	if st := mustStart(t, c, shellSpec(dir, "b", "true")); st.Phase != runner.Running {
-		t.Errorf("%+v", st)
 	}
 }
 

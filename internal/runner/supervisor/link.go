@@ -28,6 +28,8 @@ type link struct {
 	changed  chan struct{} // closed and replaced when conn or failure changes
 	failure  error         // why there is none
 	stopping bool          // stop was called: it is not started again
+	leaving  string        // why the supervisor is about to end, as it says
+	started  bool          // the supervisor, by this link
 
 	containers map[string]*mirrored
 }
@@ -97,7 +99,13 @@ func (l *link) run() {
 func (l *link) connect() (*connection, *bufio.Reader, error) {
 	raw, err := dial(l.opts.home())
 	if err != nil {
+		if l.client.Running {
+			return nil, nil, err
+		}
 		spawnErr := spawn(l.opts, l.client.Command)
+		if spawnErr == nil {
+			l.setStarted()
+		}
 		if spawnErr != nil && !errors.Is(spawnErr, errHeld) {
 			return nil, nil, spawnErr
 		}
@@ -168,6 +176,11 @@ func (l *link) read(c *connection, r *bufio.Reader) {
 			if json.Unmarshal(f.body, &status) == nil {
 				l.learn(status)
 			}
+		case verbLeaving:
+			var notice leavingNotice
+			if json.Unmarshal(f.body, &notice) == nil {
+				l.left(notice.Why)
+			}
 		case verbGone:
 			var gone idRequest
 			if json.Unmarshal(f.body, &gone) == nil {
@@ -180,7 +193,7 @@ func (l *link) read(c *connection, r *bufio.Reader) {
 func (l *link) set(c *connection, failure error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.conn, l.failure = c, failure
+	l.conn, l.failure, l.leaving = c, failure, ""
 	close(l.changed)
 	l.changed = make(chan struct{})
 }
@@ -216,6 +229,25 @@ func (l *link) after(ctx context.Context, conn *connection) error {
 	case <-conn.ended:
 		return l.ready(ctx)
 	}
+}
+
+func (l *link) setStarted() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.started = true
+}
+
+func (l *link) hasStarted() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.started
+}
+
+// idle tells whether the supervisor was started by this link, for nothing so far.
+func (l *link) idle() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.started && len(l.containers) == 0
 }
 
 // pid is the supervisor's process id, or 0 when there is none.

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -130,11 +129,7 @@ func run(ctx context.Context, opts Options, ready *os.File) error {
 	}
 	defer lock.Close()
 
-	// Signals are caught, not ignored: what is ignored stays so in the containers.
-	// Interrupts and hang-ups are the engine's to handle.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
-	defer stop()
+	signals := signals()
 	reaper := reap.New()
 	var background sync.WaitGroup
 	defer background.Wait()
@@ -166,6 +161,7 @@ func run(ctx context.Context, opts Options, ready *os.File) error {
 			exit()
 		}()
 	}
+	background.Go(func() { s.heed(ctx, signals) })
 	fmt.Fprintln(ready, "ready")
 	ready.Close()
 	log.Info("ready", "containers", len(s.containers))
@@ -216,6 +212,16 @@ func lockDir(dir string) (*os.File, error) {
 		return nil, errHeld
 	}
 	return nil, fmt.Errorf("supervisor: lock %s: %w", dir, err)
+}
+
+// held tells whether a process has a lock.
+func held(lock string) bool {
+	f, err := os.Open(lock)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 }
 
 // awaitUnlocked returns when no process holds the directory.

@@ -149,6 +149,8 @@ func (ss *session) handle(ctx context.Context, f frame) (any, error) {
 		return s.usage(ctx, req.ID)
 	case verbPods:
 		return s.podsDue(), nil
+	case verbAlive:
+		return nil, s.alive()
 	case verbStop:
 		return nil, s.stop()
 	default:

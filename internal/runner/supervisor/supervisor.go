@@ -45,6 +45,7 @@ type Supervisor struct {
 	containers map[string]*container
 	pods       map[string]bool // uids of those that RemovePod is due for
 	stopping   bool
+	leaving    string            // why, if it was not a client that said so
 	sessions   map[*session]bool // the connected clients, after their hello
 
 	finishing sync.Once
