@@ -1,8 +1,10 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/go-logr/logr"
@@ -13,7 +15,7 @@ import (
 // logger. klog is one for the whole process: call this once, before anything
 // uses the libraries.
 func RouteKlog(logger *slog.Logger) {
-	klog.SetLoggerWithOptions(logr.FromSlogHandler(warnings{logger.Handler()}), klog.ContextualLogger(true))
+	klog.SetLoggerWithOptions(logr.FromSlogHandler(warnings{newSparing(logger.Handler())}), klog.ContextualLogger(true))
 }
 
 // warnings passes on warnings and errors only, and what is only a client's
@@ -21,20 +23,51 @@ func RouteKlog(logger *slog.Logger) {
 type warnings struct{ slog.Handler }
 
 // ofClient reports whether the library complains about a client: one that has
-// sent nonsense and was told so, or one that has left in the middle of a watch.
+// sent nonsense and was told so, or one that has left before it was answered.
 func ofClient(r slog.Record) bool {
 	switch r.Message {
-	case "Couldn't parse request", "Unable to authenticate the request":
+	case "Couldn't parse request", "Unable to authenticate the request", "Timeout or abort while handling":
 		return true
-	case "Failed to encode watch event", "Failed to flush watch response", "Failed to close watch response writer":
-		ours := false
-		r.Attrs(func(a slog.Attr) bool {
-			ours = a.Key == "err" && strings.Contains(a.Value.String(), "unable to encode")
-			return !ours
-		})
-		return !ours
+	case "Failed to encode watch event", "Failed to flush watch response", "Failed to flush watch response after initial events",
+		"Failed to close watch response writer":
+		return !strings.Contains(errorOf(r), "unable to encode")
+	case "Unhandled Error":
+		return unanswered(errorOf(r)) || nonsense(errorOf(r))
 	}
 	return false
+}
+
+// errorOf is the text of a record's error.
+func errorOf(r slog.Record) (text string) {
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "err" {
+			text = a.Value.String()
+		}
+		return text == ""
+	})
+	return text
+}
+
+// unanswered: an answer did not reach its client, for a reason that is not ours.
+func unanswered(text string) bool {
+	answering := slices.ContainsFunc([]string{
+		"apiserver was unable to write a ", "apiserver was unable to close cleanly the response writer",
+		"apiserver received an error that is not an metav1.Status: ",
+	}, func(begin string) bool { return strings.HasPrefix(text, begin) })
+	return answering && slices.ContainsFunc([]string{
+		"connection reset by peer", "broken pipe", "i/o timeout", "use of closed network connection", // of TCP
+		"client disconnected", "stream closed", "http2: ", // of HTTP/2
+		"context canceled", "context deadline exceeded", "http: Handler timeout", "short write", // of what stands between
+	}, func(why string) bool { return strings.Contains(text, why) })
+}
+
+// nonsense: the library has answered that a request is wrong, and takes its own
+// answer for an accident.
+func nonsense(text string) bool {
+	const accident = "apiserver received an error that is not an metav1.Status: "
+	return text == "exceeded max warning header size, truncating" ||
+		strings.HasPrefix(text, accident) &&
+			(strings.Contains(text, "failed to create typed patch object") || strings.Contains(text, "(*field.Error)"))
 }
 
 func (h warnings) Enabled(ctx context.Context, level slog.Level) bool {
@@ -55,3 +88,18 @@ func (h warnings) WithAttrs(attrs []slog.Attr) slog.Handler {
 }
 
 func (h warnings) WithGroup(name string) slog.Handler { return warnings{h.Handler.WithGroup(name)} }
+
+// webNoise is the log of the HTTP server. What anybody can cause who can connect,
+// as any port scan does, is debugging.
+type webNoise struct{ logger *slog.Logger }
+
+func (w webNoise) Write(p []byte) (int, error) {
+	level := slog.LevelWarn
+	for _, ofStranger := range []string{"TLS handshake error", "http2: ", "URL query contains semicolon"} {
+		if bytes.Contains(p, []byte(ofStranger)) {
+			level = slog.LevelDebug
+		}
+	}
+	w.logger.Log(context.Background(), level, "http server", "err", string(bytes.TrimSpace(p)))
+	return len(p), nil
+}

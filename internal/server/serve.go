@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -52,7 +51,7 @@ func (s *Server) httpServer(handler http.Handler) (*http.Server, error) {
 		MaxHeaderBytes:    headerBytes,
 		IdleTimeout:       90 * time.Second,
 		ReadHeaderTimeout: headerTimeout,
-		ErrorLog:          log.New(tlsNoise{s.o.Logger}, "", 0),
+		ErrorLog:          log.New(webNoise{slog.New(newSparing(s.o.Logger.Handler()))}, "", 0),
 	}
 	err = http2.ConfigureServer(web, &http2.Server{
 		IdleTimeout:                  web.IdleTimeout,
@@ -89,16 +88,4 @@ func (s *Server) drain(web *http.Server) {
 		s.o.Logger.Warn("requests did not end in time", "timeout", drainTimeout)
 	}
 	web.Close()
-}
-
-// tlsNoise keeps broken handshakes, which any port scan causes, out of the log.
-type tlsNoise struct{ logger *slog.Logger }
-
-func (w tlsNoise) Write(p []byte) (int, error) {
-	level := slog.LevelWarn
-	if bytes.Contains(p, []byte("TLS handshake error")) {
-		level = slog.LevelDebug
-	}
-	w.logger.Log(context.Background(), level, "http server", "message", string(bytes.TrimSpace(p)))
-	return len(p), nil
 }

@@ -1,10 +1,13 @@
 package server
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,8 +24,9 @@ import (
 	"github.com/sampan-batch/sampan/internal/store"
 )
 
+// TestMain holds all tests, those that attack the server among them, to this: what
+// clients do is nothing that the engine's log complains of.
 func TestMain(m *testing.M) {
-	RouteKlog(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	if dir := os.Getenv(childDir); dir != "" {
 		if err := serveBench(dir); err != nil {
 			slog.Error(err.Error())
@@ -30,7 +34,33 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	RouteKlog(slog.New(slog.NewTextHandler(&complaints, nil)))
+	code := m.Run()
+	if log := complaints.String(); log != "" && code == 0 {
+		fmt.Fprintf(os.Stderr, "FAIL: clients have made the libraries log this:\n%s", log)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// complaints is what the libraries have logged.
+var complaints syncBuffer
+
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
 }
 
 // fixture is a running server with an administrator's clients.
