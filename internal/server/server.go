@@ -29,6 +29,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	utilwaitgroup "k8s.io/apimachinery/pkg/util/waitgroup"
 	genericserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/apiserver/pkg/server/healthz"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
@@ -53,8 +54,12 @@ type Options struct {
 	// they near their end.
 	CertDir string
 	// Pods gives what only a node knows: logs. nil: no node is connected.
-	Pods   PodStreams
-	Logger *slog.Logger
+	Pods PodStreams
+	// Live are the checks of /livez besides the library's own: what a restart may
+	// cure. Ready are those of /readyz besides these. They answer soon, and anybody
+	// may have them asked.
+	Live, Ready []healthz.HealthChecker
+	Logger      *slog.Logger
 	// Version of this program, a semantic version such as "0.1.0".
 	Version string
 	// Now is the clock; nil means time.Now.
@@ -192,20 +197,23 @@ func (s *Server) LoopbackConfig() *rest.Config {
 	}
 }
 
+// Close gives up the address of a server that does not run.
+func (s *Server) Close() error { return s.listener.Close() }
+
 // Run serves until ctx ends, then lets the requests that are under way finish.
 func (s *Server) Run(ctx context.Context) error {
-	prepared := s.generic.PrepareRun()
-	web, err := s.httpServer(prepared.Handler)
+	s.installHealth()
+	web, err := s.httpServer(s.generic.Handler)
 	if err != nil {
 		return err
 	}
 	hooks, stopHooks := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopHooks()
-	defer prepared.Destroy()
+	defer s.generic.Destroy()
 
 	served := make(chan error, 1)
 	go func() { served <- web.ServeTLS(newDoor(s.listener, s.o), "", "") }()
-	prepared.RunPostStartHooks(hooks)
+	s.generic.RunPostStartHooks(hooks)
 	close(s.ready)
 
 	select {
