@@ -61,6 +61,8 @@ type Options struct {
 	Machine Machine
 	// Eviction says when what is left is too little.
 	Eviction eviction.Config
+	// Health tells how runtimes and disk fare; nil: they do.
+	Health Health
 
 	// StatusDelay is how long a status that is not final may wait for a newer
 	// one, so that a short pod needs one write; 0: DefaultStatusDelay.
@@ -87,9 +89,10 @@ type Agent struct {
 	// paths is who looks at the machine's paths that manifests name.
 	paths *hostpath.Scout
 
-	// pressure are the conditions that the node has; pressed is told when they
-	// change.
+	// pressure is what the warden has found, fitness the monitor; pressed is told
+	// when they change.
 	pressure atomic.Pointer[[]corev1.NodeConditionType]
+	fitness  atomic.Pointer[fitness]
 	pressed  chan struct{}
 
 	tasks sync.WaitGroup // everything that Run has to wait for
@@ -175,6 +178,11 @@ func (a *Agent) Run(ctx context.Context) error {
 // guard begins to watch the machine and the pods on it.
 func (a *Agent) guard(ctx context.Context) {
 	a.tasks.Go(func() { (&weigher{agent: a, log: a.log}).run(ctx) })
+	if a.opts.Health != nil {
+		m := &monitor{agent: a, log: a.log}
+		m.look() // before the node says how it is
+		a.tasks.Go(func() { m.run(ctx) })
+	}
 	if a.opts.Machine == nil {
 		return
 	}
@@ -190,22 +198,28 @@ func (a *Agent) guard(ctx context.Context) {
 
 // press takes the conditions that the node has now.
 func (a *Agent) press(conditions []corev1.NodeConditionType) {
-	if slices.Equal(conditions, a.pressures()) {
-		return
+	if old := a.pressure.Swap(&conditions); old != nil && !slices.Equal(conditions, *old) || old == nil && len(conditions) > 0 {
+		a.nudgeHerald()
 	}
-	a.pressure.Store(&conditions)
+}
+
+func (a *Agent) nudgeHerald() {
 	select {
 	case a.pressed <- struct{}{}:
 	default:
 	}
 }
 
-// pressures are the conditions that the node has.
+// pressures are the conditions that the node has of what can run out.
 func (a *Agent) pressures() []corev1.NodeConditionType {
+	var all []corev1.NodeConditionType
 	if p := a.pressure.Load(); p != nil {
-		return *p
+		all = *p
 	}
-	return nil
+	if f := a.fitness.Load(); f != nil && f.unwritable && !slices.Contains(all, corev1.NodeDiskPressure) {
+		all = append(slices.Clone(all), corev1.NodeDiskPressure)
+	}
+	return all
 }
 
 // find lists the containers that a former run of the node has left. One runner

@@ -8,9 +8,10 @@
 // what to do next and what status to report, does it, and sleeps until
 // something happens.
 //
-// Three roles tick: the herald tells of the node, the weigher compares pods with
-// their limits on the disk, the warden watches what the machine has left. What
-// the last two decide is package eviction's.
+// Four roles tick: the herald tells of the node, the weigher compares pods with
+// their limits on the disk, the warden watches what the machine has left, the
+// monitor asks whether runtimes and disk do their work. What weigher and warden
+// decide is package eviction's.
 //
 // The order of events in a pod's life:
 //

@@ -465,6 +465,7 @@ type bench struct {
 	images *fakeImages
 	host   *fakeRunner
 	device *fakeMachine
+	health fakeHealth
 	agent  *Agent
 	stop   func()
 }
@@ -505,7 +506,7 @@ func (b *bench) boot() {
 		Client: b.fakeClient, Images: b.images, Class: runner.Sandbox,
 		Runners: map[runner.Class]runner.Runner{runner.Sandbox: b.run, runner.Host: b.host},
 		Machine: b.device, Eviction: eviction.Config{Thresholds: eviction.Defaults(), Transition: eviction.DefaultTransition},
-		Log: discard,
+		Health: &b.health, Log: discard,
 	})
 	if err != nil {
 		b.t.Fatal(err)

@@ -33,8 +33,8 @@ type herald struct {
 	log   *slog.Logger
 	// owner is the node, as its lease names it.
 	owner metav1.OwnerReference
-	// told are the pressures that the last status says of.
-	told []corev1.NodeConditionType
+	// told is what the last status says.
+	told nodeState
 }
 
 // run heralds the node until ctx ends.
@@ -52,7 +52,7 @@ func (h *herald) run(ctx context.Context) {
 	status := time.Time{} // of the last status
 	for ctx.Err() == nil {
 		wait := leasePeriod
-		if now := time.Now(); now.Sub(status) >= statusPeriod || !slices.Equal(h.told, h.agent.pressures()) {
+		if now := time.Now(); now.Sub(status) >= statusPeriod || !h.told.equal(h.agent.state()) {
 			if err := h.status(ctx, now); err != nil {
 				h.log.Warn("cannot write the node's status", "node", h.agent.opts.Node, "err", err)
 				wait = statusRetry
@@ -88,7 +88,7 @@ func (h *herald) register(ctx context.Context) error {
 // status writes the node's status as of now, and tells what has changed of its
 // conditions.
 func (h *herald) status(ctx context.Context, now time.Time) error {
-	pressures := h.agent.pressures()
+	is := h.agent.state()
 	err := h.agent.opts.Client.UpdateNodeStatus(ctx, h.agent.opts.Node, func(node *corev1.Node) corev1.NodeStatus {
 		return h.agent.nodeStatus(&node.Status, now)
 	})
@@ -96,13 +96,21 @@ func (h *herald) status(ctx context.Context, now time.Time) error {
 		return err
 	}
 	for _, t := range [...]corev1.NodeConditionType{corev1.NodeMemoryPressure, corev1.NodeDiskPressure, corev1.NodePIDPressure} {
-		if slices.Contains(pressures, t) != slices.Contains(h.told, t) {
-			reason := "Node" + strings.TrimPrefix(pressure(t, pressures).Reason, "Kubelet")
-			h.note(reason, fmt.Sprintf("Node %s status is now: %s", h.agent.opts.Node, reason))
+		if slices.Contains(is.pressures, t) != slices.Contains(h.told.pressures, t) {
+			h.noteStatus(pressure(t, is.pressures).Reason)
 		}
 	}
-	h.told = pressures
+	if (is.unready == "") != (h.told.unready == "") {
+		h.noteStatus(readiness(is.unready).Reason)
+	}
+	h.told = is
 	return nil
+}
+
+// noteStatus tells of a condition by its reason.
+func (h *herald) noteStatus(reason string) {
+	reason = "Node" + strings.TrimPrefix(reason, "Kubelet")
+	h.note(reason, fmt.Sprintf("Node %s status is now: %s", h.agent.opts.Node, reason))
 }
 
 func (h *herald) note(reason, message string) {

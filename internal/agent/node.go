@@ -96,18 +96,18 @@ func (a *Agent) nodeStatus(present *corev1.NodeStatus, now time.Time) corev1.Nod
 		s.Addresses = append(s.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: ip})
 	}
 	s.Addresses = append(s.Addresses, corev1.NodeAddress{Type: corev1.NodeHostName, Address: a.opts.Node})
-	s.Conditions = nodeConditions(present.Conditions, a.pressures(), now)
+	s.Conditions = nodeConditions(present.Conditions, a.state(), now)
 	return s
 }
 
-// nodeConditions returns the conditions that the node writes itself, given those
-// of its pressures that it has, and those of others as they are.
-func nodeConditions(present []corev1.NodeCondition, pressures []corev1.NodeConditionType, now time.Time) []corev1.NodeCondition {
+// nodeConditions returns the conditions that the node writes itself, given what is
+// so, and those of others as they are.
+func nodeConditions(present []corev1.NodeCondition, is nodeState, now time.Time) []corev1.NodeCondition {
 	own := []corev1.NodeCondition{
-		pressure(corev1.NodeMemoryPressure, pressures),
-		pressure(corev1.NodeDiskPressure, pressures),
-		pressure(corev1.NodePIDPressure, pressures),
-		{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", Message: "kubelet is posting ready status"},
+		pressure(corev1.NodeMemoryPressure, is.pressures),
+		pressure(corev1.NodeDiskPressure, is.pressures),
+		pressure(corev1.NodePIDPressure, is.pressures),
+		readiness(is.unready),
 	}
 	var out []corev1.NodeCondition
 	for _, old := range present {
@@ -131,6 +131,18 @@ func nodeConditions(present []corev1.NodeCondition, pressures []corev1.NodeCondi
 		}
 	}
 	return append(out, own...)
+}
+
+// readiness returns the condition Ready in a kubelet's words.
+func readiness(unready string) corev1.NodeCondition {
+	if unready != "" {
+		return corev1.NodeCondition{
+			Type: corev1.NodeReady, Status: corev1.ConditionFalse, Reason: "KubeletNotReady", Message: "container runtime is down: " + unready,
+		}
+	}
+	return corev1.NodeCondition{
+		Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", Message: "kubelet is posting ready status",
+	}
 }
 
 // pressure returns a condition in a kubelet's words.

@@ -75,7 +75,7 @@ func TestNodeIsKept(t *testing.T) {
 
 func TestNodeConditionsOfOthersStay(t *testing.T) {
 	t.Parallel()
-	got := nodeConditions([]corev1.NodeCondition{{Type: "Example", Status: corev1.ConditionTrue}}, nil, time.Now())
+	got := nodeConditions([]corev1.NodeCondition{{Type: "Example", Status: corev1.ConditionTrue}}, nodeState{}, time.Now())
 	if len(got) != 5 || got[0].Type != "Example" {
 		t.Errorf("got %+v", got)
 	}

@@ -217,6 +217,8 @@ func TestTaints(t *testing.T) {
 		"still":              {noSchedule(disk), []corev1.NodeCondition{condition(corev1.NodeDiskPressure, corev1.ConditionTrue)}, noSchedule(disk)},
 		"no more":            {noSchedule("a", disk, memory), []corev1.NodeCondition{condition(corev1.NodeDiskPressure, corev1.ConditionFalse)}, noSchedule("a", memory)},
 		"nobody knows":       {noSchedule(disk), []corev1.NodeCondition{condition(corev1.NodeDiskPressure, corev1.ConditionUnknown)}, nil},
+		"not ready":          {nil, []corev1.NodeCondition{condition(corev1.NodeReady, corev1.ConditionFalse)}, noSchedule(corev1.TaintNodeNotReady)},
+		"ready again":        {noSchedule(corev1.TaintNodeNotReady), []corev1.NodeCondition{condition(corev1.NodeReady, corev1.ConditionTrue)}, nil},
 		"a user's own stays": {[]corev1.Taint{own}, []corev1.NodeCondition{condition(corev1.NodeDiskPressure, corev1.ConditionFalse)}, []corev1.Taint{own}},
 	} {
 		node := &corev1.Node{Spec: corev1.NodeSpec{Taints: test.has}, Status: corev1.NodeStatus{Conditions: test.conditions}}
