@@ -2,10 +2,12 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -32,7 +34,7 @@ answer for its name: it satisfies every imagePullPolicy without a registry.`,
 	}
 	cmd.PersistentFlags().StringVar(&dir, "data-dir", dir, "the engine's data directory")
 	open := func() (*image.Store, error) { return engine.OpenImages(dir, newLogger(os.Stderr, slog.LevelWarn)) }
-	cmd.AddCommand(imagePull(open), imageLoad(open), imageList(open), imageRemove(open), imagePrune(open))
+	cmd.AddCommand(imagePull(open), imageLoad(open), imageList(open, &dir), imageRemove(open), imagePrune(open))
 	return cmd
 }
 
@@ -104,20 +106,23 @@ or from standard input for "-".`,
 	return cmd
 }
 
-func imageList(open openImages) *cobra.Command {
+// imageList makes nothing where there is nothing to list.
+func imageList(open openImages, dir *string) *cobra.Command {
 	return &cobra.Command{
 		Use:     "ls",
 		Aliases: []string{"list"},
 		Short:   "List the images",
 		Args:    wantArgs(cobra.NoArgs, "ls takes no arguments"),
 		RunE: func(*cobra.Command, []string) error {
-			s, err := open()
-			if err != nil {
-				return err
-			}
-			all, err := s.List()
-			if err != nil {
-				return err
+			var all []*image.Image
+			if _, err := os.Stat(filepath.Join(*dir, "images")); !errors.Is(err, os.ErrNotExist) {
+				s, err := open()
+				if err != nil {
+					return err
+				}
+				if all, err = s.List(); err != nil {
+					return err
+				}
 			}
 			rows := [][]string{{"NAME", "IMAGE ID", "SIZE", "AGE", "ORIGIN"}}
 			for _, img := range all {

@@ -70,7 +70,34 @@ func lockDir(dir, command string) (*dirLock, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	return holdFile(f, dir, command)
+}
+
+// lockToStop is lockDir for who ends what runs and starts nothing: it needs nothing
+// written. Where there is no lock and none can be made, nobody can take it either.
+func lockToStop(dir, command string) (*dirLock, error) {
+	l, err := lockDir(dir, command)
+	if !unwritable(err) {
+		return l, err
+	}
+	f, err := os.Open(lockPath(dir))
+	if errors.Is(err, os.ErrNotExist) {
+		return &dirLock{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return holdFile(f, dir, command)
+}
+
+// unwritable: the file system, or the modes on it, forbid it.
+func unwritable(err error) bool {
+	return errors.Is(err, unix.EROFS) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM)
+}
+
+// holdFile takes the lock of f, which is dir's.
+func holdFile(f *os.File, dir, command string) (*dirLock, error) {
+	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		defer f.Close()
 		return nil, &InUseError{Dir: dir, Holder: readHolder(f)}
@@ -111,6 +138,9 @@ func (l *dirLock) say(text []byte) {
 // release gives the directory free. Closing the file would not always do: a child
 // that has been forked and has not executed its program yet has it open, too.
 func (l *dirLock) release() {
+	if l.file == nil {
+		return
+	}
 	l.say(nil)
 	_ = unix.Flock(int(l.file.Fd()), unix.LOCK_UN)
 	l.file.Close()
@@ -118,7 +148,7 @@ func (l *dirLock) release() {
 
 // holderOf returns who works on dir; ok is false when nobody does.
 func holderOf(dir string) (h Holder, ok bool, err error) {
-	f, err := os.OpenFile(lockPath(dir), os.O_RDWR, 0)
+	f, err := os.Open(lockPath(dir))
 	if errors.Is(err, os.ErrNotExist) {
 		return h, false, nil
 	}

@@ -37,15 +37,19 @@ func Stop(ctx context.Context, dir string, grace time.Duration) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	lock, err := lockDir(dir, "sampan stop")
+	lock, err := lockToStop(dir, "sampan stop")
 	if err != nil {
 		return "", err
 	}
 	defer lock.release()
-	client, err := supervisor.Open(ctx, filepath.Join(dir, "run"), supervisor.ClientOptions{})
+	client, err := supervisor.Open(ctx, filepath.Join(dir, "run"), supervisor.ClientOptions{
+		// Where nothing can be written, nothing can be started to clear up with.
+		Running: unwritable(unix.Access(dir, unix.W_OK)),
+	})
 	if err != nil {
 		return "", err
 	}
+	found := client.Found()
 	ended, err := endPods(ctx, client, grace)
 	stopErr := client.Stop(ctx)
 	var remains error
@@ -55,7 +59,7 @@ func Stop(ctx context.Context, dir string, grace time.Duration) (string, error) 
 	if err := errors.Join(err, stopErr); err != nil {
 		return "", err
 	}
-	did := whatStopped(stopped, ended)
+	did := whatStopped(stopped, ended, found)
 	if remains != nil {
 		did += "\nwarning: " + remains.Error()
 	}
@@ -63,7 +67,7 @@ func Stop(ctx context.Context, dir string, grace time.Duration) (string, error) 
 }
 
 // whatStopped says what Stop has ended.
-func whatStopped(stopped bool, ended int) string {
+func whatStopped(stopped bool, ended int, found []runner.Class) string {
 	containers := "containers"
 	if ended == 1 {
 		containers = "container"
@@ -75,6 +79,10 @@ func whatStopped(stopped bool, ended int) string {
 		return "stopped the engine; no container was running"
 	case ended > 0:
 		return fmt.Sprintf("no engine was running; ended %d %s", ended, containers)
+	case len(found) == 1:
+		return fmt.Sprintf("no engine was running; ended the supervisor of class %s, which kept no container", found[0])
+	case len(found) > 1:
+		return "no engine was running; ended the supervisors of all classes, which kept no container"
 	}
 	return "nothing was running"
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/crilog"
@@ -28,11 +29,18 @@ type ClientOptions struct {
 	// Running: only supervisors that run already are connected to; none is started.
 	Running bool
 	Log     *slog.Logger
+
+	// connectTime is how long a supervisor may take to answer, or to end what a
+	// former one has left; 0 is a minute. Tests have less.
+	connectTime time.Duration
 }
 
 func (o ClientOptions) withDefaults() ClientOptions {
 	if o.LogLimits == (crilog.Limits{}) {
 		o.LogLimits = crilog.DefaultLimits()
+	}
+	if o.connectTime == 0 {
+		o.connectTime = time.Minute
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -89,8 +97,15 @@ func (c *Client) Connect(ctx context.Context) error {
 			continue // never used
 		}
 		l, err := c.link(class)
-		if err == nil {
-			err = l.ready(ctx)
+		if err != nil {
+			return err
+		}
+		patient, cancel := context.WithTimeout(ctx, c.opts.connectTime)
+		err = l.ready(patient)
+		cancel()
+		if err != nil && patient.Err() != nil && ctx.Err() == nil {
+			err = fmt.Errorf("the supervisor of class %s (who holds %s) has not answered for %s: have it go on (kill -CONT), or kill it, and its containers with it",
+				class, lock, c.opts.connectTime)
 		}
 		if err != nil {
 			return err

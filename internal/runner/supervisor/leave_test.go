@@ -227,3 +227,30 @@ func TestAbandon(t *testing.T) {
 		t.Errorf("found: %v", err)
 	}
 }
+
+// TestConnectToOneThatIsStopped: who cannot be asked is named, with what to do.
+func TestConnectToOneThatIsStopped(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	t.Cleanup(func() { stopDir(t, dir) })
+	c := openClient(t, dir)
+	mustStart(t, c, shellSpec(dir, "a", "sleep 1000"))
+	signalClass(t, c, runner.Host, syscall.SIGSTOP)
+	eventually(t, "it is named", func() bool { // a signal has effect a moment later
+		other, err := Open(t.Context(), dir, ClientOptions{Command: selfCommand(), connectTime: 100 * time.Millisecond})
+		if err == nil {
+			other.Close()
+			return false
+		}
+		if !strings.Contains(err.Error(), filepath.Join(dir, "host", "lock")) || !strings.Contains(err.Error(), "kill -CONT") {
+			t.Errorf("got %v", err)
+		}
+		return true
+	})
+	signalClass(t, c, runner.Host, syscall.SIGCONT)
+	again, err := Open(t.Context(), dir, ClientOptions{Command: selfCommand()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Close()
+}
