@@ -29,7 +29,9 @@ import (
 func TestMain(m *testing.M) {
 	flag.Parse()
 	flag.Set("test.parallel", "6") // stories wait more than they work
-	os.Exit(m.Run())
+	code := m.Run()
+	os.RemoveAll(built.dir)
+	os.Exit(code)
 }
 
 // TestStories runs the scripts in testdata/stories: what a user does, with the
@@ -44,6 +46,7 @@ func TestMain(m *testing.M) {
 //	eventually cmd args  run a command again and again until it succeeds
 //	killserve            kill -9 the engine
 //	killsupervisors      kill -9 the supervisors of $DATA
+//	signalsupervisors S  send them the signal STOP, CONT or TERM
 //	stopserve            SIGTERM the engine, if it has not ended, and wait until it has with 0
 //	disk size [inodes]   make $DATA a disk of its own that is so large (root)
 //	hang dir             make a directory that does not answer (root)
@@ -78,13 +81,14 @@ func TestStories(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve":           serve,
-			"killserve":       killServe,
-			"killsupervisors": killSupervisors,
-			"stopserve":       stopServe,
-			"eventually":      eventually,
-			"disk":            disk,
-			"hang":            hang,
+			"serve":             serve,
+			"killserve":         killServe,
+			"killsupervisors":   killSupervisors,
+			"signalsupervisors": signalSupervisors,
+			"stopserve":         stopServe,
+			"eventually":        eventually,
+			"disk":              disk,
+			"hang":              hang,
 		},
 	})
 }
@@ -139,15 +143,11 @@ func killServe(ts *testscript.TestScript, neg bool, args []string) {
 	e.ended = nil
 }
 
-// killSupervisors goes by their command lines, which name the directory.
-func killSupervisors(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) > 0 {
-		ts.Fatalf("usage: killsupervisors")
-	}
+// supervisors are those of $DATA: their command lines name the directory.
+func supervisors(ts *testscript.TestScript) (pids []int) {
 	dir := "--dir=" + filepath.Join(of(ts).data, "run")
 	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	ts.Check(err)
-	killed := 0
 	for _, path := range lines {
 		text, err := os.ReadFile(path)
 		if err != nil || !slices.Contains(strings.Split(string(text), "\x00"), dir) {
@@ -155,6 +155,19 @@ func killSupervisors(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 		ts.Check(err)
+		pids = append(pids, pid)
+	}
+	if len(pids) == 0 {
+		ts.Fatalf("no supervisor runs in %s", dir)
+	}
+	return pids
+}
+
+func killSupervisors(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: killsupervisors")
+	}
+	for _, pid := range supervisors(ts) {
 		ts.Check(syscall.Kill(pid, syscall.SIGKILL))
 		for syscall.Kill(pid, 0) == nil { // its parent may be the engine, or gone
 			if stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); strings.Contains(string(stat), ") Z ") {
@@ -162,10 +175,18 @@ func killSupervisors(ts *testscript.TestScript, neg bool, args []string) {
 			}
 			time.Sleep(time.Millisecond)
 		}
-		killed++
 	}
-	if killed == 0 {
-		ts.Fatalf("no supervisor runs in %s", dir)
+}
+
+// signalSupervisors leaves none stopped behind, whatever becomes of the script.
+func signalSupervisors(ts *testscript.TestScript, neg bool, args []string) {
+	signals := map[string]syscall.Signal{"STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT, "TERM": syscall.SIGTERM}
+	if neg || len(args) != 1 || signals[args[0]] == 0 {
+		ts.Fatalf("usage: signalsupervisors STOP|CONT|TERM")
+	}
+	for _, pid := range supervisors(ts) {
+		ts.Check(syscall.Kill(pid, signals[args[0]]))
+		ts.Defer(func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
 	}
 }
 
@@ -277,15 +298,29 @@ type tools struct {
 	bin, images, manifests string
 }
 
-var buildOnce = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "sampan-tools-*") })
+// built are the tools of this run of the tests; TestMain removes them.
+var built struct {
+	once sync.Once
+	dir  string
+	*tools
+}
 
 func buildTools(t *testing.T) *tools {
 	t.Helper()
-	dir, err := buildOnce()
+	built.once.Do(func() { built.tools = buildAll(t) })
+	if built.tools == nil {
+		t.Fatal("the tools could not be built: see the test that came first")
+	}
+	return built.tools
+}
+
+func buildAll(t *testing.T) *tools {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "sampan-tools-*")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	built.dir = dir
 	root, err := filepath.Abs(filepath.Join("..", ".."))
 	if err != nil {
 		t.Fatal(err)

@@ -280,7 +280,8 @@ func (o *runOptions) report(res result, out *console) error {
 }
 
 // signals are what Ctrl-C asks for: to end, and, the second time, to kill. A
-// reader of the output that goes away, as head does, asks to end, too.
+// reader of the output that goes away, as head does, asks to end, too. Ctrl-\ kills
+// at once; the Go runtime would exit and leave the engine's directory behind.
 type signals struct {
 	end, kill context.Context
 	release   func()
@@ -290,10 +291,10 @@ func catchSignals() *signals {
 	end, doEnd := context.WithCancel(context.Background())
 	kill, doKill := context.WithCancel(context.Background())
 	ch := make(chan os.Signal, 2)
-	signal.Notify(ch, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
+	signal.Notify(ch, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE, unix.SIGQUIT)
 	go func() {
 		for sig := range ch {
-			if end.Err() != nil && sig != unix.SIGPIPE { // which comes with every line
+			if end.Err() != nil && sig != unix.SIGPIPE || sig == unix.SIGQUIT { // SIGPIPE comes with every line
 				doKill()
 			}
 			doEnd()

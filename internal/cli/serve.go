@@ -49,6 +49,7 @@ the same directory finds them as they are. "sampan stop" ends the pods too.`,
 	config = engine.Default()
 	config.Command = "sampan serve"
 	config.Version = Version()
+	config.Supervised = engine.Supervised()
 	f := cmd.Flags()
 	f.StringVar(&config.DataDir, "data-dir", config.DataDir, "where objects, logs, images and pods are kept")
 	f.StringVar(&config.Listen, "listen", config.Listen, "address of the API; port 0 picks one")
@@ -63,8 +64,10 @@ the same directory finds them as they are. "sampan stop" ends the pods too.`,
 }
 
 func serve(ctx context.Context, config engine.Config) error {
-	ctx, stop := signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM)
+	ctx, stop := signal.NotifyContext(ctx, stopSignals()...)
 	defer stop()
+	// A reader of the log that goes away is no reason to end.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
 	engine.RouteLibraryLogs(config.Logger)
 	engine.HideMemory(config.Logger)
 	e, err := engine.New(config)
@@ -75,7 +78,6 @@ func serve(ctx context.Context, config engine.Config) error {
 		select {
 		case <-e.Ready():
 			fmt.Printf("sampan is ready: https://%s, kubeconfig %s\n", e.Addr(), e.KubeconfigPath())
-			e.NotifyReady()
 		case <-ctx.Done():
 		}
 	}()
@@ -84,6 +86,16 @@ func serve(ctx context.Context, config engine.Config) error {
 		return nil
 	}
 	return err
+}
+
+// stopSignals are those that stop the engine: a terminal that is closed does, too,
+// unless nohup has asked for the contrary.
+func stopSignals() []os.Signal {
+	signals := []os.Signal{unix.SIGINT, unix.SIGTERM}
+	if !signal.Ignored(unix.SIGHUP) {
+		signals = append(signals, unix.SIGHUP)
+	}
+	return signals
 }
 
 func newStop() *cobra.Command {
@@ -119,6 +131,9 @@ func newSupervise() *cobra.Command {
 		Short:              "Own the containers of an engine (started by the engine itself)",
 		Hidden:             true,
 		DisableFlagParsing: true,
-		RunE:               func(cmd *cobra.Command, args []string) error { return engine.Supervise(cmd.Context(), args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			// What SIGTERM means, the supervisor knows.
+			return engine.Supervise(context.WithoutCancel(cmd.Context()), args)
+		},
 	}
 }

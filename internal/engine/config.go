@@ -49,6 +49,9 @@ type Config struct {
 	PressureTransition time.Duration
 	// Private: pods end with this process, as `sampan run` wants it.
 	Private bool
+	// Supervised: a service manager starts the engine again when it fails (see
+	// Supervised).
+	Supervised bool
 	// Command names this engine to whoever finds the directory in use.
 	Command string
 	Version string

@@ -1,10 +1,11 @@
 // Package engine wires the rooms into one running whole, and owns the order in
 // which they start and stop.
 //
-// Start: the data directory is locked, the store opened, the supervisor found
-// (pods may be running already); then the API, the recorder, the controllers
-// and the node run together. The engine is ready when the API answers and the
-// node is there to be given pods.
+// Start: the data directory is locked, the store opened, the API's address bound,
+// the kubeconfig written; last of all the supervisors are found (pods may be running
+// already) or started, so that a start that fails leaves nothing running. Then the
+// API, the recorder, the controllers and the node run together. The engine is ready
+// when the API answers and the node is there to be given pods.
 //
 // Stop, in this order: the API first, so that nothing new is accepted; the
 // node, which leaves its pods running; the controllers; the recorder, which
@@ -17,8 +18,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
+	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/rest"
 
@@ -46,6 +48,7 @@ type Engine struct {
 	recorder *control.Recorder
 	loop     *control.Loop
 	janitor  *control.Janitor
+	health   *health
 }
 
 // New opens the data directory and prepares every room. It returns an
@@ -86,15 +89,13 @@ func (e *Engine) open() (err error) {
 	if err != nil {
 		return err
 	}
-	e.runner, err = supervisor.Open(ctx, filepath.Join(c.DataDir, "run"), supervisor.ClientOptions{
+	e.runner, err = supervisor.New(filepath.Join(c.DataDir, "run"), supervisor.ClientOptions{
 		Private: c.Private, Log: c.Logger,
 	})
 	if err != nil {
 		return err
 	}
-	if err := e.runner.Prepare(c.Runtime); err != nil {
-		return err
-	}
+	e.health = newHealth(c.DataDir, e.store, e.runner, newClockCheck(readClocks, lastRenewal(e.store, c.NodeName)))
 	e.recorder = control.NewRecorder(e.store, c.NodeName, c.Logger)
 	e.janitor = &control.Janitor{Store: e.store, TTL: eventTTL, Max: maxEvents}
 	e.loop = control.New(control.Options{
@@ -113,6 +114,7 @@ func (e *Engine) open() (err error) {
 		Runners: map[runner.Class]runner.Runner{runner.Sandbox: e.runner, runner.Host: e.runner},
 		PodPids: max(c.PodPids, 0), UserNamespace: os.Geteuid() != 0,
 		Machine: &machine.Machine{Dir: c.DataDir, ImageDir: c.ImageDir}, Eviction: c.eviction,
+		Health: e.health,
 	})
 	if err != nil {
 		return err
@@ -120,6 +122,7 @@ func (e *Engine) open() (err error) {
 	e.server, err = server.New(server.Options{
 		Store: e.store, Kinds: kinds.All(), Scheme: kind.NewScheme(), Listen: c.Listen,
 		CertDir: filepath.Join(c.DataDir, "pki"), Pods: e.agent, Logger: c.Logger, Version: c.Version,
+		Live: e.health.live(), Ready: e.health.ready(),
 	})
 	return err
 }
@@ -136,13 +139,6 @@ func (e *Engine) KubeconfigPath() string { return e.config.Kubeconfig }
 // RESTConfig is how a client in this process reaches the API.
 func (e *Engine) RESTConfig() *rest.Config { return e.server.LoopbackConfig() }
 
-// NotifyReady tells systemd, if it started this process, that it is ready.
-func (e *Engine) NotifyReady() {
-	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
-		e.config.Logger.Warn("systemd was not notified", "err", err)
-	}
-}
-
 // Run runs until ctx ends or a room fails, then stops everything. It returns
 // the cause.
 func (e *Engine) Run(ctx context.Context) error {
@@ -150,8 +146,15 @@ func (e *Engine) Run(ctx context.Context) error {
 	if err := e.announce(); err != nil {
 		return err
 	}
+	if err := e.connect(ctx); err != nil {
+		return err
+	}
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
+	go e.heedStore(ctx, fail)
+	var notifying sync.WaitGroup
+	defer notifying.Wait()
+	notifying.Go(func() { newNotifier(e.health, e.Addr(), e.config.Logger).run(ctx, e.ready) })
 
 	// One stage per step of the stop order; each ends when the one before has.
 	api := stage(ctx, fail, "api", e.server.Run)
@@ -186,6 +189,35 @@ func (e *Engine) announce() error {
 	return nil
 }
 
+// connect finds the supervisors, and starts that of the default class.
+func (e *Engine) connect(ctx context.Context) error {
+	if err := e.runner.Connect(ctx); err != nil {
+		return err
+	}
+	return e.runner.Prepare(e.config.Runtime)
+}
+
+// heedStore waits until the store has stopped for good. Whoever is started again
+// ends then: the next engine goes on from what the disk holds. So does a private
+// engine, whose Jobs would wait for ever. Any other stays, for what is stored can be
+// read; somebody has to look anyway.
+func (e *Engine) heedStore(ctx context.Context, fail context.CancelCauseFunc) {
+	select {
+	case <-e.store.Failed():
+	case <-ctx.Done():
+		return
+	}
+	err := e.store.Err()
+	switch {
+	case e.config.Private:
+		fail(err)
+	case e.config.Supervised:
+		fail(fmt.Errorf("ending, to be started again by the service manager; the pods go on: %w", err))
+	default:
+		e.config.Logger.Error("nothing is written any more; what is stored can be read", "err", err)
+	}
+}
+
 // running is a stage of the engine; after ends when all its parts have.
 type running struct{ after context.Context }
 
@@ -214,20 +246,41 @@ func stage(ctx context.Context, fail context.CancelCauseFunc, name string, parts
 }
 
 func (e *Engine) watchClock(ctx context.Context) error {
-	err := watchClock(ctx, e.config.Logger, e.loop.ClockSet)
+	err := watchClock(ctx, e.config.Logger, func() {
+		e.health.clock.look()
+		e.loop.ClockSet()
+	})
 	<-ctx.Done()
 	return err
+}
+
+// abandonTime is how long supervisors that nobody needed may take to end.
+const abandonTime = 10 * time.Second
+
+// leaveRunner ends what shall not outlive the engine: a private one's pods, and what
+// was started for nothing by one that was never ready.
+func (e *Engine) leaveRunner() error {
+	if e.config.Private {
+		return e.runner.Stop(context.Background())
+	}
+	select {
+	case <-e.ready:
+		return e.runner.Close()
+	default:
+		ctx, cancel := context.WithTimeout(context.Background(), abandonTime)
+		defer cancel()
+		return e.runner.Abandon(ctx)
+	}
 }
 
 // close releases what open took, in the reverse order.
 func (e *Engine) close() {
 	var errs []error
+	if e.server != nil {
+		_ = e.server.Close() // it may have run
+	}
 	if e.runner != nil {
-		if e.config.Private {
-			errs = append(errs, e.runner.Stop(context.Background()))
-		} else {
-			errs = append(errs, e.runner.Close())
-		}
+		errs = append(errs, e.leaveRunner())
 	}
 	if e.store != nil {
 		errs = append(errs, e.store.Close())

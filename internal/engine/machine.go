@@ -4,8 +4,10 @@ import (
 	"context"
 	"net"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/change"
@@ -95,6 +97,19 @@ func awaitNode(ctx context.Context, s *store.Store, name string) error {
 		}
 	}
 	return nil
+}
+
+// lastRenewal is when the node of this name was last known to live; zero if that is
+// not known.
+func lastRenewal(s *store.Store, node string) time.Time {
+	obj, ok := s.View().Get(change.Key{Resource: leases, Namespace: corev1.NamespaceNodeLease, Name: node})
+	if !ok {
+		return time.Time{}
+	}
+	if at := obj.(*coordinationv1.Lease).Spec.RenewTime; at != nil {
+		return at.Time
+	}
+	return time.Time{}
 }
 
 func isReady(obj change.Object) bool {

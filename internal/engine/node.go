@@ -191,9 +191,12 @@ func (c *nodeClient) UpdateNodeStatus(ctx context.Context, name string, status f
 	})
 }
 
+// leases is the resource of a node's sign of life.
+const leases = "leases.coordination.k8s.io"
+
 // RenewLease implements agent.Client. It does not wait for the disk.
 func (c *nodeClient) RenewLease(ctx context.Context, lease *coordinationv1.Lease) error {
-	key := change.Key{Resource: "leases.coordination.k8s.io", Namespace: lease.Namespace, Name: lease.Name}
+	key := change.Key{Resource: leases, Namespace: lease.Namespace, Name: lease.Name}
 	return c.redo(ctx, func(view *store.View) (change.Set, error) {
 		set := change.Set{Lazy: true}
 		old, ok := view.Get(key)
