@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -88,6 +89,15 @@ func exists(path string) bool {
 	return err == nil
 }
 
+// ownEnviron is this process's environment without what a service manager told it
+// alone: a supervisor outlives the service's main process, and does not speak for it.
+func ownEnviron() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return slices.Contains([]string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"}, name)
+	})
+}
+
 // spawnWith starts the process with the given attributes, sets the ranges of
 // its user namespace if there are any, and waits until it is ready.
 func spawnWith(opts Options, command Command, attr *syscall.SysProcAttr, ranges *idRanges) error {
@@ -108,7 +118,7 @@ func spawnWith(opts Options, command Command, attr *syscall.SysProcAttr, ranges 
 	defer theirs.Close()
 	cmd := exec.Command(command.Path, append(command.Args[:len(command.Args):len(command.Args)], opts.args()...)...)
 	cmd.Args[0] = os.Args[0]
-	cmd.Env = append(os.Environ(), command.Env...)
+	cmd.Env = append(ownEnviron(), command.Env...)
 	cmd.Dir, cmd.Stderr, cmd.ExtraFiles, cmd.SysProcAttr = "/", log, []*os.File{theirs}, attr
 	var lifeline io.WriteCloser
 	if opts.Private || ranges != nil {
