@@ -2,11 +2,11 @@ package crilog
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"time"
 )
@@ -35,13 +35,63 @@ type Options struct {
 // or, if it follows, until the container's. A log that does not exist is an
 // error, fs.ErrNotExist.
 func Read(ctx context.Context, path string, opts Options, w io.Writer) error {
-	r := &reader{path: path, opts: opts, out: printer{w: bufio.NewWriter(w), opts: opts, lineStart: true}}
-	defer r.close()
-	if err := r.begin(); err != nil {
+	r, err := NewReader(path, opts)
+	if err != nil {
 		return err
 	}
+	defer r.Close()
+	return r.Copy(ctx, w)
+}
+
+// ErrRemoved says that a log was removed while it was read, and what was not read yet with
+// it.
+var ErrRemoved = errors.New("the log was removed while it was read")
+
+// errLimit: as much has been written as was asked for.
+var errLimit = errors.New("crilog: limit reached")
+
+// Reader reads one log. Whatever its own reader does, it holds no more than one
+// file open, and no writer waits for it: of a log that grows faster than it is
+// read some files are gone before they are read, and the output says so. It is
+// not safe for concurrent use.
+type Reader struct {
+	path string
+	opts Options
+	out  printer
+
+	file  *os.File
+	in    *bufio.Reader
+	start int64  // where in the whole log the file begins, or unknown
+	stop  int64  // where in the whole log to stop
+	part  []byte // of a line that is not whole yet
+	lines int64  // still to be read, when bounded
+	// between: the file was renamed, and there is no new one yet.
+	between bool
+}
+
+// NewReader opens a log, which must exist (else the error is fs.ErrNotExist), at
+// the place to begin at. One that does not follow ends where the log ends now.
+func NewReader(path string, opts Options) (*Reader, error) {
+	r := &Reader{path: path, opts: opts}
+	if err := r.begin(); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+// Close closes what is open.
+func (r *Reader) Close() error {
+	if r.file == nil {
+		return nil
+	}
+	return r.file.Close()
+}
+
+// Copy writes the log to w, once. It ends with ctx, with its cause.
+func (r *Reader) Copy(ctx context.Context, w io.Writer) error {
+	r.out = printer{w: bufio.NewWriter(w), opts: r.opts, lineStart: true}
 	var err error
-	if opts.Follow {
+	if r.opts.Follow {
 		err = r.follow(ctx)
 	} else {
 		err = r.readAll(ctx)
@@ -52,39 +102,52 @@ func Read(ctx context.Context, path string, opts Options, w io.Writer) error {
 	return errors.Join(err, r.out.w.Flush())
 }
 
-// errLimit: as much has been written as was asked for.
-var errLimit = errors.New("crilog: limit reached")
-
-// reader is at a place in one of the files.
-type reader struct {
-	path string
-	opts Options
-	out  printer
-
-	file  *os.File
-	in    *bufio.Reader
-	part  []byte // of a line that is not whole yet
-	lines int64  // still to be read, when bounded
-	// between: the file was renamed, and there is no new one yet.
-	between bool
-}
-
-func (r *reader) close() {
-	if r.file != nil {
-		r.file.Close()
-	}
-}
+// maxBegins is how often the beginning is looked for again when the log is rotated
+// at that moment.
+const maxBegins = 20
 
 // begin opens the file to begin with, at the place to begin at.
-func (r *reader) begin() error {
-	paths, err := Rotated(r.path)
-	if err != nil {
+func (r *Reader) begin() (err error) {
+	for range maxBegins {
+		var old, now []rotatedFile
+		if old, err = rotated(r.path); err != nil {
+			return err
+		}
+		if err = r.beginAfter(old); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		var listErr error
+		if now, listErr = rotated(r.path); listErr != nil {
+			return listErr
+		}
+		if newest(old) == newest(now) {
+			return err
+		}
+	}
+	return err
+}
+
+func newest(files []rotatedFile) string {
+	if len(files) == 0 {
+		return ""
+	}
+	return files[len(files)-1].path
+}
+
+// beginAfter is begin, given the rotated files that there are.
+func (r *Reader) beginAfter(old []rotatedFile) error {
+	if err := r.bound(old); err != nil {
 		return err
+	}
+	paths := make([]string, 0, len(old)+1)
+	for _, f := range old {
+		paths = append(paths, f.path)
 	}
 	paths = append(paths, r.path)
 	first, offset := 0, int64(0)
 	r.lines = -1
 	if r.opts.Tail != nil {
+		var err error
 		if first, offset, err = findTail(paths, max(*r.opts.Tail, 0)); err != nil {
 			return err
 		}
@@ -93,71 +156,95 @@ func (r *reader) begin() error {
 		}
 	}
 	// The last write to a file is not older than its last line.
-	for ; first < len(paths)-1 && !r.opts.Since.IsZero(); first, offset = first+1, 0 {
+	for ; first < len(old) && !r.opts.Since.IsZero(); first, offset = first+1, 0 {
 		info, err := os.Stat(paths[first])
 		if err == nil && !info.ModTime().Before(r.opts.Since) {
 			break
 		}
 	}
-	if first < len(paths)-1 {
-		err = r.open(paths[first], offset)
-	} else {
-		err = r.openNewest(paths[:first], offset)
-	}
-	if errors.Is(err, errRotated) || errors.Is(err, fs.ErrNotExist) && first < len(paths)-1 {
-		return r.begin() // the files are others by now
-	}
-	if errors.Is(err, fs.ErrNotExist) && first > 0 { // between two files
-		err = r.open(paths[first-1], 0)
-	}
-	return err
+	return r.open(old, first, offset)
 }
 
-// errRotated: the log was rotated at this moment.
-var errRotated = errors.New("crilog: rotated meanwhile")
-
-// openNewest opens the file that is written to, the successor of the rotated
-// ones; it is errRotated when there is another one in between by now.
-func (r *reader) openNewest(rotated []string, offset int64) error {
-	f, err := openAt(r.path, offset)
-	if now, listErr := Rotated(r.path); err == nil {
-		err = listErr
-		if len(now) > 0 && (len(rotated) == 0 || now[len(now)-1] != rotated[len(rotated)-1]) {
-			err = errRotated
-		}
-		if err != nil {
-			f.Close()
-		}
+// bound finds where to stop.
+func (r *Reader) bound(old []rotatedFile) error {
+	r.stop = math.MaxInt64
+	if r.opts.Follow {
+		return nil
 	}
-	return r.use(f, err)
-}
-
-func (r *reader) open(path string, offset int64) error { return r.use(openAt(path, offset)) }
-
-func openAt(path string, offset int64) (*os.File, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := f.Seek(offset, io.SeekStart); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
-// use goes on with another file, unless there was an error.
-func (r *reader) use(f *os.File, err error) error {
-	if err != nil {
+	info, err := os.Stat(r.path)
+	switch begins := ends(old); {
+	case errors.Is(err, fs.ErrNotExist) && len(old) > 0: // between two files
+		return nil
+	case err != nil:
 		return err
+	case begins != unknown:
+		r.stop = begins + info.Size()
 	}
-	r.close()
-	r.file, r.in, r.part = f, bufio.NewReaderSize(f, 32<<10), r.part[:0]
 	return nil
 }
 
-// readAll reads to the end of the newest file.
-func (r *reader) readAll(ctx context.Context) error {
+// ends is where in the whole log a sequence of its first files ends.
+func ends(files []rotatedFile) int64 {
+	if len(files) == 0 {
+		return 0
+	}
+	return files[len(files)-1].end
+}
+
+// load opens one of the files: a rotated one or, beyond them, the one that is
+// written to. start is where in the whole log it begins.
+func (r *Reader) load(old []rotatedFile, i int) (f *os.File, start int64, err error) {
+	if i == len(old) {
+		f, err = os.Open(r.path)
+		return f, ends(old), err
+	}
+	if f, err = os.Open(old[i].path); err != nil {
+		return nil, unknown, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, unknown, errors.Join(err, f.Close())
+	}
+	if start = old[i].end; start != unknown {
+		start -= info.Size()
+	}
+	return f, start, nil
+}
+
+// open goes on with one of the files, at an offset.
+func (r *Reader) open(old []rotatedFile, i int, offset int64) error {
+	f, start, err := r.load(old, i)
+	if errors.Is(err, fs.ErrNotExist) && i > 0 && i == len(old) {
+		// Between two files: the place is the end of the one before.
+		f, start, err = r.load(old, i-1)
+		offset = math.MaxInt64
+	}
+	if err != nil {
+		return err
+	}
+	if info, err := f.Stat(); err == nil {
+		offset = min(offset, info.Size())
+	}
+	if _, err := f.Seek(offset, io.SeekStart); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	r.use(f, start, offset)
+	return nil
+}
+
+// use goes on with another file, which begins at start in the whole log and is at
+// offset.
+func (r *Reader) use(f *os.File, start, offset int64) {
+	r.Close()
+	var from io.Reader = f
+	if start != unknown && r.stop != math.MaxInt64 {
+		from = io.LimitReader(f, max(r.stop-start-offset, 0))
+	}
+	r.file, r.in, r.start, r.part = f, bufio.NewReaderSize(from, 32<<10), start, r.part[:0]
+}
+
+// readAll reads to the end of the newest file, or to where it is to stop.
+func (r *Reader) readAll(ctx context.Context) error {
 	for {
 		if err := r.drain(ctx); err != nil {
 			return err
@@ -169,7 +256,7 @@ func (r *reader) readAll(ctx context.Context) error {
 }
 
 // follow reads what is there, then what comes.
-func (r *reader) follow(ctx context.Context) error {
+func (r *Reader) follow(ctx context.Context) error {
 	watch := newWatcher()
 	defer watch.close()
 	for {
@@ -179,6 +266,9 @@ func (r *reader) follow(ctx context.Context) error {
 			return err
 		}
 		if ended {
+			if r.between {
+				return ErrRemoved // nobody makes a new file any more
+			}
 			return nil
 		}
 		if err := r.out.w.Flush(); err != nil {
@@ -196,6 +286,7 @@ func (r *reader) follow(ctx context.Context) error {
 			return context.Cause(ctx)
 		case <-r.opts.Ended:
 		case <-watch.changed:
+		case <-watch.tick.C:
 		case <-soon:
 		}
 	}
@@ -214,7 +305,7 @@ func isClosed(c <-chan struct{}) bool {
 }
 
 // drain reads the whole lines up to the end of the file.
-func (r *reader) drain(ctx context.Context) error {
+func (r *Reader) drain(ctx context.Context) error {
 	for ctx.Err() == nil {
 		text, err := r.in.ReadSlice('\n')
 		if err != nil {
@@ -247,177 +338,74 @@ func (r *reader) drain(ctx context.Context) error {
 
 // advance goes on to the next file when the log was rotated. Nothing is written
 // to a file after it was renamed, so it is read to its end once more.
-func (r *reader) advance(ctx context.Context) (moved bool, err error) {
+func (r *Reader) advance(ctx context.Context) (moved bool, err error) {
 	mine, err := r.file.Stat()
 	if err != nil {
 		return false, err
 	}
-	newest, err := os.Stat(r.path)
-	if err == nil && os.SameFile(mine, newest) {
-		return false, nil
+	at, err := r.file.Seek(0, io.SeekCurrent)
+	if err != nil || r.start != unknown && r.start+at >= r.stop {
+		return false, err
+	}
+	// As long as it is open, no other file can have its number.
+	if newest, err := os.Stat(r.path); err == nil && os.SameFile(mine, newest) {
+		r.between = false
+		return r.rewind(mine.Size(), at)
 	}
 	if err := r.drain(ctx); err != nil {
 		return false, err
 	}
-	err = r.openAfter(mine)
-	if errors.Is(err, errRotated) {
-		return true, nil // to the same file, at its end; it is looked for again
+	if at, err = r.file.Seek(0, io.SeekCurrent); err != nil {
+		return false, err
 	}
-	if r.between = errors.Is(err, fs.ErrNotExist); r.between {
-		return false, nil
-	}
-	return err == nil, err
+	return r.next(mine, at)
 }
 
-// openAfter opens the file that follows a rotated one; the oldest, if that one
-// is gone.
-func (r *reader) openAfter(mine os.FileInfo) error {
-	rotated, err := Rotated(r.path)
+// rewind begins again with a file that somebody has truncated.
+func (r *Reader) rewind(size, at int64) (truncated bool, err error) {
+	if size >= at {
+		return false, nil
+	}
+	if _, err := r.file.Seek(0, io.SeekStart); err != nil {
+		return false, err
+	}
+	r.in.Reset(r.file)
+	r.start, r.part = unknown, r.part[:0]
+	return true, r.out.notice("this log was truncated, and begins anew here")
+}
+
+// next goes on to the file that follows a rotated one, whose end is read; to the
+// oldest, if that one is gone.
+func (r *Reader) next(mine os.FileInfo, end int64) (moved bool, err error) {
+	old, err := rotated(r.path)
 	if err != nil {
-		return err
+		return false, err
 	}
 	next := 0
-	for i, path := range rotated {
-		if info, err := os.Stat(path); err == nil && os.SameFile(mine, info) {
+	for i := range old {
+		if info, err := os.Stat(old[i].path); err == nil && os.SameFile(mine, info) {
 			next = i + 1
 		}
 	}
-	if next == len(rotated) {
-		return r.openNewest(rotated, 0)
+	f, start, err := r.load(old, next)
+	if errors.Is(err, fs.ErrNotExist) {
+		r.between = next == len(old)
+		return !r.between, nil // the files are others by now, or about to be
 	}
-	if err = r.open(rotated[next], 0); errors.Is(err, fs.ErrNotExist) {
-		return errRotated
-	}
-	return err
-}
-
-// findTail finds where the last n lines of a sequence of files begin.
-func findTail(paths []string, n int64) (file int, offset int64, err error) {
-	for file = len(paths) - 1; ; file-- {
-		var found int64
-		offset, found, err = tailOffset(paths[file], n)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return 0, 0, err
-		}
-		if n -= found; n == 0 || file == 0 {
-			return file, offset, nil
-		}
-	}
-}
-
-// tailOffset finds where the last n lines of a file begin, and how many of
-// them there are.
-func tailOffset(path string, n int64) (offset, found int64, err error) {
-	f, err := os.Open(path)
 	if err != nil {
-		return 0, 0, err
+		return false, err
 	}
-	defer f.Close()
-	end, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return 0, 0, err
-	}
-	buf := make([]byte, 32<<10)
-	// Going backwards, the newline before the n last ones ends the line before.
-	newlines := int64(0)
-	last := end
-	for end > 0 {
-		start := max(end-int64(len(buf)), 0)
-		block := buf[:end-start]
-		if _, err := f.ReadAt(block, start); err != nil {
-			return 0, 0, err
-		}
-		for i := len(block) - 1; i >= 0; i-- {
-			if block[i] != '\n' {
-				continue
-			}
-			if newlines == n {
-				return start + int64(i) + 1, n, nil
-			}
-			newlines++
-		}
-		end = start
-	}
-	if n == 0 {
-		return last, 0, nil
-	}
-	return 0, newlines, nil
-}
-
-// printer writes the lines that were asked for.
-type printer struct {
-	w         *bufio.Writer
-	opts      Options
-	lineStart bool
-	written   int64
-}
-
-// print writes one line of the log, if it is one that was asked for. A line
-// that is not in the format is skipped.
-func (p *printer) print(line []byte) error {
-	l, ok := parseLine(line)
-	if !ok || p.opts.Stream != "" && p.opts.Stream != Stream(l.stream) {
-		return nil
-	}
-	if !p.opts.Since.IsZero() {
-		if t, err := time.Parse(time.RFC3339Nano, string(l.stamp)); err != nil || t.Before(p.opts.Since) {
-			return nil
+	if next == len(old) { // there may be another one in between by now
+		if now, err := rotated(r.path); err != nil || newest(now) != newest(old) {
+			return err == nil, errors.Join(err, f.Close())
 		}
 	}
-	if p.opts.Timestamps && p.lineStart {
-		if err := p.write(l.stamp); err != nil {
-			return err
-		}
-		if err := p.write([]byte{' '}); err != nil {
-			return err
-		}
+	known := r.start != unknown && start != unknown
+	missing := min(start, r.stop) - (r.start + end)
+	r.between = false
+	r.use(f, start, 0)
+	if known && missing > 0 {
+		return true, r.out.notice("%d bytes of this log were removed before they could be read", missing)
 	}
-	p.lineStart = !l.partial
-	if err := p.write(l.text); err != nil || l.partial {
-		return err
-	}
-	return p.write([]byte{'\n'})
-}
-
-func (p *printer) write(b []byte) error {
-	over := false
-	if p.opts.LimitBytes != nil {
-		if left := *p.opts.LimitBytes - p.written; int64(len(b)) > left {
-			b, over = b[:max(left, 0)], true
-		}
-	}
-	p.written += int64(len(b))
-	if _, err := p.w.Write(b); err != nil {
-		return err
-	}
-	if over {
-		return errLimit
-	}
-	return nil
-}
-
-type logLine struct {
-	stamp, stream, text []byte
-	partial             bool
-}
-
-// parseLine takes a line apart: time, stream, tags (separated by colons, the
-// first is F or P), text.
-func parseLine(line []byte) (l logLine, ok bool) {
-	var tags []byte
-	if l.stamp, line, ok = bytes.Cut(line, []byte{' '}); !ok {
-		return l, false
-	}
-	if l.stream, line, ok = bytes.Cut(line, []byte{' '}); !ok {
-		return l, false
-	}
-	if s := Stream(l.stream); s != Stdout && s != Stderr {
-		return l, false
-	}
-	if tags, l.text, ok = bytes.Cut(line, []byte{' '}); !ok {
-		return l, false
-	}
-	tag, _, _ := bytes.Cut(tags, []byte{':'})
-	l.partial = string(tag) == "P"
-	return l, l.partial || string(tag) == "F"
+	return true, nil
 }

@@ -7,58 +7,49 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watcher tells when a file changes. Where the machine gives out no more
-// inotify instances (128 a user by default), it says so now and then.
+// watcher tells when a file changes. It belongs to one goroutine.
 type watcher struct {
-	changed chan struct{}
+	changed chan struct{} // by the kernel's word
+	// tick comes now and then whatever the kernel says: it may have no watch to
+	// give, and some file systems say nothing.
+	tick *time.Ticker
 
-	events  *os.File // nil: it polls
-	ticker  *time.Ticker
-	stop    chan struct{}
-	watched os.FileInfo
-	wd      int
+	events *os.File // nil: the machine gives out no more inotify instances
+	// watched is the file. It is known by its descriptor's owner, not by its inode
+	// number: when a file has gone, the next one may get its number, but not its
+	// watch.
+	watched *os.File
+	wd      int // of the kernel's watch; negative: there is none
 }
 
-const pollInterval = 200 * time.Millisecond
+const (
+	// pollInterval is how often a file without a watch of the kernel is looked at,
+	// netInterval how often one that has a watch.
+	pollInterval = 200 * time.Millisecond
+	netInterval  = time.Second
+)
 
 func newWatcher() *watcher {
-	w := &watcher{changed: make(chan struct{}, 1), stop: make(chan struct{}), wd: -1}
+	w := &watcher{changed: make(chan struct{}, 1), tick: time.NewTicker(pollInterval), wd: -1}
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
-		w.ticker = time.NewTicker(pollInterval)
-		go w.poll()
 		return w
 	}
 	w.events = os.NewFile(uintptr(fd), "inotify")
-	go w.read()
+	go w.read(w.events)
 	return w
 }
 
-func (w *watcher) poll() {
-	for {
-		select {
-		case <-w.stop:
-			return
-		case <-w.ticker.C:
-			w.signal()
-		}
-	}
-}
-
-func (w *watcher) read() {
+func (w *watcher) read(events *os.File) {
 	buf := make([]byte, 4096)
 	for {
-		if _, err := w.events.Read(buf); err != nil {
+		if _, err := events.Read(buf); err != nil {
 			return
 		}
-		w.signal()
-	}
-}
-
-func (w *watcher) signal() {
-	select {
-	case w.changed <- struct{}{}:
-	default:
+		select {
+		case w.changed <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -67,40 +58,42 @@ func (w *watcher) file(f *os.File) {
 	if w.watches(f) {
 		return
 	}
-	info, err := f.Stat()
-	if err != nil {
-		return
+	w.watched = f
+	interval := pollInterval
+	if w.watch(f) {
+		interval = netInterval
 	}
-	w.watched = info
+	w.tick.Reset(interval)
+}
+
+// watch moves the kernel's watch to f, and tells whether it is there.
+func (w *watcher) watch(f *os.File) bool {
 	if w.events == nil {
-		return
+		return false
 	}
 	raw, err := w.events.SyscallConn()
 	if err != nil {
-		return
+		return false
 	}
 	_ = raw.Control(func(fd uintptr) {
-		if w.wd >= 0 {
+		if w.wd >= 0 { // it may have gone with its file
 			_, _ = unix.InotifyRmWatch(int(fd), uint32(w.wd))
 		}
-		w.wd, err = unix.InotifyAddWatch(int(fd), fdPath(f), unix.IN_MODIFY|unix.IN_MOVE_SELF|unix.IN_DELETE_SELF)
+		wd, err := unix.InotifyAddWatch(int(fd), fdPath(f), unix.IN_MODIFY|unix.IN_MOVE_SELF|unix.IN_DELETE_SELF)
+		if err != nil {
+			wd = -1
+		}
+		w.wd = wd
 	})
+	return w.wd >= 0
 }
 
 // watches tells whether it is this file that is watched.
-func (w *watcher) watches(f *os.File) bool {
-	if w.watched == nil {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && os.SameFile(info, w.watched)
-}
+func (w *watcher) watches(f *os.File) bool { return w.watched == f }
 
 func (w *watcher) close() {
+	w.tick.Stop()
 	if w.events != nil {
 		w.events.Close()
-		return
 	}
-	w.ticker.Stop()
-	close(w.stop)
 }

@@ -7,15 +7,17 @@
 // A line that is longer than 16 KiB, and a last one without a newline, is
 // written in parts, tagged P; the newline is not part of what was said then.
 //
-// A log that grows is rotated: PATH becomes PATH.<time>, of which the
-// newest few are kept. A reader sees the kept files as one log and follows
-// across a rotation. The one writer and the readers are different processes and
+// A log that grows is rotated: PATH becomes PATH.<time>.<end>, of which the
+// newest few are kept; end is how long the whole log was by then. A reader sees
+// the kept files as one log, follows across a rotation, and says what was removed
+// before it came to it. The one writer and the readers are different processes and
 // share nothing but the files.
 package crilog
 
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -58,10 +60,26 @@ type Writer struct {
 	mu    sync.Mutex
 	file  *os.File
 	size  int64
+	base  int64  // the bytes of the log in the files before, once one was rotated
+	torn  []byte // the rest of a line of which the beginning is in the file
 	out   []byte // what goes out in one write
 	stamp stamper
 	held  map[Stream][]byte // the beginning of a line whose end has not come
 }
+
+// LostError says that lines could not be written, and are lost. The next Write tries
+// again.
+type LostError struct {
+	// Bytes is how much of what the container wrote is lost.
+	Bytes int64
+	Err   error
+}
+
+func (e *LostError) Error() string {
+	return fmt.Sprintf("%d bytes of output are lost: %v", e.Bytes, e.Err)
+}
+
+func (e *LostError) Unwrap() error { return e.Err }
 
 // Open opens the log at path for appending, and creates it, and its
 // directory, if need be.
@@ -103,8 +121,9 @@ func openAppend(path string) (int, error) {
 }
 
 // Write appends what was read from a stream, at any boundary; the beginning
-// of a line is held until its end comes. An error means that lines are lost; the
-// next Write tries again.
+// of a line is held until its end comes. The error is a *LostError if lines are
+// lost; another one if all is written, but the log could not be rotated. Either
+// way the next Write tries again.
 func (w *Writer) Write(stream Stream, p []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -151,8 +170,9 @@ func (w *Writer) Close() error {
 	}
 	w.held = nil
 	err := w.flush()
-	if w.file == nil {
-		return err
+	var lost *LostError
+	if len(w.torn) > 0 && errors.As(err, &lost) { // no reader will ever see that line
+		lost.Bytes += int64(len(w.torn))
 	}
 	return errors.Join(err, w.file.Close())
 }
@@ -167,17 +187,23 @@ func (w *Writer) appendLine(stream Stream, tag byte, a, b []byte) {
 	w.out = append(w.out, '\n')
 }
 
+// flush writes the lines that are ready. Whatever fails, the file consists of whole
+// lines: of one that did not fit, the rest is written before the next ones.
 func (w *Writer) flush() error {
-	if len(w.out) == 0 {
+	if len(w.out) == 0 && len(w.torn) == 0 {
 		return nil
 	}
-	if w.file == nil { // a rotation failed half-way
-		if err := w.open(); err != nil {
-			return err
-		}
+	lost := w.out
+	err := w.mend()
+	if err == nil {
+		var n int
+		n, err = w.file.Write(w.out)
+		w.size += int64(n)
+		lost = w.tear(w.out[:n], w.out[n:])
 	}
-	n, err := w.file.Write(w.out)
-	w.size += int64(n)
+	if err != nil {
+		err = &LostError{Bytes: said(lost), Err: err}
+	}
 	if cap(w.out) > 4*MaxLine {
 		w.out = nil
 	}
@@ -187,28 +213,55 @@ func (w *Writer) flush() error {
 	return err
 }
 
+// mend writes the rest of a torn line.
+func (w *Writer) mend() error {
+	if len(w.torn) == 0 {
+		return nil
+	}
+	n, err := w.file.Write(w.torn)
+	w.size += int64(n)
+	w.torn = w.torn[n:]
+	return err
+}
+
+// tear keeps the rest of the line in the middle of which a write has ended, and
+// returns the lines after it.
+func (w *Writer) tear(written, rest []byte) (lost []byte) {
+	if len(rest) == 0 || len(written) == 0 || written[len(written)-1] == '\n' {
+		return rest
+	}
+	end := bytes.IndexByte(rest, '\n') + 1
+	w.torn = append([]byte(nil), rest[:end]...)
+	return rest[end:]
+}
+
 // rotate renames the file, opens a new one and removes the oldest beyond the
-// limit. A reader that has the old one open reads it to its end.
+// limit. A reader that has the old one open reads it to its end. Where there is no
+// room for a new file, the old one has its name back and goes on.
 func (w *Writer) rotate() error {
-	old, err := Rotated(w.path)
+	old, err := rotated(w.path)
 	if err != nil {
 		return err
 	}
-	name := w.path + "." + time.Now().UTC().Format(rotationTime)
-	if len(old) > 0 && name <= old[len(old)-1] {
-		name = old[len(old)-1] + "+" // the clock stood still or went back
-	}
+	w.base = max(w.base, ends(old))
+	name := rotatedName(w.path, old, time.Now(), w.base+w.size)
 	if err := os.Rename(w.path, name); err != nil {
 		return err
 	}
-	old = append(old, name)
-	keep := max(w.limits.Files, 2) - 1
-	for _, path := range old[:max(len(old)-keep, 0)] {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+	full, size := w.file, w.size
+	rmErr := removeOldest(old, len(old)+2-max(w.limits.Files, 2)) // which makes room, too
+	if err := w.open(); err != nil {
+		return errors.Join(err, rmErr, os.Rename(name, w.path))
+	}
+	w.base += size
+	return errors.Join(rmErr, full.Close())
+}
+
+func removeOldest(files []rotatedFile, n int) (err error) {
+	for _, f := range files[:max(n, 0)] {
+		if rmErr := os.Remove(f.path); !errors.Is(rmErr, fs.ErrNotExist) {
+			err = errors.Join(err, rmErr)
 		}
 	}
-	err = w.file.Close()
-	w.file = nil
-	return errors.Join(err, w.open())
+	return err
 }
