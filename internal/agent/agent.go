@@ -68,6 +68,9 @@ type Options struct {
 	// one, so that a short pod needs one write; 0: DefaultStatusDelay.
 	StatusDelay time.Duration
 
+	// HandLog, if set, is handed the log of every container that is started.
+	HandLog LogHandler
+
 	Log *slog.Logger
 }
 
@@ -115,6 +118,7 @@ type entry struct {
 	pod    *corev1.Pod // the latest state
 	keeper *keeper     // nil when the pod is over
 	gone   bool        // the API has it no more
+	logs   map[*openLog]struct{}
 }
 
 // New returns the node; it starts nothing.
@@ -322,7 +326,7 @@ func (a *Agent) goneLocked(ctx context.Context, e *entry) {
 		return // it calls over when its containers have stopped
 	}
 	delete(a.pods, e.ref.UID)
-	a.tasks.Go(func() { a.erase(e.ref) })
+	a.tasks.Go(func() { a.erase(ctx, e) })
 }
 
 // over is called by a keeper when nothing of its pod runs any more, its last
@@ -338,7 +342,7 @@ func (a *Agent) over(ctx context.Context, k *keeper) {
 	a.mu.Unlock()
 	switch {
 	case gone:
-		a.erase(k.ref)
+		a.tasks.Go(func() { a.erase(ctx, e) })
 	case deleting(pod):
 		a.delete(ctx, k.ref)
 	}

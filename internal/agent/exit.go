@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"bytes"
 	"io"
 	"os"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/agent/podstate"
 	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/runner/crilog"
 )
 
 const (
@@ -124,36 +124,22 @@ func readHead(path string, limit int64) string {
 
 // logTail returns the end of what the container wrote.
 func (a *attempt) logTail() string {
-	const window = 4 * maxTerminationLog // with the stamps of short lines
-	f, err := os.Open(a.keeper.agent.logPath(a.keeper.ref, a.container.Spec.Name, a.number))
-	if err != nil {
-		return ""
+	lines, tail := int64(maxTerminationLines), &lastBytes{limit: maxTerminationLog}
+	path := a.keeper.agent.logPath(a.keeper.ref, a.container.Spec.Name, a.number)
+	if err := crilog.Read(a.keeper.ctx, path, crilog.Options{Tail: &lines}, tail); err != nil {
+		a.keeper.log().Warn("cannot read the end of a log", "container", a.id, "err", err)
 	}
-	defer f.Close()
-	if info, err := f.Stat(); err == nil && info.Size() > window {
-		f.Seek(-window, io.SeekEnd)
-	}
-	data, _ := io.ReadAll(io.LimitReader(f, window))
-	var lines [][]byte
-	for line := range bytes.Lines(data) {
-		if text, ok := logText(line); ok {
-			lines = append(lines, text)
-		}
-	}
-	text := bytes.Join(lines[max(len(lines)-maxTerminationLines, 0):], nil)
-	return string(text[max(len(text)-maxTerminationLog, 0):])
+	return string(tail.text)
 }
 
-// logText returns what a line of a log in the CRI format says: "TIME STREAM
-// TAG TEXT".
-func logText(line []byte) ([]byte, bool) {
-	fields := bytes.SplitN(line, []byte(" "), 4)
-	if len(fields) < 4 {
-		return nil, false
-	}
-	text := fields[3]
-	if bytes.HasPrefix(fields[2], []byte("P")) {
-		text = bytes.TrimSuffix(text, []byte("\n"))
-	}
-	return text, true
+// lastBytes keeps the end of what is written to it.
+type lastBytes struct {
+	limit int
+	text  []byte
+}
+
+func (b *lastBytes) Write(p []byte) (int, error) {
+	b.text = append(b.text, p...)
+	b.text = append(b.text[:0], b.text[max(len(b.text)-b.limit, 0):]...)
+	return len(p), nil
 }

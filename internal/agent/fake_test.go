@@ -466,6 +466,7 @@ type bench struct {
 	host   *fakeRunner
 	device *fakeMachine
 	health fakeHealth
+	hand   LogHandler
 	agent  *Agent
 	stop   func()
 }
@@ -506,7 +507,8 @@ func (b *bench) boot() {
 		Client: b.fakeClient, Images: b.images, Class: runner.Sandbox,
 		Runners: map[runner.Class]runner.Runner{runner.Sandbox: b.run, runner.Host: b.host},
 		Machine: b.device, Eviction: eviction.Config{Thresholds: eviction.Defaults(), Transition: eviction.DefaultTransition},
-		Health: &b.health, Log: discard,
+		Health:  &b.health,
+		HandLog: b.hand, Log: discard,
 	})
 	if err != nil {
 		b.t.Fatal(err)

@@ -66,9 +66,6 @@ func (a *Agent) releasePod(ctx context.Context, ref PodRef, pod *corev1.Pod) {
 	}
 }
 
-// erase removes the logs of a pod that the API has no more.
-func (a *Agent) erase(ref PodRef) { a.removeAll(a.logDir(ref)) }
-
 func (a *Agent) removeAll(dir string) {
 	a.removing <- struct{}{}
 	defer func() { <-a.removing }()

@@ -99,9 +99,9 @@ func (k *keeper) post(f func()) {
 	}
 }
 
-// run keeps the pod until it is over, or ctx ends.
-func (k *keeper) run(ctx context.Context) {
-	ctx, cancel := context.WithCancel(ctx)
+// run keeps the pod until it is over, or node, the context of the node, ends.
+func (k *keeper) run(node context.Context) {
+	ctx, cancel := context.WithCancel(node)
 	defer cancel()
 	defer close(k.done)
 	k.ctx = ctx
@@ -130,7 +130,7 @@ func (k *keeper) run(ctx context.Context) {
 		}
 	}
 	k.agent.release(ctx, k)
-	k.agent.over(ctx, k)
+	k.agent.over(node, k)
 }
 
 // drain takes the results that are waiting.

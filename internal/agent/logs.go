@@ -54,29 +54,22 @@ func (a *Agent) Logs(ctx context.Context, pod *corev1.Pod, opts *corev1.PodLogOp
 	if opts.Stream != nil && *opts.Stream != corev1.LogStreamAll {
 		read.Stream = crilog.Stream(strings.ToLower(*opts.Stream))
 	}
-	path := a.logPath(RefOf(pod), name, number)
-	r, w := io.Pipe()
-	ctx, cancel := context.WithCancel(ctx)
-	go func() {
-		defer cancel()
-		err := crilog.Read(ctx, path, read, w)
-		if errors.Is(err, fs.ErrNotExist) {
-			err = nil // a container that never ran has written nothing
-		}
-		w.CloseWithError(err)
-	}()
-	return &logReader{PipeReader: r, cancel: cancel}, nil
+	log, err := a.openLog(ctx, RefOf(pod), a.logPath(RefOf(pod), name, number), read, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, notHere(name, pod.Name)
+	}
+	if err != nil {
+		return nil, apierrors.NewInternalError(fmt.Errorf("the log of container %q in pod %q: %w", name, pod.Name, err))
+	}
+	return log, nil
 }
 
-// logReader ends the reading when it is closed.
-type logReader struct {
-	*io.PipeReader
-	cancel context.CancelFunc
-}
-
-func (r *logReader) Close() error {
-	r.cancel()
-	return r.PipeReader.Close()
+// notHere is the error for the log of a container that has run, and whose log was
+// removed: an empty one would be a lie.
+func notHere(container, pod string) error {
+	err := apierrors.NewNotFound(corev1.Resource("pods/log"), pod)
+	err.ErrStatus.Message = fmt.Sprintf("the log of container %q in pod %q has been removed", container, pod)
+	return err
 }
 
 // logContainer returns the container whose log is meant.

@@ -2,13 +2,20 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"io"
+	"io/fs"
+	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/runner/crilog"
 )
 
 // logs returns what Logs reads to its end, or its error.
@@ -114,4 +121,122 @@ func TestLogsOfWhatTheNodeWasNotYetToldOf(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 	})
+}
+
+// TestOpenLogsOutliveTheirPod: who reads a log when its pod is deleted reads it to
+// its end, all files of it; then they are removed.
+func TestOpenLogsOutliveTheirPod(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, t.TempDir())
+	b.boot()
+	defer b.close()
+	b.run.scripts["c"] = []script{{runs: time.Millisecond}}
+	b.put(testPod("p", nil))
+	eventually(t, "the pod ends", func() bool { return b.get("p").Status.Phase == corev1.PodSucceeded })
+	ref := RefOf(b.get("p"))
+	path := b.agent.logPath(ref, "c", 0)
+	w, err := crilog.Open(path, crilog.Limits{Size: 100_000, Files: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := strings.Repeat("0123456789abcdef\n", 20_000)
+	for text := want; text != ""; text = text[17_000:] {
+		if err := w.Write(crilog.Stdout, []byte(text[:17_000])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want = b.logs("p", &corev1.PodLogOptions{}) // what is kept
+	if len(want) < 100_000 {
+		t.Fatalf("only %d bytes are kept", len(want))
+	}
+	r, err := b.agent.Logs(t.Context(), b.get("p"), &corev1.PodLogOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := b.get("p")
+	b.remove("p")
+	eventually(t, "the pod is forgotten", func() bool {
+		b.agent.mu.Lock()
+		defer b.agent.mu.Unlock()
+		return b.agent.pods[ref.UID] == nil
+	})
+	got, err := io.ReadAll(r)
+	if err != nil || string(got) != want {
+		t.Errorf("got %d bytes of %d, %v", len(got), len(want), err)
+	}
+	eventually(t, "the files are removed", func() bool {
+		_, err := os.Stat(b.agent.logDir(ref))
+		return errors.Is(err, fs.ErrNotExist)
+	})
+	_, err = b.agent.Logs(t.Context(), pod, &corev1.PodLogOptions{Follow: true})
+	if want := `the log of container "c" in pod "p" has been removed`; !apierrors.IsNotFound(err) || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+// TestLogsAreHandedOver: whoever is owed the logs gets all of them, however soon
+// a pod is gone, and has as long as he needs.
+func TestLogsAreHandedOver(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, t.TempDir())
+	var mu sync.Mutex
+	logs := map[string]io.ReadCloser{}
+	b.hand = func(pod *corev1.Pod, container string, log io.ReadCloser) {
+		mu.Lock()
+		defer mu.Unlock()
+		logs[pod.Name+"/"+container] = log
+	}
+	b.boot()
+	defer b.close()
+	b.run.scripts["c"] = []script{{out: "one\n", runs: time.Millisecond}}
+	b.run.scripts["d"] = []script{{out: "two\n"}}
+	b.put(testPod("p", func(p *corev1.Pod) { p.Spec.Containers = append(p.Spec.Containers, testContainer("d")) }))
+	dir := b.agent.logDir(RefOf(b.get("p")))
+	eventually(t, "the logs are handed over", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(logs) == 2
+	})
+	b.remove("p") // nobody asked for its status, and d runs yet
+	eventually(t, "the containers have ended", func() bool { return b.run.left() == 0 })
+	for name, want := range map[string]string{"p/c": "one\n", "p/d": "two\n"} {
+		if _, err := os.Stat(dir); err != nil {
+			t.Errorf("the files have not waited: %v", err)
+		}
+		if got, err := io.ReadAll(logs[name]); err != nil || string(got) != want {
+			t.Errorf("%s: got %q, %v", name, got, err)
+		}
+	}
+	eventually(t, "the files are removed", func() bool {
+		_, err := os.Stat(dir)
+		return errors.Is(err, fs.ErrNotExist)
+	})
+}
+
+// TestTerminationMessageAcrossARotation: the last lines of a log are its last
+// lines whatever file they are in.
+func TestTerminationMessageAcrossARotation(t *testing.T) {
+	story(t, func(b *bench) {
+		b.run.scripts["c"] = []script{{out: "in the new file\n", runs: time.Second, code: 1}}
+		pod := testPod("p", func(p *corev1.Pod) {
+			p.Spec.Containers[0].TerminationMessagePolicy = corev1.TerminationMessageFallbackToLogsOnError
+		})
+		old := b.agent.logPath(RefOf(pod), "c", 0) + ".20000101-000000.000000000.51"
+		writeTestFile(old, "2000-01-01T00:00:00.000000000Z stdout F in the old\n")
+		b.put(pod)
+		after(time.Minute)
+		if got, want := b.get("p").Status.ContainerStatuses[0].State.Terminated.Message, "in the old\nin the new file\n"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+}
+
+// eventually is for what happens outside of a bubble.
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("in 20 s it did not come about that %s", what)
+		}
+	}
 }

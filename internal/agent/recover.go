@@ -182,7 +182,7 @@ func (a *Agent) orphansLocked(ctx context.Context) {
 		}
 		a.tasks.Go(func() {
 			a.discard(ctx, ref, list)
-			a.erase(ref)
+			a.removeAll(a.logDir(ref))
 		})
 	}
 }

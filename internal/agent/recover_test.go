@@ -179,7 +179,7 @@ func TestManyPodsGoWithFewThreads(t *testing.T) {
 	before := threads.Count()
 	var gone sync.WaitGroup
 	for _, ref := range refs {
-		gone.Go(func() { a.erase(ref) })
+		gone.Go(func() { a.erase(t.Context(), &entry{ref: ref}) })
 	}
 	gone.Wait()
 	if made := threads.Count() - before; made > 40 {

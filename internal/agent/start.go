@@ -15,7 +15,6 @@ import (
 	"github.com/sampan-batch/sampan/internal/agent/podstate"
 	"github.com/sampan-batch/sampan/internal/agent/recipe"
 	"github.com/sampan-batch/sampan/internal/runner"
-	"github.com/sampan-batch/sampan/internal/runner/crilog"
 )
 
 // attempt is one attempt to run a container, from its image to its end. It
@@ -183,9 +182,7 @@ func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
 	spec.Pod = runner.PodRef{Namespace: a.pod.Namespace, Name: a.pod.Name, UID: string(a.pod.UID)}
 	spec.LogPath = a.keeper.agent.logPath(a.keeper.ref, spec.Container, a.number)
 	if a.number >= 2 { // one earlier log is kept
-		if err := crilog.Remove(a.keeper.agent.logPath(a.keeper.ref, spec.Container, a.number-2)); err != nil {
-			a.keeper.log().Warn("cannot remove an old log", "container", a.id, "err", err)
-		}
+		a.keeper.dropLog(spec.Container, a.number-2)
 	}
 	return spec, a.makeTerminationLog(spec)
 }
@@ -274,6 +271,7 @@ func (k *keeper) started(a *attempt, st runner.Status, user *corev1.ContainerUse
 	k.limitsIgnored(st)
 	k.contextIgnored(a)
 	k.attend(a.index)
+	k.handOver(a)
 }
 
 // describe says of which image a container runs.

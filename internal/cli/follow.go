@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -28,17 +26,15 @@ import (
 type follower struct {
 	client  kubernetes.Interface
 	console *console
+	logs    *logReaders
+	// noLogs: the logs are not to be printed, or somebody else hands them to logs.
 	noLogs  bool
 	started time.Time
-	// reads is the context of log readers: they outlive an interrupted Run, to
-	// show what pods write when they are told to end.
-	reads context.Context
 	// namespace is the only one that is looked at; "" means all of them, and that
 	// whatever goes wrong there has to do with the Jobs.
 	namespace string
 
 	jobs     map[types.UID]*followed
-	readers  sync.WaitGroup
 	reading  map[string]bool // container IDs whose log is being read
 	warned   map[string]bool
 	lastLine map[types.UID]string
@@ -52,9 +48,9 @@ type followed struct {
 	read  bool // so is a log of it, or was
 }
 
-func newFollower(reads context.Context, client kubernetes.Interface, c *console, noLogs bool, jobs []*batchv1.Job) *follower {
+func newFollower(client kubernetes.Interface, logs *logReaders, noLogs bool, jobs []*batchv1.Job) *follower {
 	f := &follower{
-		client: client, console: c, noLogs: noLogs, started: time.Now(), reads: reads,
+		client: client, console: logs.console, logs: logs, noLogs: noLogs, started: time.Now(),
 		jobs: map[types.UID]*followed{}, reading: map[string]bool{},
 		warned: map[string]bool{}, lastLine: map[types.UID]string{},
 	}
@@ -169,13 +165,8 @@ func (f *follower) drain(ctx context.Context, updates <-chan update, listed []ca
 			return
 		}
 	}
-	done := make(chan struct{})
-	go func() { f.readers.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-time.After(5 * time.Second):
+	if !f.logs.await(ctx) && ctx.Err() == nil {
 		f.console.Note("warning: some logs are not complete")
-	case <-ctx.Done():
 	}
 }
 
@@ -220,15 +211,14 @@ func (f *follower) takePod(pod *corev1.Pod) {
 	if j == nil {
 		return
 	}
-	single := len(pod.Spec.Containers)+len(pod.Spec.InitContainers) == 1
 	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 		if last := status.LastTerminationState.Terminated; last != nil && last.ContainerID != "" {
 			j.read = true
-			f.read(pod, status.Name, last.ContainerID, single, true)
+			f.read(pod, status.Name, last.ContainerID, true)
 		}
 		if status.ContainerID != "" && status.State.Waiting == nil {
 			j.read = true
-			f.read(pod, status.Name, status.ContainerID, single, false)
+			f.read(pod, status.Name, status.ContainerID, false)
 		}
 	}
 }
@@ -244,47 +234,14 @@ func (f *follower) jobOf(pod *corev1.Pod) *followed {
 }
 
 // read starts a reader of one container's log, once.
-func (f *follower) read(pod *corev1.Pod, container, id string, single, previous bool) {
+func (f *follower) read(pod *corev1.Pod, container, id string, previous bool) {
 	if f.reading[id] {
 		return
 	}
 	f.reading[id] = true
-	name := pod.Name
-	if !single {
-		name += "/" + container
-	}
 	opts := &corev1.PodLogOptions{Container: container, Follow: !previous, Previous: previous}
 	req := f.client.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, opts)
-	f.readers.Go(func() {
-		stream, err := req.Stream(f.reads)
-		if err != nil {
-			if f.reads.Err() == nil {
-				f.console.Note("warning: log of %s: %v", name, err)
-			}
-			return
-		}
-		defer stream.Close()
-		f.print(name, stream)
-	})
-}
-
-func (f *follower) print(name string, stream io.Reader) {
-	r := bufio.NewReader(stream)
-	for {
-		line, err := r.ReadString('\n')
-		if len(line) > 0 {
-			if line[len(line)-1] == '\n' {
-				line = line[:len(line)-1]
-			}
-			f.console.Log(name, line)
-		}
-		if err != nil {
-			if !errors.Is(err, io.EOF) && f.reads.Err() == nil {
-				f.console.Note("warning: log of %s: %v", name, err)
-			}
-			return
-		}
-	}
+	f.logs.read(logName(pod, container), req.Stream)
 }
 
 // concerns: the event is about a Job that is followed, or a pod of it.

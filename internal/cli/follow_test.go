@@ -47,7 +47,7 @@ func follow(t *testing.T, client *fake.Clientset, jobs ...*batchv1.Job) ([]jobRe
 	out := &console{lines: &notes, notes: &notes, width: func() int { return 80 }}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	f := newFollower(ctx, client, out, false, jobs)
+	f := newFollower(client, newLogReaders(ctx, out), false, jobs)
 	err := f.Run(ctx)
 	return f.results(), notes.String(), err
 }
@@ -168,7 +168,7 @@ func TestEndingWhenNothingCanBeStored(t *testing.T) {
 				out := &console{lines: &notes, notes: &notes, width: func() int { return 80 }}
 				jobs := []*batchv1.Job{job}
 				began := time.Now()
-				new(runOptions).end(client, newFollower(t.Context(), client, out, true, jobs), jobs, &signals{end: t.Context(), kill: t.Context()})
+				new(runOptions).end(client, newFollower(client, newLogReaders(t.Context(), out), true, jobs), jobs, &signals{end: t.Context(), kill: t.Context()})
 				if got := time.Since(began); got != c.lasts || !strings.HasSuffix(notes.String(), c.want) {
 					t.Errorf("after %s: %s", got, notes.String())
 				}

@@ -155,7 +155,7 @@ func (o *jobOptions) follow(ctx context.Context, client kubernetes.Interface, jo
 	stops := catchSignals()
 	defer stops.release()
 	out := newConsole(os.Stdout, os.Stderr)
-	f := newFollower(stops.end, client, out, !o.logs, []*batchv1.Job{job})
+	f := newFollower(client, newLogReaders(stops.end, out), !o.logs, []*batchv1.Job{job})
 	f.namespace = job.Namespace
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

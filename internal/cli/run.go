@@ -114,8 +114,14 @@ func (o *runOptions) run(ctx context.Context, paths []string) error {
 	stops := catchSignals()
 	defer stops.release()
 
+	// The engine hands over every log by itself: a pod may be deleted, and its log
+	// with it, before a client of the API can have seen that it is there.
+	logs := newLogReaders(stops.kill, out)
+	if !o.noLogs {
+		o.node.HandLog = logs.take
+	}
 	return o.withEngine(ctx, stops, func(ctx context.Context, config *rest.Config) error {
-		return o.follow(ctx, config, manifests, out, stops)
+		return o.follow(ctx, config, manifests, logs, stops)
 	})
 }
 
@@ -186,7 +192,8 @@ func (o *runOptions) dataDir() (dir string, cleanUp func(), err error) {
 }
 
 // follow applies the manifests and follows the Jobs.
-func (o *runOptions) follow(ctx context.Context, config *rest.Config, manifests []manifest, out *console, stops *signals) error {
+func (o *runOptions) follow(ctx context.Context, config *rest.Config, manifests []manifest, logs *logReaders, stops *signals) error {
+	out := logs.console
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return err
@@ -195,7 +202,7 @@ func (o *runOptions) follow(ctx context.Context, config *rest.Config, manifests 
 	if err != nil {
 		return err
 	}
-	f := newFollower(stops.kill, client, out, o.noLogs, jobs)
+	f := newFollower(client, logs, true, jobs)
 	followCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	context.AfterFunc(stops.end, func() { cancel(errInterrupted) })

@@ -3,12 +3,15 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/agent"
 	"github.com/sampan-batch/sampan/internal/agent/eviction"
@@ -52,6 +55,9 @@ type Config struct {
 	// Supervised: a service manager starts the engine again when it fails (see
 	// Supervised).
 	Supervised bool
+	// HandLog, if set, is handed the log of every container that is started, and
+	// must not block. The files stay until it is read, or closed.
+	HandLog func(pod *corev1.Pod, container string, log io.ReadCloser)
 	// Command names this engine to whoever finds the directory in use.
 	Command string
 	Version string

@@ -114,7 +114,8 @@ func (e *Engine) open() (err error) {
 		Runners: map[runner.Class]runner.Runner{runner.Sandbox: e.runner, runner.Host: e.runner},
 		PodPids: max(c.PodPids, 0), UserNamespace: os.Geteuid() != 0,
 		Machine: &machine.Machine{Dir: c.DataDir, ImageDir: c.ImageDir}, Eviction: c.eviction,
-		Health: e.health,
+		Health:  e.health,
+		HandLog: c.HandLog,
 	})
 	if err != nil {
 		return err
