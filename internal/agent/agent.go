@@ -97,6 +97,8 @@ type Agent struct {
 	pressure atomic.Pointer[[]corev1.NodeConditionType]
 	fitness  atomic.Pointer[fitness]
 	pressed  chan struct{}
+	// alarm has the warden look at once.
+	alarm chan struct{}
 
 	tasks sync.WaitGroup // everything that Run has to wait for
 	// removing is full when enough goroutines remove files: one that waits for
@@ -148,6 +150,7 @@ func New(o Options) (*Agent, error) {
 		formerVolumes: former == nil,
 		paths:         hostpath.New(reap.New()),
 		pressed:       make(chan struct{}, 1),
+		alarm:         make(chan struct{}, 1),
 		removing:      make(chan struct{}, 8),
 		pods:          make(map[types.UID]*entry),
 	}, nil
@@ -166,6 +169,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	a.guard(ctx)
+	a.learnLosses(ctx)
 	a.tasks.Go(func() { (&herald{agent: a, log: a.log}).run(ctx) })
 	for {
 		err := a.opts.Client.WatchPods(ctx, a.opts.Node, func(ch PodChanges) { a.deliver(ctx, ch) })
@@ -198,6 +202,14 @@ func (a *Agent) guard(ctx context.Context) {
 			a.log.Warn("termination messages and files in /etc can grow", "err", err)
 		}
 	})
+}
+
+// lookSoon has the warden look at the machine now, not when it is time.
+func (a *Agent) lookSoon() {
+	select {
+	case a.alarm <- struct{}{}:
+	default:
+	}
 }
 
 // press takes the conditions that the node has now.

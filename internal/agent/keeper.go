@@ -57,6 +57,7 @@ type task struct {
 	hooking bool
 	// stopSignal is what the image names, for a container that names none.
 	stopSignal string
+	loss       loss
 }
 
 func newKeeper(a *Agent, ref PodRef, pod *corev1.Pod, found []runner.Status) *keeper {
@@ -206,7 +207,7 @@ func (k *keeper) step(now time.Time) (wakeAt time.Time, over bool) {
 		if k.act(&d, now) {
 			continue
 		}
-		wakeAt = earlier(d.WakeAt, k.mount(now))
+		wakeAt = earlier(earlier(d.WakeAt, k.mount(now)), k.tellLosses(now))
 		at, over := k.publish(d.Over && !k.volumes.busy, now)
 		return earlier(wakeAt, at), over
 	}

@@ -115,6 +115,7 @@ func (k *keeper) reconcile(i int, st *runner.Status) {
 	}
 	c.Phase, c.StartedAt = podstate.Running, st.StartedAt
 	k.limitsIgnored(*st)
+	k.outputLost(*st, time.Now())
 	if st.Phase == runner.Exited {
 		k.exited(a, a.exit(*st), st.FinishedAt)
 		return

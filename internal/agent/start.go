@@ -98,7 +98,10 @@ func (a *attempt) wait(ctx context.Context) {
 		return
 	}
 	exit := a.exit(st)
-	k.post(func() { k.exited(a, exit, st.FinishedAt) })
+	k.post(func() {
+		k.outputLost(st, time.Now())
+		k.exited(a, exit, st.FinishedAt)
+	})
 }
 
 // launch gets the image and starts the process.

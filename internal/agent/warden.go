@@ -56,7 +56,13 @@ type warden struct {
 // run watches until ctx ends.
 func (w *warden) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		sleep(ctx, w.look(ctx))
+		timer := time.NewTimer(w.look(ctx))
+		select {
+		case <-timer.C:
+		case <-w.agent.alarm:
+		case <-ctx.Done():
+		}
+		timer.Stop()
 	}
 }
 

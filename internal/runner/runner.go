@@ -26,6 +26,10 @@ type Runner interface {
 	// Wait returns when the container's first process has ended and all that it
 	// wrote is in the log file; at once when that was long ago.
 	Wait(ctx context.Context, id string) (Status, error)
+	// Losses tells, until ctx ends, of containers that have lost output
+	// (Status.OutputLost) whenever one has lost more. What happens within a second
+	// is told at once, and each loss to one of those who ask.
+	Losses(ctx context.Context, tell func(Status))
 	// Signal sends a signal to the container's first process; SIGKILL ends
 	// every process of the container. It returns ErrEnded when that is over.
 	Signal(ctx context.Context, id string, signal int) error
@@ -273,9 +277,20 @@ type Status struct {
 	// Reason and Message say what went wrong, if it is known.
 	Reason, Message string
 
+	// OutputLost is what the container wrote and its log does not have.
+	OutputLost OutputLoss `json:",omitzero"`
+
 	// LimitsIgnored says why resource limits could not be enforced; "" if they
 	// are, or none were asked for.
 	LimitsIgnored string
+}
+
+// OutputLoss is output of a container that could not be written to its log, as on
+// a full disk, since the container was started.
+type OutputLoss struct {
+	Bytes   int64
+	Message string    // why the last of it could not
+	At      time.Time // when that was
 }
 
 // ExecSpec is a command to run inside a container, as its user.

@@ -55,6 +55,7 @@ type Runner struct {
 	removed    []string                            // uids of pods
 	volumes    map[string]map[string]runner.Volume // by pod and name
 	usage      map[string]runner.PodUsage
+	losses     chan runner.Status
 }
 
 var _ runner.Runner = (*Runner)(nil)
@@ -65,7 +66,8 @@ func New(script func(*runner.Spec) Script) *Runner {
 		script = Shell
 	}
 	return &Runner{script: script, nextPID: 1000, containers: make(map[string]*container),
-		volumes: make(map[string]map[string]runner.Volume), usage: make(map[string]runner.PodUsage)}
+		volumes: make(map[string]map[string]runner.Volume), usage: make(map[string]runner.PodUsage),
+		losses: make(chan runner.Status, 16)}
 }
 
 // container is one container; its status is guarded by the Runner's mutex.
@@ -230,6 +232,29 @@ func (r *Runner) Lose() {
 		case c.signals <- lose:
 			<-c.ended
 		case <-c.ended:
+		}
+	}
+}
+
+// LoseOutput has a container lose output, as on a full disk.
+func (r *Runner) LoseOutput(id string, bytes int64, message string) {
+	r.mu.Lock()
+	loss := &r.containers[id].status.OutputLost
+	loss.Bytes += bytes
+	loss.Message, loss.At = message, time.Now()
+	status := r.containers[id].status
+	r.mu.Unlock()
+	r.losses <- status
+}
+
+// Losses implements runner.Runner.
+func (r *Runner) Losses(ctx context.Context, tell func(runner.Status)) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case status := <-r.losses:
+			tell(status)
 		}
 	}
 }

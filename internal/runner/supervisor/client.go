@@ -56,8 +56,9 @@ func (o ClientOptions) withDefaults() ClientOptions {
 // when the first container of that class is started, and again when it has
 // died. It is a runner.Runner.
 type Client struct {
-	dir  string
-	opts ClientOptions
+	dir    string
+	opts   ClientOptions
+	losses *losses
 
 	mu     sync.Mutex
 	links  map[runner.Class]*link
@@ -84,7 +85,7 @@ func New(dir string, opts ClientOptions) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{dir: dir, opts: opts.withDefaults(), links: make(map[runner.Class]*link)}, nil
+	return &Client{dir: dir, opts: opts.withDefaults(), losses: newLosses(), links: make(map[runner.Class]*link)}, nil
 }
 
 // Connect connects to the supervisors that run, and starts one wherever a former
@@ -209,7 +210,7 @@ func (c *Client) link(class runner.Class) (*link, error) {
 	if l == nil {
 		l = newLink(Options{
 			Dir: c.dir, Class: class, Private: c.opts.Private, LogLimits: c.opts.LogLimits,
-		}, c.opts)
+		}, c.opts, c.losses)
 		c.links[class] = l
 	}
 	return l, nil

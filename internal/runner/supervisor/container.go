@@ -24,8 +24,10 @@ type container struct {
 
 	ended chan struct{} // closed when status is final
 
-	mu     sync.Mutex
-	status runner.Status
+	mu           sync.Mutex
+	status       runner.Status
+	gathering    bool // a loss of output is about to be told
+	saidRotation bool // that the log is not rotated
 
 	releasing sync.Mutex // held while the Launcher releases it; the last of all
 	released  bool
@@ -94,7 +96,7 @@ func (s *Supervisor) launch(ctx context.Context, c *container) (*streams, error)
 	}
 	names := []crilog.Stream{crilog.Stdout, crilog.Stderr}
 	for i, pipe := range st.pipes {
-		st.pumps.Go(func() { s.pump(c.spec.ID, st, pipe, names[i]) })
+		st.pumps.Go(func() { s.pump(c, st, pipe, names[i]) })
 	}
 	return st, nil
 }
@@ -175,7 +177,7 @@ func (s *Supervisor) watch(c *container, st *streams) {
 	}
 	closeFile(st.stdin)
 	if err := st.log.Close(); err != nil {
-		s.log.Error("closing a log", "id", c.spec.ID, "error", err)
+		s.notWritten(c, err)
 	}
 	word := s.lastWord()
 	c.mu.Lock()
@@ -192,13 +194,12 @@ func (s *Supervisor) watch(c *container, st *streams) {
 }
 
 // pump copies a stream into the log until its end, or the deadline of watch.
-func (s *Supervisor) pump(id string, st *streams, pipe *os.File, name crilog.Stream) {
+func (s *Supervisor) pump(c *container, st *streams, pipe *os.File, name crilog.Stream) {
 	raw, err := pipe.SyscallConn()
 	if err != nil {
-		s.log.Error("reading a container's output", "id", id, "error", err)
+		s.log.Error("reading a container's output", "id", c.spec.ID, "error", err)
 		return
 	}
-	failed := false
 	// The buffer is held only while there is something to read, not while
 	// a silent container is waited for.
 	_ = raw.Read(func(fd uintptr) (done bool) {
@@ -214,9 +215,8 @@ func (s *Supervisor) pump(id string, st *streams, pipe *os.File, name crilog.Str
 			case err != nil || n == 0: // a terminal's end is EIO
 				return true
 			}
-			if err := st.log.Write(name, (*buf)[:n]); err != nil && !failed {
-				failed = true
-				s.log.Error("a container's output is lost", "id", id, "error", err)
+			if err := st.log.Write(name, (*buf)[:n]); err != nil {
+				s.notWritten(c, err)
 			}
 			if d := st.deadline.Load(); d != nil && time.Now().After(*d) {
 				return true

@@ -19,6 +19,7 @@ import (
 type link struct {
 	opts   Options
 	client ClientOptions
+	losses *losses
 	ctx    context.Context // ends with close
 	cancel context.CancelFunc
 	done   chan struct{} // closed when run has returned
@@ -40,10 +41,10 @@ type mirrored struct {
 	gone   bool
 }
 
-func newLink(opts Options, client ClientOptions) *link {
+func newLink(opts Options, client ClientOptions, losses *losses) *link {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &link{
-		opts: opts, client: client, ctx: ctx, cancel: cancel,
+		opts: opts, client: client, losses: losses, ctx: ctx, cancel: cancel,
 		done: make(chan struct{}), changed: make(chan struct{}),
 		containers: make(map[string]*mirrored),
 	}

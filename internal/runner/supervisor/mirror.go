@@ -19,6 +19,9 @@ func (l *link) learn(status runner.Status) {
 	if m.status.Phase == runner.Exited {
 		return
 	}
+	if status.OutputLost.Bytes > m.status.OutputLost.Bytes {
+		l.losses.add(status)
+	}
 	m.status = status
 	if status.Phase == runner.Exited {
 		close(m.ended)

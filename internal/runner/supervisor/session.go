@@ -176,6 +176,10 @@ func (ss *session) cancellable(ctx context.Context, request uint64) (context.Con
 func (s *Supervisor) push(v verb, body any, except *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.pushLocked(v, body, except)
+}
+
+func (s *Supervisor) pushLocked(v verb, body any, except *session) {
 	var text []byte
 	for ss := range s.sessions {
 		if ss == except {

@@ -1,0 +1,117 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/sampan-batch/sampan/internal/runner"
+)
+
+// lossQuiet is how long a container loses no output until that is over: what it
+// loses later is news.
+const lossQuiet = 10 * time.Second
+
+// loss is what an Event has told of the output that a container has lost.
+type loss struct {
+	attempt int
+	seen    runner.OutputLoss
+	told    int64     // bytes
+	until   time.Time // when it is over, if nothing more is lost; zero: it is
+}
+
+// learnLosses has the keepers told of lost output, until ctx ends.
+func (a *Agent) learnLosses(ctx context.Context) {
+	for _, r := range a.opts.Runners {
+		a.tasks.Go(func() {
+			r.Losses(ctx, func(st runner.Status) {
+				if k := a.keeperOf(types.UID(st.Pod.UID)); k != nil {
+					k.post(func() { k.outputLost(st, time.Now()) })
+				}
+			})
+		})
+	}
+}
+
+// keeperOf is the keeper of a pod, or nil.
+func (a *Agent) keeperOf(uid types.UID) *keeper {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if e := a.pods[uid]; e != nil {
+		return e.keeper
+	}
+	return nil
+}
+
+// outputLost takes what a container has lost by now. The first of it is told at
+// once, what follows when it is over: two Events for an hour of a full disk.
+func (k *keeper) outputLost(st runner.Status, now time.Time) {
+	i := k.index(st.Container)
+	if i < 0 || st.OutputLost.Bytes == 0 {
+		return
+	}
+	l := &k.tasks[i].loss
+	if st.Attempt < l.attempt {
+		return
+	}
+	if st.Attempt > l.attempt {
+		*l = loss{attempt: st.Attempt}
+	}
+	if st.OutputLost.Bytes > l.seen.Bytes {
+		l.seen = st.OutputLost
+		k.agent.lookSoon() // the disk is full, perhaps
+		if l.until.IsZero() {
+			k.tellLoss(i)
+		}
+		l.until = now.Add(lossQuiet)
+	}
+	if st.Phase == runner.Exited {
+		k.tellLoss(i)
+		l.until = time.Time{}
+	}
+}
+
+// index is that of a container, or negative.
+func (k *keeper) index(name string) int {
+	for i := range k.state.Containers {
+		if k.state.Containers[i].Spec.Name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// tellLosses tells of losses that are over at now, and returns when to look again.
+func (k *keeper) tellLosses(now time.Time) (wakeAt time.Time) {
+	for i := range k.tasks {
+		l := &k.tasks[i].loss
+		if l.until.IsZero() {
+			continue
+		}
+		if now.Before(l.until) {
+			wakeAt = earlier(wakeAt, l.until)
+			continue
+		}
+		k.tellLoss(i)
+		l.until = time.Time{}
+	}
+	return wakeAt
+}
+
+// tellLoss tells of what was lost since it was last told.
+func (k *keeper) tellLoss(i int) {
+	l, c := &k.tasks[i].loss, &k.state.Containers[i]
+	lost := l.seen.Bytes - l.told
+	if lost == 0 {
+		return
+	}
+	another := ""
+	if !l.until.IsZero() {
+		another = "another "
+	}
+	l.told = l.seen.Bytes
+	k.note(c, warning, "OutputLost", fmt.Sprintf("Container %s lost %s%d bytes of its output, which could not be written to its log: %s",
+		c.Spec.Name, another, lost, l.seen.Message))
+}
