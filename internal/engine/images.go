@@ -166,6 +166,10 @@ func (n *nodeImages) holdLocked(podUID, path string) error {
 			dir.Close()
 			return fmt.Errorf("layer %s is being removed: %w", path, err)
 		}
+		if !stillAt(path, dir) {
+			dir.Close()
+			return fmt.Errorf("layer %s was removed in this moment", path)
+		}
 		held = &heldLayer{dir: dir}
 		n.layers[path] = held
 	}
@@ -175,6 +179,17 @@ func (n *nodeImages) holdLocked(podUID, path string) error {
 	}
 	n.pods[podUID][path] = true
 	return nil
+}
+
+// stillAt tells whether an open file is the one that has the name. One whose lock
+// was got may have been removed before, and the lock keeps nothing then.
+func stillAt(path string, f *os.File) bool {
+	mine, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Lstat(path)
+	return err == nil && os.SameFile(mine, named)
 }
 
 // credentials reads the pull secrets of a pod.

@@ -20,6 +20,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -66,6 +67,8 @@ type Store struct {
 	mu    sync.Mutex
 	names map[string]entry // as of seen
 	seen  fs.FileInfo      // names.json when it was last read
+	// read is that file, held open: a later one cannot have its inode number.
+	read  *os.File
 	cache map[string]*record
 
 	pulls flights
@@ -217,7 +220,7 @@ func topmost(layers []string) []string {
 func (s *Store) reloadLocked() error {
 	info, err := os.Stat(s.namesPath())
 	if errors.Is(err, fs.ErrNotExist) {
-		s.names, s.seen = map[string]entry{}, nil
+		s.tookLocked(map[string]entry{}, nil, nil)
 		return nil
 	}
 	if err != nil {
@@ -226,16 +229,40 @@ func (s *Store) reloadLocked() error {
 	if s.seen != nil && os.SameFile(info, s.seen) && info.ModTime().Equal(s.seen.ModTime()) && info.Size() == s.seen.Size() {
 		return nil
 	}
-	data, err := os.ReadFile(s.namesPath())
+	f, err := os.Open(s.namesPath())
 	if err != nil {
 		return err
 	}
+	info, names, err := readNames(f)
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	s.tookLocked(names, info, f)
+	return nil
+}
+
+func readNames(f *os.File) (fs.FileInfo, map[string]entry, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, nil, err
+	}
+	data, err := io.ReadAll(f)
+	if err != nil {
+		return nil, nil, err
+	}
 	names := map[string]entry{}
 	if err := json.Unmarshal(data, &names); err != nil {
-		return fmt.Errorf("%s is damaged: %w", s.namesPath(), err)
+		return nil, nil, fmt.Errorf("%s is damaged: %w", f.Name(), err)
 	}
-	s.names, s.seen = names, info
-	return nil
+	return info, names, nil
+}
+
+// tookLocked keeps what was read from f, which was info before.
+func (s *Store) tookLocked(names map[string]entry, info fs.FileInfo, f *os.File) {
+	if s.read != nil {
+		s.read.Close()
+	}
+	s.names, s.seen, s.read = names, info, f
 }
 
 // rename changes the table of names under the lock that all processes share.

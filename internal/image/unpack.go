@@ -544,6 +544,9 @@ func (u *unpacker) dirAttributes(fd int, name string, h *tar.Header) error {
 // setTimes sets the times of the directories that are still where they were
 // made.
 func (u *unpacker) setTimes() error {
+	// The last that a layer says counts, of a directory that it names twice, and of
+	// one that has the number of another that was replaced.
+	set := make(map[[2]uint64]bool, len(u.times))
 	for i := len(u.times) - 1; i >= 0; i-- {
 		d := u.times[i]
 		fd, err := u.openDir(d.name)
@@ -551,7 +554,8 @@ func (u *unpacker) setTimes() error {
 			continue // replaced by something else
 		}
 		var st unix.Stat_t
-		if err = unix.Fstat(fd, &st); err == nil && st.Dev == d.dev && st.Ino == d.ino {
+		if err = unix.Fstat(fd, &st); err == nil && st.Dev == d.dev && st.Ino == d.ino && !set[[2]uint64{d.dev, d.ino}] {
+			set[[2]uint64{d.dev, d.ino}] = true
 			err = setTime(fd, ".", d.at)
 		}
 		unix.Close(fd)

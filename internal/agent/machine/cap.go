@@ -56,6 +56,9 @@ func (m *Machine) Keep(ctx context.Context, caps []Cap, cut func(path string)) e
 			return fmt.Errorf("inotify: %w", err)
 		}
 		for _, name := range names(buffer[:n]) {
+			if name.gone {
+				return fmt.Errorf("watch %s: it has been removed", watched[name.wd].Dir)
+			}
 			if name.overflow {
 				for _, c := range caps {
 					c.cutAll(cut)
@@ -77,6 +80,7 @@ type change struct {
 	wd       int32
 	name     string
 	overflow bool
+	gone     bool // the directory, and its watch with it
 }
 
 // names returns what events in a buffer are about, each file once.
@@ -87,7 +91,7 @@ func names(buffer []byte) []change {
 		ev := (*unix.InotifyEvent)(unsafe.Pointer(&buffer[0]))
 		end := min(unix.SizeofInotifyEvent+int(ev.Len), len(buffer))
 		c := change{
-			wd: ev.Wd, overflow: ev.Mask&unix.IN_Q_OVERFLOW != 0,
+			wd: ev.Wd, overflow: ev.Mask&unix.IN_Q_OVERFLOW != 0, gone: ev.Mask&unix.IN_IGNORED != 0,
 			name: unix.ByteSliceToString(buffer[unix.SizeofInotifyEvent:end]),
 		}
 		if !seen[c] {

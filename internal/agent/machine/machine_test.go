@@ -320,3 +320,34 @@ func TestKeepRefusesWhatIsNoDirectory(t *testing.T) {
 		t.Error("no error")
 	}
 }
+
+// TestKeepOfWhatIsRemoved: the kernel's watch goes with the directory, and another
+// one of that name has none.
+func TestKeepOfWhatIsRemoved(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "dir")
+	began, done := make(chan string, 1), make(chan error, 1)
+	for _, path := range []string{dir, filepath.Join(dir, "d")} {
+		if err := os.Mkdir(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "file"), make([]byte, 9000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		done <- (&Machine{}).Keep(t.Context(), []Cap{{Dir: dir, Size: 4096}}, func(path string) { began <- path })
+	}()
+	<-began
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-done:
+		if err == nil || !strings.Contains(err.Error(), dir+": it has been removed") {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("nothing is said")
+	}
+}
