@@ -34,6 +34,12 @@ func NewCodec(kinds *Kinds) *Codec {
 	return c
 }
 
+// Knows reports whether the table has the resource.
+func (c *Codec) Knows(resource string) bool {
+	_, ok := c.byResource[resource]
+	return ok
+}
+
 // message is what the generated types of k8s.io/api implement.
 type message interface {
 	Size() int

@@ -23,6 +23,8 @@ type protoCodec struct{}
 
 func (protoCodec) Encode(obj change.Object) ([]byte, error) { return obj.(*corev1.Pod).Marshal() }
 
+func (protoCodec) Knows(string) bool { return true }
+
 func (protoCodec) Decode(_ string, data []byte) (change.Object, error) {
 	obj := &corev1.Pod{}
 	return obj, obj.Unmarshal(data)

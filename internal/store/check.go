@@ -1,12 +1,16 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/store/page"
 )
 
 // Check verifies every invariant of the store (trees, indexes, revisions and
@@ -24,7 +28,7 @@ func (s *Store) verify(b *batch) {
 	if !asked && !s.opts.Strict {
 		return
 	}
-	err := errors.Join(s.checkMemory(b.view), s.file.verify(b.view, s.opts.Codec.Encode))
+	err := errors.Join(s.checkMemory(b.view), s.file.verify(b.view, s.opts.Codec, s.opaque))
 	if s.opts.Strict && err != nil {
 		panic(err)
 	}
@@ -33,6 +37,65 @@ func (s *Store) verify(b *batch) {
 			c.err = err
 		}
 	}
+}
+
+// verify compares the file with v: the same keys, revisions and bytes, besides the
+// objects that nobody here knows; and everything that is checked when a file is opened.
+func (f *file) verify(v *View, codec Codec, opaque []page.Entry) error {
+	fail := func(format string, args ...any) error { return fmt.Errorf("store: check: "+format, args...) }
+	var mu sync.Mutex
+	held := map[string][]byte{}
+	c, repair, err := readFile(f.erase.file, func(k, v []byte) (*item, error) {
+		_, _, _, err := unpack(k, v)
+		mu.Lock()
+		defer mu.Unlock()
+		held[string(k)] = bytes.Clone(v)
+		return &item{}, err
+	})
+	if err != nil {
+		return fail("%w", &DamagedError{f.path, err})
+	}
+	var errs []error
+	if repair != nil || len(c.warnings)+len(c.notes) > 0 || c.seal != f.sealed {
+		errs = append(errs, fail("%s holds %v instead of %v: %v", f.path, c.seal, f.sealed, c.warnings))
+	}
+	n := len(opaque)
+	for _, tab := range v.tables {
+		n += tab.items.Len()
+		tab.items.Scan(func(it *item) bool {
+			k, want, err := it.encode(codec)
+			if err == nil && !bytes.Equal(held[string(k)], want) {
+				err = errors.New("the file holds something else")
+			}
+			if err != nil {
+				errs = append(errs, fail("%s at revision %d: %w", it.key, it.rev, err))
+			}
+			return true
+		})
+	}
+	if len(held) != n {
+		errs = append(errs, fail("the file holds %d objects, memory %d", len(held), n))
+	}
+	if c.seal.mark < v.rev {
+		errs = append(errs, fail("revision %d is past the mark %d", v.rev, c.seal.mark))
+	}
+	return errors.Join(errs...)
+}
+
+// encode returns the entry of an item.
+func (it *item) encode(codec Codec) (k, v []byte, err error) {
+	// A copy of the outermost struct: what is below it is shared, and only read.
+	of := reflect.ValueOf(it.obj).Elem()
+	outer := reflect.New(of.Type())
+	outer.Elem().Set(of)
+	bare := outer.Interface().(change.Object)
+	bare.SetResourceVersion("")
+	data, err := codec.Encode(bare)
+	if err != nil {
+		return nil, nil, err
+	}
+	k = encodeKey(it.key)
+	return k, encodeValue(k, data, it.rev), nil
 }
 
 // checkMemory verifies that the trees of v agree with each other and with what

@@ -1,22 +1,17 @@
 package store
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
-	"golang.org/x/sync/errgroup"
-
-	"github.com/sampan-batch/sampan/internal/change"
 )
 
 // Labels of the disk calls that a test can make to fail.
@@ -34,7 +29,9 @@ type file struct {
 	path   string
 	db     *bbolt.DB
 	fault  func(label string) error
-	writes int // since the file was opened
+	writes int   // since the file was opened
+	sealed seal  // of the last transaction that is on disk
+	lost   error // bbolt met something that cannot be, and is not called any more
 	erase  eraser
 	diskReserve
 }
@@ -51,38 +48,118 @@ func (e *unknownError) Error() string {
 }
 func (e *unknownError) Unwrap() error { return e.err }
 
-func openFile(path string, fault func(string) error, reserved int64) (*file, error) {
-	if fault == nil {
-		fault = func(string) error { return nil }
+// openFile opens the database at path, which it makes where there is none, and
+// returns what it holds. Nothing of it is given to bbolt before all of it was read
+// and found to be whole.
+func openFile(o Options, decode decodeFunc) (*file, *contents, error) {
+	f := &file{path: o.Path, fault: o.fault, diskReserve: diskReserve{path: o.Path, bytes: o.Reserve}}
+	if f.fault == nil {
+		f.fault = func(string) error { return nil }
 	}
-	if err := fault(faultOpen); err != nil {
-		return nil, fmt.Errorf("store: open %s: %w", path, err)
+	if err := f.fault(faultOpen); err != nil {
+		return nil, nil, fmt.Errorf("store: open %s: %w", f.path, err)
 	}
-	if !exists(path) {
-		if err := create(path); err != nil {
-			return nil, err
+	if !exists(f.path) {
+		if err := create(f.path); err != nil {
+			return nil, nil, err
 		}
 	}
-	if err := inspect(path); err != nil {
-		return nil, err
+	opened, err := openLocked(f.path)
+	if err != nil {
+		return nil, nil, err
 	}
-	f := &file{path: path, fault: fault, diskReserve: diskReserve{path: path, bytes: reserved}}
-	var err error
-	f.db, err = openDB(path, false, func(name string, flag int, mode os.FileMode) (opened *os.File, err error) {
-		opened, err = os.OpenFile(name, flag, mode)
-		f.erase.file = opened
-		return opened, err
+	f.erase.file = opened
+	c, err := f.read(decode)
+	if err != nil {
+		return nil, nil, errors.Join(err, opened.Close())
+	}
+	f.sealed = c.seal
+	err = f.guard(func() (err error) {
+		f.db, err = openDB(f.path, func(string, int, os.FileMode) (*os.File, error) { return opened, nil })
+		return err
 	})
+	if err != nil {
+		opened.Close() // bbolt may have done so
+		return nil, nil, err
+	}
+	size := int64(f.db.Info().PageSize) * int64(c.high)
+	f.forget(size)
+	f.keep(size, f.free)
+	return f, c, nil
+}
+
+// openLocked opens a file that is there and takes its lock, which is the one that
+// bbolt takes: the file cannot change between our reading and its.
+func openLocked(path string) (*os.File, error) {
+	f, err := openFileAt(path, os.O_RDWR)
 	if err != nil {
 		return nil, err
 	}
-	var size int64
-	err = f.db.View(func(tx *bbolt.Tx) error {
-		size = tx.Size()
-		return nil
-	})
-	f.keep(size, f.free)
-	return f, err
+	if err := lock(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// openFileAt opens what must be a file.
+func openFileAt(path string, flag int) (*os.File, error) {
+	f, err := os.OpenFile(path, flag|syscall.O_NONBLOCK, 0) // a pipe would block
+	if errors.Is(err, syscall.EISDIR) {
+		return nil, &DamagedError{path, errors.New("it is a directory")}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		err = fmt.Errorf("store: %w", err)
+	case info.IsDir():
+		err = &DamagedError{path, errors.New("it is a directory")}
+	case !info.Mode().IsRegular():
+		err = &DamagedError{path, fmt.Errorf("it is not a file (%s)", info.Mode())}
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func lock(f *os.File) error {
+	for end := time.Now().Add(lockWait); ; time.Sleep(lockWait / 20) {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, syscall.EWOULDBLOCK):
+			return fmt.Errorf("store: lock %s: %w", f.Name(), err)
+		case time.Now().After(end):
+			return fmt.Errorf("store: %s is in use by another process", f.Name())
+		}
+	}
+}
+
+// read reads and checks what the file holds, and writes a meta page anew that was
+// damaged.
+func (f *file) read(decode decodeFunc) (*contents, error) {
+	c, repair, err := readFile(f.erase.file, decode)
+	var newer *FormatError
+	switch {
+	case errors.As(err, &newer):
+		return nil, fmt.Errorf("store: %s %w", f.path, newer)
+	case err != nil:
+		return nil, &DamagedError{f.path, err}
+	case repair == nil:
+		return c, nil
+	}
+	data, at := repair.EncodeMeta() // the map is gone, but what this needs is not in it
+	if _, err = f.erase.file.WriteAt(data, at); err == nil {
+		err = f.erase.file.Sync()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("store: write the meta page of %s anew: %w", f.path, err)
+	}
+	return c, nil
 }
 
 // lockWait is how long to try for the file's lock. A process that this one is
@@ -90,12 +167,11 @@ func openFile(path string, fault func(string) error, reserved int64) (*file, err
 // of those that were given up meanwhile.
 const lockWait = 300 * time.Millisecond
 
-func openDB(path string, readOnly bool, open func(string, int, os.FileMode) (*os.File, error)) (*bbolt.DB, error) {
+func openDB(path string, open func(string, int, os.FileMode) (*os.File, error)) (*bbolt.DB, error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
 		Timeout:        lockWait,
 		NoFreelistSync: true, // else every commit writes it, however long it is
 		FreelistType:   bbolt.FreelistMapType,
-		ReadOnly:       readOnly,
 		OpenFile:       open,
 	})
 	if errors.Is(err, berrors.ErrTimeout) {
@@ -111,7 +187,7 @@ func openDB(path string, readOnly bool, open func(string, int, os.FileMode) (*os
 // first, so that a half made file is never found at path.
 func create(path string) error {
 	draft := path + ".new"
-	db, err := openDB(draft, false, openEmpty)
+	db, err := openDB(draft, openEmpty)
 	if err != nil {
 		return err
 	}
@@ -155,7 +231,10 @@ func layOut(db *bbolt.DB, draft, path string) error {
 		if _, err := tx.CreateBucketIfNotExists(objectsBucket); err != nil {
 			return err
 		}
-		return meta.Put(formatKey, binary.BigEndian.AppendUint64(nil, formatVersion))
+		if err := meta.Put(formatKey, binary.BigEndian.AppendUint64(nil, formatVersion)); err != nil {
+			return err
+		}
+		return meta.Put(sealKey, seal{tx: uint64(tx.ID())}.encode())
 	})
 	if err == nil {
 		err = os.Rename(draft, path)
@@ -174,69 +253,6 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// inspect looks at a file before the engine trusts it: it must be ours, of a
-// format that we know, and as long as it claims (reading past the end of a
-// mapped file would kill the process).
-func inspect(path string) error {
-	db, err := openDB(path, true, os.OpenFile)
-	if err != nil {
-		return err
-	}
-	err = db.View(func(tx *bbolt.Tx) error {
-		info, err := os.Stat(path)
-		if err != nil {
-			return fmt.Errorf("store: %w", err)
-		}
-		if info.Size() < tx.Size() {
-			return fmt.Errorf("store: %s is cut short: %d of %d bytes", path, info.Size(), tx.Size())
-		}
-		meta := tx.Bucket(metaBucket)
-		if meta == nil || tx.Bucket(objectsBucket) == nil {
-			return fmt.Errorf("store: %s is a database, but not one of Sampan", path)
-		}
-		switch version := number(meta.Get(formatKey)); {
-		case version > formatVersion:
-			return fmt.Errorf("store: %s has format %d, this program knows none above %d: use the program that wrote it, or a newer one",
-				path, version, formatVersion)
-		case version == 0:
-			return fmt.Errorf("store: %s does not say which format it has", path)
-		}
-		return nil
-	})
-	return errors.Join(err, db.Close())
-}
-
-// load decodes every object with the help of all processors and returns them
-// in the order of the trees, with the mark.
-func (f *file) load(decode func(k, v []byte) (*item, error)) (items []*item, mark uint64, err error) {
-	var size int64
-	err = f.db.View(func(tx *bbolt.Tx) error {
-		size = tx.Size()
-		mark = number(tx.Bucket(metaBucket).Get(markKey))
-		var entries [][2][]byte
-		err := tx.Bucket(objectsBucket).ForEach(func(k, v []byte) error {
-			entries = append(entries, [2][]byte{k, v})
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		items = make([]*item, len(entries))
-		return parallel(len(entries), func(i int) (err error) {
-			items[i], err = decode(entries[i][0], entries[i][1])
-			if err == nil && items[i].rev > mark {
-				err = fmt.Errorf("%s is at revision %d, past the mark %d", items[i].key, items[i].rev, mark)
-			}
-			return err
-		})
-	})
-	if err != nil {
-		return nil, 0, fmt.Errorf("store: load %s: %w", f.path, err)
-	}
-	f.forget(size)
-	return items, mark, nil
-}
-
 // forgetEvery is how many transactions may read pages before they are forgotten.
 const forgetEvery = 64
 
@@ -248,63 +264,8 @@ func (f *file) forget(size int64) {
 	_, _, _ = syscall.Syscall(syscall.SYS_MADVISE, f.db.Info().Data, uintptr(size), syscall.MADV_DONTNEED)
 }
 
-// parallel calls do for every i below n and returns one of its errors.
-func parallel(n int, do func(i int) error) error {
-	const chunk = 64
-	var next atomic.Int64
-	var group errgroup.Group
-	for range min(runtime.GOMAXPROCS(0), n/chunk+1) {
-		group.Go(func() error {
-			for {
-				end := int(next.Add(chunk))
-				for i := end - chunk; i < min(end, n); i++ {
-					if err := do(i); err != nil {
-						return err
-					}
-				}
-				if end >= n {
-					return nil
-				}
-			}
-		})
-	}
-	return group.Wait()
-}
-
-// verify compares the file with v: the same keys, revisions and bytes.
-func (f *file) verify(v *View, encode func(change.Object) ([]byte, error)) error {
-	var errs []error
-	err := f.db.View(func(tx *bbolt.Tx) error {
-		objects, n := tx.Bucket(objectsBucket), 0
-		for _, tab := range v.tables {
-			n += tab.items.Len()
-			tab.items.Scan(func(it *item) bool {
-				bare := it.obj.DeepCopyObject().(change.Object)
-				bare.SetResourceVersion("")
-				k := encodeKey(it.key)
-				want, err := encode(bare)
-				if err == nil && !bytes.Equal(objects.Get(k), encodeValue(k, want, it.rev)) {
-					err = errors.New("the file holds something else")
-				}
-				if err != nil {
-					errs = append(errs, fmt.Errorf("store: check: %s at revision %d: %w", it.key, it.rev, err))
-				}
-				return true
-			})
-		}
-		if in := objects.Stats().KeyN; in != n {
-			errs = append(errs, fmt.Errorf("store: check: the file holds %d objects, memory %d", in, n))
-		}
-		if mark := number(tx.Bucket(metaBucket).Get(markKey)); mark < v.rev {
-			errs = append(errs, fmt.Errorf("store: check: revision %d is past the mark %d", v.rev, mark))
-		}
-		for err := range tx.Check() {
-			errs = append(errs, fmt.Errorf("store: check: %s: %w", f.path, err))
-		}
-		return nil
-	})
-	return errors.Join(append(errs, err)...)
-}
+// workers is how many goroutines decode objects.
+func workers() int { return runtime.GOMAXPROCS(0) }
 
 // write commits a batch and returns when it is on disk. After an error nothing
 // of it is, unless the error is an *unknownError.
@@ -320,12 +281,17 @@ func (f *file) commit(b *batch) error {
 	if err := f.fault(faultBegin); err != nil {
 		return err
 	}
+	return f.guard(func() error { return f.transact(b) })
+}
+
+func (f *file) transact(b *batch) error {
 	tx, err := f.db.Begin(true)
 	if err != nil {
 		return err
 	}
+	var next seal
 	if err = f.erase.begin(tx, b.last); err == nil {
-		err = f.fill(tx, b)
+		next, err = f.fill(tx, b)
 	}
 	if err != nil {
 		return errors.Join(err, tx.Rollback())
@@ -333,6 +299,7 @@ func (f *file) commit(b *batch) error {
 	id, size := tx.ID(), tx.Size()
 	err = tx.Commit()
 	if err == nil {
+		f.sealed = next
 		if f.writes++; f.writes%forgetEvery == 0 {
 			f.forget(size)
 		}
@@ -363,35 +330,47 @@ func (f *file) free() int64 {
 	return int64(f.db.Stats().FreePageN) * int64(f.db.Info().PageSize)
 }
 
-func (f *file) fill(tx *bbolt.Tx, b *batch) error {
+// fill puts a batch into a transaction and returns the seal of what the file
+// holds then.
+func (f *file) fill(tx *bbolt.Tx, b *batch) (next seal, err error) {
 	meta, objects := tx.Bucket(metaBucket), tx.Bucket(objectsBucket)
+	next = f.sealed
 	for _, commits := range [][]*commit{b.lazy, b.commits} {
 		for _, c := range commits {
 			for i := range c.steps {
 				if err := f.fault(faultPut); err != nil {
-					return err
+					return next, err
 				}
-				if err := put(objects, &c.steps[i]); err != nil {
-					return err
+				if err := next.put(objects, &c.steps[i]); err != nil {
+					return next, f.damage(err)
 				}
 			}
 		}
 	}
+	next.tx, next.mark = uint64(tx.ID()), b.mark
 	if err := meta.Put(markKey, binary.BigEndian.AppendUint64(nil, b.mark)); err != nil {
-		return err
+		return next, err
 	}
-	return f.fault(faultCommit)
+	if err := meta.Put(sealKey, next.encode()); err != nil {
+		return next, err
+	}
+	return next, f.fault(faultCommit)
 }
 
-func put(objects *bbolt.Bucket, st *step) error {
-	k := encodeKey(st.next.key)
-	if st.op == change.Delete {
-		return objects.Delete(k)
+// damage names the file of an object that it has lost.
+func (f *file) damage(err error) error {
+	var lost *lostError
+	if errors.As(err, &lost) {
+		return &DamagedError{f.path, err}
 	}
-	return objects.Put(k, encodeValue(k, st.data, st.next.rev))
+	return err
 }
 
 func (f *file) close() error {
+	if f.lost != nil {
+		// bbolt may hold its own locks for ever; the file's goes with the descriptor.
+		return f.erase.file.Close()
+	}
 	if err := f.db.Close(); err != nil {
 		return fmt.Errorf("store: close %s: %w", f.path, err)
 	}

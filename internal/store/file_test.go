@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"go.etcd.io/bbolt"
@@ -63,7 +64,7 @@ func TestOpenRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			return path
-		}, "invalid database"},
+		}, "is not a database"},
 		"cut short": {func(t *testing.T) string {
 			path := made(t, func(tx *bbolt.Tx) error { return nil })
 			if err := os.Truncate(path, 12288); err != nil {
@@ -77,7 +78,15 @@ func TestOpenRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			return path
-		}, ""},
+		}, "is empty"},
+		"directory": {func(t *testing.T) string { return t.TempDir() }, "is a directory"},
+		"pipe": {func(t *testing.T) string {
+			path := filepath.Join(t.TempDir(), "pipe")
+			if err := syscall.Mkfifo(path, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return path
+		}, "is not a file"},
 		"no directory": {func(t *testing.T) string {
 			return filepath.Join(t.TempDir(), "none", "store.db")
 		}, "no such file or directory"},
@@ -88,7 +97,7 @@ func TestOpenRefuses(t *testing.T) {
 			return made(t, func(tx *bbolt.Tx) error {
 				return tx.Bucket(objectsBucket).Put(encodeKey(key("pods", "b")), encodeValue(encodeKey(key("pods", "b")), []byte("nonsense"), 1))
 			})
-		}, `decode "pods\x00ns\x00b"`},
+		}, `decode pods/ns/b`},
 		"damaged byte": {func(t *testing.T) string {
 			return made(t, func(tx *bbolt.Tx) error {
 				k := encodeKey(key("pods", "a"))
@@ -170,14 +179,32 @@ func TestCheckFindsDamage(t *testing.T) {
 	}{
 		"a changed file": {func(s *Store) error {
 			return s.file.db.Update(func(tx *bbolt.Tx) error {
-				return tx.Bucket(objectsBucket).Put(encodeKey(key("pods", "a")), []byte("other"))
+				k := encodeKey(key("pods", "a"))
+				v := encodeValue(k, []byte("other"), 1)
+				s.file.sealed.remove(k, tx.Bucket(objectsBucket).Get(k))
+				s.file.sealed.add(k, v)
+				return tx.Bucket(objectsBucket).Put(k, v)
 			})
 		}, "the file holds something else"},
 		"more in the file": {func(s *Store) error {
 			return s.file.db.Update(func(tx *bbolt.Tx) error {
-				return tx.Bucket(objectsBucket).Put(encodeKey(key("pods", "b")), []byte("other"))
+				k := encodeKey(key("pods", "b"))
+				v := encodeValue(k, []byte("other"), 1)
+				s.file.sealed.add(k, v)
+				return tx.Bucket(objectsBucket).Put(k, v)
 			})
 		}, "the file holds 2 objects, memory 1"},
+		"more than was counted": {func(s *Store) error {
+			return s.file.db.Update(func(tx *bbolt.Tx) error {
+				k := encodeKey(key("pods", "b"))
+				return tx.Bucket(objectsBucket).Put(k, encodeValue(k, []byte("other"), 1))
+			})
+		}, "there are 2 objects instead of 1"},
+		"nonsense in the file": {func(s *Store) error {
+			return s.file.db.Update(func(tx *bbolt.Tx) error {
+				return tx.Bucket(objectsBucket).Put(encodeKey(key("pods", "b")), []byte("other"))
+			})
+		}, `damaged entry at "pods`},
 		"an object changed in place": {func(s *Store) error {
 			obj, _ := s.View().Get(key("pods", "a"))
 			obj.SetResourceVersion("7")

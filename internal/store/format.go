@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"strconv"
@@ -19,16 +20,21 @@ const formatVersion = 1
 //
 //	meta/format   the format version, 8 bytes
 //	meta/mark     the revision mark, 8 bytes
+//	meta/seal     how many objects there are, and the sum of them; see seal.go
 //	objects/KEY   the encoded object, its revision in 8 bytes, and a CRC-32C
 //	              of all this and the key in 4
 //
 // KEY is resource NUL namespace NUL name, so that a cursor walks the objects
 // in the order of the trees.
+//
+// A program that knows no seals reads and writes the rest as it is; format 1 is
+// older than they are.
 var (
 	metaBucket    = []byte("meta")
 	objectsBucket = []byte("objects")
 	formatKey     = []byte("format")
 	markKey       = []byte("mark")
+	sealKey       = []byte("seal")
 )
 
 func encodeKey(key change.Key) []byte {
@@ -53,30 +59,64 @@ func checksum(k, v []byte) uint32 {
 	return crc32.Update(crc32.Checksum(k, table), table, v)
 }
 
-// decode reads one entry of the objects bucket.
-func decode(codec Codec, k, v []byte) (*item, error) {
+// FormatError: a newer program wrote the store.
+type FormatError struct{ Version uint64 }
+
+func (e *FormatError) Error() string {
+	return fmt.Sprintf("has format %d, this program knows none above %d: use the program that wrote it, or a newer one", e.Version, formatVersion)
+}
+
+func checkFormat(version uint64) error {
+	switch {
+	case version > formatVersion:
+		return &FormatError{version}
+	case version == 0:
+		return errors.New("does not say which format it has")
+	}
+	return nil
+}
+
+// decodeKey reads the key of an entry.
+func decodeKey(k []byte) (key change.Key, ok bool) {
 	parts := bytes.Split(k, []byte{0})
-	if len(parts) != 3 || len(v) < trailer {
-		return nil, fmt.Errorf("damaged entry at %q", k)
+	if len(parts) != 3 || len(parts[0]) == 0 || len(parts[2]) == 0 {
+		return key, false
+	}
+	return change.Key{Resource: unique.Make(string(parts[0])).Value(), Namespace: string(parts[1]), Name: string(parts[2])}, true
+}
+
+// unpack checks an entry of the objects bucket and returns what it is made of.
+func unpack(k, v []byte) (key change.Key, data []byte, rev uint64, err error) {
+	key, ok := decodeKey(k)
+	if !ok || len(v) < trailer {
+		return key, nil, 0, fmt.Errorf("damaged entry at %q", k)
 	}
 	v, sum := v[:len(v)-4], v[len(v)-4:]
 	if checksum(k, v) != binary.BigEndian.Uint32(sum) {
-		return nil, fmt.Errorf("damaged entry at %q: wrong checksum", k)
+		return key, nil, 0, fmt.Errorf("%s: wrong checksum", key)
 	}
-	data, rev := v[:len(v)-8], number(v[len(v)-8:])
-	resource := unique.Make(string(parts[0])).Value()
-	obj, err := codec.Decode(resource, data)
+	return key, v[:len(v)-8], number(v[len(v)-8:]), nil
+}
+
+// decode reads one entry of the objects bucket.
+func decode(codec Codec, k, v []byte) (*item, error) {
+	key, data, rev, err := unpack(k, v)
 	if err != nil {
-		return nil, fmt.Errorf("decode %q: %w", k, err)
+		return nil, err
 	}
-	if obj.GetNamespace() != string(parts[1]) || obj.GetName() != string(parts[2]) {
-		return nil, fmt.Errorf("object %s/%s is stored at %q", obj.GetNamespace(), obj.GetName(), k)
+	if !codec.Knows(key.Resource) {
+		return nil, errUnknown
+	}
+	obj, err := codec.Decode(key.Resource, data)
+	if err != nil {
+		return nil, fmt.Errorf("decode %s: %w", key, err)
+	}
+	if obj.GetNamespace() != key.Namespace || obj.GetName() != key.Name {
+		return nil, fmt.Errorf("object %s/%s is stored as %s", obj.GetNamespace(), obj.GetName(), key)
 	}
 	obj.SetResourceVersion(strconv.FormatUint(rev, 10))
-	return &item{
-		key: change.Key{Resource: resource, Namespace: obj.GetNamespace(), Name: obj.GetName()},
-		rev: rev, obj: obj,
-	}, nil
+	key.Namespace, key.Name = obj.GetNamespace(), obj.GetName() // held once
+	return &item{key: key, rev: rev, obj: obj}, nil
 }
 
 func number(b []byte) uint64 {

@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/store/page"
 )
 
 // DefaultRetain is how many of the latest writes a watch can resume after,
@@ -35,6 +36,9 @@ const DefaultRetain = 16384
 // itself: Encode sees an empty one, and what Decode leaves there is replaced.
 // Both are called by several goroutines at once.
 type Codec interface {
+	// Knows reports whether objects of resource can be decoded. Those of others are
+	// left in the file as they are, and are not in any View.
+	Knows(resource string) bool
 	// Encode returns bytes that it does not use again.
 	Encode(obj change.Object) ([]byte, error)
 	// Decode must not keep data: it is only valid during the call.
@@ -104,6 +108,9 @@ type Store struct {
 	file    *file
 	view    atomic.Pointer[View] // the published state
 	history *history
+	// opaque, warnings and notes are as of Open: nothing here changes such objects.
+	opaque          []page.Entry
+	warnings, notes []string
 
 	// mu is held to validate and stage a set and to publish a batch, never
 	// while the disk is written.
@@ -132,7 +139,8 @@ type Store struct {
 }
 
 // Open opens or creates the store at o.Path and loads it. It refuses a file
-// that another process holds, and one of a newer format.
+// that another process holds, one of a newer format (a *FormatError), and one that
+// does not hold exactly what was written to it (a *DamagedError).
 func Open(o Options) (*Store, error) {
 	if o.Codec == nil {
 		return nil, errors.New("store: no codec")
@@ -140,24 +148,21 @@ func Open(o Options) (*Store, error) {
 	if o.Retain <= 0 {
 		o.Retain = DefaultRetain
 	}
-	f, err := openFile(o.Path, o.fault, o.Reserve)
+	s := &Store{opts: o, staged: newTrees(), failed: make(chan struct{})}
+	s.idle.L = &s.mu
+	f, c, err := openFile(o, s.decode)
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{opts: o, file: f, staged: newTrees(), failed: make(chan struct{})}
-	s.idle.L = &s.mu
-	items, mark, err := f.load(s.decode)
-	if err != nil {
-		return nil, errors.Join(err, f.close())
-	}
-	for _, it := range items {
+	s.file, s.opaque, s.warnings, s.notes = f, c.opaque, c.warnings, c.notes
+	for _, it := range c.items {
 		s.staged.put(nil, it)
 	}
 	f.erase.resources = make(map[string]bool, len(o.Erase))
 	for _, resource := range o.Erase {
 		f.erase.resources[resource] = true
 	}
-	s.rev, s.mark = mark, mark
+	s.rev, s.mark = c.seal.mark, c.seal.mark
 	s.history = newHistory(o.Retain, s.rev)
 	s.view.Store(s.staged.freeze(s.rev))
 	if f.erase.due = len(o.Erase) > 0; f.erase.due { // a crash may have come before the end
@@ -176,6 +181,16 @@ func (s *Store) decode(k, v []byte) (*item, error) {
 	}
 	return it, err
 }
+
+// Unknown returns how many objects the file holds of each resource that the
+// Codec does not know: a newer program wrote them.
+func (s *Store) Unknown() map[string]int { return kindsOf(s.opaque) }
+
+// Warnings returns what is wrong with the file and has cost nothing.
+func (s *Store) Warnings() []string { return s.warnings }
+
+// Notes returns what is not as usual with the file, and not wrong.
+func (s *Store) Notes() []string { return s.notes }
 
 // Close waits for the commits under way, writes what lazy sets left, and
 // closes the file. Watches end with ErrClosed.

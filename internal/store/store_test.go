@@ -20,6 +20,9 @@ type jsonCodec struct{}
 
 func (jsonCodec) Encode(obj change.Object) ([]byte, error) { return json.Marshal(obj) }
 
+// Knows: resources that begin with x are those of a newer program.
+func (jsonCodec) Knows(resource string) bool { return resource[0] != 'x' }
+
 func (jsonCodec) Decode(_ string, data []byte) (change.Object, error) {
 	obj := &corev1.ConfigMap{}
 	return obj, json.Unmarshal(data, obj)
