@@ -97,6 +97,34 @@ func BenchmarkApply(b *testing.B) {
 	})
 }
 
+// BenchmarkApplyBesideCopy is Apply with 16 writers while one copy of 10,000
+// pods after the other is encoded, as a backup does it.
+func BenchmarkApplyBesideCopy(b *testing.B) {
+	s := benchStore(b, 10000)
+	stop, done := make(chan struct{}), make(chan struct{})
+	copies := 0
+	go func() {
+		defer close(done)
+		for ; ; copies++ {
+			err := s.Copy().Each(func(Record) error {
+				select {
+				case <-stop:
+					return ErrClosed
+				default:
+					return nil
+				}
+			})
+			if err != nil {
+				return
+			}
+		}
+	}()
+	benchApply(b, s, 16, false)
+	b.ReportMetric(float64(copies)/b.Elapsed().Seconds(), "copies/s")
+	close(stop)
+	<-done
+}
+
 // follow reads every write, as fast as it can, and starts again when cut.
 func follow(ctx context.Context, s *Store) {
 	for ctx.Err() == nil {
