@@ -30,6 +30,7 @@ var house = map[string][]string{
 	"internal/kind/podspec":               nil,
 	"internal/store":                      {"internal/change", "internal/store/page"},
 	"internal/store/page":                 nil,
+	"internal/backup":                     nil,
 	"internal/work":                       nil,
 	"internal/tree":                       nil,
 	"internal/image":                      {"internal/tree"},
