@@ -44,7 +44,7 @@ func runAs(t *testing.T, attr *syscall.SysProcAttr, tests string) {
 func TestOrdinaryUser(t *testing.T) {
 	t.Parallel()
 	runAs(t, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}},
-		"TestNothingFollowsLinks|TestHostileLayers|TestAttributes|TestLinksEndAtTheRoot|TestReplaced|TestWhiteouts|TestUserFiles|TestRemoveAndPrune|TestPruneHostileLayers|TestTheSameLayerTwice|TestHostileAndDamagedArchives")
+		"TestNothingFollowsLinks|TestHostileLayers|TestAttributes|TestLinksEndAtTheRoot|TestReplaced|TestWhiteouts|TestUserFiles|TestRemoveAndPrune|TestPruneHostileLayers|TestTheSameLayerTwice|TestHostileAndDamagedArchives|TestExportAndImport|TestHostileImport")
 }
 
 // layer writes entries as they are.
