@@ -23,6 +23,7 @@ import (
 	genericapi "k8s.io/apiserver/pkg/endpoints"
 	"k8s.io/apiserver/pkg/endpoints/discovery"
 	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
+	apirequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 	genericserver "k8s.io/apiserver/pkg/server"
 	genericfilters "k8s.io/apiserver/pkg/server/filters"
@@ -59,6 +60,9 @@ func (s *Server) install() error {
 		}
 	}
 	docs.install(generic.Handler.NonGoRestfulMux)
+	if s.o.Backup != nil {
+		generic.Handler.NonGoRestfulMux.Handle(BackupPath, newBackups(&s.o))
+	}
 	return nil
 }
 
@@ -71,8 +75,9 @@ func (s *Server) config(codecs serializer.CodecFactory) *genericserver.Config {
 	c.Authentication.Authenticator = newAuthenticator(s.certs.ca.cert)
 	c.Authorization.Authorizer = newAuthorizer()
 	c.BuildHandlerChainFunc = s.handlerChain
-	c.LongRunningFunc = genericfilters.BasicLongRunningRequestCheck(
+	streams := genericfilters.BasicLongRunningRequestCheck(
 		sets.NewString("watch"), sets.NewString("attach", "exec", "log", "portforward", "proxy"))
+	c.LongRunningFunc = func(r *http.Request, info *apirequest.RequestInfo) bool { return streams(r, info) || isBackup(r, info) }
 	c.EnableProfiling = true         // for the administrator, as every path that is not public
 	c.SkipOpenAPIInstallation = true // see openAPI
 	c.MaxRequestsInFlight, c.MaxMutatingRequestsInFlight = 1000, 1000

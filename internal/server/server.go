@@ -22,6 +22,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"time"
@@ -55,6 +56,8 @@ type Options struct {
 	CertDir string
 	// Pods gives what only a node knows: logs. nil: no node is connected.
 	Pods PodStreams
+	// Backup writes a backup of all that the engine keeps; nil: there is none.
+	Backup func(ctx context.Context, w io.Writer, o BackupOptions) error
 	// Live are the checks of /livez besides the library's own: what a restart may
 	// cure. Ready are those of /readyz besides these. They answer soon, and anybody
 	// may have them asked.
