@@ -74,10 +74,10 @@ var house = map[string][]string{
 	"internal/agent/probe":    {"internal/runner"},
 	"internal/agent/recipe":   {"internal/runner"},
 	"internal/agent/volume":   {"internal/agent/recipe", "internal/runner", "internal/runner/hostpath"},
-	"internal/cli":            {"internal/cron", "internal/engine", "internal/explain", "internal/image", "internal/job", "internal/kind", "internal/runner"},
+	"internal/cli":            {"internal/backup", "internal/cron", "internal/engine", "internal/explain", "internal/image", "internal/job", "internal/kind", "internal/runner"},
 
 	// what wires them, and what stands around the product
-	"internal/engine": {"internal/agent", "internal/agent/eviction", "internal/agent/machine", "internal/change", "internal/control", "internal/image",
+	"internal/engine": {"internal/agent", "internal/agent/eviction", "internal/agent/machine", "internal/backup", "internal/change", "internal/control", "internal/image",
 		"internal/kind", "internal/runner", "internal/runner/host", "internal/runner/sandbox", "internal/runner/supervisor", "internal/server",
 		"internal/store", "internal/tree"},
 	"cmd/sampan":  {"internal/cli"},

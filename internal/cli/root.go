@@ -1,6 +1,6 @@
 // Package cli is the command line: arguments in, an exit status out. Commands
-// that look at Jobs are clients of the API like any other; only `run`, `serve`
-// and `stop` know the engine.
+// that look at Jobs are clients of the API like any other; only `run`, `serve`,
+// `stop` and those that look after a data directory know the engine.
 package cli
 
 import (
@@ -96,6 +96,7 @@ kubectl, the client libraries and the manifests that you have work unmodified.
 	root.SuggestionsMinimumDistance = 2
 	root.AddCommand(newRun(), newServe(), newStop(), newImage(), newSupervise())
 	root.AddCommand(newJob(), newCron(), newExplain(), newVersion())
+	root.AddCommand(newBackup(), newRestore(), newCheck())
 	return root
 }
 

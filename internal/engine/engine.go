@@ -42,6 +42,7 @@ type Engine struct {
 
 	lock     *dirLock
 	store    *store.Store
+	images   *image.Store
 	runner   *supervisor.Client
 	server   *server.Server
 	agent    *agent.Agent
@@ -74,19 +75,14 @@ func (e *Engine) open() (err error) {
 		return err
 	}
 	kinds := kind.NewKinds(kind.Table())
-	e.store, err = store.Open(store.Options{
-		Path: filepath.Join(c.DataDir, "store.db"), Codec: kind.NewCodec(kinds), Index: kinds.Index,
-		Erase: []string{"secrets"}, Reserve: c.storeReserve(),
-	})
-	if err != nil {
+	if e.store, err = c.openStore(kinds); err != nil {
 		return err
 	}
 	ctx := context.Background()
 	if err := bootstrap(ctx, e.store, kinds); err != nil {
 		return err
 	}
-	images, err := image.Open(c.ImageDir)
-	if err != nil {
+	if e.images, err = image.Open(c.ImageDir); err != nil {
 		return err
 	}
 	e.runner, err = supervisor.New(filepath.Join(c.DataDir, "run"), supervisor.ClientOptions{
@@ -110,7 +106,7 @@ func (e *Engine) open() (err error) {
 		Node: c.NodeName, Dir: c.DataDir, Class: c.Runtime, Version: server.KubernetesVersion(c.Version), Log: c.Logger,
 		IPs: addresses(), HostEnv: hostEnv(), Capacity: capacity,
 		Client:  &nodeClient{store: e.store, kinds: kinds, recorder: e.recorder},
-		Images:  newNodeImages(images, c.Private),
+		Images:  newNodeImages(e.images, c.Private),
 		Runners: map[runner.Class]runner.Runner{runner.Sandbox: e.runner, runner.Host: e.runner},
 		PodPids: max(c.PodPids, 0), UserNamespace: os.Geteuid() != 0,
 		Machine: &machine.Machine{Dir: c.DataDir, ImageDir: c.ImageDir}, Eviction: c.eviction,
@@ -123,7 +119,7 @@ func (e *Engine) open() (err error) {
 	e.server, err = server.New(server.Options{
 		Store: e.store, Kinds: kinds.All(), Scheme: kind.NewScheme(), Listen: c.Listen,
 		CertDir: filepath.Join(c.DataDir, "pki"), Pods: e.agent, Logger: c.Logger, Version: c.Version,
-		Live: e.health.live(), Ready: e.health.ready(),
+		Live: e.health.live(), Ready: e.health.ready(), Backup: e.Backup,
 	})
 	return err
 }
