@@ -90,7 +90,7 @@ func TestWatchAcrossRestores(t *testing.T) {
 		}
 		return cm
 	}
-	changed := create("changed")
+	create("changed")
 	create("deleted")
 	informer := watchAll(t, client)
 	backup := filepath.Join(dir, "backup.tar")
@@ -98,7 +98,8 @@ func TestWatchAcrossRestores(t *testing.T) {
 
 	var seen []string // revisions that clients have seen in lives that are over
 	for round := range 2 {
-		if changed, err = configMaps.Get(t.Context(), "changed", metav1.GetOptions{}); err != nil {
+		changed, err := configMaps.Get(t.Context(), "changed", metav1.GetOptions{})
+		if err != nil {
 			t.Fatal(err)
 		}
 		changed.Data = map[string]string{"round": fmt.Sprint(round)}

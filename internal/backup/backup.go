@@ -60,7 +60,7 @@ const (
 	longestName  = 4096
 )
 
-// InvalidError: what was read is no backup, not a whole one, or not as it was
+// InvalidError says that what was read is no backup, not a whole one, or not as it was
 // written.
 type InvalidError struct{ What string }
 

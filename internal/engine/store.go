@@ -18,7 +18,7 @@ import (
 
 const storeName = "store.db"
 
-// StoreError: the store of a data directory is not there, or is not what was
+// StoreError says that the store of a data directory is not there, or is not what was
 // written. Nothing was changed. Its text tells the ways on.
 type StoreError struct {
 	Dir string

@@ -6,7 +6,7 @@ import (
 	"runtime/debug"
 )
 
-// DamagedError: what is at Path is not what a store has written there. Nothing
+// DamagedError says that what is at Path is not what a store has written there. Nothing
 // was changed.
 type DamagedError struct {
 	Path string

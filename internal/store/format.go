@@ -59,7 +59,7 @@ func checksum(k, v []byte) uint32 {
 	return crc32.Update(crc32.Checksum(k, table), table, v)
 }
 
-// FormatError: a newer program wrote the store.
+// FormatError says that a newer program wrote the store.
 type FormatError struct{ Version uint64 }
 
 func (e *FormatError) Error() string {

@@ -123,7 +123,7 @@ func (r *diskReserve) short() error {
 	return &RoomError{Path: r.path, Left: r.bytes - r.used.Load(), Reserve: r.bytes}
 }
 
-// RoomError: the disk is full, and what the store has kept of it is for what ends
+// RoomError says that the disk is full, and what the store has kept of it is for what ends
 // and deletes. It is ENOSPC to errors.Is.
 type RoomError struct {
 	// Path is the database file.

@@ -56,7 +56,7 @@ type Fault struct {
 
 func (f *Fault) Error() string { return fmt.Sprintf("page %d: %s", f.Page, f.What) }
 
-// ErrNotBolt: there is nothing in the file that bbolt could have written.
+// ErrNotBolt says that there is nothing in the file that bbolt could have written.
 var ErrNotBolt = errors.New("is not a database")
 
 // Meta is what one of the two meta pages says: where a state of the file begins.
