@@ -81,7 +81,7 @@ var table = []struct {
 	{"processes that outlive their container", []string{
 		"processes that outlive a plain process of the machine", "processes that outlive a sandbox", "internal/runner/supervisor.TestEscapes",
 		"internal/runner/supervisor.TestEscapesOfLost", "internal/runner/sandbox.TestEndTakesAll"}},
-	{"processes that ignore SIGTERM", []string{"process that does not end when it is told to", "internal/runner/supervisor.TestTerminate"}},
+	{"processes that ignore SIGTERM", []string{"process that does not end when it is told to", "internal/runner/supervisor.TestAskedToEnd"}},
 	{"double forks and zombies", []string{"processes that outlive a sandbox", "internal/runner/reap.TestChildrenAndOrphans", "internal/runner/sandbox.TestNothingIsLeft"}},
 
 	// The engine, its files and its clients.

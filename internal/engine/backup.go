@@ -228,9 +228,6 @@ func openArchive(dir string, o BackupOptions) (*archive, error) {
 		return nil, storeError(dir, err)
 	}
 	a := &archive{source: s, version: o.Version, dir: dir, leftOut: slices.Clone(s.summary.Left)}
-	if s.summary.Missing > 0 {
-		a.leftOut = append(a.leftOut, fmt.Sprintf("%d objects less than the store counted when it was written last", s.summary.Missing))
-	}
 	if a.node, err = agentNode(); err != nil {
 		return nil, err
 	}

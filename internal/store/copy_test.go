@@ -214,7 +214,7 @@ func TestSalvage(t *testing.T) {
 				t.Fatalf("%s: salvaged %s = %q, which was %q; %+v", what, k, v, want[k], sum)
 			}
 		}
-		if len(got) < len(want) && len(sum.Left) == 0 && sum.Missing == 0 {
+		if len(got) < len(want) && len(sum.Left) == 0 {
 			t.Fatalf("%s: %d of %d objects, and nothing said: %+v", what, len(got), len(want), sum)
 		}
 		saved, lost = saved+len(got), lost+len(want)-len(got)
@@ -244,7 +244,7 @@ func TestSalvageNamesTheObject(t *testing.T) {
 	}
 	n := 0
 	sum, err := Salvage(path, jsonCodec{}, func(Record) error { n++; return nil })
-	if err != nil || n != len(want)-1 || len(sum.Left) != 1 || !strings.Contains(sum.Left[0], "object-000010") || sum.Missing != 1 {
+	if err != nil || n != len(want)-1 || len(sum.Left) != 2 || !strings.Contains(sum.Left[0], "object-000010") || !strings.HasPrefix(sum.Left[1], "objects, or newer states") {
 		t.Errorf("%d of %d, %+v, %v", n, len(want), sum, err)
 	}
 }
@@ -262,7 +262,7 @@ func TestSalvageOfHeaders(t *testing.T) {
 	}
 	n := 0
 	sum, err := Salvage(path, jsonCodec{}, func(Record) error { n++; return nil })
-	if err != nil || n != len(want) || sum.Missing != 0 {
+	if err != nil || n != len(want) || len(sum.Left) > 1 {
 		t.Errorf("%d of %d: %+v %v", n, len(want), sum, err)
 	}
 }

@@ -19,10 +19,8 @@ type Summary struct {
 	Objects, Unknown map[string]int
 	// Sealed says that number and sum of the objects were there to be compared.
 	Sealed bool
-	// Missing is how many objects less there are than were counted when the file
-	// was written last; only Salvage returns with any.
-	Missing uint64
-	// Left are the parts of the file, and the objects, that Salvage has left out, and why.
+	// Left are the parts of the file, and the objects, that Salvage has left out, and
+	// why; and that the rest is not what was written last, if it is not.
 	Left     []string
 	Warnings []string
 	Notes    []string
@@ -229,8 +227,9 @@ func (i *inspection) readBroken(data []byte) error {
 		return errors.New("nothing in it can be read")
 	}
 	i.Revision = max(i.Revision, i.highest, sealed.mark)
-	if i.Sealed && sealed.count > i.counted.count {
-		i.Missing = sealed.count - i.counted.count
+	if i.Sealed && (sealed.count != i.counted.count || sealed.sum != i.counted.sum) {
+		// A page that has come back from the past looks as good as any other.
+		i.leave(fmt.Errorf("objects, or newer states of them: %d were written last, %d are here, and their sum is another", sealed.count, i.counted.count))
 	}
 	return nil
 }
