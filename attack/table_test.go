@@ -101,6 +101,8 @@ var table = []struct {
 		"internal/server.TestForgedCertificates", "internal/server.TestExpiredCertificate", "internal/server.TestNothingWithoutCredentials", "internal/server.TestListensOnLoopback"}},
 	{"hostile paths, names, tokens and watches", []string{
 		"internal/server.TestHostilePaths", "internal/server.TestHostileNames", "internal/server.TestManyWatches", "internal/server.TestAccess"}},
+	{"a backup, or a profile of the process, for who is no administrator", []string{"internal/server.TestBackupIsTheAdministrators", "internal/server.TestAccess"}},
+	{"a backup that leads out of the directory, lies or does not end", []string{"internal/backup.TestHostileBackup"}},
 
 	// Images.
 	{"unpacking follows links", []string{"internal/image.TestNothingFollowsLinks", "internal/image.TestHostileLayers", "internal/image.TestReplaced"}},
