@@ -1,8 +1,7 @@
 package job
 
 import (
-	"fmt"
-	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -10,7 +9,6 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
@@ -23,96 +21,67 @@ const indexVariable = "JOB_COMPLETION_INDEX"
 // is no object that would wake it.
 const createRetry = 10 * time.Second
 
-// create starts n pods, those of indexes if the Job is Indexed. They are what
-// the API would make of a client's pod: with its defaults, admitted, prepared.
-func (d *decision) create(n int32, indexes []int32) {
-	if n == 0 {
-		return
+// modelPod is what a pod that s.Job starts looks like: what the API would make of a
+// client's pod, with its defaults and admitted. The error says why that is
+// forbidden.
+func modelPod(now time.Time, s State) (*corev1.Pod, error) {
+	model := ownerOf(s.Job).newPod()
+	model.CreationTimestamp = *wholeSeconds(now)
+	s.PodKind.Default(model)
+	var account *corev1.ServiceAccount
+	if s.Account != nil {
+		account = s.Account(kind.AccountKey(model))
 	}
-	model := d.newPod()
-	d.PodKind.Default(model)
-	err := kind.AdmitAccount(model, d.serviceAccount(model))
-	if err == nil {
-		err = kind.AdmitPod(model)
+	if err := kind.AdmitAccount(model, account); err != nil {
+		return model, err
 	}
-	if err != nil {
-		d.note(corev1.EventTypeWarning, "FailedCreate",
-			fmt.Sprintf("Error creating: pods %q is forbidden: %v", model.GenerateName, err))
-		d.set.Wake(d.now.Add(createRetry))
-		return
-	}
-	names := namer{job: d.Job, taken: d.Taken}
-	for i := range n {
-		pod := model
-		if i < n-1 {
-			pod = model.DeepCopy()
-		}
-		if d.indexed {
-			d.giveIndex(pod, indexes[i])
-			delete(d.held, indexes[i]) // inherited from: it can be counted now
-		}
-		d.PodKind.PrepareCreate(pod)
-		pod.Name = names.next(pod.GenerateName)
-		d.set.Create(podKey(pod.Namespace, pod.Name), pod)
-		d.note(corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: "+pod.Name)
-	}
-	d.started = n
+	return model, kind.AdmitPod(model)
 }
 
-// serviceAccount is what pod runs as, nil if there is none.
-func (d *decision) serviceAccount(pod *corev1.Pod) *corev1.ServiceAccount {
-	if d.Account == nil {
-		return nil
+// podOfIndex makes pod, which it may change, the Job's next pod of a completion index,
+// noIndex in a Job without. prior is the failed pod of that index that it takes the
+// place of, nil if there is none.
+func podOfIndex(job *batchv1.Job, pod *corev1.Pod, index int32, prior *corev1.Pod) *corev1.Pod {
+	if index == noIndex {
+		return pod
 	}
-	return d.Account(kind.AccountKey(pod))
-}
-
-// newPod returns a pod of the Job's template. Its uid is for the shell to give.
-func (d *decision) newPod() *corev1.Pod {
-	t := &d.Job.Spec.Template
-	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace:         d.Job.Namespace,
-			GenerateName:      d.Job.Name + "-",
-			CreationTimestamp: d.second,
-			Labels:            maps.Clone(t.Labels),
-			Annotations:       maps.Clone(t.Annotations),
-			Finalizers:        slices.Clone(t.Finalizers),
-			OwnerReferences:   []metav1.OwnerReference{controllerRef(d.Job)},
-		},
-	}
-	t.Spec.DeepCopyInto(&pod.Spec)
-	if !tracked(pod) {
-		pod.Finalizers = append(pod.Finalizers, batchv1.JobTrackingFinalizer)
-	}
-	return pod
-}
-
-// giveIndex makes pod the one of a completion index.
-func (d *decision) giveIndex(pod *corev1.Pod, index int32) {
 	text := strconv.Itoa(int(index))
-	set := func(m *map[string]string, key, value string) {
-		if *m == nil {
-			*m = make(map[string]string, 1)
-		}
-		(*m)[key] = value
-	}
-	set(&pod.Annotations, batchv1.JobCompletionIndexAnnotation, text)
-	set(&pod.Labels, batchv1.JobCompletionIndexAnnotation, text)
-	if d.perIndex {
-		failures, ignored := d.inherit(index)
-		set(&pod.Annotations, batchv1.JobIndexFailureCountAnnotation, strconv.Itoa(int(failures)))
+	metav1.SetMetaDataAnnotation(&pod.ObjectMeta, batchv1.JobCompletionIndexAnnotation, text)
+	metav1.SetMetaDataLabel(&pod.ObjectMeta, batchv1.JobCompletionIndexAnnotation, text)
+	if perIndex(job) {
+		failures, ignored := inherit(job, prior)
+		metav1.SetMetaDataAnnotation(&pod.ObjectMeta, batchv1.JobIndexFailureCountAnnotation, strconv.Itoa(int(failures)))
 		if ignored > 0 {
-			set(&pod.Annotations, batchv1.JobIndexIgnoredFailureCountAnnotation, strconv.Itoa(int(ignored)))
+			metav1.SetMetaDataAnnotation(&pod.ObjectMeta, batchv1.JobIndexIgnoredFailureCountAnnotation, strconv.Itoa(int(ignored)))
 		}
 	}
-	pod.GenerateName = indexPrefix(d.Job.Name, text)
-	pod.Spec.Hostname = d.Job.Name + "-" + text
+	pod.GenerateName = indexPrefix(job.Name, text)
+	pod.Spec.Hostname = job.Name + "-" + text
 	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for i := range list {
 			addIndexVariable(&list[i])
 		}
 	}
+	return pod
+}
+
+// inherit returns the counts of failures that the pod after prior starts with.
+func inherit(job *batchv1.Job, prior *corev1.Pod) (failures, ignored int32) {
+	if prior == nil {
+		return 0, 0
+	}
+	failures, ignored = earlierFailures(prior), earlierIgnored(prior)
+	if judge(job.Spec.PodFailurePolicy, prior).counted() {
+		return inc(failures), ignored
+	}
+	return failures, inc(ignored)
+}
+
+func inc(n int32) int32 {
+	if n == math.MaxInt32 {
+		return n
+	}
+	return n + 1
 }
 
 // addIndexVariable leaves a variable of that name alone if there is one.
@@ -193,20 +162,6 @@ func suffix(job *batchv1.Job, ordinal uint64) string {
 		h /= uint64(len(alphabet))
 	}
 	return string(out[:])
-}
-
-func controllerRef(job *batchv1.Job) metav1.OwnerReference {
-	return metav1.OwnerReference{
-		APIVersion: "batch/v1", Kind: "Job", Name: job.Name, UID: job.UID,
-		Controller: ptr.To(true), BlockOwnerDeletion: ptr.To(true),
-	}
-}
-
-func withoutTracking(pod *corev1.Pod) []string {
-	if !tracked(pod) {
-		return pod.Finalizers
-	}
-	return slices.DeleteFunc(slices.Clone(pod.Finalizers), func(f string) bool { return f == batchv1.JobTrackingFinalizer })
 }
 
 func podKey(namespace, name string) change.Key {

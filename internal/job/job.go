@@ -30,6 +30,16 @@
 //
 // where the second step waits until no pod is left that runs or terminates, and
 // is taken in the same set when there is none.
+//
+// A decision is a chain of values, each made of those before it and never changed
+// after:
+//
+//	census    the pods, by what they are to the Job
+//	progress  what the Job has got to with them
+//	verdict   whether it is over, and why
+//	plan      which pods are deleted and created, and what waits until when
+//	account   which pods are counted, as what, and released
+//	set       the writes and notes that carry all of it out
 package job
 
 import (
@@ -37,6 +47,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
@@ -72,26 +83,48 @@ type State struct {
 // Decide returns what is to be done about a Job now. The set is empty when
 // nothing is; it wakes at the next moment at which that changes by itself.
 func Decide(now time.Time, s State) change.Set {
-	d := newDecision(now, s)
 	switch {
 	case ManagedElsewhere(s.Job):
-		d.tellManagedBy()
+		return tellManagedBy(now, s)
 	case finished(s.Job):
-		d.releaseLeftovers()
+		return releaseLeftovers(now, s)
 	case !knownMode(s.Job):
-		d.note(corev1.EventTypeWarning, "UnknownCompletionMode",
-			"Skipped Job sync because completion mode is unknown")
-	default:
-		d.decide()
+		w := writer{now: now, s: s}
+		w.note(warning("UnknownCompletionMode", "Skipped Job sync because completion mode is unknown"))
+		return w.set
 	}
-	return d.set
+	c := takeCensus(s)
+	p := progressOf(now, c)
+	v := verdictOf(now, c, p)
+	pl := planOf(now, s, c, p, v)
+	a := accountOf(c, p, v, pl)
+	return write(now, s, decision{c, p, v, pl, a})
 }
 
 // tellManagedBy explains why a new Job gets no pods.
-func (d *decision) tellManagedBy() {
-	if d.status.StartTime == nil && len(d.status.Conditions) == 0 {
-		d.note(corev1.EventTypeNormal, "ManagedBy", "Not starting pods: spec.managedBy leaves the Job to "+*d.Job.Spec.ManagedBy)
+func tellManagedBy(now time.Time, s State) change.Set {
+	w := writer{now: now, s: s}
+	if s.Job.Status.StartTime == nil && len(s.Job.Status.Conditions) == 0 {
+		w.note(normal("ManagedBy", "Not starting pods: spec.managedBy leaves the Job to "+*s.Job.Spec.ManagedBy))
 	}
+	return w.set
+}
+
+// releaseLeftovers frees the pods that still wait for a Job that is over.
+func releaseLeftovers(now time.Time, s State) change.Set {
+	w := writer{now: now, s: s}
+	for _, pod := range s.Pods {
+		if !tracked(pod) || !metav1.IsControlledBy(pod, s.Job) {
+			continue
+		}
+		if len(w.set.Writes) == batch {
+			w.set.Wake(now)
+			break
+		}
+		w.release(pod)
+	}
+	w.guardJob()
+	return w.set
 }
 
 // ManagedElsewhere tells whether another controller owns the Job and all of its status.

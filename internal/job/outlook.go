@@ -52,23 +52,23 @@ func Backoff(now time.Time, j *batchv1.Job, pods []*corev1.Pod) Wait {
 }
 
 func backoffOfIndexes(now time.Time, j *batchv1.Job, pods []*corev1.Pod) Wait {
-	d := newDecision(now, State{Job: j})
-	d.done = ParseIndexes(j.Status.CompletedIndexes, math.MaxInt32)
-	d.lost = ParseIndexes(ptr.Deref(j.Status.FailedIndexes, ""), math.MaxInt32)
-	var active []*corev1.Pod
+	x := indexes{
+		done: ParseIndexes(j.Status.CompletedIndexes, math.MaxInt32),
+		lost: ParseIndexes(ptr.Deref(j.Status.FailedIndexes, ""), math.MaxInt32),
+	}
+	var active, failed []*corev1.Pod
 	for _, pod := range pods {
 		switch {
 		case !kind.PodEnded(pod):
 			active = append(active, pod)
-		case pod.Status.Phase == corev1.PodFailed && !d.losesIndex(pod):
-			d.failed = append(d.failed, pod)
+		case pod.Status.Phase == corev1.PodFailed && !losesIndex(j, pod):
+			failed = append(failed, pod)
 		}
 	}
-	d.running, _ = d.indexesOf(active)
-	d.hold()
+	x.running, _ = collect(active, completions(j))
 	var w Wait
 	var c collector
-	for i, pod := range d.held {
+	for i, pod := range holdFailed(completions(j), failed, x) {
 		if at := retryAt(pod, now); i != noIndex && at.After(now) {
 			c.add(i)
 			if w.Until.IsZero() || at.Before(w.Until) {

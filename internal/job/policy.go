@@ -8,20 +8,20 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// failure is what podFailurePolicy makes of a failed pod.
-type failure struct {
+// judgement is what podFailurePolicy makes of a failed pod.
+type judgement struct {
 	action  batchv1.PodFailurePolicyAction // "" when no rule matches
 	rule    int                            // which one does
 	message string                         // why the Job fails, for FailJob
 }
 
 // counted: it counts towards backoffLimit and status.failed.
-func (f failure) counted() bool { return f.action != batchv1.PodFailurePolicyActionIgnore }
+func (f judgement) counted() bool { return f.action != batchv1.PodFailurePolicyActionIgnore }
 
 // judge returns what the first rule that matches makes of a failed pod.
-func judge(policy *batchv1.PodFailurePolicy, pod *corev1.Pod) failure {
+func judge(policy *batchv1.PodFailurePolicy, pod *corev1.Pod) judgement {
 	if policy == nil {
-		return failure{}
+		return judgement{}
 	}
 	for i := range policy.Rules {
 		rule := &policy.Rules[i]
@@ -39,9 +39,9 @@ func judge(policy *batchv1.PodFailurePolicy, pod *corev1.Pod) failure {
 			}
 			what = fmt.Sprintf("Pod %s/%s has condition %s", pod.Namespace, pod.Name, c.Type)
 		}
-		return failure{rule.Action, i, fmt.Sprintf("%s matching %s rule at index %d", what, rule.Action, i)}
+		return judgement{rule.Action, i, fmt.Sprintf("%s matching %s rule at index %d", what, rule.Action, i)}
 	}
-	return failure{}
+	return judgement{}
 }
 
 // containerWith returns the first container, init containers last, that ended

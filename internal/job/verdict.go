@@ -3,11 +3,11 @@ package job
 import (
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/kind"
@@ -35,36 +35,28 @@ func fails(reason, message string) verdict {
 	return verdict{batchv1.JobFailureTarget, reason, message}
 }
 
-// verdict finds whether the Job is over, what was found before first: a Job
+// verdictOf finds whether the Job is over, what was found before first: a Job
 // never changes its mind.
-func (d *decision) verdict() verdict {
+func verdictOf(now time.Time, c census, p progress) verdict {
 	for _, target := range []batchv1.JobConditionType{batchv1.JobSuccessCriteriaMet, batchv1.JobFailureTarget} {
-		if c := kind.JobCondition(&d.Job.Status, target); c != nil {
-			return verdict{target, c.Reason, c.Message}
+		if found := kind.JobCondition(&c.job.Status, target); found != nil {
+			return verdict{target, found.Reason, found.Message}
 		}
 	}
-	if v := d.failedByRule(); !v.none() {
+	if v := failedByRule(c); !v.none() {
 		return v
 	}
-	if d.pastBackoffLimit() {
+	if pastBackoffLimit(c, p) {
 		return fails(batchv1.JobReasonBackoffLimitExceeded, "Job has reached the specified backoff limit")
 	}
-	if d.pastDeadline() {
+	if at, ok := deadline(now, c.job); ok && !at.After(now) {
 		return fails(batchv1.JobReasonDeadlineExceeded, "Job was active longer than specified deadline")
 	}
-	if !d.indexed {
-		return verdict{}
+	if v := overByIndexes(c.job, p.index); !v.none() {
+		return v
 	}
-	if lost := d.lost.Len(); lost > 0 {
-		if limit := d.Job.Spec.MaxFailedIndexes; limit != nil && lost > *limit {
-			return fails(batchv1.JobReasonMaxFailedIndexesExceeded, "Job has exceeded the specified maximal number of failed indexes")
-		}
-		if lost+d.successes >= d.completions {
-			return fails(batchv1.JobReasonFailedIndexes, "Job has failed indexes")
-		}
-	}
-	if rule, met := successRule(d.Job.Spec.SuccessPolicy, d.done, d.completions); met {
-		return verdict{batchv1.JobSuccessCriteriaMet, batchv1.JobReasonSuccessPolicy, fmt.Sprintf("Matched rules at index %d", rule)}
+	if p.enough(c.job) && leavesNone(c) {
+		return verdict{batchv1.JobSuccessCriteriaMet, batchv1.JobReasonCompletionsReached, "Reached expected number of succeeded pods"}
 	}
 	return verdict{}
 }
@@ -73,12 +65,12 @@ func (d *decision) verdict() verdict {
 // the Job itself gave up are not asked. Kubernetes asks those that it sees between
 // their end and their removal, so that whether a Job survives its suspension can
 // be a matter of luck.
-func (d *decision) failedByRule() verdict {
-	policy := d.Job.Spec.PodFailurePolicy
+func failedByRule(c census) verdict {
+	policy := c.job.Spec.PodFailurePolicy
 	if policy == nil {
 		return verdict{}
 	}
-	for _, pods := range [][]*corev1.Pod{d.failed, d.strays} {
+	for _, pods := range [][]*corev1.Pod{c.failed, c.void} {
 		for _, pod := range pods {
 			if f := judge(policy, pod); f.action == batchv1.PodFailurePolicyActionFailJob && pod.Status.Phase != corev1.PodSucceeded {
 				return fails(batchv1.JobReasonPodFailurePolicy, f.message)
@@ -90,97 +82,85 @@ func (d *decision) failedByRule() verdict {
 
 // pastBackoffLimit: more pods failed than the Job is granted, or, where
 // containers restart in their pod, they restarted as often.
-func (d *decision) pastBackoffLimit() bool {
-	limit := ptr.Deref(d.Job.Spec.BackoffLimit, 6)
-	if d.perIndex && d.Job.Spec.BackoffLimit == nil {
-		limit = math.MaxInt32
-	}
-	if d.failures > limit {
+func pastBackoffLimit(c census, p progress) bool {
+	limit := backoffLimit(c.job)
+	if p.failures > limit {
 		return true
 	}
-	if d.Job.Spec.Template.Spec.RestartPolicy != corev1.RestartPolicyOnFailure {
-		return false
+	n := restartsOf(c)
+	return n > 0 && n >= int64(limit)
+}
+
+func backoffLimit(job *batchv1.Job) int32 {
+	if perIndex(job) && job.Spec.BackoffLimit == nil {
+		return math.MaxInt32
+	}
+	return ptr.Deref(job.Spec.BackoffLimit, 6)
+}
+
+// restartsOf is how often containers were restarted in the pods that run, where
+// that counts towards backoffLimit.
+func restartsOf(c census) int64 {
+	if c.job.Spec.Template.Spec.RestartPolicy != corev1.RestartPolicyOnFailure {
+		return 0
 	}
 	var n int64
-	for _, pods := range [][]*corev1.Pod{d.active, d.terminating} {
+	for _, pods := range [][]*corev1.Pod{c.active, c.terminating} {
 		for _, pod := range pods {
 			if pod.Status.Phase == corev1.PodRunning || pod.Status.Phase == corev1.PodPending {
 				n += int64(restarts(pod))
 			}
 		}
 	}
-	return n > 0 && n >= int64(limit)
+	return n
 }
 
-// pastDeadline also asks to be woken at the deadline.
-func (d *decision) pastDeadline() bool {
-	seconds, start := d.Job.Spec.ActiveDeadlineSeconds, d.status.StartTime
-	if seconds == nil || start == nil || suspended(d.Job) {
-		return false
+// startTime is since when the Job runs: since now, if it has just begun; nil while
+// it is suspended.
+func startTime(now time.Time, job *batchv1.Job) *metav1.Time {
+	if job.Status.StartTime == nil && !suspended(job) {
+		return wholeSeconds(now)
 	}
-	at := start.Add(time.Duration(*seconds) * time.Second)
-	if at.After(d.now) {
-		d.set.Wake(at)
-		return false
-	}
-	return true
+	return job.Status.StartTime
 }
 
-// complete: the Job has what it was made for, and nothing runs any more.
-func (d *decision) complete() verdict {
-	enough := d.successes >= d.completions
-	if d.Job.Spec.Completions == nil {
-		enough = d.successes > 0
+// deadline is when the Job fails for having taken too long, if it ever does.
+func deadline(now time.Time, job *batchv1.Job) (at time.Time, ok bool) {
+	seconds, start := job.Spec.ActiveDeadlineSeconds, startTime(now, job)
+	if seconds == nil || start == nil || suspended(job) {
+		return time.Time{}, false
 	}
-	if !enough || d.activeAfter() > 0 {
+	return start.Add(time.Duration(*seconds) * time.Second), true
+}
+
+// overByIndexes is what the indexes of an Indexed Job say of its end.
+func overByIndexes(job *batchv1.Job, x indexes) verdict {
+	if !indexed(job) {
 		return verdict{}
 	}
-	return verdict{batchv1.JobSuccessCriteriaMet, batchv1.JobReasonCompletionsReached, "Reached expected number of succeeded pods"}
-}
-
-// activeAfter is how many pods are active when the set is applied.
-func (d *decision) activeAfter() int32 {
-	return int32(len(d.active)-len(d.removed)) + d.started
-}
-
-// suspension keeps the Suspended condition. A Job that resumes starts anew as
-// far as its deadline is concerned.
-func (d *decision) suspension() {
-	if d.Job.DeletionTimestamp != nil {
-		return
-	}
-	if suspended(d.Job) {
-		d.status.StartTime = nil
-		if d.setCondition(batchv1.JobSuspended, corev1.ConditionTrue, "JobSuspended", "Job suspended") {
-			d.note(corev1.EventTypeNormal, "Suspended", "Job suspended")
+	if lost := x.lost.Len(); lost > 0 {
+		if limit := job.Spec.MaxFailedIndexes; limit != nil && lost > *limit {
+			return fails(batchv1.JobReasonMaxFailedIndexesExceeded, "Job has exceeded the specified maximal number of failed indexes")
 		}
-	} else if d.setCondition(batchv1.JobSuspended, corev1.ConditionFalse, "JobResumed", "Job resumed") {
-		d.note(corev1.EventTypeNormal, "Resumed", "Job resumed")
-		d.status.StartTime = &d.second
+		if lost+x.done.Len() >= completions(job) {
+			return fails(batchv1.JobReasonFailedIndexes, "Job has failed indexes")
+		}
 	}
+	if rule, met := successRule(job.Spec.SuccessPolicy, x.done, completions(job)); met {
+		return verdict{batchv1.JobSuccessCriteriaMet, batchv1.JobReasonSuccessPolicy, fmt.Sprintf("Matched rules at index %d", rule)}
+	}
+	return verdict{}
 }
 
-// setCondition reports whether it changed anything. A condition that never was
-// True does not become False.
-func (d *decision) setCondition(t batchv1.JobConditionType, status corev1.ConditionStatus, reason, message string) bool {
-	next := batchv1.JobCondition{
-		Type: t, Status: status, Reason: reason, Message: message,
-		LastProbeTime: d.second, LastTransitionTime: d.second,
+// leavesNone: of a Job that has enough, no pod stays active. Those of a work queue
+// finish what they have, and those of a Job that is being deleted are let go; all
+// others are deleted, so many at a time.
+func leavesNone(c census) bool {
+	workQueue := c.job.Spec.Completions == nil
+	if c.job.DeletionTimestamp != nil || workQueue && !suspended(c.job) {
+		return len(c.active) == 0
 	}
-	list := d.status.Conditions
-	i := slices.IndexFunc(list, func(c batchv1.JobCondition) bool { return c.Type == t })
-	switch {
-	case i < 0 && status == corev1.ConditionFalse:
-		return false
-	case i < 0:
-		d.status.Conditions = append(slices.Clip(list), next)
-		return true
-	case list[i].Status == status && list[i].Reason == reason && list[i].Message == message:
-		return false
-	}
-	d.status.Conditions = slices.Clone(list)
-	d.status.Conditions[i] = next
-	return true
+	return len(c.active) <= batch
 }
 
 // finished: the Job is over, and only its owner may still touch it.
