@@ -2,269 +2,150 @@ package cron
 
 import (
 	"fmt"
-	"iter"
-	"strings"
+	"slices"
 	"time"
 
-	"github.com/robfig/cron/v3"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/utils/ptr"
-
-	"github.com/sampan-batch/sampan/internal/kind"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-// plan is a schedule in a time zone, from a moment on: the slots after base.
+// plan is what is done about the slots now.
 type plan struct {
-	base  time.Time
-	zone  *time.Location
-	every time.Duration // of "@every 90s", whose slots count from base
-	spec  cron.Schedule // of all other schedules
+	job       *batchv1.Job   // the Job of the slot that is started; nil if none is
+	slot      time.Time      // that slot
+	replaced  []*batchv1.Job // Jobs that go so that it can start
+	active    []corev1.ObjectReference
+	missed    []note // of slots before the one that is due
+	notes     []note // why it is not started, and what no clock shows
+	explained time.Time
+	wakeAt    time.Time
 }
 
-// plan reads the schedule. Where that cannot be done it says why, and there is
-// nothing to wait for.
-func (d *decision) plan() (plan, bool) {
-	spec := &d.CronJob.Spec
-	base := d.since()
-	zone := d.now.Location()
-	if spec.TimeZone != nil {
-		var err error
-		if zone, err = time.LoadLocation(*spec.TimeZone); err != nil {
-			d.complain("UnknownTimeZone", fmt.Sprintf("invalid timeZone: %q: %s", *spec.TimeZone, err))
-			return plan{}, false
-		}
+// planOf goes by the schedule, and sleeps until the next slot.
+func planOf(now time.Time, s State, c census, r reading) plan {
+	p := plan{active: c.active}
+	p.explained, _ = time.Parse(time.RFC3339, s.CronJob.Annotations[ExplainedAnnotation])
+	if !r.ok {
+		return p
 	}
-	p, err := newPlan(spec.Schedule, zone, base)
-	if err != nil {
-		d.complain("UnparseableSchedule", fmt.Sprintf("unparseable schedule: %q : %s", spec.Schedule, err))
-		return plan{}, false
+	p.wakeAt = r.slots.next(now)
+	if limit := later(r.slots.base, now); p.explained.After(limit) {
+		p.explained = limit // what was explained before the clock was set back comes again
 	}
-	if strings.Contains(spec.Schedule, "TZ") {
-		d.complain("UnsupportedSchedule", fmt.Sprintf("CRON_TZ or TZ used in schedule %q is not officially supported, "+
-			"see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details", spec.Schedule))
+	untold := later(r.slots.base, p.explained)
+	if slot, due := r.slots.last(now); due {
+		p.due(now, s, r.slots, slot)
+	} else {
+		p.clockSetBack(now, r.slots)
 	}
-	if p.next(p.base).IsZero() {
-		d.complain("InvalidSchedule", fmt.Sprintf("invalid schedule: %s : time difference between two schedules is less than 1 second", spec.Schedule))
-		return plan{}, false
-	}
-	return p, true
+	p.skippedByZone(now, r.slots, untold)
+	return p
 }
 
-// newPlan reads a schedule.
-func newPlan(schedule string, zone *time.Location, base time.Time) (plan, error) {
-	parsed, err := kind.ParseSchedule(schedule)
-	if err != nil {
-		return plan{}, err
+// due starts the most recent slot, or explains why not.
+func (p *plan) due(now time.Time, s State, all slots, slot time.Time) {
+	c := s.CronJob
+	if !isSuspended(c) {
+		p.missedBefore(now, c, all, slot)
 	}
-	p := plan{base: base, zone: zone, spec: parsed}
-	switch s := parsed.(type) {
-	case cron.ConstantDelaySchedule:
-		p.every = s.Delay
-	case *cron.SpecSchedule:
-		if s.Location != time.Local {
-			p.zone = s.Location
-		}
-	}
-	return p, nil
-}
-
-// complain says what is wrong with the schedule, whenever it is looked at, as
-// Kubernetes does; but not of a CronJob that starts nothing anyway.
-func (d *decision) complain(reason, message string) {
-	if !d.suspended() {
-		d.note(corev1.EventTypeWarning, reason, message)
+	name := jobName(c, slot)
+	switch {
+	case isSuspended(c):
+		p.explain(slot, normal("CronJobSuspended", "Not starting job because the CronJob is suspended"))
+	case tooLate(now, c, slot):
+		p.explain(slot, warning("MissSchedule", "Missed scheduled time to start a job: "+slot.UTC().Format(time.RFC1123Z)))
+	case slices.ContainsFunc(p.active, func(r corev1.ObjectReference) bool { return r.Name == name }):
+		p.explain(slot, normal("JobAlreadyExists", "Not starting job because the one of this minute is running: "+name))
+	case c.Spec.ConcurrencyPolicy == batchv1.ForbidConcurrent && len(p.active) > 0:
+		p.explain(slot, normal("JobAlreadyActive", "Not starting job because prior execution is running and concurrency policy is Forbid"))
+	case s.Namespace.DeletionTimestamp == nil:
+		p.start(now, s, slot, name)
 	}
 }
 
-// since is the moment after which slots are owed. It takes note of a schedule
-// that is new.
-func (d *decision) since() time.Time {
-	mark, now := scheduleMark(d.CronJob), d.now.UTC().Format(time.RFC3339)
-	was, known := d.annotations[ScheduleAnnotation]
-	switch changed, same := strings.CutPrefix(was, mark); {
-	case !known:
-		d.annotate(ScheduleAnnotation, mark)
-	case !same, changed > now: // the latter if the clock was set back since
-		d.annotate(ScheduleAnnotation, mark+now)
-	}
-	// No schedule is looked at further back than it is looked ahead.
-	return later(owedSince(d.CronJob, d.annotations), d.now.AddDate(-5, 0, 0)).Truncate(time.Second)
-}
-
-// owedSince is the moment after which slots are owed: the last one that was
-// started, or else the CronJob's creation; and not before the schedule was
-// changed to what it is.
-func owedSince(c *batchv1.CronJob, annotations map[string]string) time.Time {
-	base := c.CreationTimestamp.Time
-	if last := c.Status.LastScheduleTime; last != nil {
-		base = last.Time
-	}
-	if changed, same := strings.CutPrefix(annotations[ScheduleAnnotation], scheduleMark(c)); same {
-		if at, err := time.Parse(time.RFC3339, changed); err == nil {
-			base = later(base, at)
-		}
-	}
-	return base
-}
-
-// scheduleMark is what ScheduleAnnotation begins with while the schedule and
-// its time zone are these.
-func scheduleMark(c *batchv1.CronJob) string {
-	return c.Spec.Schedule + "|" + ptr.Deref(c.Spec.TimeZone, "") + "|"
-}
-
-// next returns the first slot after t, in the zone; zero if there is none in
-// the next five years.
-func (p plan) next(t time.Time) time.Time {
-	t = later(t, p.base).In(p.zone)
-	if p.every == 0 {
-		return p.spec.Next(t)
-	}
-	n := t.Sub(p.base) / p.every
-	return p.base.In(p.zone).Add((n + 1) * p.every)
-}
-
-// last returns the most recent slot that is not after now.
-func (p plan) last(now time.Time) (slot time.Time, due bool) {
-	first := p.next(p.base)
-	if first.After(now) || first.IsZero() {
-		return time.Time{}, false
-	}
-	if p.every > 0 {
-		return p.base.In(p.zone).Add(now.Sub(p.base) / p.every * p.every), true
-	}
-	// The slot after lo is not after now, the one after hi is.
-	lo, hi := first.Add(-time.Second), now
-	for step := time.Minute; ; step *= 4 {
-		at := now.Add(-step)
-		if !at.After(lo) {
-			break
-		}
-		if p.dueAfter(at, now) {
-			lo = at
-			break
-		}
-		hi = at
-	}
-	for hi.Sub(lo) > time.Second {
-		if mid := lo.Add(hi.Sub(lo) / 2); p.dueAfter(mid, now) {
-			lo = mid
-		} else {
-			hi = mid
-		}
-	}
-	return p.next(lo), true
-}
-
-// dueAfter: there is a slot after t that is not after now.
-func (p plan) dueAfter(t, now time.Time) bool {
-	next := p.next(t)
-	return !next.IsZero() && !next.After(now)
-}
-
-// between returns the first and last slot after from and before to, and how
-// many there are: limit+1 if more than limit.
-func (p plan) between(from, to time.Time, limit int) (first, last time.Time, n int) {
-	from = later(from, p.base)
-	for t := p.next(from); t.Before(to) && !t.IsZero(); t = p.next(t) {
-		if n++; n == 1 {
-			first = t
-		}
-		last = t
-		if n > limit {
-			last, _ = p.last(to.Add(-time.Second))
-			break
-		}
-	}
-	return first, last, n
-}
-
-// missed estimates, as Kubernetes does, how many slots have passed that might
-// still be started: from the distance of the first two.
-func (p plan) missed(deadline *int64, now time.Time) int64 {
-	from := p.base
-	if deadline != nil {
-		from = later(from, now.Add(-time.Duration(*deadline)*time.Second))
-	}
-	first := p.next(from)
-	second := p.next(first)
-	step := int64(second.Sub(first).Round(time.Second).Seconds())
-	if first.IsZero() || second.After(now) || step < 1 {
-		return 0
-	}
-	return int64(now.Sub(first).Seconds())/step + 1
-}
-
-// leftOut is a slot that a clock that goes forward skips.
-type leftOut struct {
-	wall   time.Time // what the clock would have shown
-	change time.Time // when it goes forward
-}
-
-// leftOut returns the first such slot of every change after from and not after
-// to.
-func (p plan) leftOut(from, to time.Time) []leftOut {
-	var out []leftOut
-	for {
-		_, change := from.In(p.zone).ZoneBounds()
-		if change.IsZero() || change.After(to) {
-			return out
-		}
-		if wall, ok := p.leftOutAt(change); ok {
-			out = append(out, leftOut{wall, change})
-		}
-		from = change
-	}
-}
-
-// nextLeftOut is when the zone's clocks next skip a slot, if that is at their
-// next change.
-func (p plan) nextLeftOut(now time.Time) (time.Time, bool) {
-	_, change := now.In(p.zone).ZoneBounds()
-	if change.IsZero() {
-		return time.Time{}, false
-	}
-	_, ok := p.leftOutAt(change)
-	return change, ok
-}
-
-// leftOutAt returns the first slot that is lost at change.
-func (p plan) leftOutAt(change time.Time) (time.Time, bool) {
-	for t := range p.allLeftOutAt(change) {
-		return t, true
-	}
-	return time.Time{}, false
-}
-
-// allLeftOutAt yields the slots that clocks which kept going at change would
-// have shown before the others are where they jumped to. A slot that is due at
-// that moment by the new time as well is not lost.
-func (p plan) allLeftOutAt(change time.Time) iter.Seq[time.Time] {
-	return func(yield func(time.Time) bool) {
-		if p.every > 0 {
-			return
-		}
-		name, before := change.Add(-time.Second).In(p.zone).Zone()
-		_, after := change.In(p.zone).Zone()
-		old := plan{base: change.Add(-time.Second), zone: time.FixedZone(name, before), spec: inZone(p.spec)}
-		end := change.Add(time.Duration(after-before) * time.Second)
-		for t := old.next(old.base); !t.IsZero() && t.Before(end); t = old.next(t) {
-			real := plan{base: t.Add(-time.Second), zone: p.zone, spec: p.spec}
-			if !real.next(real.base).Equal(t) && !yield(t) {
-				return
+// start makes the Job of a slot; with Replace in place of those that run.
+func (p *plan) start(now time.Time, s State, slot time.Time, name string) {
+	if s.CronJob.Spec.ConcurrencyPolicy == batchv1.ReplaceConcurrent {
+		for _, ref := range p.active {
+			if job := s.Job(ref.Name); !has(p.replaced, job.UID) { // the census dropped those that are gone
+				p.replaced = append(p.replaced, job)
 			}
 		}
+		p.active = nil
+	}
+	if s.Job(name) != nil {
+		// Also when it is the CronJob's: slots of one minute share a name.
+		p.explain(slot, warning("JobAlreadyExists", "Not starting job because there is one of that name: "+name))
+		return
+	}
+	job := jobOf(now, s, slot, name)
+	if errs := s.JobKind.Validate(job); len(errs) > 0 { // not all of a template is checked before
+		err := apierrors.NewInvalid(s.JobKind.GVK.GroupKind(), name, errs)
+		p.explain(slot, warning("FailedCreate", "Error creating job: "+err.Error()))
+		return
+	}
+	p.job, p.slot = job, slot
+	p.active = append(slices.Clip(p.active), corev1.ObjectReference{
+		APIVersion: "batch/v1", Kind: "Job", Namespace: job.Namespace, Name: name, UID: s.UID,
+	})
+}
+
+func tooLate(now time.Time, c *batchv1.CronJob, slot time.Time) bool {
+	deadline, has := Deadline(c, slot)
+	return has && !deadline.After(now)
+}
+
+// explain says once why a slot is not started.
+func (p *plan) explain(slot time.Time, n note) {
+	if slot.After(p.explained) {
+		p.notes, p.explained = append(p.notes, n), slot
 	}
 }
 
-// inZone returns a schedule that goes by the zone of the times that it is asked
-// about.
-func inZone(s cron.Schedule) cron.Schedule {
-	if spec, ok := s.(*cron.SpecSchedule); ok && spec.Location != time.Local {
-		free := *spec
-		free.Location = time.Local
-		return &free
+// missedBefore explains the slots before the one that is due: nobody was there
+// to start them, and they are not made up for.
+func (p *plan) missedBefore(now time.Time, c *batchv1.CronJob, all slots, slot time.Time) {
+	if n := all.missed(c.Spec.StartingDeadlineSeconds, now); n > 100 && slot.After(p.explained) {
+		p.missed = append(p.missed, warning("TooManyMissedTimes",
+			"too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew"))
 	}
-	return s
+	const limit = 100
+	first, last, n := all.between(p.explained, slot, limit)
+	if n == 0 {
+		return
+	}
+	message := "Missed scheduled time to start a job: " + first.UTC().Format(time.RFC1123Z)
+	if n > 1 {
+		count := fmt.Sprint(n)
+		if n > limit {
+			count = fmt.Sprintf("more than %d", limit)
+		}
+		message = fmt.Sprintf("Missed %s scheduled times to start a job: %s to %s", count, first.UTC().Format(time.RFC1123Z), last.UTC().Format(time.RFC1123Z))
+	}
+	p.missed, p.explained = append(p.missed, warning("MissSchedule", message)), last
+}
+
+// clockSetBack explains why nothing is due for longer than the schedule says:
+// slots up to lastScheduleTime have been started, and never are again.
+func (p *plan) clockSetBack(now time.Time, all slots) {
+	if !all.base.After(now.Add(time.Second)) {
+		return
+	}
+	p.explain(all.base, warning("ClockSetBack", fmt.Sprintf(
+		"Not starting jobs before %s: slots up to then were dealt with before the clock was set back", all.base.UTC().Format(time.RFC1123Z))))
+}
+
+// skippedByZone explains the slots that fell into an hour that the clocks of
+// the time zone left out, from untold on.
+func (p *plan) skippedByZone(now time.Time, all slots, untold time.Time) {
+	for _, at := range all.leftOut(untold, now) {
+		p.notes = append(p.notes, warning("MissSchedule",
+			fmt.Sprintf("Missed scheduled time to start a job: %s does not exist in time zone %s, whose clocks go forward at %s",
+				at.wall.Format("2006-01-02 15:04"), all.zone, at.change.UTC().Format(time.RFC1123Z))))
+		p.explained = later(p.explained, at.change)
+	}
+	if at, ok := all.nextLeftOut(now); ok && (p.wakeAt.IsZero() || at.Before(p.wakeAt)) {
+		p.wakeAt = at
+	}
 }

@@ -288,7 +288,7 @@ func (s *simulation) checkStart(r result, slot time.Time) {
 	c, spec := r.before, &r.before.Spec
 	name := jobName(c, slot)
 	job := s.view().Job(name)
-	p, _ := (&decision{State: State{CronJob: r.after}, now: r.now, annotations: r.after.Annotations}).plan()
+	p := read(r.now, r.after).slots
 	switch {
 	case job == nil || !metav1.IsControlledBy(job, c):
 		s.fail("%s was not created", name)

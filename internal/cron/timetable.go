@@ -7,12 +7,12 @@ import (
 )
 
 // Timetable is when a schedule is due, for those who only want to know.
-type Timetable struct{ p plan }
+type Timetable struct{ p slots }
 
 // NewTimetable reads a schedule as spec.schedule is read, in a time zone. The
 // slots of "@every 90s" count from from.
 func NewTimetable(schedule string, zone *time.Location, from time.Time) (Timetable, error) {
-	p, err := newPlan(schedule, zone, from.Truncate(time.Second))
+	p, err := newSlots(schedule, zone, from.Truncate(time.Second))
 	return Timetable{p}, err
 }
 
@@ -27,7 +27,7 @@ func TimetableOf(c *batchv1.CronJob, zone *time.Location) (Timetable, error) {
 			return Timetable{}, err
 		}
 	}
-	return NewTimetable(c.Spec.Schedule, zone, owedSince(c, c.Annotations))
+	return NewTimetable(c.Spec.Schedule, zone, owedSince(c, c.Annotations[ScheduleAnnotation]))
 }
 
 // Zone is the time zone that the schedule is read in.
@@ -107,6 +107,6 @@ func (t Timetable) repeats(slot time.Time) bool {
 	if !first.Before(change) || !first.Before(slot) {
 		return false
 	}
-	once := plan{base: first.Add(-time.Second), zone: t.p.zone, spec: t.p.spec}
+	once := slots{base: first.Add(-time.Second), zone: t.p.zone, spec: t.p.spec}
 	return once.next(once.base).Equal(first)
 }

@@ -81,7 +81,7 @@ func TestLast(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, loc := range []*time.Location{time.UTC, seoul, la} {
-			p := plan{base: t0, zone: loc, spec: spec}
+			p := slots{base: t0, zone: loc, spec: spec}
 			if s, ok := spec.(cron.ConstantDelaySchedule); ok {
 				p.every = s.Delay
 			}
