@@ -9,13 +9,14 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/podset"
 )
 
 // census is the Job's pods, sorted by what they are to it. Pods that need no look
 // are in no list.
 type census struct {
 	job     *batchv1.Job
-	owner   owner
+	owner   podset.Owner
 	counted ledger
 
 	active      []*corev1.Pod        // run or are about to, and nobody deletes them
@@ -25,6 +26,14 @@ type census struct {
 	void        []*corev1.Pod        // ended, tracked, but not to be counted: of no index of the Job, or counted
 	unmatched   []*corev1.Pod        // are the Job's, but no longer match its selector
 	adopted     map[*corev1.Pod]bool // those of the first five lists that have no owner yet
+}
+
+// ownerOf is the Job as the owner of its pods.
+func ownerOf(job *batchv1.Job) podset.Owner {
+	return podset.Owner{
+		Object: job, Kind: batchv1.SchemeGroupVersion.WithKind("Job"),
+		Selector: job.Spec.Selector, Template: &job.Spec.Template, Finalizer: batchv1.JobTrackingFinalizer,
+	}
 }
 
 // ledger is what the Job's status says of pods that are counted.
@@ -58,13 +67,14 @@ func ledgerOf(job *batchv1.Job) ledger {
 // takeCensus sorts out the pods of s: whose they are, and what they are to the Job.
 func takeCensus(s State) census {
 	c := census{job: s.Job, owner: ownerOf(s.Job), counted: ledgerOf(s.Job)}
+	claim := c.owner.Claims()
 	for _, pod := range s.Pods {
-		switch c.owner.claim(pod) {
-		case mine:
+		switch claim(pod) {
+		case podset.Mine:
 			c.sort(pod, tracked(pod), len(s.Pods))
-		case unmatched:
+		case podset.Unmatched:
 			c.unmatched = append(c.unmatched, pod)
-		case adoptable:
+		case podset.Adoptable:
 			if c.adopted == nil {
 				c.adopted = make(map[*corev1.Pod]bool)
 			}

@@ -25,7 +25,7 @@ const createRetry = 10 * time.Second
 // client's pod, with its defaults and admitted. The error says why that is
 // forbidden.
 func modelPod(now time.Time, s State) (*corev1.Pod, error) {
-	model := ownerOf(s.Job).newPod()
+	model := ownerOf(s.Job).Make()
 	model.CreationTimestamp = *wholeSeconds(now)
 	s.PodKind.Default(model)
 	var account *corev1.ServiceAccount

@@ -92,7 +92,7 @@ func newPod(name string, edits ...func(*corev1.Pod)) *corev1.Pod {
 			Namespace: "ns", Name: name, UID: types.UID("uid-" + name), ResourceVersion: "20",
 			CreationTimestamp: *at(0), Labels: j.Spec.Template.Labels,
 			Finalizers:      []string{batchv1.JobTrackingFinalizer},
-			OwnerReferences: []metav1.OwnerReference{controllerRef(j)},
+			OwnerReferences: ownerOf(j).Make().OwnerReferences,
 		},
 		Spec:   corev1.PodSpec{NodeName: "node", TerminationGracePeriodSeconds: ptr.To[int64](30)},
 		Status: corev1.PodStatus{Phase: corev1.PodRunning},

@@ -112,7 +112,7 @@ func tellManagedBy(now time.Time, s State) change.Set {
 
 // releaseLeftovers frees the pods that still wait for a Job that is over.
 func releaseLeftovers(now time.Time, s State) change.Set {
-	w := writer{now: now, s: s}
+	w := writer{now: now, s: s, owner: ownerOf(s.Job)}
 	for _, pod := range s.Pods {
 		if !tracked(pod) || !metav1.IsControlledBy(pod, s.Job) {
 			continue

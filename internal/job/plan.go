@@ -8,6 +8,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/podset"
 )
 
 // plan is what is done about the number of the Job's pods, and what waits. A plan
@@ -96,7 +98,7 @@ func surplusOf(c census, x indexes, want int32) []*corev1.Pod {
 		left, gone = onePerIndex(c.active, completions(c.job))
 	}
 	if n := excess - len(gone); n > 0 {
-		gone = append(gone, ranked(left)[:n]...)
+		gone = append(gone, podset.Ranked(left)[:n]...)
 	}
 	return gone
 }
@@ -105,7 +107,7 @@ func surplusOf(c census, x indexes, want int32) []*corev1.Pod {
 // furthest.
 func onePerIndex(active []*corev1.Pod, completions int32) (left, gone []*corev1.Pod) {
 	taken := make(map[int32]bool, len(active))
-	furthest := ranked(active)
+	furthest := podset.Ranked(active)
 	slices.Reverse(furthest)
 	for _, pod := range furthest {
 		if i := indexOf(pod, completions); i == noIndex || taken[i] {

@@ -55,33 +55,6 @@ func TestParallelismChanges(t *testing.T) {
 	})
 }
 
-func TestRank(t *testing.T) {
-	t.Parallel()
-	readySince := func(d time.Duration) func(*corev1.Pod) {
-		return func(p *corev1.Pod) { isReady(p); p.Status.Conditions[0].LastTransitionTime = *at(d) }
-	}
-	restarted := func(n int32) func(*corev1.Pod) {
-		return func(p *corev1.Pod) { p.Status.ContainerStatuses = []corev1.ContainerStatus{{RestartCount: n}} }
-	}
-	created := func(d time.Duration) func(*corev1.Pod) { return func(p *corev1.Pod) { p.CreationTimestamp = *at(d) } }
-	pods := []*corev1.Pod{
-		newPod("1-without-node", pending),
-		newPod("2-pending", pending, func(p *corev1.Pod) { p.Spec.NodeName = "n" }),
-		newPod("3-restarted", restarted(2)),
-		newPod("4-young", created(2*second)),
-		newPod("5-old", created(second)),
-		newPod("6-ready-now", readySince(2*second)),
-		newPod("7-ready-long", readySince(second)),
-	}
-	mixed := slices.Clone(pods)
-	slices.Reverse(mixed)
-	for i, got := range ranked(mixed) {
-		if got != pods[i] {
-			t.Errorf("at %d is %s, want %s", i, got.Name, pods[i].Name)
-		}
-	}
-}
-
 func TestSuspend(t *testing.T) {
 	t.Parallel()
 	suspend := func(j *batchv1.Job) { j.Spec.Suspend = ptr.To(true) }

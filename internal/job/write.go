@@ -10,6 +10,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/podset"
 )
 
 // decision is what has been found out and made up about a Job, each on the grounds
@@ -62,7 +63,7 @@ type writer struct {
 	set     change.Set
 	now     time.Time
 	s       State
-	owner   owner
+	owner   podset.Owner
 	adopted map[*corev1.Pod]bool
 }
 
@@ -76,7 +77,7 @@ func (w *writer) letGo(pods []*corev1.Pod) (more bool) {
 			if len(w.set.Writes) == batch {
 				return true
 			}
-			w.put(pod, w.owner.letGo(pod))
+			w.put(pod, w.owner.Release(pod))
 			w.note(normal("PodReleased", "Released pod "+pod.Name+": its labels do not match the selector any more"))
 		case tracked(pod):
 			w.release(pod)
@@ -93,7 +94,7 @@ func (w *writer) own(pod *corev1.Pod) *corev1.Pod {
 	}
 	delete(w.adopted, pod)
 	w.note(normal("PodAdopted", "Adopted pod "+pod.Name+": it has no owner, and its labels match the selector"))
-	return w.owner.adopt(pod)
+	return w.owner.Adopt(pod)
 }
 
 // adoptRest writes the adopted pods that nothing else is done about, and reports
@@ -114,7 +115,7 @@ func (w *writer) adoptRest(pods []*corev1.Pod) (more bool) {
 // that nobody will account for.
 func (w *writer) release(pod *corev1.Pod) {
 	next := w.own(pod)
-	next.Finalizers = withoutTracking(pod)
+	next.Finalizers = w.owner.Untracked(pod)
 	w.put(pod, next)
 }
 
@@ -130,7 +131,7 @@ func (w *writer) put(pod, next *corev1.Pod) {
 func (w *writer) delete(pods []*corev1.Pod) (lingering int32) {
 	for _, pod := range pods {
 		next := w.own(pod)
-		next.Finalizers = withoutTracking(pod)
+		next.Finalizers = w.owner.Untracked(pod)
 		w.note(normal("SuccessfulDelete", "Deleted pod: "+pod.Name))
 		// An active pod's deletion has not begun, so that it always does now.
 		deletion, _ := w.s.PodKind.Removal(next, change.RevOf(pod), w.now, nil)

@@ -1,4 +1,4 @@
-package job
+package podset
 
 import (
 	"cmp"
@@ -11,10 +11,10 @@ import (
 	"github.com/sampan-batch/sampan/internal/kind"
 )
 
-// ranked returns active pods with those first that cost least to lose: without
+// Ranked returns active pods with those first that cost least to lose: without
 // a node before with one, pending before running, not ready before ready, ready
 // for a short time before long, often restarted before seldom, young before old.
-func ranked(pods []*corev1.Pod) []*corev1.Pod {
+func Ranked(pods []*corev1.Pod) []*corev1.Pod {
 	type rank struct {
 		pod               *corev1.Pod
 		placed, phase     int
