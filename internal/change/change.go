@@ -1,6 +1,7 @@
-// Package change holds the vocabulary in which a decision is handed to the
-// store: a Set of writes over any number of objects, the notes (Events) that
-// explain it, and the time at which the decision wants to be taken again.
+// Package change holds the vocabulary between those who decide and those who
+// store. A decision is made from a View, because of an Event; it is handed over as
+// a Set of writes over any number of objects, the notes (Events) that explain it,
+// and the time at which the decision wants to be taken again.
 //
 // The package decides nothing and stores nothing. A core (see DESIGN.md)
 // returns a Set, the store commits it whole or not at all.

@@ -4,7 +4,7 @@
 // write. Nothing else is remembered, so a restart, a clock that was set or a
 // machine that slept is only a larger now.
 //
-//	store ──watch──▶ Dirties ──key──▶ work.Queue ──▶ View ─▶ Decide ─▶ Apply
+//	source ─follow─▶ Dirties ──key──▶ work.Queue ──▶ View ─▶ Decide ─▶ Apply
 //	  ▲                                                              │
 //	  └──────────────────────────────────────────────────────────────┘
 //
@@ -25,7 +25,6 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
-	"github.com/sampan-batch/sampan/internal/store"
 	"github.com/sampan-batch/sampan/internal/work"
 )
 
@@ -35,17 +34,17 @@ type Controller struct {
 	Name string
 	// Dirties calls add for every key that wants another look after ev. view is
 	// a state that contains ev. It must be quick.
-	Dirties func(view *store.View, ev store.Event, add func(change.Key))
+	Dirties func(view change.View, ev change.Event, add func(change.Key))
 	// Every is how often a dirty key is decided at most: at multiples of it, so
 	// that many writes make for one look. Zero: at once.
 	Every time.Duration
 	// Decide decides for one key. It must not modify what it reads.
-	Decide func(now time.Time, view *store.View, key change.Key) change.Set
+	Decide func(now time.Time, view change.View, key change.Key) change.Set
 }
 
 // Options for New; all are required but Workers.
 type Options struct {
-	Store       *store.Store
+	Source      Source
 	Kinds       *kind.Kinds
 	Controllers []Controller
 	Recorder    *Recorder
@@ -96,44 +95,39 @@ func (l *Loop) Run(ctx context.Context) error {
 // again: after a jump back, a wake-up time of before would come late.
 func (l *Loop) ClockSet() {
 	l.queue.Recheck()
-	l.lookAtAll(l.Store.View())
+	l.lookAtAll(l.Source.View())
 }
 
-// follow turns writes into keys, from a full look at the store on.
+// follow turns writes into keys, from a full look at everything on.
 func (l *Loop) follow(ctx context.Context) error {
-	for {
-		view := l.Store.View()
-		l.lookAtAll(view)
-		w, err := l.Store.Watch("", view.Rev())
-		for err == nil {
-			var events []store.Event
-			if events, _, err = w.Next(ctx); err == nil && len(events) > 0 {
-				view = l.Store.View()
-				for _, ev := range events {
-					l.dirty(view, ev)
-				}
+	looks := 0
+	err := l.Source.Follow(ctx, func(view change.View, events []change.Event) {
+		if len(events) == 0 {
+			if looks++; looks > 1 {
+				l.Logger.Warn("controllers fell behind; looking at everything again")
 			}
+			l.lookAtAll(view)
 		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+		for _, ev := range events {
+			l.dirty(view, ev)
 		}
-		if !errors.Is(err, store.ErrGone) {
-			return fmt.Errorf("control: watch the store: %w", err)
-		}
-		l.Logger.Warn("controllers fell behind; looking at everything again", "rev", view.Rev())
+	})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
+	return fmt.Errorf("control: follow the writes: %w", err)
 }
 
 // lookAtAll makes everything dirty, as if it had just been created.
-func (l *Loop) lookAtAll(view *store.View) {
+func (l *Loop) lookAtAll(view change.View) {
 	for _, k := range l.Kinds.All() {
 		for obj := range view.List(k.GR().String(), "") {
-			l.dirty(view, store.Event{Op: change.Create, Key: k.KeyOf(obj), Object: obj, Rev: view.Rev()})
+			l.dirty(view, change.Event{Op: change.Create, Key: k.KeyOf(obj), Object: obj})
 		}
 	}
 }
 
-func (l *Loop) dirty(view *store.View, ev store.Event) {
+func (l *Loop) dirty(view change.View, ev change.Event) {
 	for i := range l.Controllers {
 		c := &l.Controllers[i]
 		c.Dirties(view, ev, func(key change.Key) {
@@ -150,12 +144,11 @@ func (l *Loop) dirty(view *store.View, ev store.Event) {
 func (l *Loop) handle(ctx context.Context, t task) (time.Time, error) {
 	c := &l.Controllers[t.controller]
 	now := time.Now().Round(0)
-	set := c.Decide(now, l.Store.View(), t.key)
+	set := c.Decide(now, l.Source.View(), t.key)
 	if len(set.Writes) > 0 {
 		stamp(&set, now)
-		if _, err := l.Store.Apply(ctx, set); err != nil {
-			var conflict *store.ConflictError
-			if !errors.As(err, &conflict) && ctx.Err() == nil {
+		if err := l.Source.Apply(ctx, set); err != nil {
+			if !errors.Is(err, ErrConflict) && ctx.Err() == nil {
 				l.Logger.Error("decision was not stored", "controller", c.Name, "key", t.key.String(), "err", err)
 			}
 			return set.WakeAt, err

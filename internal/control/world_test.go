@@ -139,7 +139,7 @@ func (w *world) start() {
 	for i := range controllers {
 		controllers[i].Decide = w.disturbed(i, controllers[i].Decide)
 	}
-	w.loop = New(Options{Store: s, Kinds: w.kinds, Controllers: controllers, Recorder: recorder, Logger: log, Workers: w.workers()})
+	w.loop = New(Options{Source: FromStore(s), Kinds: w.kinds, Controllers: controllers, Recorder: recorder, Logger: log, Workers: w.workers()})
 	w.audit.attach(s)
 
 	// They stop in the order in which the engine stops them.
@@ -169,8 +169,8 @@ func concurrent(seed uint64) bool { return seed%4 == 0 }
 // disturbed is a controller's Decide by the wall clock, in whose course the
 // world may move on before what was decided is stored, or the engine may be
 // killed: before that, or right after.
-func (w *world) disturbed(controller int, decide func(time.Time, *store.View, change.Key) change.Set) func(time.Time, *store.View, change.Key) change.Set {
-	return func(_ time.Time, view *store.View, key change.Key) change.Set {
+func (w *world) disturbed(controller int, decide func(time.Time, change.View, change.Key) change.Set) func(time.Time, change.View, change.Key) change.Set {
+	return func(_ time.Time, view change.View, key change.Key) change.Set {
 		if w.killed.Load() {
 			return change.Set{}
 		}

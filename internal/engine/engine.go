@@ -95,7 +95,7 @@ func (e *Engine) open() (err error) {
 	e.recorder = control.NewRecorder(e.store, c.NodeName, c.Logger)
 	e.janitor = &control.Janitor{Store: e.store, TTL: eventTTL, Max: maxEvents}
 	e.loop = control.New(control.Options{
-		Store: e.store, Kinds: kinds, Controllers: control.Controllers(kinds),
+		Source: control.FromStore(e.store), Kinds: kinds, Controllers: control.Controllers(kinds),
 		Recorder: e.recorder, Logger: c.Logger,
 	})
 	capacity, err := agent.Capacity(c.DataDir, c.MaxPods)

@@ -14,14 +14,11 @@ import (
 const readMax = 512
 
 // Event is one committed write.
-type Event struct {
-	Op  change.Op
-	Key change.Key
-	Rev uint64
-	// Object is the new state; for a Delete the last state at the revision of
-	// its deletion. Prev is the state before; nil for a Create.
-	Object, Prev change.Object
+type Event = change.Event
 
+// retained is an event in the history.
+type retained struct {
+	Event
 	at   time.Time // when it was committed
 	size int       // of Object, encoded; 0 for a Delete
 }
@@ -51,8 +48,8 @@ type history struct {
 
 // line is a queue of events in revision order.
 type line struct {
-	events  []*Event // a ring of a power of two
-	head    int      // position of the oldest
+	events  []*retained // a ring of a power of two
+	head    int         // position of the oldest
 	n       int
 	evicted uint64        // revision of the last event that was dropped
 	wake    chan struct{} // closed at the next write; nil when nobody waits
@@ -62,9 +59,9 @@ func newHistory(retain int, rev uint64) *history {
 	return &history{retain: retain, rev: rev, start: rev, lines: map[string]*line{}}
 }
 
-func (l *line) at(i int) *Event { return l.events[(l.head+i)&(len(l.events)-1)] }
+func (l *line) at(i int) *retained { return l.events[(l.head+i)&(len(l.events)-1)] }
 
-func (l *line) push(e *Event) {
+func (l *line) push(e *retained) {
 	if l.n == len(l.events) {
 		l.resize(max(16, 2*l.n))
 	}
@@ -74,14 +71,14 @@ func (l *line) push(e *Event) {
 
 // resize moves the queue to a ring of n places, a power of two.
 func (l *line) resize(n int) {
-	ring := make([]*Event, n)
+	ring := make([]*retained, n)
 	for i := range l.n {
 		ring[i] = l.at(i)
 	}
 	l.events, l.head = ring, 0
 }
 
-func (l *line) pop() *Event {
+func (l *line) pop() *retained {
 	e := l.events[l.head]
 	l.events[l.head] = nil
 	l.head = (l.head + 1) & (len(l.events) - 1)
@@ -123,7 +120,7 @@ func (h *history) append(rev uint64, commits []*commit) {
 	for _, c := range commits {
 		for i := range c.steps {
 			st := &c.steps[i]
-			e := &Event{Op: st.op, Key: st.next.key, Rev: st.next.rev, Object: st.next.obj, at: now, size: len(st.data)}
+			e := &retained{Event: Event{Op: st.op, Key: st.next.key, Rev: st.next.rev, Object: st.next.obj}, at: now, size: len(st.data)}
 			if st.old != nil {
 				e.Prev = st.old.obj
 			}
@@ -224,7 +221,7 @@ func (w *Watch) read() ([]Event, <-chan struct{}, error) {
 	}
 	events := make([]Event, n)
 	for i := range events {
-		events[i] = *l.at(first + i)
+		events[i] = l.at(first + i).Event
 	}
 	if w.rev = events[n-1].Rev; first+n == l.n {
 		w.rev = max(w.rev, h.rev)

@@ -1,0 +1,72 @@
+package control
+
+import (
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/cron"
+	"github.com/sampan-batch/sampan/internal/kind"
+)
+
+// cronController starts the Jobs of CronJobs.
+func cronController(kinds *kind.Kinds) Controller {
+	k := kinds.ByResource(cronJobs)
+	return Controller{
+		Name: "cronjob",
+		Dirties: func(_ change.View, ev change.Event, add func(change.Key)) {
+			switch ev.Key.Resource {
+			case cronJobs:
+				if ev.Op != change.Delete {
+					add(ev.Key)
+				}
+			case jobs:
+				controllersOf(k, ev, add)
+				if i := strings.LastIndexByte(ev.Key.Name, '-'); i > 0 && ev.Op == change.Delete {
+					add(k.Key(ev.Key.Namespace, ev.Key.Name[:i])) // which may have waited for the name
+				}
+			}
+		},
+		Decide: func(now time.Time, view change.View, key change.Key) change.Set {
+			obj, ok := view.Get(key)
+			if !ok {
+				return change.Set{}
+			}
+			c := obj.(*batchv1.CronJob)
+			ns, ok := view.Get(change.Key{Resource: namespaces, Name: c.Namespace})
+			if !ok {
+				return change.Set{}
+			}
+			return cron.Decide(now, cron.State{
+				CronJob: c,
+				Jobs:    jobsOfCron(view, c),
+				Job: func(name string) *batchv1.Job {
+					if obj, ok := view.Get(change.Key{Resource: jobs, Namespace: c.Namespace, Name: name}); ok {
+						return obj.(*batchv1.Job)
+					}
+					return nil
+				},
+				Namespace: ns.(*corev1.Namespace),
+				JobKind:   kinds.ByResource(jobs),
+				UID:       types.UID(uuid.NewString()),
+			})
+		},
+	}
+}
+
+// jobsOfCron returns the Jobs that the CronJob controls.
+func jobsOfCron(view change.View, c *batchv1.CronJob) []*batchv1.Job {
+	var found []*batchv1.Job
+	for _, obj := range view.Owned(c.UID) {
+		if j, ok := obj.(*batchv1.Job); ok && metav1.IsControlledBy(j, c) {
+			found = append(found, j)
+		}
+	}
+	return found
+}

@@ -1,0 +1,94 @@
+package control
+
+import (
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/job"
+	"github.com/sampan-batch/sampan/internal/kind"
+)
+
+// jobController runs Jobs. Pods that ask for nothing scarce are placed in the
+// set that creates them, which saves each of them a commit.
+func jobController(kinds *kind.Kinds) Controller {
+	k := kinds.ByResource(jobs)
+	return Controller{
+		Name: "job",
+		Dirties: func(view change.View, ev change.Event, add func(change.Key)) {
+			switch ev.Key.Resource {
+			case jobs:
+				if ev.Op != change.Delete {
+					add(ev.Key)
+				}
+			case pods:
+				jobsOf(view, k, ev, add)
+			}
+		},
+		Decide: func(now time.Time, view change.View, key change.Key) change.Set {
+			obj, ok := view.Get(key)
+			if !ok {
+				return change.Set{}
+			}
+			j := obj.(*batchv1.Job)
+			set := job.Decide(now, job.State{
+				Job:     j,
+				Pods:    podsOf(view, j),
+				PodKind: kinds.ByResource(pods),
+				Taken: func(name string) bool {
+					_, taken := view.Get(change.Key{Resource: pods, Namespace: j.Namespace, Name: name})
+					return taken
+				},
+				Account: func(key change.Key) *corev1.ServiceAccount {
+					if obj, ok := view.Get(key); ok {
+						return obj.(*corev1.ServiceAccount)
+					}
+					return nil
+				},
+			})
+			stamp(&set, now) // what is said about a pod names its uid
+			placeCreated(now, view, &set)
+			return set
+		},
+	}
+}
+
+// podsOf returns the Job's pods that are still of interest to it, and those of
+// its namespace that have no controller.
+func podsOf(view change.View, j *batchv1.Job) []*corev1.Pod {
+	var found []*corev1.Pod
+	for obj := range view.Index(pods, kind.LivePods(j.UID)) {
+		found = append(found, obj.(*corev1.Pod))
+	}
+	for obj := range view.Index(pods, kind.StrayPods(j.Namespace)) {
+		found = append(found, obj.(*corev1.Pod))
+	}
+	return found
+}
+
+// jobsOf adds the Jobs that a pod's write concerns: its controller, the one
+// that it had before, and, when it has none, those whose selector matches it.
+func jobsOf(view change.View, k *kind.Kind, ev change.Event, add func(change.Key)) {
+	controllersOf(k, ev, add)
+	pod := ev.Object
+	if metav1.GetControllerOf(pod) != nil || len(pod.GetLabels()) == 0 {
+		return
+	}
+	have := labels.Set(pod.GetLabels())
+	for obj := range view.List(jobs, ev.Key.Namespace) {
+		s := obj.(*batchv1.Job).Spec.Selector
+		// Nearly every Job asks for a uid that the pod does not have: that is
+		// found out without parsing each selector.
+		if s == nil || !labels.SelectorFromValidatedSet(s.MatchLabels).Matches(have) {
+			continue
+		}
+		selector, err := metav1.LabelSelectorAsSelector(s)
+		if err == nil && !selector.Empty() && selector.Matches(have) {
+			add(k.KeyOf(obj))
+		}
+	}
+}

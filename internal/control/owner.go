@@ -1,0 +1,121 @@
+package control
+
+import (
+	"slices"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/sweep"
+)
+
+// ownerController cleans up along owner references, in both directions: an
+// owner whose deletion waits for its dependents, and a dependent whose owners
+// are gone. Its key is the object.
+func ownerController(kinds *kind.Kinds) Controller {
+	return Controller{
+		Name: "owner",
+		Dirties: func(view change.View, ev change.Event, add func(change.Key)) {
+			if ev.Op == change.Delete {
+				for key := range view.Owned(ev.Object.GetUID()) {
+					add(key)
+				}
+			} else if cleansUp(ev) {
+				add(ev.Key)
+			}
+			// An owner that waits for this object, or that is waited for.
+			for _, ref := range ev.Object.GetOwnerReferences() {
+				if key, known := ownerKey(kinds, ev.Object, ref); known && waits(view, key) {
+					add(key)
+				}
+			}
+			if waitsForDependents(ev.Object) {
+				for key := range view.Owned(ev.Object.GetUID()) {
+					add(key)
+				}
+			}
+		},
+		Decide: func(now time.Time, view change.View, key change.Key) change.Set {
+			obj, ok := view.Get(key)
+			if !ok {
+				return change.Set{}
+			}
+			item := sweep.Item{Key: key, Object: obj}
+			set := sweep.Dependents(now, kinds.ByResource, item, view.Owned(obj.GetUID()))
+			if len(set.Writes) > 0 {
+				return set
+			}
+			return sweep.Dependent(now, kinds.ByResource, item, owners(view, kinds, obj))
+		},
+	}
+}
+
+// cleansUp reports whether the written object itself may have to be cleaned up:
+// it is new and has owners, lost one, waits for a Job without having one, or is
+// being deleted.
+func cleansUp(ev change.Event) bool {
+	obj := ev.Object
+	switch {
+	case obj.GetDeletionTimestamp() != nil:
+		return len(obj.GetFinalizers()) > 0
+	case metav1.GetControllerOfNoCopy(obj) == nil && slices.Contains(obj.GetFinalizers(), batchv1.JobTrackingFinalizer):
+		return true
+	case ev.Op == change.Create:
+		return len(obj.GetOwnerReferences()) > 0
+	default:
+		return ev.Prev != nil && len(ev.Prev.GetOwnerReferences()) != len(obj.GetOwnerReferences())
+	}
+}
+
+func waits(view change.View, key change.Key) bool {
+	owner, ok := view.Get(key)
+	return ok && waitsForDependents(owner)
+}
+
+func waitsForDependents(obj change.Object) bool {
+	if obj.GetDeletionTimestamp() == nil {
+		return false
+	}
+	for _, f := range obj.GetFinalizers() {
+		if f == metav1.FinalizerDeleteDependents || f == metav1.FinalizerOrphanDependents {
+			return true
+		}
+	}
+	return false
+}
+
+// owners looks up what obj's references name.
+func owners(view change.View, kinds *kind.Kinds, obj change.Object) []sweep.Owner {
+	var all []sweep.Owner
+	for _, ref := range obj.GetOwnerReferences() {
+		o := sweep.Owner{Ref: ref}
+		key, known := ownerKey(kinds, obj, ref)
+		if found, ok := view.Get(key); known && ok && found.GetUID() == ref.UID {
+			o.Object = found
+		}
+		o.Unknown = !known
+		all = append(all, o)
+	}
+	return all
+}
+
+// ownerKey returns the key that a reference of obj names; known is false when
+// no row serves its kind.
+func ownerKey(kinds *kind.Kinds, obj metav1.Object, ref metav1.OwnerReference) (key change.Key, known bool) {
+	gv, err := schema.ParseGroupVersion(ref.APIVersion)
+	if err != nil {
+		return change.Key{}, false
+	}
+	k := kinds.ByGVK(gv.WithKind(ref.Kind))
+	if k == nil {
+		return change.Key{}, false
+	}
+	if !k.Namespaced {
+		return k.Key("", ref.Name), true
+	}
+	return k.Key(obj.GetNamespace(), ref.Name), true
+}
