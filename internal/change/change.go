@@ -81,6 +81,9 @@ type Note struct {
 	Type      string // corev1.EventTypeNormal or corev1.EventTypeWarning
 	Reason    string // CamelCase, one word
 	Message   string
+	// NameOf is an object whose name is put behind Message. One that the same Set
+	// creates may be given its name only after the decision, see Create.
+	NameOf metav1.Object `json:"-"`
 }
 
 // Set is a decision: it commits whole, guarded by the revisions that it was
@@ -100,7 +103,8 @@ type Set struct {
 // Empty reports whether the set neither writes nor notes anything.
 func (s *Set) Empty() bool { return len(s.Writes) == 0 && len(s.Notes) == 0 }
 
-// Create adds the creation of obj under key.
+// Create adds the creation of obj under key. Where the key has no name, obj asks for
+// one with its generateName, as a client does.
 func (s *Set) Create(key Key, obj Object) {
 	s.Writes = append(s.Writes, Write{Op: Create, Key: key, Object: obj})
 }

@@ -1,12 +1,12 @@
 // Package control is the shell around the cores: a write makes keys dirty; a
-// worker takes a key, reads one consistent view, lets a core decide, applies
-// what it decided, and sleeps until the decision's wake-up time or the next
-// write. Nothing else is remembered, so a restart, a clock that was set or a
-// machine that slept is only a larger now.
+// worker takes a key, reads one consistent view, lets a core decide, completes the
+// objects that are to be created, applies the decision, and sleeps until its wake-up
+// time or the next write. Nothing else is remembered, so a restart, a clock that was
+// set or a machine that slept is only a larger now.
 //
-//	source ─follow─▶ Dirties ──key──▶ work.Queue ──▶ View ─▶ Decide ─▶ Apply
-//	  ▲                                                              │
-//	  └──────────────────────────────────────────────────────────────┘
+//	source ─follow─▶ Dirties ─key─▶ work.Queue ─▶ View ─▶ Decide ─▶ Complete ─▶ Apply
+//	  ▲                                                                          │
+//	  └──────────────────────────────────────────────────────────────────────────┘
 //
 // A conflict means that somebody wrote what the decision had read; the key is
 // then simply decided again.
@@ -18,10 +18,6 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
-
-	"github.com/google/uuid"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
@@ -38,11 +34,13 @@ type Controller struct {
 	// Every is how often a dirty key is decided at most: at multiples of it, so
 	// that many writes make for one look. Zero: at once.
 	Every time.Duration
-	// Decide decides for one key. It must not modify what it reads.
-	Decide func(now time.Time, view change.View, key change.Key) change.Set
+	// Decide decides for one key. It must not modify what it reads. The objects that
+	// it creates are bare, as a client would send them. refused, if not nil, is why one
+	// of those that it would create otherwise cannot be.
+	Decide func(now time.Time, view change.View, key change.Key, refused error) change.Set
 }
 
-// Options for New; all are required but Workers.
+// Options for New; all are required but the last three.
 type Options struct {
 	Source      Source
 	Kinds       *kind.Kinds
@@ -52,6 +50,10 @@ type Options struct {
 	// Workers is how many keys are decided at a time; 0 means MaxWorkers, and
 	// so does more.
 	Workers int
+	// Complete completes what is created; nil: with all that our own API gives.
+	Complete Complete
+	// Now is the wall clock; nil: this machine's.
+	Now func() time.Time
 }
 
 // MaxWorkers is more than the cores of most machines, because a worker
@@ -74,6 +76,12 @@ type task struct {
 func New(o Options) *Loop {
 	if o.Workers == 0 || o.Workers > MaxWorkers {
 		o.Workers = MaxWorkers
+	}
+	if o.Complete == nil {
+		o.Complete = completer(o.Kinds, ownSteps())
+	}
+	if o.Now == nil {
+		o.Now = func() time.Time { return time.Now().Round(0) }
 	}
 	return &Loop{Options: o, queue: work.New[task](work.DefaultBackoff)}
 }
@@ -143,32 +151,29 @@ func (l *Loop) dirty(view change.View, ev change.Event) {
 // handle decides one key.
 func (l *Loop) handle(ctx context.Context, t task) (time.Time, error) {
 	c := &l.Controllers[t.controller]
-	now := time.Now().Round(0)
-	set := c.Decide(now, l.Source.View(), t.key)
-	if len(set.Writes) > 0 {
-		stamp(&set, now)
-		if err := l.Source.Apply(ctx, set); err != nil {
-			if !errors.Is(err, ErrConflict) && ctx.Err() == nil {
-				l.Logger.Error("decision was not stored", "controller", c.Name, "key", t.key.String(), "err", err)
-			}
-			return set.WakeAt, err
+	set, err := l.decide(c, t.key)
+	if err == nil && len(set.Writes) > 0 {
+		err = l.Source.Apply(ctx, set)
+	}
+	if err != nil {
+		if !errors.Is(err, ErrConflict) && ctx.Err() == nil {
+			l.Logger.Error("decision was not stored", "controller", c.Name, "key", t.key.String(), "err", err)
 		}
+		return set.WakeAt, err
 	}
 	l.Recorder.Record(set.Notes...)
 	return set.WakeAt, nil
 }
 
-// stamp gives created objects what a core, being pure, leaves out.
-func stamp(set *change.Set, now time.Time) {
-	for _, w := range set.Writes {
-		if w.Op != change.Create {
-			continue
-		}
-		if w.Object.GetUID() == "" {
-			w.Object.SetUID(types.UID(uuid.NewString()))
-		}
-		if at := w.Object.GetCreationTimestamp(); at.IsZero() {
-			w.Object.SetCreationTimestamp(metav1.NewTime(now.Truncate(time.Second)))
-		}
+// decide returns a decision whose new objects are complete. When one of these is
+// refused, it is taken once more, in this knowledge.
+func (l *Loop) decide(c *Controller, key change.Key) (change.Set, error) {
+	now, view := l.Now(), l.Source.View()
+	set := c.Decide(now, view, key, nil)
+	refused := l.Complete(now, view, key, &set)
+	if refused == nil {
+		return set, nil
 	}
+	set = c.Decide(now, view, key, refused)
+	return set, l.Complete(now, view, key, &set)
 }

@@ -322,10 +322,11 @@ func TestShare(t *testing.T) {
 				var set change.Set
 				for i := range 200 {
 					pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprint("p", i)}, Spec: newJob("x").Spec.Template.Spec}
-					k.Default(pod)
 					set.Create(k.KeyOf(pod), pod)
 				}
-				placeCreated(time.Now(), b.store.View(), &set)
+				if err := completer(b.kinds, ownSteps())(time.Now(), b.store.View(), change.Key{}, &set); err != nil {
+					b.t.Fatal(err)
+				}
 				bound := 0
 				for _, w := range set.Writes {
 					if w.Object.(*corev1.Pod).Spec.NodeName == "n" {

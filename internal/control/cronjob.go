@@ -33,31 +33,35 @@ func cronController(kinds *kind.Kinds) Controller {
 				}
 			}
 		},
-		Decide: func(now time.Time, view change.View, key change.Key) change.Set {
+		Decide: func(now time.Time, view change.View, key change.Key, refused error) change.Set {
 			obj, ok := view.Get(key)
 			if !ok {
 				return change.Set{}
 			}
-			c := obj.(*batchv1.CronJob)
-			ns, ok := view.Get(change.Key{Resource: namespaces, Name: c.Namespace})
-			if !ok {
-				return change.Set{}
-			}
-			return cron.Decide(now, cron.State{
-				CronJob: c,
-				Jobs:    jobsOfCron(view, c),
-				Job: func(name string) *batchv1.Job {
-					if obj, ok := view.Get(change.Key{Resource: jobs, Namespace: c.Namespace, Name: name}); ok {
-						return obj.(*batchv1.Job)
-					}
-					return nil
-				},
-				Namespace: ns.(*corev1.Namespace),
-				JobKind:   kinds.ByResource(jobs),
-				UID:       types.UID(uuid.NewString()),
-			})
+			return decideCronJob(now, view, kinds, obj.(*batchv1.CronJob), refused)
 		},
 	}
+}
+
+func decideCronJob(now time.Time, view change.View, kinds *kind.Kinds, c *batchv1.CronJob, refused error) change.Set {
+	ns, ok := view.Get(change.Key{Resource: namespaces, Name: c.Namespace})
+	if !ok {
+		return change.Set{}
+	}
+	return cron.Decide(now, cron.State{
+		CronJob: c,
+		Jobs:    jobsOfCron(view, c),
+		Job: func(name string) *batchv1.Job {
+			if obj, ok := view.Get(change.Key{Resource: jobs, Namespace: c.Namespace, Name: name}); ok {
+				return obj.(*batchv1.Job)
+			}
+			return nil
+		},
+		Namespace: ns.(*corev1.Namespace),
+		JobKind:   kinds.ByResource(jobs),
+		UID:       types.UID(uuid.NewString()),
+		Refused:   refused,
+	})
 }
 
 // jobsOfCron returns the Jobs that the CronJob controls.

@@ -13,10 +13,9 @@ import (
 	"github.com/sampan-batch/sampan/internal/kind"
 )
 
-// jobController runs Jobs. Pods that ask for nothing scarce are placed in the
-// set that creates them, which saves each of them a commit.
+// jobController runs Jobs.
 func jobController(kinds *kind.Kinds) Controller {
-	k := kinds.ByResource(jobs)
+	k, podKind := kinds.ByResource(jobs), kinds.ByResource(pods)
 	return Controller{
 		Name: "job",
 		Dirties: func(view change.View, ev change.Event, add func(change.Key)) {
@@ -29,30 +28,13 @@ func jobController(kinds *kind.Kinds) Controller {
 				jobsOf(view, k, ev, add)
 			}
 		},
-		Decide: func(now time.Time, view change.View, key change.Key) change.Set {
+		Decide: func(now time.Time, view change.View, key change.Key, refused error) change.Set {
 			obj, ok := view.Get(key)
 			if !ok {
 				return change.Set{}
 			}
 			j := obj.(*batchv1.Job)
-			set := job.Decide(now, job.State{
-				Job:     j,
-				Pods:    podsOf(view, j),
-				PodKind: kinds.ByResource(pods),
-				Taken: func(name string) bool {
-					_, taken := view.Get(change.Key{Resource: pods, Namespace: j.Namespace, Name: name})
-					return taken
-				},
-				Account: func(key change.Key) *corev1.ServiceAccount {
-					if obj, ok := view.Get(key); ok {
-						return obj.(*corev1.ServiceAccount)
-					}
-					return nil
-				},
-			})
-			stamp(&set, now) // what is said about a pod names its uid
-			placeCreated(now, view, &set)
-			return set
+			return job.Decide(now, job.State{Job: j, Pods: podsOf(view, j), PodKind: podKind, Refused: refused})
 		},
 	}
 }

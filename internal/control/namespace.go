@@ -30,7 +30,7 @@ func namespaceController(kinds *kind.Kinds) Controller {
 				}
 			}
 		},
-		Decide: func(now time.Time, view change.View, key change.Key) change.Set {
+		Decide: func(now time.Time, view change.View, key change.Key, _ error) change.Set {
 			obj, ok := view.Get(key)
 			if !ok {
 				return change.Set{}

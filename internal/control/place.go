@@ -28,7 +28,7 @@ func placeController(kinds *kind.Kinds) Controller {
 				}
 			}
 		},
-		Decide: func(now time.Time, view change.View, _ change.Key) change.Set {
+		Decide: func(now time.Time, view change.View, _ change.Key, _ error) change.Set {
 			s := place.State{}
 			for obj := range view.Index(pods, kind.UnboundPods) {
 				s.Unbound = append(s.Unbound, obj.(*corev1.Pod))
@@ -42,30 +42,39 @@ func placeController(kinds *kind.Kinds) Controller {
 	}
 }
 
-// placeCreated binds the pods that set creates, as far as that needs no look at
-// other pods; the rest is the place controller's. Other sets do the same at this
-// moment, and none sees the others: each takes no more than its share.
-func placeCreated(now time.Time, view change.View, set *change.Set) {
-	var node *place.Node
-	var left int64
-	for _, w := range set.Writes {
-		pod, ok := w.Object.(*corev1.Pod)
-		if !ok || w.Op != change.Create {
-			continue
-		}
-		if node == nil {
-			if node = onlyNode(view); node == nil {
-				return
-			}
-			left = share(node.Node)
-		}
-		if left <= 0 || !place.Trivial(pod, *node) {
-			continue
-		}
-		left--
-		node.Count++
-		set.Note(place.Bind(pod, node.Node.Name, now))
+// bindTrivial binds a new pod, as far as that needs no look at other pods, which
+// saves it a commit; the rest is the place controller's. Other sets do the same at
+// this moment, and none sees the others: each takes no more than its share.
+func bindTrivial(c *completion, _ *kind.Kind, w *change.Write) error {
+	pod, ok := w.Object.(*corev1.Pod)
+	if !ok {
+		return nil
 	}
+	if c.vacancy == nil {
+		c.vacancy = vacancyOf(c.view)
+	}
+	if v := c.vacancy; v.left > 0 && place.Trivial(pod, v.node) {
+		v.left--
+		v.node.Count++
+		c.set.Note(place.Bind(pod, v.node.Node.Name, c.now))
+	}
+	return nil
+}
+
+// vacancy is a node that new pods may be bound to unseen, and how many.
+type vacancy struct {
+	node place.Node
+	left int64
+}
+
+// vacancyOf finds room if there is just one node that is ready; with several, which
+// one is best is not a trivial question.
+func vacancyOf(view change.View) *vacancy {
+	all := nodesOf(view)
+	if len(all) != 1 {
+		return &vacancy{}
+	}
+	return &vacancy{node: all[0], left: share(all[0].Node)}
 }
 
 // share is how many pods a set may bind unseen, so that the half of the node that
@@ -74,16 +83,6 @@ func placeCreated(now time.Time, view change.View, set *change.Set) {
 func share(node *corev1.Node) int64 {
 	const placed = 1000 // by the place controller, in two sets
 	return (node.Status.Allocatable.Pods().Value()/2 - placed) / MaxWorkers
-}
-
-// onlyNode returns the node if there is just one that is ready; with several,
-// which one is best is not a trivial question.
-func onlyNode(view change.View) *place.Node {
-	all := nodesOf(view)
-	if len(all) != 1 {
-		return nil
-	}
-	return &all[0]
 }
 
 // nodesOf returns the nodes that are ready, with what is bound to them.

@@ -25,7 +25,7 @@ func podController(kinds *kind.Kinds) Controller {
 				add(all)
 			}
 		},
-		Decide: func(now time.Time, view change.View, _ change.Key) change.Set {
+		Decide: func(now time.Time, view change.View, _ change.Key, _ error) change.Set {
 			each := func(yield func(change.Key, change.Object) bool) {
 				for obj := range view.List(pods, "") {
 					if !yield(k.KeyOf(obj), obj) {

@@ -118,7 +118,9 @@ func (r *Recorder) write(notes []noted) {
 	defer cancel()
 	for attempt := 0; ; attempt++ {
 		set := r.decide(r.store.View(), notes)
-		stamp(&set, notes[0].at)
+		for _, w := range set.Writes {
+			stamp(w.Object, notes[0].at)
+		}
 		_, err := r.store.Apply(ctx, set)
 		var conflict *store.ConflictError
 		switch {

@@ -331,9 +331,13 @@ func (w *world) undecided() string {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	l := New(Options{Source: FromStore(w.store), Kinds: w.kinds, Controllers: controllers, Now: func() time.Time { return now }})
 	for t := range seen {
 		c := &controllers[t.controller]
-		set := c.Decide(now, view, t.key)
+		set, err := l.decide(c, t.key)
+		if err != nil {
+			return fmt.Sprintf("%s cannot decide about %s: %v", c.Name, t.key, err)
+		}
 		if len(set.Writes) > 0 {
 			return fmt.Sprintf("%s would still write %d objects for %s, first %s", c.Name, len(set.Writes), t.key, set.Writes[0].Key)
 		}

@@ -20,7 +20,7 @@ func taintController() Controller {
 				}
 			}
 		},
-		Decide: func(_ time.Time, view change.View, key change.Key) change.Set {
+		Decide: func(_ time.Time, view change.View, key change.Key, _ error) change.Set {
 			var set change.Set
 			obj, ok := view.Get(key)
 			if !ok {

@@ -19,7 +19,7 @@ func unscheduledController() Controller {
 				add(ev.Key)
 			}
 		},
-		Decide: func(_ time.Time, view change.View, key change.Key) change.Set {
+		Decide: func(_ time.Time, view change.View, key change.Key, _ error) change.Set {
 			obj, ok := view.Get(key)
 			if !ok {
 				return change.Set{}

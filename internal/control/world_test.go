@@ -139,7 +139,7 @@ func (w *world) start() {
 	for i := range controllers {
 		controllers[i].Decide = w.disturbed(i, controllers[i].Decide)
 	}
-	w.loop = New(Options{Source: FromStore(s), Kinds: w.kinds, Controllers: controllers, Recorder: recorder, Logger: log, Workers: w.workers()})
+	w.loop = New(Options{Source: FromStore(s), Kinds: w.kinds, Controllers: controllers, Recorder: recorder, Logger: log, Workers: w.workers(), Now: w.now})
 	w.audit.attach(s)
 
 	// They stop in the order in which the engine stops them.
@@ -166,15 +166,18 @@ func (w *world) workers() int {
 
 func concurrent(seed uint64) bool { return seed%4 == 0 }
 
+// decide is what a controller does.
+type decide = func(time.Time, change.View, change.Key, error) change.Set
+
 // disturbed is a controller's Decide by the wall clock, in whose course the
 // world may move on before what was decided is stored, or the engine may be
 // killed: before that, or right after.
-func (w *world) disturbed(controller int, decide func(time.Time, change.View, change.Key) change.Set) func(time.Time, change.View, change.Key) change.Set {
-	return func(_ time.Time, view change.View, key change.Key) change.Set {
+func (w *world) disturbed(controller int, decide decide) decide {
+	return func(now time.Time, view change.View, key change.Key, refused error) change.Set {
 		if w.killed.Load() {
 			return change.Set{}
 		}
-		set := decide(w.now(), view, key)
+		set := decide(now, view, key, refused)
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if len(set.Writes) > 0 && w.doom.Load() > 0 && w.doom.Add(-1) == 0 {

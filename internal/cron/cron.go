@@ -74,11 +74,13 @@ type State struct {
 	// Namespace is the CronJob's; nothing is created in it once its deletion has
 	// begun.
 	Namespace *corev1.Namespace
-	// JobKind is the row of Jobs: what a new one gets from the API, and how a
-	// deletion begins.
+	// JobKind is the row of Jobs: how a deletion begins.
 	JobKind *kind.Kind
 	// UID is what a Job that this decision creates is given.
 	UID types.UID
+	// Refused is why the API does not take the Job that this very decision would
+	// create otherwise; nil if it does, as far as is known.
+	Refused error
 }
 
 // Decide returns what is to be done about a CronJob now. The set is empty when

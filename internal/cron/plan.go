@@ -7,7 +7,6 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
 // plan is what is done about the slots now.
@@ -60,12 +59,12 @@ func (p *plan) due(now time.Time, s State, all slots, slot time.Time) {
 	case c.Spec.ConcurrencyPolicy == batchv1.ForbidConcurrent && len(p.active) > 0:
 		p.explain(slot, normal("JobAlreadyActive", "Not starting job because prior execution is running and concurrency policy is Forbid"))
 	case s.Namespace.DeletionTimestamp == nil:
-		p.start(now, s, slot, name)
+		p.start(s, slot, name)
 	}
 }
 
 // start makes the Job of a slot; with Replace in place of those that run.
-func (p *plan) start(now time.Time, s State, slot time.Time, name string) {
+func (p *plan) start(s State, slot time.Time, name string) {
 	if s.CronJob.Spec.ConcurrencyPolicy == batchv1.ReplaceConcurrent {
 		for _, ref := range p.active {
 			if job := s.Job(ref.Name); !has(p.replaced, job.UID) { // the census dropped those that are gone
@@ -79,12 +78,11 @@ func (p *plan) start(now time.Time, s State, slot time.Time, name string) {
 		p.explain(slot, warning("JobAlreadyExists", "Not starting job because there is one of that name: "+name))
 		return
 	}
-	job := jobOf(now, s, slot, name)
-	if errs := s.JobKind.Validate(job); len(errs) > 0 { // not all of a template is checked before
-		err := apierrors.NewInvalid(s.JobKind.GVK.GroupKind(), name, errs)
-		p.explain(slot, warning("FailedCreate", "Error creating job: "+err.Error()))
+	if s.Refused != nil { // not all of a template is checked before
+		p.explain(slot, warning("FailedCreate", "Error creating job: "+s.Refused.Error()))
 		return
 	}
+	job := jobOf(s, slot, name)
 	p.job, p.slot = job, slot
 	p.active = append(slices.Clip(p.active), corev1.ObjectReference{
 		APIVersion: "batch/v1", Kind: "Job", Namespace: job.Namespace, Name: name, UID: s.UID,

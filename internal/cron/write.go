@@ -123,15 +123,14 @@ func (w *writer) note(notes ...note) {
 	}
 }
 
-// jobOf returns the Job of a slot, as the API would make it of the template.
-func jobOf(now time.Time, s State, slot time.Time, name string) *batchv1.Job {
+// jobOf returns the Job of a slot, as a client would write it.
+func jobOf(s State, slot time.Time, name string) *batchv1.Job {
 	c := s.CronJob
 	template := &c.Spec.JobTemplate
 	job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{
 		Namespace: c.Namespace, Name: name, UID: s.UID,
-		CreationTimestamp: metav1.NewTime(now.Truncate(time.Second)),
-		Labels:            maps.Clone(template.Labels),
-		Annotations:       maps.Clone(template.Annotations),
+		Labels:      maps.Clone(template.Labels),
+		Annotations: maps.Clone(template.Annotations),
 		OwnerReferences: []metav1.OwnerReference{{
 			APIVersion: "batch/v1", Kind: "CronJob", Name: c.Name, UID: c.UID,
 			Controller: ptr.To(true), BlockOwnerDeletion: ptr.To(true),
@@ -146,8 +145,6 @@ func jobOf(now time.Time, s State, slot time.Time, name string) *batchv1.Job {
 	}
 	job.Annotations[batchv1.CronJobScheduledTimestampAnnotation] = stamp.Format(time.RFC3339)
 	template.Spec.DeepCopyInto(&job.Spec)
-	s.JobKind.Default(job)
-	s.JobKind.PrepareCreate(job)
 	return job
 }
 

@@ -119,6 +119,10 @@ func BenchmarkBigJob(b *testing.B) {
 				case *batchv1.Job:
 					j = obj
 				case *corev1.Pod:
+					if w.Op == change.Create {
+						obj.Name = fmt.Sprint(obj.GenerateName, rev)
+						w.Key.Name = obj.Name
+					}
 					if live[w.Key] = obj; !inIndex(obj) {
 						delete(live, w.Key)
 					}

@@ -140,11 +140,7 @@ func failedBefore(n int) func(*corev1.Pod) {
 }
 
 func state(j *batchv1.Job, pods ...*corev1.Pod) State {
-	names := make(map[string]bool)
-	for _, p := range pods {
-		names[p.Name] = true
-	}
-	return State{Job: j, Pods: pods, PodKind: kind.Pod(), Taken: func(n string) bool { return names[n] }}
+	return State{Job: j, Pods: pods, PodKind: kind.Pod()}
 }
 
 // nextJob returns the Job as the set leaves it.

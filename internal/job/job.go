@@ -70,14 +70,11 @@ type State struct {
 	// no difference; a Job of ten thousand pods need not be read ten thousand
 	// times.
 	Pods []*corev1.Pod
-	// PodKind is the row of pods: what a new one gets from the API, and how a
-	// deletion begins.
+	// PodKind is the row of pods: how a deletion begins.
 	PodKind *kind.Kind
-	// Taken says whether a pod of this name exists in the Job's namespace.
-	Taken func(name string) bool
-	// Account finds the service account that pods run as; nil, or a nil answer,
-	// is a namespace without that account.
-	Account func(key change.Key) *corev1.ServiceAccount
+	// Refused is why the API takes no pod of the Job's template, as it was found when
+	// this very decision was taken before; nil if it does, as far as is known.
+	Refused error
 }
 
 // Decide returns what is to be done about a Job now. The set is empty when

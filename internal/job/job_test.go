@@ -1,7 +1,9 @@
 package job
 
 import (
+	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -159,18 +161,17 @@ func TestNewPod(t *testing.T) {
 		t.Fatalf("got %d writes", len(set.Writes))
 	}
 	pod := set.Writes[0].Object.(*corev1.Pod)
-	if pod.Name != "pi-"+suffix(j, 0) || pod.GenerateName != "pi-" || pod.Namespace != "ns" || set.Writes[0].Key != podKey("ns", pod.Name) {
+	if pod.Name != "" || pod.GenerateName != "pi-" || pod.Namespace != "ns" || set.Writes[0].Key != podKey("ns", "") {
 		t.Errorf("it is named %+v", pod.ObjectMeta)
 	}
 	if !slices.Equal(pod.Finalizers, []string{"batch.kubernetes.io/job-tracking"}) || pod.Annotations["a"] != "b" ||
-		pod.Labels["batch.kubernetes.io/job-name"] != "pi" || pod.Status.Phase != corev1.PodPending ||
-		pod.Status.QOSClass != corev1.PodQOSBestEffort || pod.Generation != 1 || pod.Spec.ServiceAccountName != "default" {
+		pod.Labels["batch.kubernetes.io/job-name"] != "pi" {
 		t.Errorf("got %+v", pod)
 	}
 	if owner := metav1.GetControllerOf(pod); owner == nil || owner.Kind != "Job" || owner.UID != j.UID || !*owner.BlockOwnerDeletion {
 		t.Errorf("it is owned by %+v", pod.OwnerReferences)
 	}
-	if note := set.Notes[0]; note.Message != "Created pod: "+pod.Name || note.Component != "job-controller" || note.Regarding.UID != j.UID {
+	if note := set.Notes[0]; note.Message != "Created pod: " || note.NameOf != metav1.Object(pod) || note.Component != "job-controller" || note.Regarding.UID != j.UID {
 		t.Errorf("the note is %+v", note)
 	}
 	next := set.Writes[1].Object.(*batchv1.Job)
@@ -182,9 +183,23 @@ func TestNewPod(t *testing.T) {
 	}
 }
 
-func TestForbiddenPod(t *testing.T) {
+// What the API gives to every pod is not the core's to give.
+func TestNewPodIsBare(t *testing.T) {
 	t.Parallel()
-	set := Decide(t0, state(newJob(func(j *batchv1.Job) { j.Spec.Template.Spec.PriorityClassName = "urgent" })))
+	j := newJob()
+	pod := Decide(t0, state(j)).Writes[0].Object.(*corev1.Pod)
+	if pod.UID != "" || !pod.CreationTimestamp.IsZero() || pod.Generation != 0 || !reflect.DeepEqual(pod.Spec, j.Spec.Template.Spec) ||
+		!reflect.DeepEqual(pod.Status, corev1.PodStatus{}) {
+		t.Errorf("got %+v", pod)
+	}
+}
+
+func TestRefusedPods(t *testing.T) {
+	t.Parallel()
+	refused := errors.New(`pods "pi-" is forbidden: no PriorityClass with name urgent was found`)
+	s := state(newJob(pods(2, 2)))
+	s.Refused = refused
+	set := Decide(t0, s)
 	if got := summary(set); len(got) > 0 {
 		t.Errorf("it writes %v", got)
 	}
@@ -192,34 +207,27 @@ func TestForbiddenPod(t *testing.T) {
 	if len(set.Notes) != 1 || set.Notes[0].Reason != "FailedCreate" || set.Notes[0].Message != want {
 		t.Errorf("got  %+v\nwant %s", set.Notes, want)
 	}
+	if !set.WakeAt.Equal(t0.Add(createRetry)) {
+		t.Errorf("it wakes at %s", set.WakeAt)
+	}
+	// The pod of an index whose next one is refused stays uncounted: that one
+	// inherits from it.
+	s = state(newJob(perIndexLimit(1), pods(1, 1), started(0), done("", "")), indexPod(0, exited(0, 1), failedBefore(0)))
+	s.Refused = refused
+	if got := summary(Decide(t0.Add(time.Minute), s)); len(got) > 0 {
+		t.Errorf("it writes %v", got)
+	}
+	// Nothing is refused when nothing would be created.
+	s = state(newJob(started(1)), newPod("a"))
+	s.Refused = refused
+	if set := Decide(t0, s); !set.Empty() {
+		t.Errorf("it decides %v %v", summary(set), reasons(set))
+	}
 }
 
-func TestNames(t *testing.T) {
+func TestIndexPrefix(t *testing.T) {
 	t.Parallel()
-	j := newJob()
-	first := suffix(j, 0)
-	for _, c := range first {
-		if !strings.ContainsRune(alphabet, c) {
-			t.Errorf("%q is not of the alphabet", first)
-		}
-	}
-	s := state(j, newPod("pi-"+first, orphan, func(p *corev1.Pod) { p.Labels = nil }))
-	if got, want := Decide(t0, s).Writes[0].Key.Name, "pi-"+suffix(j, 1); got != want {
-		t.Errorf("with the first name taken it is %s, want %s", got, want)
-	}
-	if a, b := Decide(t0, state(j)), Decide(t0.Add(time.Hour), state(j)); a.Writes[0].Key != b.Writes[0].Key {
-		t.Error("the same cause makes two names")
-	}
-	later := newJob(func(j *batchv1.Job) { j.ResourceVersion = "11" })
-	if suffix(later, 0) == first {
-		t.Error("another cause makes the same name")
-	}
-	long := newJob(func(j *batchv1.Job) { j.Name = strings.Repeat("x", 63) })
-	n := namer{job: long}
-	if got := n.next(long.Name + "-"); len(got) != 63 || got[:58] != long.Name[:58] {
-		t.Errorf("got %s", got)
-	}
-	if got := indexPrefix(long.Name, "12345"); got != strings.Repeat("x", 51)+"-12345-" {
+	if got := indexPrefix(strings.Repeat("x", 63), "12345"); got != strings.Repeat("x", 51)+"-12345-" {
 		t.Errorf("got %s", got)
 	}
 }

@@ -15,13 +15,12 @@ import (
 // plan is what is done about the number of the Job's pods, and what waits. A plan
 // either deletes or starts.
 type plan struct {
-	remove []*corev1.Pod // active pods to delete
-	start  []int32       // for each pod to create its index, noIndex in a Job without
-	model  *corev1.Pod   // what these look like; nil when none is created
-	held   map[int32]*corev1.Pod
-	waits  Indexes // with backoffLimitPerIndex: indexes whose back-off is not over
-	told   bool    // it notes that the next pod waits for the end of a back-off
-	notes  []note  // why nothing, or less, is started
+	remove []*corev1.Pod         // active pods to delete
+	start  []int32               // for each pod to create its index, noIndex in a Job without
+	held   map[int32]*corev1.Pod // of the progress, what no started pod inherits from
+	waits  Indexes               // with backoffLimitPerIndex: indexes whose back-off is not over
+	told   bool                  // it notes that the next pod waits for the end of a back-off
+	notes  []note                // why nothing, or less, is started
 	wakeAt time.Time
 	more   bool // more is to be done than fits one set
 }
@@ -147,7 +146,10 @@ func (pl *plan) replenish(now time.Time, s State, c census, p progress, missing 
 	} else {
 		pl.start = slices.Repeat([]int32{noIndex}, int(missing))
 	}
-	pl.admit(now, s)
+	if s.Refused != nil && len(pl.start) > 0 {
+		pl.refuse(now, s.Refused)
+	}
+	pl.held = pl.inherited()
 }
 
 // startIndexes starts up to n of the lowest indexes without a pod that still have
@@ -172,25 +174,24 @@ func (pl *plan) startIndexes(now time.Time, c census, x indexes, n int32) {
 	pl.waits, _ = waits.set()
 }
 
-// admit makes the model of the pods to start; none is started when it is refused.
-func (pl *plan) admit(now time.Time, s State) {
-	if len(pl.start) == 0 {
-		return
+// refuse starts nothing, as the API would not have it.
+func (pl *plan) refuse(now time.Time, why error) {
+	pl.start = nil
+	pl.notes = append(pl.notes, warning("FailedCreate", "Error creating: "+why.Error()))
+	pl.wake(now.Add(createRetry))
+}
+
+// inherited returns the held pods without those that a started pod inherits from:
+// these can be counted now.
+func (pl *plan) inherited() map[int32]*corev1.Pod {
+	if len(pl.held) == 0 || len(pl.start) == 0 {
+		return pl.held
 	}
-	model, err := modelPod(now, s)
-	if err != nil {
-		pl.start = nil
-		pl.notes = append(pl.notes, warning("FailedCreate", fmt.Sprintf("Error creating: pods %q is forbidden: %v", model.GenerateName, err)))
-		pl.wake(now.Add(createRetry))
-		return
+	held := maps.Clone(pl.held)
+	for _, i := range pl.start {
+		delete(held, i)
 	}
-	pl.model = model
-	if len(pl.held) > 0 { // inherited from: these can be counted now
-		pl.held = maps.Clone(pl.held)
-		for _, i := range pl.start {
-			delete(pl.held, i)
-		}
-	}
+	return held
 }
 
 // waitsForBackoff explains, once for each failure, why no pod is started.

@@ -2,7 +2,6 @@ package job
 
 import (
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -121,6 +120,7 @@ func (w *world) store(key change.Key, obj change.Object) {
 
 // apply commits a set whole, or not at all.
 func (w *world) apply(set change.Set) error {
+	w.complete(&set)
 	at := func(key change.Key) uint64 {
 		if obj := w.objects[key]; obj != nil {
 			return change.RevOf(obj)
@@ -156,6 +156,22 @@ func (w *world) apply(set change.Set) error {
 	return nil
 }
 
+// complete gives new pods what an API gives to those of a client.
+func (w *world) complete(set *change.Set) {
+	for i := range set.Writes {
+		x := &set.Writes[i]
+		if x.Op != change.Create {
+			continue
+		}
+		w.made++
+		pod := x.Object.(*corev1.Pod)
+		w.row.Default(pod)
+		w.row.PrepareCreate(pod)
+		pod.Name = fmt.Sprint(pod.GenerateName, w.made)
+		x.Key.Name = pod.Name
+	}
+}
+
 func (w *world) job() *batchv1.Job {
 	j, _ := w.objects[theJob].(*batchv1.Job)
 	return j
@@ -175,7 +191,6 @@ func (w *world) pods() []*corev1.Pod {
 
 // state is what control would hand to Decide: a view of this moment.
 func (w *world) state() State {
-	objects := maps.Clone(w.objects)
 	var pods []*corev1.Pod
 	for _, pod := range w.pods() {
 		if inIndex(pod) || metav1.GetControllerOf(pod) == nil {
@@ -183,10 +198,7 @@ func (w *world) state() State {
 		}
 	}
 	w.Shuffle(len(pods), func(i, j int) { pods[i], pods[j] = pods[j], pods[i] })
-	return State{Job: w.job(), Pods: pods, PodKind: w.row, Taken: func(name string) bool {
-		_, ok := objects[podKey("ns", name)]
-		return ok
-	}}
+	return State{Job: w.job(), Pods: pods, PodKind: w.row}
 }
 
 // edit writes a changed copy of a pod, and drops it when nothing holds it.

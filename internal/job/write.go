@@ -146,17 +146,12 @@ func (w *writer) delete(pods []*corev1.Pod) (lingering int32) {
 // create creates the pods that the plan starts. prior has the failed pods that they
 // take the place of.
 func (w *writer) create(pl plan, prior map[int32]*corev1.Pod) {
-	names := namer{job: w.s.Job, taken: w.s.Taken}
-	for i, index := range pl.start {
-		pod := pl.model
-		if i < len(pl.start)-1 {
-			pod = pl.model.DeepCopy()
-		}
-		pod = podOfIndex(w.s.Job, pod, index, prior[index])
-		w.s.PodKind.PrepareCreate(pod)
-		pod.Name = names.next(pod.GenerateName)
-		w.set.Create(podKey(pod.Namespace, pod.Name), pod)
-		w.note(normal("SuccessfulCreate", "Created pod: "+pod.Name))
+	for _, index := range pl.start {
+		pod := podOfIndex(w.s.Job, w.owner.Make(), index, prior[index])
+		w.set.Create(podKey(pod.Namespace, ""), pod)
+		created := event(w.s.Job, normal("SuccessfulCreate", "Created pod: "))
+		created.NameOf = pod
+		w.set.Note(created)
 	}
 }
 
@@ -191,15 +186,18 @@ func (w *writer) guardJob() {
 
 // note leaves events about the Job.
 func (w *writer) note(notes ...note) {
-	job := w.s.Job
 	for _, n := range notes {
-		w.set.Note(change.Note{
-			Regarding: corev1.ObjectReference{
-				APIVersion: "batch/v1", Kind: "Job", Namespace: job.Namespace, Name: job.Name,
-				UID: job.UID, ResourceVersion: job.ResourceVersion,
-			},
-			Component: Component, Type: n.eventType, Reason: n.reason, Message: n.message,
-		})
+		w.set.Note(event(w.s.Job, n))
+	}
+}
+
+func event(job *batchv1.Job, n note) change.Note {
+	return change.Note{
+		Regarding: corev1.ObjectReference{
+			APIVersion: "batch/v1", Kind: "Job", Namespace: job.Namespace, Name: job.Name,
+			UID: job.UID, ResourceVersion: job.ResourceVersion,
+		},
+		Component: Component, Type: n.eventType, Reason: n.reason, Message: n.message,
 	}
 }
 
