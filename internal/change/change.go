@@ -4,7 +4,8 @@
 // and the time at which the decision wants to be taken again.
 //
 // The package decides nothing and stores nothing. A core (see DESIGN.md)
-// returns a Set, the store commits it whole or not at all.
+// returns a Set, the store commits it whole or not at all. What a Set means where
+// that cannot be had is said in docs/adr/0008-a-set-without-atomic-writes.md.
 package change
 
 import (

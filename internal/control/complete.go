@@ -43,10 +43,6 @@ func ownSteps() []step {
 	}
 }
 
-// clusterSteps is what is left to do where an API server does all of that for every
-// client: names that derive from causes (see giveName).
-func clusterSteps() []step { return []step{{"name", giveName}} }
-
 // completion is a set whose new objects are being completed.
 type completion struct {
 	now   time.Time

@@ -20,7 +20,7 @@ const (
 // Controllers returns the table of controllers.
 func Controllers(kinds *kind.Kinds) []Controller {
 	return []Controller{
-		jobController(kinds),
+		jobController(kinds, false),
 		cronController(kinds),
 		placeController(kinds),
 		taintController(),

@@ -13,8 +13,9 @@ import (
 	"github.com/sampan-batch/sampan/internal/kind"
 )
 
-// jobController runs Jobs.
-func jobController(kinds *kind.Kinds) Controller {
+// jobController runs Jobs. stepwise says that the source carries out the writes of a
+// set one after the other.
+func jobController(kinds *kind.Kinds, stepwise bool) Controller {
 	k, podKind := kinds.ByResource(jobs), kinds.ByResource(pods)
 	return Controller{
 		Name: "job",
@@ -34,7 +35,7 @@ func jobController(kinds *kind.Kinds) Controller {
 				return change.Set{}
 			}
 			j := obj.(*batchv1.Job)
-			return job.Decide(now, job.State{Job: j, Pods: podsOf(view, j), PodKind: podKind, Refused: refused})
+			return job.Decide(now, job.State{Job: j, Pods: podsOf(view, j), PodKind: podKind, Refused: refused, Stepwise: stepwise})
 		},
 	}
 }

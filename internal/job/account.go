@@ -17,9 +17,10 @@ type account struct {
 
 // entry is a pod that is accounted for: counted, as what it was, and released.
 type entry struct {
-	pod  *corev1.Pod
-	as   outcome
-	note *note // what there is to say of it
+	pod    *corev1.Pod
+	as     outcome
+	counts bool  // in status.succeeded or status.failed
+	note   *note // what there is to say of it
 }
 
 // outcome is what a pod counts as.
@@ -41,7 +42,10 @@ func accountOf(c census, p progress, v verdict, pl plan) account {
 	a.entries = slices.Concat(lostWithJob(c, v, pl), ended[:min(len(ended), batch)])
 	for i := range a.entries {
 		switch e := &a.entries[i]; {
+		case c.counted.unreleased[e.pod.UID] && e.as != success:
+			// is only to be released
 		case e.as == success:
+			e.counts = true
 			a.succeeded++
 		case e.as == void && ofNoIndex(c.job, e.pod):
 			e.note = say(normal("PodNotCounted", "Pod "+e.pod.Name+" is not counted: it has no completion index of this Job"))
@@ -118,6 +122,7 @@ func (a *account) countFailure(e *entry, c census, p progress, v verdict) {
 		e.note = say(normal("PodFailureIgnored", fmt.Sprintf("Failure of pod %s is not counted: it matches Ignore rule at index %d", e.pod.Name, f.rule)))
 		return
 	}
+	e.counts = true
 	a.failed++
 	if !v.failure() && c.job.Spec.Completions == nil && p.successes > 0 {
 		e.note = say(normal("NotReplaced", fmt.Sprintf(

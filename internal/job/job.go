@@ -75,6 +75,10 @@ type State struct {
 	// Refused is why the API takes no pod of the Job's template, as it was found when
 	// this very decision was taken before; nil if it does, as far as is known.
 	Refused error
+	// Stepwise: the writes of a set happen one after the other, in their order, and
+	// whoever carries it out may die between two of them, see ADR 8. What would be
+	// forgotten or done twice then takes two decisions, see journal.
+	Stepwise bool
 }
 
 // Decide returns what is to be done about a Job now. The set is empty when
@@ -95,7 +99,13 @@ func Decide(now time.Time, s State) change.Set {
 	v := verdictOf(now, c, p)
 	pl := planOf(now, s, c, p, v)
 	a := accountOf(c, p, v, pl)
-	return write(now, s, decision{c, p, v, pl, a})
+	d := decision{c, p, v, pl, a}
+	if s.Stepwise {
+		if set := journal(now, s, d); len(set.Writes) > 0 {
+			return set
+		}
+	}
+	return write(now, s, d)
 }
 
 // tellManagedBy explains why a new Job gets no pods.

@@ -149,7 +149,9 @@ func (pl *plan) replenish(now time.Time, s State, c census, p progress, missing 
 	if s.Refused != nil && len(pl.start) > 0 {
 		pl.refuse(now, s.Refused)
 	}
-	pl.held = pl.inherited()
+	if !s.Stepwise { // there, a pod inherits once it can be seen
+		pl.held = pl.inherited()
+	}
 }
 
 // startIndexes starts up to n of the lowest indexes without a pod that still have

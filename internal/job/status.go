@@ -29,17 +29,22 @@ func (d *decision) nextStatus(now time.Time, lingering int32) batchv1.JobStatus 
 	st.Failed = d.counted.failed + d.account.failed
 	st.Succeeded = d.counted.succeeded + d.account.succeeded
 	if indexed(job) {
-		st.Succeeded, st.CompletedIndexes = d.successes, d.index.completed
-		if !perIndex(job) {
-			st.FailedIndexes = nil
-		} else if text := d.index.lost.String(); st.FailedIndexes == nil || *st.FailedIndexes != text {
-			st.FailedIndexes = &text
-		}
+		d.setIndexes(&st)
 	}
 	if u := st.UncountedTerminatedPods; u == nil || len(u.Succeeded)+len(u.Failed) > 0 {
 		st.UncountedTerminatedPods = &batchv1.UncountedTerminatedPods{}
 	}
 	return st
+}
+
+// setIndexes writes what the indexes of an Indexed Job have got to.
+func (d *decision) setIndexes(st *batchv1.JobStatus) {
+	st.Succeeded, st.CompletedIndexes = d.successes, d.index.completed
+	if !perIndex(d.job) {
+		st.FailedIndexes = nil
+	} else if text := d.index.lost.String(); st.FailedIndexes == nil || *st.FailedIndexes != text {
+		st.FailedIndexes = &text
+	}
 }
 
 // activeAfter is how many pods are active when the set is applied.

@@ -160,7 +160,7 @@ func (w *world) apply(set change.Set) error {
 func (w *world) complete(set *change.Set) {
 	for i := range set.Writes {
 		x := &set.Writes[i]
-		if x.Op != change.Create {
+		if x.Op != change.Create || x.Key.Name != "" {
 			continue
 		}
 		w.made++
