@@ -95,16 +95,6 @@ func Decide(now time.Time, s State) change.Set {
 
 func isSuspended(c *batchv1.CronJob) bool { return ptr.Deref(c.Spec.Suspend, false) }
 
-// Deadline returns from when on it is too late to start a slot, if there is such
-// a time.
-func Deadline(c *batchv1.CronJob, slot time.Time) (_ time.Time, has bool) {
-	seconds := c.Spec.StartingDeadlineSeconds
-	if seconds == nil {
-		return time.Time{}, false
-	}
-	return slot.Add(time.Duration(*seconds) * time.Second), true
-}
-
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a

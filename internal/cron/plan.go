@@ -48,18 +48,21 @@ func (p *plan) due(now time.Time, s State, all slots, slot time.Time) {
 	if !isSuspended(c) {
 		p.missedBefore(now, c, all, slot)
 	}
-	name := jobName(c, slot)
-	switch {
-	case isSuspended(c):
+	if isSuspended(c) {
 		p.explain(slot, normal("CronJobSuspended", "Not starting job because the CronJob is suspended"))
-	case tooLate(now, c, slot):
+		return
+	}
+	switch hindranceOf(now, c, p.active, slot) {
+	case TooLate:
 		p.explain(slot, warning("MissSchedule", "Missed scheduled time to start a job: "+slot.UTC().Format(time.RFC1123Z)))
-	case slices.ContainsFunc(p.active, func(r corev1.ObjectReference) bool { return r.Name == name }):
-		p.explain(slot, normal("JobAlreadyExists", "Not starting job because the one of this minute is running: "+name))
-	case c.Spec.ConcurrencyPolicy == batchv1.ForbidConcurrent && len(p.active) > 0:
+	case SameMinute:
+		p.explain(slot, normal("JobAlreadyExists", "Not starting job because the one of this minute is running: "+jobName(c, slot)))
+	case Forbidden:
 		p.explain(slot, normal("JobAlreadyActive", "Not starting job because prior execution is running and concurrency policy is Forbid"))
-	case s.Namespace.DeletionTimestamp == nil:
-		p.start(s, slot, name)
+	case Unhindered:
+		if s.Namespace.DeletionTimestamp == nil {
+			p.start(s, slot, jobName(c, slot))
+		}
 	}
 }
 
@@ -87,11 +90,6 @@ func (p *plan) start(s State, slot time.Time, name string) {
 	p.active = append(slices.Clip(p.active), corev1.ObjectReference{
 		APIVersion: "batch/v1", Kind: "Job", Namespace: job.Namespace, Name: name, UID: s.UID,
 	})
-}
-
-func tooLate(now time.Time, c *batchv1.CronJob, slot time.Time) bool {
-	deadline, has := Deadline(c, slot)
-	return has && !deadline.After(now)
 }
 
 // explain says once why a slot is not started.

@@ -18,13 +18,13 @@ import (
 // cronStory is an answer about a CronJob in the making.
 type cronStory struct {
 	Answer
-	c         clock
-	cronJob   *batchv1.CronJob
-	jobs      []*batchv1.Job // the latest first
-	events    []*corev1.Event
-	timetable cron.Timetable
-	read      string // in which time zone the schedule is, if that is worth a word
-	covered   []string
+	c       clock
+	cronJob *batchv1.CronJob
+	jobs    []*batchv1.Job // the latest first
+	events  []*corev1.Event
+	outlook cron.Outlook
+	read    string // in which time zone the schedule is, if that is worth a word
+	covered []string
 }
 
 // CronJob explains a CronJob, from itself, the Jobs that it controls and the
@@ -38,7 +38,7 @@ func CronJob(now time.Time, c *batchv1.CronJob, jobs []*batchv1.Job, events []*c
 	s.read = how
 	s.history()
 	var err error
-	s.timetable, err = cron.TimetableOf(c, zone)
+	s.outlook, err = cron.Look(now, c, zone)
 	switch {
 	case c.DeletionTimestamp != nil:
 		s.deleted(s.c, &c.ObjectMeta)
@@ -117,35 +117,24 @@ func (s *cronStory) suspended() {
 	s.covered = append(s.covered, "CronJobSuspended")
 	s.why("spec.suspend is true: no Job is started, those that run go on")
 	s.next("nothing until somebody resumes it: %s", s.command(fmt.Sprintf(`kubectl patch cronjob %s -p '{"spec":{"suspend":false}}'`, s.cronJob.Name)))
-	slot, due := s.timetable.Last(s.c.now)
-	active := s.active()
+	o := &s.outlook
 	switch {
-	case !due:
-	case s.tooLate(slot):
-		s.next("the slot of %s is missed for good (startingDeadlineSeconds %d)", s.c.span(slot), *s.cronJob.Spec.StartingDeadlineSeconds)
-	case s.forbids() && len(active) > 0:
-		s.next("the slot of %s then waits for %s to end (Forbid)%s", s.c.span(slot), strings.Join(active, ", "), s.unlessLate(slot))
+	case o.Slot.IsZero():
+	case o.Hindrance == cron.TooLate:
+		s.next("the slot of %s is missed for good (startingDeadlineSeconds %d)", s.c.span(o.Slot), *s.cronJob.Spec.StartingDeadlineSeconds)
+	case o.Hindrance == cron.Forbidden:
+		s.next("the slot of %s then waits for %s to end (Forbid)%s", s.c.span(o.Slot), strings.Join(s.active(), ", "), s.unlessLate())
 	default:
-		s.next("the slot of %s is started as soon as it is resumed%s", s.c.span(slot), s.unlessLate(slot))
+		s.next("the slot of %s is started as soon as it is resumed%s", s.c.span(o.Slot), s.unlessLate())
 	}
 }
 
-func (s *cronStory) forbids() bool {
-	return s.cronJob.Spec.ConcurrencyPolicy == batchv1.ForbidConcurrent
-}
-
-// tooLate: the slot's starting deadline has passed.
-func (s *cronStory) tooLate(slot time.Time) bool {
-	deadline, ok := cron.Deadline(s.cronJob, slot)
-	return ok && !deadline.After(s.c.now)
-}
-
-// unlessLate says until when a slot may still be started.
-func (s *cronStory) unlessLate(slot time.Time) string {
-	if deadline, ok := cron.Deadline(s.cronJob, slot); ok {
-		return fmt.Sprintf(", but not after %s (startingDeadlineSeconds)", s.c.span(deadline))
+// unlessLate says until when the slot that is due may still be started.
+func (s *cronStory) unlessLate() string {
+	if s.outlook.Until.IsZero() {
+		return ""
 	}
-	return ""
+	return fmt.Sprintf(", but not after %s (startingDeadlineSeconds)", s.c.span(s.outlook.Until))
 }
 
 // scheduled is the story of a CronJob that is not suspended.
@@ -158,8 +147,8 @@ func (s *cronStory) scheduled() {
 	if last := s.cronJob.Status.LastScheduleTime; last != nil && last.After(s.c.now.Add(time.Second)) {
 		s.why("slots up to %s were dealt with before the clock was set back, and are not started again", s.c.span(last.Time))
 	}
-	if slot, due := s.timetable.Last(s.c.now); due {
-		s.due(slot, active)
+	if !s.outlook.Slot.IsZero() {
+		s.due(active)
 	}
 	s.upcoming(active)
 }
@@ -178,34 +167,37 @@ func (s *cronStory) active() []string {
 }
 
 // due explains why the most recent slot has not been started.
-func (s *cronStory) due(slot time.Time, active []string) {
+func (s *cronStory) due(active []string) {
+	o, slot := &s.outlook, s.c.span(s.outlook.Slot)
 	refused := latest(s.events, "FailedCreate", "JobAlreadyExists")
 	switch {
-	case s.tooLate(slot):
-		deadline, _ := cron.Deadline(s.cronJob, slot)
+	case o.Hindrance == cron.TooLate:
 		s.why("the slot of %s was missed: its deadline passed %s (startingDeadlineSeconds %d)",
-			s.c.span(slot), s.c.at(deadline), *s.cronJob.Spec.StartingDeadlineSeconds)
+			slot, s.c.at(o.Until), *s.cronJob.Spec.StartingDeadlineSeconds)
 		s.covered = append(s.covered, "MissSchedule")
-	case s.forbids() && len(active) > 0:
-		s.why("the slot of %s waits: concurrencyPolicy is Forbid, and %s still runs", s.c.span(slot), strings.Join(active, ", "))
-		s.next("when that has ended, the most recent slot is started at once%s", s.unlessLate(slot))
+	case o.Hindrance == cron.SameMinute:
+		s.why("the slot of %s is not started: a Job of the same minute still runs, and has its name", slot)
+		s.covered = append(s.covered, "JobAlreadyExists")
+	case o.Hindrance == cron.Forbidden:
+		s.why("the slot of %s waits: concurrencyPolicy is Forbid, and %s still runs", slot, strings.Join(active, ", "))
+		s.next("when that has ended, the most recent slot is started at once%s", s.unlessLate())
 		s.covered = append(s.covered, "JobAlreadyActive")
-	case refused != nil && !kind.LastHappened(refused).Before(slot):
+	case refused != nil && !kind.LastHappened(refused).Before(o.Slot):
 		s.is(Pending, "cannot start the Job that is due.")
-		s.why("the slot of %s: %s", s.c.span(slot), firstLine(refused.Message))
-		s.next("its controller tries again, until the next slot takes its place%s", s.unlessLate(slot))
+		s.why("the slot of %s: %s", slot, firstLine(refused.Message))
+		s.next("its controller tries again, until the next slot takes its place%s", s.unlessLate())
 		s.covered = append(s.covered, refused.Reason)
 	default:
-		s.why("the slot of %s is due, and has not been started yet by its controller%s", s.c.span(slot), s.c.isItThere(slot))
-		s.next("it is started as soon as the controller looks at it%s", s.unlessLate(slot))
+		s.why("the slot of %s is due, and has not been started yet by its controller%s", slot, s.c.isItThere(o.Slot))
+		s.next("it is started as soon as the controller looks at it%s", s.unlessLate())
 	}
 }
 
 // upcoming says when it is due next, and what the time zone does to that.
 func (s *cronStory) upcoming(active []string) {
-	zone := s.timetable.Zone()
+	zone := s.outlook.Zone()
 	slots := 0
-	for _, e := range s.timetable.Upcoming(s.c.now, 2) {
+	for _, e := range s.outlook.Upcoming(s.c.now, 2) {
 		if len(e.LeftOut) > 0 {
 			first := e.LeftOut[0]
 			s.next("%s does not exist on %s in %s, whose clocks go forward then: no Job is started for it",

@@ -36,43 +36,28 @@ type jobStory struct {
 	job    *batchv1.Job
 	events []*corev1.Event // of the Job and its pods
 
-	active, terminating, failed []*corev1.Pod
-	uncounted                   []*corev1.Pod // succeeded, which the status does not say yet
-	lost                        job.Indexes   // failed for good
-	covered                     []string
+	outlook job.Outlook
+	failed  []*corev1.Pod // the latest first, counted or not
+	covered []string
 }
 
 // Job explains a Job, from itself, the pods that it controls and the events
 // about it and them.
 func Job(now time.Time, j *batchv1.Job, pods []*corev1.Pod, events []*corev1.Event) Answer {
-	s := &jobStory{Answer: about("Job", &j.ObjectMeta), c: clock{now}, job: j, events: events}
-	s.lost = job.ParseIndexes(ptr.Deref(j.Status.FailedIndexes, ""), math.MaxInt32)
+	s := &jobStory{Answer: about("Job", &j.ObjectMeta), c: clock{now}, job: j, events: events, outlook: job.Look(now, j, pods)}
 	for _, pod := range pods {
-		switch {
-		case pod.Status.Phase == corev1.PodFailed:
+		if pod.Status.Phase == corev1.PodFailed {
 			s.failed = append(s.failed, pod)
-		case pod.Status.Phase == corev1.PodSucceeded:
-			if slices.Contains(pod.Finalizers, batchv1.JobTrackingFinalizer) {
-				s.uncounted = append(s.uncounted, pod)
-			}
-		case pod.DeletionTimestamp != nil:
-			s.terminating = append(s.terminating, pod)
-		default:
-			s.active = append(s.active, pod)
 		}
 	}
 	slices.SortFunc(s.failed, func(x, y *corev1.Pod) int { // the latest first
 		return cmp.Or(job.EndOf(y).Compare(job.EndOf(x)), strings.Compare(x.Name, y.Name))
 	})
-	byName := func(x, y *corev1.Pod) int { return strings.Compare(x.Name, y.Name) }
-	slices.SortFunc(s.active, byName)
-	slices.SortFunc(s.terminating, byName)
-
 	s.progress()
 	if end := kind.JobEnd(j); end != nil {
 		s.over(end)
 	} else {
-		s.underWay(pods)
+		s.underWay()
 	}
 	s.Answer.events(s.c, events, append(s.covered, "BackOff", string(batchv1.JobReasonBackoffLimitExceeded))...)
 	return s.Answer
@@ -101,8 +86,8 @@ func (s *jobStory) progress() {
 		}
 		s.soFar("%s", line)
 	}
-	if s.lost.Len() > 0 {
-		s.soFar("%s failed for good", indexes(s.lost))
+	if s.outlook.Lost.Len() > 0 {
+		s.soFar("%s failed for good", indexes(s.outlook.Lost))
 		s.covered = append(s.covered, "IndexFailed")
 	}
 }
@@ -131,7 +116,7 @@ func (s *jobStory) over(end *batchv1.JobCondition) {
 		s.why("%s", reason(end)+s.limit(end.Reason))
 		s.failures()
 	}
-	if n := len(s.active) + len(s.terminating); n > 0 {
+	if n := len(s.outlook.Active) + len(s.outlook.Terminating); n > 0 {
 		s.next("still to end: %s", count(n, "pod"))
 	}
 	if s.job.DeletionTimestamp != nil {
@@ -154,11 +139,13 @@ func (s *jobStory) over(end *batchv1.JobCondition) {
 	}
 }
 
-func reason(c *batchv1.JobCondition) string {
-	if c.Reason == "" || c.Message == "" {
-		return c.Reason + c.Message
+func reason(c *batchv1.JobCondition) string { return because(c.Reason, c.Message) }
+
+func because(reason, message string) string {
+	if reason == "" || message == "" {
+		return reason + message
 	}
-	return c.Reason + ": " + firstLine(c.Message)
+	return reason + ": " + firstLine(message)
 }
 
 // limit is the field that a reason speaks of.
@@ -198,9 +185,9 @@ func (s *jobStory) failures() {
 }
 
 // underWay is the story of a Job that has not finished.
-func (s *jobStory) underWay(pods []*corev1.Pod) {
+func (s *jobStory) underWay() {
 	j := s.job
-	ending := kind.JobCondition(&j.Status, batchv1.JobSuccessCriteriaMet, batchv1.JobFailureTarget)
+	v := s.outlook.Verdict
 	switch {
 	case j.DeletionTimestamp != nil:
 		s.deleted(s.c, &j.ObjectMeta)
@@ -208,29 +195,29 @@ func (s *jobStory) underWay(pods []*corev1.Pod) {
 		s.is(Unknown, "is left to another controller.")
 		s.why("spec.managedBy is %s, which alone starts its pods and keeps its status", *j.Spec.ManagedBy)
 		s.next("whatever that controller decides: its own log may say more")
-	case ending != nil:
-		s.ending(ending)
+	case v.Recorded, v.Target == batchv1.JobFailureTarget:
+		s.ending(v)
 	case ptr.Deref(j.Spec.Suspend, false):
 		s.suspended()
 	default:
-		s.running(pods)
+		s.running()
 	}
 }
 
-// ending: the verdict is known, but pods are left.
-func (s *jobStory) ending(target *batchv1.JobCondition) {
+// ending: the verdict is certain, but pods are left, or its controller has not looked.
+func (s *jobStory) ending(v job.Verdict) {
 	verb, then := "succeeds", "Complete"
-	if target.Type == batchv1.JobFailureTarget {
+	if v.Target == batchv1.JobFailureTarget {
 		verb, then = "fails", "Failed"
 	}
 	s.is(Terminating, "%s, and waits for its pods to end.", verb)
-	s.why("%s", reason(target)+s.limit(target.Reason))
-	s.covered = append(s.covered, target.Reason)
-	if target.Type == batchv1.JobFailureTarget {
+	s.why("%s", because(v.Reason, v.Message)+s.limit(v.Reason))
+	s.covered = append(s.covered, v.Reason)
+	if v.Target == batchv1.JobFailureTarget {
 		s.failures()
 	}
-	s.shown(append(slices.Clone(s.terminating), s.active...), "")
-	if len(s.terminating)+len(s.active) > 0 {
+	s.shown(append(slices.Clone(s.outlook.Terminating), s.outlook.Active...), "")
+	if len(s.outlook.Terminating)+len(s.outlook.Active) > 0 {
 		s.next("it is %s as soon as they have ended", then)
 	} else {
 		s.next("it is %s as soon as its controller has accounted for all of its pods", then)
@@ -244,8 +231,8 @@ func (s *jobStory) suspended() {
 		since = ", since " + s.c.span(c.LastTransitionTime.Time)
 	}
 	s.why("spec.suspend is true%s: its pods are deleted, and none is started", since)
-	if len(s.terminating) > 0 {
-		s.why("still terminating: %s", count(len(s.terminating), "pod"))
+	if len(s.outlook.Terminating) > 0 {
+		s.why("still terminating: %s", count(len(s.outlook.Terminating), "pod"))
 	}
 	s.next("nothing until somebody resumes it: %s", s.command(fmt.Sprintf(`kubectl patch job %s -p '{"spec":{"suspend":false}}'`, s.job.Name)))
 	if limit := s.job.Spec.ActiveDeadlineSeconds; limit != nil {
@@ -254,16 +241,15 @@ func (s *jobStory) suspended() {
 }
 
 // running is the story of a Job that has, or wants, pods.
-func (s *jobStory) running(pods []*corev1.Pod) {
-	wait := job.Backoff(s.c.now, s.job, pods)
-	missing := s.missing()
+func (s *jobStory) running() {
+	wait, missing := s.outlook.Wait, s.outlook.Missing
 	switch {
-	case len(s.active) > 0:
+	case len(s.outlook.Active) > 0:
 		s.states()
 	case !wait.Until.IsZero():
 		s.is(Waiting, "waits before it tries again.")
 		s.covered = append(s.covered, "FailedCreate")
-	case len(s.terminating) > 0:
+	case len(s.outlook.Terminating) > 0:
 		s.is(Pending, "waits for pods to end.")
 	case ptr.Deref(s.job.Spec.Parallelism, 1) == 0:
 		s.is(Suspended, "does not run: spec.parallelism is 0.")
@@ -271,32 +257,20 @@ func (s *jobStory) running(pods []*corev1.Pod) {
 	default:
 		s.noPods()
 	}
-	if len(s.active) == 0 || missing > 0 {
+	if len(s.outlook.Active) == 0 || missing > 0 {
 		s.backoff(wait)
 	}
-	if len(s.active) > 0 && missing > 0 && wait.Until.IsZero() && len(s.terminating) == 0 {
+	if len(s.outlook.Active) > 0 && missing > 0 && wait.Until.IsZero() && len(s.outlook.Terminating) == 0 {
 		s.someRefused(missing)
 	}
-	if len(s.terminating) > 0 {
-		s.shown(s.terminating, "")
-		if missing > 0 && job.ReplacesOnlyFailed(s.job) {
+	if len(s.outlook.Terminating) > 0 {
+		s.shown(s.outlook.Terminating, "")
+		if missing > 0 && s.outlook.AfterEnd {
 			s.covered = append(s.covered, "WaitingForTermination")
 			s.next("terminating pods are replaced only when they have ended (podReplacementPolicy Failed)")
 		}
 	}
-	s.ahead(missing)
-}
-
-// missing is how many pods it would start now if nothing stopped it.
-func (s *jobStory) missing() int {
-	st, spec := &s.job.Status, &s.job.Spec
-	want := int(ptr.Deref(spec.Parallelism, 1))
-	if spec.Completions != nil {
-		want = min(want, int(*spec.Completions-st.Succeeded-s.lost.Len()))
-	} else if st.Succeeded > 0 {
-		want = 0
-	}
-	return max(0, want-len(s.active))
+	s.ahead()
 }
 
 // noPods: nothing keeps the Job from starting pods, but there are none.
@@ -321,9 +295,9 @@ func (s *jobStory) noPods() {
 		s.failures()
 		return
 	}
-	if n := len(s.uncounted); n > 0 {
+	if n := len(s.outlook.Uncounted); n > 0 {
 		s.is(Pending, "waits for its controller.")
-		s.why("%s succeeded, which its controller has not counted yet%s", count(n, "pod"), s.c.isItThere(job.EndOf(s.uncounted[n-1])))
+		s.why("%s succeeded, which its controller has not counted yet%s", count(n, "pod"), s.c.isItThere(job.EndOf(s.outlook.Uncounted[n-1])))
 		s.next("it goes on, or is Complete, as soon as the controller looks at it")
 		return
 	}
@@ -356,7 +330,7 @@ func (s *jobStory) states() {
 	var running int
 	odd := make(map[string][]*corev1.Pod)
 	var classes []string
-	for _, pod := range s.active {
+	for _, pod := range s.outlook.Active {
 		st := look(s.c, pod, s.about(pod))
 		s.covered = append(s.covered, st.covered...)
 		if st.class == "running" {

@@ -83,10 +83,14 @@ func takeCensus(s State) census {
 		}
 	}
 	// The order in which pods were listed must not show.
-	byName := func(a, b *corev1.Pod) int { return strings.Compare(a.Name, b.Name) }
-	slices.SortFunc(c.succeeded, byName)
-	slices.SortFunc(c.failed, byName)
+	byName(c.succeeded)
+	byName(c.failed)
 	return c
+}
+
+func byName(pods []*corev1.Pod) []*corev1.Pod {
+	slices.SortFunc(pods, func(a, b *corev1.Pod) int { return strings.Compare(a.Name, b.Name) })
+	return pods
 }
 
 // sort puts one of at most n pods where it belongs. open says that it has not been

@@ -43,7 +43,7 @@ func TestBackoff(t *testing.T) {
 	}
 	expect := func(name string, j *batchv1.Job, pods []*corev1.Pod, until time.Duration, failures int32, indexes string) {
 		t.Helper()
-		w := Backoff(now, j, pods)
+		w := Look(now, j, pods).Wait
 		if w.Failures != failures || w.Indexes.String() != indexes || until == 0 != w.Until.IsZero() ||
 			until != 0 && !w.Until.Equal(now.Add(until)) {
 			t.Errorf("%s: got %+v (in %s)", name, w, w.Until.Sub(now))
@@ -65,4 +65,43 @@ func TestBackoff(t *testing.T) {
 	j, pods = plain("2 2026-03-01T11:59:50Z waiting")
 	j.Spec.Suspend = ptr.To(true)
 	expect("suspended", j, pods, 0, 0, "")
+}
+
+// TestLook: what is said of a Job counts the pods that its status does not count yet.
+func TestLook(t *testing.T) {
+	t.Parallel()
+	onFailure := func(j *batchv1.Job) { j.Spec.Template.Spec.RestartPolicy = corev1.RestartPolicyOnFailure }
+	afterEnd := func(j *batchv1.Job) { j.Spec.PodReplacementPolicy = ptr.To(batchv1.Failed) }
+	limit := func(n int32) func(*batchv1.Job) { return func(j *batchv1.Job) { j.Spec.BackoffLimit = &n } }
+	restarted := func(n int32) func(*corev1.Pod) {
+		return func(p *corev1.Pod) { p.Status.ContainerStatuses = []corev1.ContainerStatus{{RestartCount: n}} }
+	}
+	deadline := func(j *batchv1.Job) { j.Spec.ActiveDeadlineSeconds = ptr.To[int64](60) }
+	for _, c := range []struct {
+		name           string
+		job            *batchv1.Job
+		pods           []*corev1.Pod
+		missing, later int
+		failures       int32
+		restarts       int64
+		verdict        string
+	}{
+		{"new", newJob(pods(2, 5)), nil, 2, 3, 0, 0, ""},
+		{"one runs", newJob(pods(2, 5), started(1)), []*corev1.Pod{newPod("a")}, 1, 3, 0, 0, ""},
+		{"one has succeeded, uncounted", newJob(pods(2, 5), started(1)), []*corev1.Pod{newPod("a", exited(0, 0))}, 2, 2, 0, 0, ""},
+		{"one has failed, uncounted", newJob(pods(2, 5), started(1)), []*corev1.Pod{newPod("a", exited(0, 1))}, 2, 3, 1, 0, ""},
+		{"one too many has failed", newJob(pods(2, 5), started(1), limit(0)), []*corev1.Pod{newPod("a", exited(0, 1))}, 2, 3, 1, 0, "BackoffLimitExceeded"},
+		{"restarts, one of them of a pod that terminates", newJob(pods(2, 5), onFailure, afterEnd, limit(3), started(1)),
+			[]*corev1.Pod{newPod("a", restarted(1)), newPod("b", restarted(1), deleted(0))}, 1, 3, 0, 2, ""},
+		{"one restart more", newJob(pods(2, 5), onFailure, afterEnd, limit(3), started(1)),
+			[]*corev1.Pod{newPod("a", restarted(1)), newPod("b", restarted(2), deleted(0))}, 1, 3, 0, 3, "BackoffLimitExceeded"},
+		{"past the deadline", newJob(deadline, started(1)), []*corev1.Pod{newPod("a")}, 0, 0, 0, 0, "DeadlineExceeded"},
+		{"a work queue with a success", newJob(workQueue(3), started(2)), []*corev1.Pod{newPod("a", exited(0, 0)), newPod("b")}, 0, 0, 0, 0, ""},
+		{"an index is lost", newJob(perIndexLimit(0), pods(3, 4), started(2), done("0", "")), []*corev1.Pod{indexPod(1, exited(0, 1)), indexPod(2)}, 1, 0, 1, 0, ""},
+	} {
+		o := Look(t0.Add(time.Minute), c.job, c.pods)
+		if o.Missing != c.missing || o.Later != c.later || o.Limits.Failures != c.failures || o.Limits.Restarts != c.restarts || o.Verdict.Reason != c.verdict || o.Verdict.Recorded {
+			t.Errorf("%s: got %d missing, %d later, %+v, %+v", c.name, o.Missing, o.Later, o.Limits, o.Verdict)
+		}
+	}
 }
