@@ -71,7 +71,7 @@ func takeCensus(s State) census {
 	for _, pod := range s.Pods {
 		switch claim(pod) {
 		case podset.Mine:
-			c.sort(pod, tracked(pod), len(s.Pods))
+			c.sort(pod, len(s.Pods))
 		case podset.Unmatched:
 			c.unmatched = append(c.unmatched, pod)
 		case podset.Adoptable:
@@ -79,7 +79,7 @@ func takeCensus(s State) census {
 				c.adopted = make(map[*corev1.Pod]bool)
 			}
 			c.adopted[pod] = true
-			c.sort(pod, true, len(s.Pods))
+			c.sort(pod, len(s.Pods))
 		}
 	}
 	// The order in which pods were listed must not show.
@@ -93,12 +93,11 @@ func byName(pods []*corev1.Pod) []*corev1.Pod {
 	return pods
 }
 
-// sort puts one of at most n pods where it belongs. open says that it has not been
-// accounted for.
-func (c *census) sort(pod *corev1.Pod, open bool, n int) {
+// sort puts one of at most n pods where it belongs.
+func (c *census) sort(pod *corev1.Pod, n int) {
 	switch {
 	case kind.PodEnded(pod):
-		if open {
+		if c.open(pod) {
 			c.sortEnded(pod)
 		}
 	case pod.DeletionTimestamp == nil:
@@ -109,11 +108,14 @@ func (c *census) sort(pod *corev1.Pod, open bool, n int) {
 	default:
 		c.terminating = append(c.terminating, pod)
 		// Whoever deletes a pod makes it fail: it may never say so itself.
-		if open && !ReplacesOnlyFailed(c.job) {
+		if c.open(pod) && !ReplacesOnlyFailed(c.job) {
 			c.sortEnded(pod)
 		}
 	}
 }
+
+// open: the pod has not been accounted for.
+func (c *census) open(pod *corev1.Pod) bool { return tracked(pod) || c.adopted[pod] }
 
 // sortEnded takes a pod that is over and is still to be released.
 func (c *census) sortEnded(pod *corev1.Pod) {

@@ -64,7 +64,7 @@ type Limits struct {
 func Look(now time.Time, j *batchv1.Job, pods []*corev1.Pod) Outlook {
 	c := census{job: j, counted: ledgerOf(j)}
 	for _, pod := range pods {
-		c.sort(pod, tracked(pod), len(pods))
+		c.sort(pod, len(pods))
 	}
 	p := progressOf(now, c)
 	o := Outlook{

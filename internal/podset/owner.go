@@ -68,9 +68,14 @@ func matcher(s *metav1.LabelSelector) func(map[string]string) bool {
 		return none
 	}
 	if len(s.MatchExpressions) == 0 && len(s.MatchLabels) > 0 { // as nearly all are
+		type label struct{ key, value string }
+		wanted := make([]label, 0, len(s.MatchLabels)) // a map takes longer to walk, and it is done for every pod
+		for k, v := range s.MatchLabels {
+			wanted = append(wanted, label{k, v})
+		}
 		return func(have map[string]string) bool {
-			for k, v := range s.MatchLabels {
-				if got, ok := have[k]; !ok || got != v {
+			for _, want := range wanted {
+				if got, ok := have[want.key]; !ok || got != want.value {
 					return false
 				}
 			}
