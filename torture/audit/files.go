@@ -1,0 +1,42 @@
+package audit
+
+import (
+	"io/fs"
+	"path/filepath"
+	"regexp"
+)
+
+// stays are the files of a data directory that `sampan stop` leaves: what is kept.
+var stays = regexp.MustCompile(`^(store\.db|lock|kubeconfig|pki(/[^/]+)?|images(/.*)?|run|run/[^/]+|run/[^/]+/(lock|log|log\.old|journal|launcher)|logs?|pods)$`)
+
+// Files returns the files below a data directory that should not be there any more
+// once its engine has stopped and its pods are deleted, and files that others can
+// read. keepLogs: pods that ended are still there, with their logs.
+func Files(data string, keepLogs bool) (left []string) {
+	logs := regexp.MustCompile(`^(logs|pods)/`)
+	err := filepath.WalkDir(data, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			left = append(left, "unreadable "+err.Error())
+			return nil
+		}
+		name, _ := filepath.Rel(data, path)
+		if name == "." {
+			return nil
+		}
+		if !stays.MatchString(name) && !(keepLogs && logs.MatchString(name)) {
+			left = append(left, "file "+name)
+			if d.IsDir() {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if info, err := d.Info(); err == nil && d.Type().IsRegular() && info.Mode().Perm()&0o077 != 0 && !regexp.MustCompile(`^images/`).MatchString(name) {
+			left = append(left, "readable by others "+name)
+		}
+		return nil
+	})
+	if err != nil {
+		left = append(left, "unreadable "+err.Error())
+	}
+	return left
+}

@@ -1,0 +1,128 @@
+// Package audit finds what is left on a machine after an engine and its pods have
+// ended: processes, mounts, namespaces, control groups, files.
+package audit
+
+import (
+	"bytes"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Machine is what a machine had before.
+type Machine struct {
+	groups     map[string]bool
+	namespaces map[string]bool // that are mounted
+}
+
+// Look notes what there is.
+func Look() *Machine { return &Machine{groups: Groups(), namespaces: namespaceMounts()} }
+
+// Remains returns what there is now of those who worked in base, and was not there
+// before.
+func (m *Machine) Remains(base string) (left []string) {
+	left = append(left, processes(base)...)
+	left = append(left, mounts(base)...)
+	for mount := range namespaceMounts() {
+		if !m.namespaces[mount] {
+			left = append(left, "namespace "+mount)
+		}
+	}
+	for group := range Groups() {
+		if !m.groups[group] && Forgotten(group) {
+			left = append(left, "control group "+group)
+		}
+	}
+	return left
+}
+
+// processes are those whose command line or environment names base.
+func processes(base string) (left []string) {
+	pids, _ := filepath.Glob("/proc/[0-9]*")
+	self, _ := os.Readlink("/proc/self")
+	for _, dir := range pids {
+		if pid := filepath.Base(dir); pid == self || pid == "1" {
+			continue
+		}
+		for _, file := range []string{"cmdline", "environ"} {
+			if text, err := os.ReadFile(filepath.Join(dir, file)); err == nil && bytes.Contains(text, []byte(base+"/")) {
+				line, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
+				left = append(left, "process "+filepath.Base(dir)+" "+strings.ReplaceAll(string(line), "\x00", " "))
+				break
+			}
+		}
+	}
+	return left
+}
+
+// mounts are those of base, in any mount namespace that a process is in.
+func mounts(base string) (left []string) {
+	files, _ := filepath.Glob("/proc/[0-9]*/mountinfo")
+	seen := map[string]bool{}
+	for _, file := range files {
+		namespace, err := os.Readlink(filepath.Join(filepath.Dir(file), "ns/mnt"))
+		if err != nil || seen[namespace] {
+			continue
+		}
+		seen[namespace] = true
+		table, _ := os.ReadFile(file)
+		for line := range strings.Lines(string(table)) {
+			if strings.Contains(line, base+"/") && !slices.Contains(left, "mount "+line) {
+				left = append(left, "mount "+line)
+			}
+		}
+	}
+	return left
+}
+
+// namespaceMounts are namespaces that are kept by a mount.
+func namespaceMounts() map[string]bool {
+	all := map[string]bool{}
+	table, _ := os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.Lines(string(table)) {
+		if fields := strings.Fields(line); len(fields) > 4 && strings.Contains(line, " - nsfs ") {
+			all[fields[3]+" at "+fields[4]] = true
+		}
+	}
+	return all
+}
+
+// Groups are the control groups of pods, which have UUIDs, below those that this
+// process is in.
+func Groups() map[string]bool {
+	all := map[string]bool{}
+	own, _ := os.ReadFile("/proc/self/cgroup")
+	for line := range strings.Lines(string(own)) {
+		part := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		for _, hierarchy := range []string{strings.TrimPrefix(part[1], "name="), "unified", ""} {
+			pods, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup", hierarchy, part[2], "sampan", "pod????????-????-????-????-????????????.*"))
+			for _, pod := range pods {
+				all[pod] = true
+			}
+		}
+	}
+	return all
+}
+
+// Forgotten: nothing is in a group, and it does not go away. Those of other engines
+// come and go meanwhile: they have processes, or are gone in a moment.
+func Forgotten(group string) bool {
+	for range 50 {
+		gone := true
+		_ = filepath.WalkDir(group, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.Name() == "cgroup.procs" {
+				text, err := os.ReadFile(path)
+				gone = gone && err == nil && len(text) == 0
+			}
+			return nil
+		})
+		if _, err := os.Stat(group); err != nil || !gone {
+			return false
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return true
+}

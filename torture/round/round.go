@@ -1,0 +1,128 @@
+// Package round has the rounds of a torture: each brings one kind of trouble over an
+// engine that is in use, and sees to it that its promises hold.
+package round
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/sampan-batch/sampan/torture/audit"
+	"github.com/sampan-batch/sampan/torture/load"
+	"github.com/sampan-batch/sampan/torture/program"
+	"github.com/sampan-batch/sampan/torture/report"
+	"github.com/sampan-batch/sampan/torture/victim"
+)
+
+// Env is what a round is given.
+type Env struct {
+	Programs *program.Set
+	Report   *report.Round
+	Dir      string // the round's own
+	Class    string
+	User     victim.User
+	Seed     uint64
+	// For is about how long the round is to go on; what has a size of its own ends
+	// earlier.
+	For time.Duration
+	// Scale is the size of an overload, in percent of the full one.
+	Scale int
+}
+
+// Round is one kind of trouble.
+type Round struct {
+	Name, About string
+	Run         func(ctx context.Context, e *Env) error
+}
+
+// All are the rounds that there are, in the order in which they are made.
+func All() []Round {
+	return []Round{
+		{"kill", "kill -9 of engine, supervisors and both, at random moments, under mixed load", kill},
+	}
+}
+
+// Do makes a round, from looking at the machine to looking what is left.
+func Do(ctx context.Context, r Round, e *Env) error {
+	defer e.Report.End()
+	machine := audit.Look()
+	if err := os.MkdirAll(e.Dir, 0o755); err != nil {
+		return err
+	}
+	e.Report.Say("%s", r.About)
+	err := r.Run(ctx, e)
+	for _, left := range machine.Remains(e.Dir) {
+		e.Report.Find("left behind: %s", left)
+	}
+	e.Report.Progress()
+	return err
+}
+
+// victim makes an engine below the round's directory.
+func (e *Env) victim(ctx context.Context, name string, change func(*victim.Config)) (*victim.Victim, error) {
+	c := victim.Config{Programs: e.Programs, Dir: filepath.Join(e.Dir, name), Class: e.Class, User: e.User}
+	if change != nil {
+		change(&c)
+	}
+	return victim.New(ctx, c)
+}
+
+// load makes the mixed load of a victim.
+func (e *Env) load(v *victim.Victim) *load.Load {
+	return &load.Load{Victim: v, Report: e.Report, Seed: e.Seed, Size: load.Size{
+		Writers: 6, Runners: 5, CronJobs: 2, Watchers: 2, Pause: 2 * time.Millisecond,
+	}}
+}
+
+// stop ends a victim, and looks what it leaves: words of a crash in its logs, and
+// files.
+func (e *Env) stop(v *victim.Victim, keepLogs bool) {
+	if said, err := v.Stop(); err != nil {
+		e.Report.Find("%v", err)
+	} else if strings.Contains(said, "warning") {
+		e.Report.Find("sampan stop: %s", said)
+	}
+	for _, line := range v.Crashes() {
+		e.Report.Find("in a log: %s", line)
+	}
+	for _, left := range audit.Files(v.Data, keepLogs) {
+		e.Report.Find("left in the data directory: %s", left)
+	}
+}
+
+// progressEvery is how often a round says how far it is.
+const progressEvery = 10 * time.Second
+
+// until calls do again and again until the round has gone on long enough.
+func (e *Env) until(ctx context.Context, do func() error) error {
+	said := time.Now()
+	for end := time.Now().Add(e.For); time.Now().Before(end); {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := do(); err != nil {
+			return err
+		}
+		if time.Since(said) > progressEvery {
+			said = time.Now()
+			e.Report.Progress()
+		}
+	}
+	return nil
+}
+
+// started counts a start, and how long the engine took to be ready.
+func (e *Env) start(ctx context.Context, v *victim.Victim) error {
+	took, err := v.Start(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			e.Report.Find("start: %v", err)
+		}
+		return fmt.Errorf("start: %w", err)
+	}
+	e.Report.Took("ready after", took)
+	return nil
+}
