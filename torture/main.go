@@ -31,6 +31,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/go-logr/logr"
+	"k8s.io/klog/v2"
+
 	"github.com/sampan-batch/sampan/torture/program"
 	"github.com/sampan-batch/sampan/torture/report"
 	"github.com/sampan-batch/sampan/torture/round"
@@ -165,6 +168,7 @@ func run(ctx context.Context, o *options, r *report.Report) (kept string, err er
 			err = removed
 		}
 	}()
+	klog.SetLogger(logr.Discard()) // the client library tells of every connection that is lost
 	fmt.Fprintf(os.Stderr, "seed %d, in %s\n", o.seed, base)
 	programs, err := program.Build(ctx, base)
 	if err != nil {

@@ -145,6 +145,9 @@ func Open(o Options) (*Store, error) {
 	if o.Codec == nil {
 		return nil, errors.New("store: no codec")
 	}
+	if o.fault == nil {
+		o.fault = builtFault()
+	}
 	if o.Retain <= 0 {
 		o.Retain = DefaultRetain
 	}

@@ -2,17 +2,27 @@ package audit
 
 import (
 	"io/fs"
+	"os"
 	"path/filepath"
 	"regexp"
 )
 
 // stays are the files of a data directory that `sampan stop` leaves: what is kept.
-var stays = regexp.MustCompile(`^(store\.db|lock|kubeconfig|pki(/[^/]+)?|images(/.*)?|run|run/[^/]+|run/[^/]+/(lock|log|log\.old|journal|launcher)|logs?|pods)$`)
+var stays = regexp.MustCompile(`^(store\.db|lock|kubeconfig|pki(/[^/]+)?|images(/.*)?|run|run/[^/]+|run/[^/]+/(lock|log|log\.old|journal|sock|launcher)|logs|pods|etc|termination)$`)
+
+// shown are files with a kubelet's modes, in a directory that is the user's alone.
+var shown = regexp.MustCompile(`^(images|logs)/`)
+
+// launcher is where a supervisor has directories in stock.
+var launcher = regexp.MustCompile(`^run/[^/]+/launcher/`)
 
 // Files returns the files below a data directory that should not be there any more
 // once its engine has stopped and its pods are deleted, and files that others can
 // read. keepLogs: pods that ended are still there, with their logs.
 func Files(data string, keepLogs bool) (left []string) {
+	if info, err := os.Stat(data); err == nil && info.Mode().Perm() != 0o700 {
+		left = append(left, "open to others: the data directory itself, "+info.Mode().String())
+	}
 	logs := regexp.MustCompile(`^(logs|pods)/`)
 	err := filepath.WalkDir(data, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -23,6 +33,9 @@ func Files(data string, keepLogs bool) (left []string) {
 		if name == "." {
 			return nil
 		}
+		if d.IsDir() && launcher.MatchString(name) {
+			return nil // empty ones, for the next containers
+		}
 		if !stays.MatchString(name) && !(keepLogs && logs.MatchString(name)) {
 			left = append(left, "file "+name)
 			if d.IsDir() {
@@ -30,7 +43,7 @@ func Files(data string, keepLogs bool) (left []string) {
 			}
 			return nil
 		}
-		if info, err := d.Info(); err == nil && d.Type().IsRegular() && info.Mode().Perm()&0o077 != 0 && !regexp.MustCompile(`^images/`).MatchString(name) {
+		if info, err := d.Info(); err == nil && d.Type().IsRegular() && info.Mode().Perm()&0o077 != 0 && !shown.MatchString(name) {
 			left = append(left, "readable by others "+name)
 		}
 		return nil

@@ -67,12 +67,11 @@ func (l *Load) Start(ctx context.Context) (err error) {
 	if l.ledger, err = openLedger(l.Victim); err != nil {
 		return err
 	}
-	client, err := l.Victim.Client()
-	if err != nil {
+	if err := EnsureNamespace(ctx, l.Victim); err != nil {
 		return err
 	}
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: Namespace}}
-	if _, err := client.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+	client, err := l.Victim.Client()
+	if err != nil {
 		return err
 	}
 	ctx, l.cancel = context.WithCancel(ctx)
@@ -88,6 +87,20 @@ func (l *Load) Start(ctx context.Context) (err error) {
 		return err
 	}
 	return l.work(ctx)
+}
+
+// EnsureNamespace makes the namespace of all objects.
+func EnsureNamespace(ctx context.Context, v *victim.Victim) error {
+	client, err := v.Client()
+	if err != nil {
+		return err
+	}
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: Namespace}}
+	_, err = client.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	return err
 }
 
 // watch starts the watchers.

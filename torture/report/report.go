@@ -123,6 +123,16 @@ func (r *Round) Find(format string, args ...any) {
 	fmt.Fprintf(r.report.out, "%8s  %s: FOUND: %s\n", since(r.report.began), r.Name, text)
 }
 
+// Texts are the findings of a round so far.
+func (r *Round) Texts() (all []string) {
+	r.report.mu.Lock()
+	defer r.report.mu.Unlock()
+	for _, f := range r.findings {
+		all = append(all, f.Text)
+	}
+	return all
+}
+
 // Say says a line of progress, with the counts so far.
 func (r *Round) Say(format string, args ...any) {
 	r.report.mu.Lock()

@@ -42,6 +42,10 @@ type Round struct {
 func All() []Round {
 	return []Round{
 		{"kill", "kill -9 of engine, supervisors and both, at random moments, under mixed load", kill},
+		{"start", "kill -9 of engines while they start", start},
+		{"stopcont", "engine and supervisors are stopped and continued", stopcont},
+		{"damage", "copies of a store with damaged pages: all of it, or a clear refusal", damage},
+		{"history", "concurrent clients across kills: is there one order that explains all answers?", history},
 	}
 }
 
