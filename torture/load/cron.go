@@ -61,7 +61,7 @@ func (c *cronJob) create(ctx context.Context, client kubernetes.Interface) error
 // have run as any other Job.
 func (c *cronJob) finish(ctx context.Context, client kubernetes.Interface) {
 	awaitBetweenSlots(ctx)
-	_, err := again(ctx, func(ctx context.Context) (*batchv1.CronJob, error) {
+	_, err := again(ctx, c.load, func(ctx context.Context) (*batchv1.CronJob, error) {
 		return client.BatchV1().CronJobs(Namespace).Patch(ctx, c.name, types.MergePatchType, []byte(`{"spec":{"suspend":true}}`), metav1.PatchOptions{})
 	})
 	if err != nil {
@@ -69,7 +69,7 @@ func (c *cronJob) finish(ctx context.Context, client kubernetes.Interface) {
 		return
 	}
 	suspended := time.Now()
-	list, err := again(ctx, func(ctx context.Context) (*batchv1.JobList, error) {
+	list, err := again(ctx, c.load, func(ctx context.Context) (*batchv1.JobList, error) {
 		return client.BatchV1().Jobs(Namespace).List(ctx, metav1.ListOptions{LabelSelector: "cron=" + c.name})
 	})
 	if err != nil {

@@ -42,6 +42,9 @@ type Load struct {
 	Report *report.Round
 	Seed   uint64
 	Size   Size
+	// Lenient: the disk may be full or refuse, so that writes are refused without a
+	// fault of the client's, and logs have gaps.
+	Lenient bool
 
 	ledger  *ledger
 	cancel  context.CancelFunc
@@ -259,13 +262,20 @@ func outcomeOf(err error) outcome {
 	return refused
 }
 
-// again asks until there is an answer: err is what the server said, or ctx has ended.
-func again[T any](ctx context.Context, ask func(context.Context) (T, error)) (T, error) {
+// forWant: the server had no room, no disk or no time for a write.
+func forWant(err error) bool {
+	return apierrors.IsTooManyRequests(err) || apierrors.IsInternalError(err) || strings.Contains(err.Error(), "no space left")
+}
+
+// again asks until there is an answer: err is what the server said, or ctx has
+// ended. Where a disk is full or refuses, it is asked until it does no more.
+func again[T any](ctx context.Context, l *Load, ask func(context.Context) (T, error)) (T, error) {
 	for {
 		short, cancel := context.WithTimeout(ctx, 30*time.Second)
 		got, err := ask(short)
 		cancel()
-		if outcomeOf(err) != unanswered || ctx.Err() != nil {
+		wait := outcomeOf(err) == unanswered || err != nil && l.Lenient && forWant(err)
+		if !wait || ctx.Err() != nil {
 			return got, err
 		}
 		pause(ctx, 20*time.Millisecond)

@@ -19,7 +19,7 @@ func (r *runner) checkLog(ctx context.Context, job *batchv1.Job, all []corev1.Po
 		if p.Status.Phase != corev1.PodSucceeded {
 			continue
 		}
-		n, err := again(ctx, func(ctx context.Context) (int, error) { return r.readLog(ctx, p.Name, false) })
+		n, err := again(ctx, r.load, func(ctx context.Context) (int, error) { return r.readLog(ctx, p.Name, false) })
 		r.compareLog(ctx, job, p.Name, n, err)
 		r.load.Report.Count("logs", 1)
 		return // one of them is enough
@@ -119,7 +119,7 @@ func (r *runner) firstPod(ctx context.Context, job string) string {
 // succeeded waits until a pod's end is known.
 func (r *runner) succeeded(ctx context.Context, name string) bool {
 	for end := time.Now().Add(jobWithin); ctx.Err() == nil && time.Now().Before(end); pause(ctx, look) {
-		pod, err := again(ctx, func(ctx context.Context) (*corev1.Pod, error) {
+		pod, err := again(ctx, r.load, func(ctx context.Context) (*corev1.Pod, error) {
 			return r.client.CoreV1().Pods(Namespace).Get(ctx, name, getNow)
 		})
 		if err != nil {

@@ -143,7 +143,7 @@ func (w *writer) told(o *owned, next model.State, err error) {
 		w.load.Report.Count(report.Writes, 1)
 		w.load.find(o.Acknowledged(next))
 	case refused:
-		w.load.find(o.Refused(refusedForWant(err), err.Error()))
+		w.load.find(o.Refused(w.load.Lenient && forWant(err), err.Error()))
 		w.load.Report.Count("refusals", 1)
 	case unanswered:
 		w.load.Report.Count("unanswered", 1)
@@ -151,14 +151,9 @@ func (w *writer) told(o *owned, next model.State, err error) {
 	}
 }
 
-// refusedForWant: the server had no room or no time for the write.
-func refusedForWant(err error) bool {
-	return apierrors.IsTooManyRequests(err) || apierrors.IsInternalError(err) || strings.Contains(err.Error(), "no space left")
-}
-
 // read holds an object against what is known of it.
 func (w *writer) read(ctx context.Context, o *owned) {
-	now, err := again(ctx, func(ctx context.Context) (model.State, error) { return o.api.get(ctx, o.name) })
+	now, err := again(ctx, w.load, func(ctx context.Context) (model.State, error) { return o.api.get(ctx, o.name) })
 	if apierrors.IsNotFound(err) {
 		now, err = model.State{}, nil
 	}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/sampan-batch/sampan/torture/audit"
-	"github.com/sampan-batch/sampan/torture/load"
 	"github.com/sampan-batch/sampan/torture/program"
 	"github.com/sampan-batch/sampan/torture/report"
 	"github.com/sampan-batch/sampan/torture/victim"
@@ -45,6 +44,8 @@ func All() []Round {
 		{"start", "kill -9 of engines while they start", start},
 		{"stopcont", "engine and supervisors are stopped and continued", stopcont},
 		{"damage", "copies of a store with damaged pages: all of it, or a clear refusal", damage},
+		{"disk", "a full disk, a limit of file sizes, every disk call of the store refused once", disk},
+		{"overload", "10,000 Jobs at once, 1,000 watchers, 3,000 pods of one Job, slow readers, logs as fast as they can be written", overload},
 		{"history", "concurrent clients across kills: is there one order that explains all answers?", history},
 	}
 }
@@ -72,13 +73,6 @@ func (e *Env) victim(ctx context.Context, name string, change func(*victim.Confi
 		change(&c)
 	}
 	return victim.New(ctx, c)
-}
-
-// load makes the mixed load of a victim.
-func (e *Env) load(v *victim.Victim) *load.Load {
-	return &load.Load{Victim: v, Report: e.Report, Seed: e.Seed, Size: load.Size{
-		Writers: 6, Runners: 5, CronJobs: 2, Watchers: 2, Pause: 2 * time.Millisecond,
-	}}
 }
 
 // stop ends a victim, and looks what it leaves: words of a crash in its logs, and

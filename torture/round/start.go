@@ -14,7 +14,7 @@ import (
 // found or made.
 func start(ctx context.Context, e *Env) error {
 	random := load.Random(e.Seed, "start")
-	return e.underLoad(ctx, func(v *victim.Victim) error {
+	return e.underLoad(ctx, trial{do: func(v *victim.Victim) error {
 		pause(ctx, time.Duration(random.IntN(1000))*time.Millisecond)
 		v.Kill()
 		for range 1 + random.IntN(6) {
@@ -32,7 +32,7 @@ func start(ctx context.Context, e *Env) error {
 			}
 		}
 		return e.start(ctx, v)
-	})
+	}})
 }
 
 // stopcont stops engine and supervisors for a while, as a debugger, a suspended
@@ -40,7 +40,7 @@ func start(ctx context.Context, e *Env) error {
 func stopcont(ctx context.Context, e *Env) error {
 	random := load.Random(e.Seed, "stopcont")
 	longest := min(15*time.Second, e.For/4)
-	return e.underLoad(ctx, func(v *victim.Victim) error {
+	return e.underLoad(ctx, trial{do: func(v *victim.Victim) error {
 		pause(ctx, time.Duration(random.IntN(2000))*time.Millisecond)
 		still := time.Duration(random.Int64N(int64(longest)))
 		switch random.IntN(3) {
@@ -62,5 +62,5 @@ func stopcont(ctx context.Context, e *Env) error {
 		}
 		e.Report.Count("stops", 1)
 		return nil
-	})
+	}})
 }

@@ -115,6 +115,12 @@ func (v *Victim) command(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
+// Run runs a command of the victim's user.
+func (v *Victim) Run(ctx context.Context, args ...string) (string, error) {
+	out, err := v.command(ctx, args...).CombinedOutput()
+	return string(out), err
+}
+
 // Sampan runs a command of Sampan to its end, and returns what it said.
 func (v *Victim) Sampan(ctx context.Context, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
