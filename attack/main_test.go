@@ -13,6 +13,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/sampan-batch/sampan/internal/image/imagetest"
+	"github.com/sampan-batch/sampan/torture/audit"
 )
 
 // base is the directory of all that the attacks use and make. It is below /tmp,
@@ -26,7 +27,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	before := groups()
+	before := audit.Look()
 	var err error
 	if base, err = os.MkdirTemp("/tmp", "sampan-attack-"); err == nil {
 		err = os.Chmod(base, 0o755)
@@ -37,7 +38,7 @@ func run(m *testing.M) int {
 	code := 1
 	if err == nil {
 		code = m.Run()
-		for _, left := range remains(before) {
+		for _, left := range before.Remains(base) {
 			fmt.Fprintln(os.Stderr, "FAIL: the attacks have left", left)
 			code = 1
 		}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 )
 
 // stays are the files of a data directory that `sampan stop` leaves: what is kept.
@@ -23,7 +24,6 @@ func Files(data string, keepLogs bool) (left []string) {
 	if info, err := os.Stat(data); err == nil && info.Mode().Perm() != 0o700 {
 		left = append(left, "open to others: the data directory itself, "+info.Mode().String())
 	}
-	logs := regexp.MustCompile(`^(logs|pods)/`)
 	err := filepath.WalkDir(data, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			left = append(left, "unreadable "+err.Error())
@@ -36,7 +36,7 @@ func Files(data string, keepLogs bool) (left []string) {
 		if d.IsDir() && launcher.MatchString(name) {
 			return nil // empty ones, for the next containers
 		}
-		if !stays.MatchString(name) && !(keepLogs && logs.MatchString(name)) {
+		if !stays.MatchString(name) && !(keepLogs && strings.HasPrefix(name, "logs/")) {
 			left = append(left, "file "+name)
 			if d.IsDir() {
 				return filepath.SkipDir

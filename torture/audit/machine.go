@@ -13,24 +13,16 @@ import (
 )
 
 // Machine is what a machine had before.
-type Machine struct {
-	groups     map[string]bool
-	namespaces map[string]bool // that are mounted
-}
+type Machine struct{ groups map[string]bool }
 
 // Look notes what there is.
-func Look() *Machine { return &Machine{groups: Groups(), namespaces: namespaceMounts()} }
+func Look() *Machine { return &Machine{groups: Groups()} }
 
-// Remains returns what there is now of those who worked in base, and was not there
-// before.
+// Remains returns what there is now of those who worked in the directory base, and
+// was not there before. A namespace is left by a process that is in it, or by a
+// mount.
 func (m *Machine) Remains(base string) (left []string) {
-	left = append(left, processes(base)...)
-	left = append(left, mounts(base)...)
-	for mount := range namespaceMounts() {
-		if !m.namespaces[mount] {
-			left = append(left, "namespace "+mount)
-		}
-	}
+	left = append(processes(base), mounts(base)...)
 	for group := range Groups() {
 		if !m.groups[group] && Forgotten(group) {
 			left = append(left, "control group "+group)
@@ -70,24 +62,12 @@ func mounts(base string) (left []string) {
 		seen[namespace] = true
 		table, _ := os.ReadFile(file)
 		for line := range strings.Lines(string(table)) {
-			if strings.Contains(line, base+"/") && !slices.Contains(left, "mount "+line) {
-				left = append(left, "mount "+line)
+			if mount := "mount " + strings.TrimSpace(line); strings.Contains(line, base+"/") && !slices.Contains(left, mount) {
+				left = append(left, mount)
 			}
 		}
 	}
 	return left
-}
-
-// namespaceMounts are namespaces that are kept by a mount.
-func namespaceMounts() map[string]bool {
-	all := map[string]bool{}
-	table, _ := os.ReadFile("/proc/self/mountinfo")
-	for line := range strings.Lines(string(table)) {
-		if fields := strings.Fields(line); len(fields) > 4 && strings.Contains(line, " - nsfs ") {
-			all[fields[3]+" at "+fields[4]] = true
-		}
-	}
-	return all
 }
 
 // Groups are the control groups of pods, which have UUIDs, below those that this

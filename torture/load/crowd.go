@@ -204,7 +204,7 @@ func (c *Crowd) Watchers(ctx context.Context, n int) error {
 }
 
 // promptly is how long a small request may take while others are slow.
-const promptly = 3 * time.Second
+const promptly = 5 * time.Second
 
 // SlowReaders lets n clients read a large list, one byte a second, for a while. Others
 // must not notice.
@@ -222,7 +222,7 @@ func (c *Crowd) SlowReaders(ctx context.Context, n int) error {
 	defer cancel()
 	var readers sync.WaitGroup
 	for range n {
-		readers.Go(func() { readSlowly(slow, transport, config.Host+"/api/v1/namespaces/"+Namespace+"/pods") })
+		readers.Go(func() { readSlowly(slow, transport, config.Host+"/api/v1/namespaces/"+Namespace+"/pods?limit=2000") })
 	}
 	var longest time.Duration
 	for slow.Err() == nil {

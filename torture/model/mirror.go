@@ -45,7 +45,8 @@ func (m *Mirror) Listed(rev uint64, objects map[string]State) (err error) {
 	if rev < m.rev {
 		err = fmt.Errorf("%s: a list is at revision %d, the watch was at %d", m.Name, rev, m.rev)
 	}
-	m.objects, m.rev = maps.Clone(objects), rev
+	m.objects, m.rev = map[string]State{}, rev
+	maps.Copy(m.objects, objects)
 	m.spans = append(m.spans, &span{after: rev, upto: rev})
 	return err
 }

@@ -89,13 +89,6 @@ func (r *Round) Count(name string, n int) {
 	r.counts[name] += int64(n)
 }
 
-// Counted returns what was counted under name.
-func (r *Round) Counted(name string) int64 {
-	r.report.mu.Lock()
-	defer r.report.mu.Unlock()
-	return r.counts[name]
-}
-
 // Took notes how long something took; the report has the middle and the longest.
 func (r *Round) Took(what string, d time.Duration) {
 	r.report.mu.Lock()
@@ -172,6 +165,16 @@ func (r *Report) Findings() (all []Finding) {
 		all = append(all, round.findings...)
 	}
 	return all
+}
+
+// Counted returns what all rounds have counted under name.
+func (r *Report) Counted(name string) (n int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, round := range r.rounds {
+		n += round.counts[name]
+	}
+	return n
 }
 
 // Print writes the table, the other figures, and the findings.

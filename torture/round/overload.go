@@ -39,7 +39,7 @@ func overload(ctx context.Context, e *Env) error {
 		{"Jobs at once", c.Jobs, e.scaled(10000)},
 		{"watchers of what is written", c.Watchers, e.scaled(1000)},
 		{"pods of one Job", c.Wide, e.scaled(3000)},
-		{"readers of one byte a second", c.SlowReaders, e.scaled(200)},
+		{"readers of one byte a second", c.SlowReaders, e.scaled(50)},
 		{"thousand lines of log, followed", c.Log, e.scaled(8000)},
 	} {
 		began := time.Now()
