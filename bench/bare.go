@@ -1,12 +1,9 @@
 package main
 
 import (
-	"archive/tar"
 	"context"
-	"debug/elf"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -18,15 +15,10 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/name"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
-
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/reap"
 	"github.com/sampan-batch/sampan/internal/runner/sandbox"
+	"github.com/sampan-batch/sampan/torture/program"
 )
 
 // imageName is what the benchmark's Jobs name.
@@ -54,11 +46,11 @@ func (b *bench) inside(class string) string {
 // prepare builds the binary and the image.
 func prepare(ctx context.Context, o options) (*bench, error) {
 	b := &bench{options: o, binary: filepath.Join(o.dir, "sampan"), image: filepath.Join(o.dir, "image.tar"), layer: filepath.Join(o.dir, "layer")}
-	if err := goBuild(ctx, b.binary, "github.com/sampan-batch/sampan/cmd/sampan"); err != nil {
+	if err := program.GoBuild(ctx, b.binary, "github.com/sampan-batch/sampan/cmd/sampan"); err != nil {
 		return nil, err
 	}
-	if f, err := elf.Open("/bin/busybox"); err == nil && f.Section(".interp") == nil {
-		b.program = "/bin/busybox"
+	if program.Static(program.Shell) {
+		b.program = program.Shell
 	} else if err := b.buildProgram(ctx); err != nil {
 		return nil, err
 	}
@@ -72,16 +64,7 @@ func prepare(ctx context.Context, o options) (*bench, error) {
 	if err := os.WriteFile(filepath.Join(b.layer, filepath.Base(b.program)), body, 0o755); err != nil {
 		return nil, err
 	}
-	return b, b.writeImage(body)
-}
-
-func goBuild(ctx context.Context, out, pkg string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", out, pkg)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build %s: %w\n%s", pkg, err, text)
-	}
-	return nil
+	return b, program.WriteImage(b.image, imageName, b.program, b.inside("sandbox"))
 }
 
 func (b *bench) buildProgram(ctx context.Context) error {
@@ -90,43 +73,7 @@ func (b *bench) buildProgram(ctx context.Context) error {
 		return err
 	}
 	b.program = filepath.Join(b.dir, "true")
-	return goBuild(ctx, b.program, source)
-}
-
-func (b *bench) writeImage(program []byte) error {
-	file, err := os.Create(filepath.Join(b.dir, "layer.tar"))
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	w := tar.NewWriter(file)
-	if err := w.WriteHeader(&tar.Header{Name: filepath.Base(b.program), Mode: 0o755, Size: int64(len(program))}); err != nil {
-		return err
-	}
-	if _, err := w.Write(program); err != nil {
-		return err
-	}
-	if err := w.Close(); err != nil {
-		return err
-	}
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return os.Open(file.Name()) })
-	if err != nil {
-		return err
-	}
-	img, err := mutate.AppendLayers(empty.Image, layer)
-	if err != nil {
-		return err
-	}
-	config, err := img.ConfigFile()
-	if err != nil {
-		return err
-	}
-	config = config.DeepCopy()
-	config.OS, config.Architecture, config.Config = "linux", runtime.GOARCH, v1.Config{Entrypoint: []string{b.inside("sandbox")}}
-	if img, err = mutate.ConfigFile(img, config); err != nil {
-		return err
-	}
-	return tarball.WriteToFile(b.image, name.MustParseReference(imageName), img)
+	return program.GoBuild(ctx, b.program, source)
 }
 
 // limits measures what the machine can do by bare loops, as many at a time as

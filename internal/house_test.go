@@ -82,9 +82,20 @@ var house = map[string][]string{
 		"internal/kind", "internal/runner", "internal/runner/host", "internal/runner/sandbox", "internal/runner/supervisor", "internal/server",
 		"internal/store", "internal/tree"},
 	"cmd/sampan":  {"internal/cli"},
-	"bench":       {"internal/runner", "internal/runner/reap", "internal/runner/sandbox"},
+	"bench":       {"internal/runner", "internal/runner/reap", "internal/runner/sandbox", "torture/program"},
 	"attack":      nil, // through the front door only
 	"conformance": nil, // the same
+
+	// the torture, which goes through the front door too: nothing of internal
+	"torture":         {"torture/program", "torture/report", "torture/round", "torture/victim"},
+	"torture/audit":   nil,
+	"torture/fault":   nil,
+	"torture/load":    {"torture/model", "torture/program", "torture/report", "torture/victim"},
+	"torture/model":   nil,
+	"torture/program": nil,
+	"torture/report":  nil,
+	"torture/round":   {"torture/audit", "torture/fault", "torture/load", "torture/model", "torture/program", "torture/report", "torture/victim"},
+	"torture/victim":  {"torture/program"},
 }
 
 // cores are the packages that are pure: what they answer follows from what they are

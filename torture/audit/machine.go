@@ -87,7 +87,7 @@ func Groups() map[string]bool {
 	return all
 }
 
-// Forgotten: nothing is in a group, and it does not go away. Those of other engines
+// Forgotten tells whether nothing is in a group, and it does not go away. Those of other engines
 // come and go meanwhile: they have processes, or are gone in a moment.
 func Forgotten(group string) bool {
 	for range 50 {

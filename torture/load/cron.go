@@ -73,7 +73,7 @@ func (c *cronJob) finish(ctx context.Context, client kubernetes.Interface) {
 		return client.BatchV1().Jobs(Namespace).List(ctx, metav1.ListOptions{LabelSelector: "cron=" + c.name})
 	})
 	if err != nil {
-		c.load.findUnless(ctx, fmt.Errorf("Jobs of CronJob %s: %w", c.name, err))
+		c.load.findUnless(ctx, fmt.Errorf("the Jobs of CronJob %s: %w", c.name, err))
 		return
 	}
 	for i := range list.Items {
@@ -113,7 +113,7 @@ func (l *Load) sawJob(job metav1.Object) {
 func (c *cronJob) saw(job metav1.Object) {
 	slot, err := time.Parse(time.RFC3339, job.GetAnnotations()[batchv1.CronJobScheduledTimestampAnnotation])
 	if err != nil {
-		c.load.find(fmt.Errorf("Job %s of CronJob %s has no slot: %w", job.GetName(), c.name, err))
+		c.load.find(fmt.Errorf("job %s of CronJob %s has no slot: %w", job.GetName(), c.name, err))
 		return
 	}
 	c.mu.Lock()

@@ -138,7 +138,7 @@ func (r *runner) await(ctx context.Context, name string) *batchv1.Job {
 			return r.client.BatchV1().Jobs(Namespace).Get(ctx, name, metav1.GetOptions{})
 		})
 		if err != nil {
-			r.load.findUnless(ctx, fmt.Errorf("Job %s was acknowledged and is lost: %w", name, err))
+			r.load.findUnless(ctx, fmt.Errorf("job %s was acknowledged and is lost: %w", name, err))
 			return nil
 		}
 		if last = job; conditionOf(job) != "" {
@@ -151,7 +151,7 @@ func (r *runner) await(ctx context.Context, name string) *batchv1.Job {
 	}
 	if last != nil {
 		status, _ := json.Marshal(last.Status)
-		r.load.findUnless(ctx, fmt.Errorf("Job %s has not ended after %s: %s", name, jobWithin, status))
+		r.load.findUnless(ctx, fmt.Errorf("job %s has not ended after %s: %s", name, jobWithin, status))
 	}
 	return nil
 }
@@ -244,7 +244,7 @@ func (r *runner) deleteRunning(ctx context.Context, job *batchv1.Job) {
 			break
 		}
 		if ctx.Err() != nil || time.Now().After(end) {
-			r.load.findUnless(ctx, fmt.Errorf("Job %s is deleted, and %d pods are left: %w", job.Name, len(all), err))
+			r.load.findUnless(ctx, fmt.Errorf("job %s is deleted, and %d pods are left: %w", job.Name, len(all), err))
 			return
 		}
 	}
@@ -252,7 +252,7 @@ func (r *runner) deleteRunning(ctx context.Context, job *batchv1.Job) {
 	pause(ctx, look)
 	after, _ := r.load.ledger.read(job.Name)
 	if len(after) > len(before) {
-		r.load.find(fmt.Errorf("Job %s is deleted and its pods gone, and a container has begun", job.Name))
+		r.load.find(fmt.Errorf("job %s is deleted and its pods gone, and a container has begun", job.Name))
 	}
 	r.load.Report.Count("jobs deleted", 1)
 }

@@ -39,7 +39,6 @@ exit $CODE`
 
 // work is what a pod is to do.
 type work struct {
-	job   string // the ledger's file; "" is that of the pod's Job
 	lines int
 	sleep string // seconds
 	code  int

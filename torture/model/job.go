@@ -84,7 +84,7 @@ type Slots struct {
 	Jobs map[time.Time]map[string]bool
 }
 
-// Saw: there was a Job of a slot.
+// Saw notes that there was a Job of a slot.
 func (s *Slots) Saw(slot time.Time, uid string) {
 	if s.Jobs == nil {
 		s.Jobs = map[time.Time]map[string]bool{}

@@ -51,7 +51,7 @@ func (m *Mirror) Listed(rev uint64, objects map[string]State) (err error) {
 	return err
 }
 
-// Bookmark: everything up to rev has been seen.
+// Bookmark notes that everything up to rev has been seen.
 func (m *Mirror) Bookmark(rev uint64) error {
 	if rev < m.rev {
 		return fmt.Errorf("%s: a bookmark at revision %d after revision %d", m.Name, rev, m.rev)

@@ -22,7 +22,7 @@ type State struct {
 	Value string // every write has a value of its own
 }
 
-// Absent: there is no object.
+// Absent tells whether there is no object.
 func (s State) Absent() bool { return s.Value == "" }
 
 func (s State) String() string {
@@ -66,17 +66,17 @@ func (o *Object) Known() State { return o.known }
 // Written returns all writes that have happened, in their order.
 func (o *Object) Written() []Write { return o.written }
 
-// Unsure: a write was not answered, and what came of it is not known yet.
+// Unsure tells whether a write was not answered, and what came of it is not known yet.
 func (o *Object) Unsure() bool { return len(o.maybe) > 0 }
 
-// Acknowledged: the write that makes the object to be next has succeeded. For a
+// Acknowledged notes that the write that makes the object to be next has succeeded. For a
 // deletion, next is the zero State.
 func (o *Object) Acknowledged(next State) error {
 	o.maybe = nil // it was made upon what is no longer there
 	return o.settle(next)
 }
 
-// Refused: the server said that a write did not happen. It must have a reason: the
+// Refused notes that the server said that a write did not happen. It must have a reason: the
 // write was wrong, which wrong says, or one that was not answered came before it.
 func (o *Object) Refused(wrong bool, reason string) error {
 	if !wrong && !o.Unsure() {
@@ -85,10 +85,11 @@ func (o *Object) Refused(wrong bool, reason string) error {
 	return nil
 }
 
-// Unanswered: nobody knows what came of a write that was to make the object next.
+// Unanswered notes that nobody knows what came of a write that was to make the
+// object next.
 func (o *Object) Unanswered(next State) { o.maybe = append(o.maybe, next) }
 
-// Observed: the object was read.
+// Observed notes that the object was read.
 func (o *Object) Observed(now State) error {
 	if !now.same(o.known) {
 		if slices.ContainsFunc(o.maybe, now.same) {

@@ -1,5 +1,5 @@
 // Package program builds what a torture runs: Sampan, and an image for what runs in
-// its containers, which is busybox.
+// its containers, which is busybox. The benchmark builds with it, too.
 package program
 
 import (
@@ -47,7 +47,7 @@ func Build(ctx context.Context, dir string) (*Set, error) {
 	if !Static(Shell) {
 		return nil, errors.New("no static " + Shell + ": apt-get install busybox-static")
 	}
-	return s, WriteImage(s.Archive, Image, Shell)
+	return s, WriteImage(s.Archive, Image, Shell, Shell)
 }
 
 // GoBuild builds a package of this module to the file out.
@@ -60,7 +60,7 @@ func GoBuild(ctx context.Context, out, pkg string, flags ...string) error {
 	return nil
 }
 
-// Static: a file is a program that needs no loader.
+// Static tells whether a file is a program that needs no loader.
 func Static(path string) bool {
 	f, err := elf.Open(path)
 	if err != nil {
@@ -70,14 +70,14 @@ func Static(path string) bool {
 	return f.Section(".interp") == nil
 }
 
-// WriteImage writes an archive of an image that has one program, at the path where
-// the machine has it, and nothing else.
-func WriteImage(archive, image, program string) error {
+// WriteImage writes an archive of an image that has a program of the machine's at the
+// path at, as its entrypoint, and nothing else.
+func WriteImage(archive, image, program, at string) error {
 	body, err := os.ReadFile(program)
 	if err != nil {
 		return err
 	}
-	content, err := layer(program, body)
+	content, err := layer(at, body)
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func WriteImage(archive, image, program string) error {
 		return err
 	}
 	config = config.DeepCopy()
-	config.OS, config.Architecture, config.Config = "linux", runtime.GOARCH, v1.Config{Entrypoint: []string{program}}
+	config.OS, config.Architecture, config.Config = "linux", runtime.GOARCH, v1.Config{Entrypoint: []string{at}}
 	if img, err = mutate.ConfigFile(img, config); err != nil {
 		return err
 	}

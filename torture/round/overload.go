@@ -63,25 +63,36 @@ const (
 	// descriptorSlack is how many more descriptors an engine may have than before: of
 	// connections that it has not yet seen to be idle.
 	descriptorSlack = 16
-	// calmWithin is how long it may take until it has given back the others.
-	calmWithin = 90 * time.Second
+	// residentSlack is how much more memory it may have: what it keeps of what it
+	// once had, and watches can resume after.
+	residentSlack = 400 << 20
+	// calmWithin is how long it may take until it has given back the rest: Go's
+	// runtime collects every two minutes at the latest, and returns slowly.
+	calmWithin = 5 * time.Minute
 )
 
 // leaks compares what the engine holds with what it held before.
 func (e *Env) leaks(ctx context.Context, v *victim.Victim, before victim.Usage) error {
-	var after victim.Usage
-	var err error
-	for end := time.Now().Add(calmWithin); time.Now().Before(end); pause(ctx, time.Second) {
+	began := time.Now()
+	var after, most victim.Usage
+	for {
+		var err error
 		if after, err = victim.UsageOf(v.PID()); err != nil || ctx.Err() != nil {
 			return err
 		}
-		if after.Descriptors <= before.Descriptors+descriptorSlack {
+		most.Resident = max(most.Resident, after.Resident)
+		calm := after.Descriptors <= before.Descriptors+descriptorSlack && after.Resident <= before.Resident+residentSlack
+		if calm || time.Since(began) > calmWithin {
 			break
 		}
+		pause(ctx, time.Second)
 	}
-	e.Report.Figure("the engine before: %s; after: %s", before, after)
+	e.Report.Figure("the engine before: %s; when all was over: %d MB; %s later: %s", before, most.Resident>>20, time.Since(began).Round(time.Second), after)
 	if after.Descriptors > before.Descriptors+descriptorSlack {
 		e.Report.Find("the engine has %d descriptors, and had %d: it leaks them", after.Descriptors, before.Descriptors)
+	}
+	if after.Resident > before.Resident+residentSlack {
+		e.Report.Find("the engine has %d MB, and had %d: it does not give them back", after.Resident>>20, before.Resident>>20)
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ func Lookup(name string) (User, error) {
 	return User{Name: name, UID: uid, GID: gid, other: uid != own}, nil
 }
 
-// Root: the user is root.
+// Root tells whether the user is root.
 func (u User) Root() bool { return u.UID == 0 }
 
 // Own gives a file to the user.
