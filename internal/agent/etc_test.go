@@ -7,8 +7,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
 )
 
 // TestRemoveFile: a file that a container has made immutable goes too, and one
@@ -53,5 +55,34 @@ func TestRemoveFile(t *testing.T) {
 	}
 	if a.removeFile(path); strings.Count(said.String(), "cannot be removed") != 1 || !strings.Contains(said.String(), path) {
 		t.Errorf("said %s", &said)
+	}
+}
+
+// TestEtcIsTriedAgain has no room for a pod's own files at first, as on a full disk.
+// The pod starts once there is.
+func TestEtcIsTriedAgain(t *testing.T) {
+	for name, volumes := range map[string][]corev1.Volume{
+		"without volumes": nil, "with volumes": {{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			story(t, func(b *bench) {
+				etc := filepath.Join(b.agent.opts.RunDir, "etc")
+				if err := os.Rename(etc, etc+".away"); err != nil {
+					t.Fatal(err)
+				}
+				b.put(testPod("p", func(p *corev1.Pod) { p.Spec.Volumes = volumes }))
+				after(10 * time.Second)
+				b.want("p", corev1.PodPending, "c", "waiting ContainerCreating restarts=0")
+				b.wantEvents("FailedCreatePodSandBox: Failed to create pod sandbox: create " + etc + "/uid-p.hosts: no such file or directory")
+				if err := os.Rename(etc+".away", etc); err != nil {
+					t.Fatal(err)
+				}
+				after(20 * time.Second)
+				b.want("p", corev1.PodRunning)
+				if _, err := os.Stat(filepath.Join(etc, "uid-p.hosts")); err != nil {
+					t.Error(err)
+				}
+			})
+		})
 	}
 }

@@ -42,11 +42,9 @@ func (k *keeper) prepare() {
 	if what := unenforced(pod); what != "" && !k.state.Begun() {
 		k.note(nil, warning, "NotEnforced", "No effect on this node: "+what)
 	}
-	if class != runner.Host {
-		if err := k.agent.writeEtc(pod); err != nil {
-			k.note(nil, warning, "FailedCreatePodSandBox", fmt.Sprintf("Failed to create pod sandbox: %v", err))
-			return
-		}
+	if err := k.agent.ownFiles(pod); err != nil { // a full disk, say: again with the volumes
+		k.mounted(err, time.Now())
+		return
 	}
 	if len(pod.Spec.Volumes) == 0 {
 		k.state.Ready = true
@@ -66,9 +64,15 @@ func (k *keeper) mount(now time.Time) time.Time {
 		return v.due
 	}
 	v.busy, v.due = true, time.Time{}
-	pod := k.state.Object
+	pod, ready := k.state.Object, k.state.Ready
 	k.agent.tasks.Go(func() {
-		err := k.agent.setVolumes(k.ctx, pod)
+		var err error
+		if !ready {
+			err = k.agent.ownFiles(pod)
+		}
+		if err == nil {
+			err = k.agent.setVolumes(k.ctx, pod)
+		}
 		k.post(func() { k.mounted(err, time.Now()) })
 	})
 	return time.Time{}
@@ -92,10 +96,37 @@ func (k *keeper) mounted(err error, now time.Time) {
 	v.failures++
 	if text := err.Error(); text != v.said {
 		v.said = text
-		for _, err := range split(err) {
-			k.note(nil, warning, "FailedMount", err.Error())
-		}
+		k.noteUnprepared(err)
 	}
+}
+
+// noteUnprepared notes why a pod cannot start yet.
+func (k *keeper) noteUnprepared(err error) {
+	var files *filesError
+	if errors.As(err, &files) {
+		k.note(nil, warning, "FailedCreatePodSandBox", err.Error())
+		return
+	}
+	for _, err := range split(err) {
+		k.note(nil, warning, "FailedMount", err.Error())
+	}
+}
+
+// filesError says that a pod's own files could not be written.
+type filesError struct{ err error }
+
+func (e *filesError) Error() string { return fmt.Sprintf("Failed to create pod sandbox: %v", e.err) }
+func (e *filesError) Unwrap() error { return e.err }
+
+// ownFiles writes the pod's own versions of files in /etc, where it has any.
+func (a *Agent) ownFiles(pod *corev1.Pod) error {
+	if a.class(pod) == runner.Host {
+		return nil
+	}
+	if err := a.writeEtc(pod); err != nil {
+		return &filesError{err}
+	}
+	return nil
 }
 
 // evict ends the pod because of what it uses. disrupted says that the node needs
