@@ -3,12 +3,14 @@ package main
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/sampan-batch/sampan/torture/report"
+	"github.com/sampan-batch/sampan/torture/round"
 )
 
 // short is how long each round goes on here. An hour of it finds more.
@@ -42,8 +44,17 @@ func TestTorture(t *testing.T) {
 			if r.Counted(report.Writes) == 0 {
 				t.Error("nothing was written")
 			}
+			if hasGroups(o) && r.Counted(round.OwnGroups) == 0 {
+				t.Error("no control group was seen of any pod: that none is left proves nothing")
+			}
 		})
 	}
+}
+
+// hasGroups tells whether pods of these options have control groups on this machine.
+func hasGroups(o *options) bool {
+	made, _ := filepath.Glob("/sys/fs/cgroup/*/sampan")
+	return os.Geteuid() == 0 && o.users[0].UID == 0 && len(made) > 0
 }
 
 // TestParse holds what the command line refuses.

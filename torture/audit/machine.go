@@ -4,6 +4,8 @@ package audit
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,10 +15,37 @@ import (
 )
 
 // Machine is what a machine had before.
-type Machine struct{ groups map[string]bool }
+type Machine struct {
+	groups map[string]bool
+	owners []string // ends of the names of groups, by which their owners are known
+}
 
 // Look notes what there is.
 func Look() *Machine { return &Machine{groups: Groups()} }
+
+// Expect adds a data directory to those whose control groups are looked for. Without
+// any, all are: where nobody else runs Sampan.
+func (m *Machine) Expect(data string) {
+	for _, class := range []string{"host", "sandbox"} {
+		sum := sha256.Sum256([]byte(filepath.Join(data, "run", class, "launcher")))
+		m.owners = append(m.owners, "."+hex.EncodeToString(sum[:4]))
+	}
+}
+
+// ours tells whether a control group belongs to one of the data directories.
+func (m *Machine) ours(group string) bool {
+	return len(m.owners) == 0 || slices.Contains(m.owners, filepath.Ext(group))
+}
+
+// Own returns how many control groups there are of the data directories.
+func (m *Machine) Own() (n int) {
+	for group := range Groups() {
+		if m.ours(group) {
+			n++
+		}
+	}
+	return n
+}
 
 // Remains returns what there is now of those who worked in the directory base, and
 // was not there before. A namespace is left by a process that is in it, or by a
@@ -24,7 +53,7 @@ func Look() *Machine { return &Machine{groups: Groups()} }
 func (m *Machine) Remains(base string) (left []string) {
 	left = append(processes(base), mounts(base)...)
 	for group := range Groups() {
-		if !m.groups[group] && Forgotten(group) {
+		if !m.groups[group] && m.ours(group) && Forgotten(group) {
 			left = append(left, "control group "+group)
 		}
 	}

@@ -47,7 +47,10 @@ func (e *Env) underLoad(ctx context.Context, t trial) error {
 		e.stop(v, true)
 		return err
 	}
-	err = e.until(ctx, func() error { return t.do(v) })
+	err = e.until(ctx, func() error {
+		e.Report.Count(OwnGroups, e.machine.Own())
+		return t.do(v)
+	})
 	if t.after != nil {
 		err = errors.Join(err, t.after())
 	}

@@ -29,6 +29,8 @@ type Env struct {
 	For time.Duration
 	// Scale is the size of an overload, in percent of the full one.
 	Scale int
+
+	machine *audit.Machine // as it was before
 }
 
 // Round is one kind of trouble.
@@ -50,16 +52,20 @@ func All() []Round {
 	}
 }
 
+// OwnGroups is the count of control groups that were seen of running pods: that they
+// are gone in the end says something only if they were there.
+const OwnGroups = "control groups seen"
+
 // Do makes a round, from looking at the machine to looking what is left.
 func Do(ctx context.Context, r Round, e *Env) error {
 	defer e.Report.End()
-	machine := audit.Look()
+	e.machine = audit.Look()
 	if err := os.MkdirAll(e.Dir, 0o755); err != nil {
 		return err
 	}
 	e.Report.Say("%s", r.About)
 	err := r.Run(ctx, e)
-	for _, left := range machine.Remains(e.Dir) {
+	for _, left := range e.machine.Remains(e.Dir) {
 		e.Report.Find("left behind: %s", left)
 	}
 	e.Report.Progress()
@@ -72,7 +78,11 @@ func (e *Env) victim(ctx context.Context, name string, change func(*victim.Confi
 	if change != nil {
 		change(&c)
 	}
-	return victim.New(ctx, c)
+	v, err := victim.New(ctx, c)
+	if err == nil {
+		e.machine.Expect(v.Data)
+	}
+	return v, err
 }
 
 // stop ends a victim, and looks what it leaves: words of a crash in its logs, and

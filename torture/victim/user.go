@@ -37,9 +37,6 @@ func Lookup(name string) (User, error) {
 	return User{Name: name, UID: uid, GID: gid, other: uid != own}, nil
 }
 
-// Root tells whether the user is root.
-func (u User) Root() bool { return u.UID == 0 }
-
 // Own gives a file to the user.
 func (u User) Own(path string) error {
 	if !u.other {
