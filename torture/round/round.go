@@ -93,12 +93,25 @@ func (e *Env) stop(v *victim.Victim, keepLogs bool) {
 	} else if strings.Contains(said, "warning") {
 		e.Report.Find("sampan stop: %s", said)
 	}
+	e.awaitSupervisors(v)
 	for _, line := range v.Crashes() {
 		e.Report.Find("in a log: %s", line)
 	}
 	for _, left := range audit.Files(v.Data, keepLogs) {
 		e.Report.Find("left in the data directory: %s", left)
 	}
+}
+
+// goneWithin is how long a supervisor that was stopped may take to be gone as a
+// process: `sampan stop` returns when it has given up its lock, at its very end.
+const goneWithin = 5 * time.Second
+
+func (e *Env) awaitSupervisors(v *victim.Victim) {
+	began := time.Now()
+	for len(v.Supervisors()) > 0 && time.Since(began) < goneWithin {
+		time.Sleep(time.Millisecond)
+	}
+	e.Report.Took("supervisors gone after sampan stop:", time.Since(began))
 }
 
 // progressEvery is how often a round says how far it is.
