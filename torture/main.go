@@ -20,6 +20,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -162,10 +163,10 @@ func run(ctx context.Context, o *options, r *report.Report) (kept string, err er
 		return "", err
 	}
 	defer func() {
-		if o.keep || len(r.Findings()) > 0 {
+		if o.keep || err != nil || len(r.Findings()) > 0 {
 			kept = base
-		} else if removed := os.RemoveAll(base); err == nil {
-			err = removed
+		} else {
+			err = os.RemoveAll(base)
 		}
 	}()
 	klog.SetLogger(logr.Discard()) // the client library tells of every connection that is lost
@@ -184,16 +185,22 @@ func run(ctx context.Context, o *options, r *report.Report) (kept string, err er
 	})
 }
 
-// each calls do for every round with every class and user.
+// each calls do for every round with every class and user. One that cannot go on
+// does not keep the others from being made.
 func (o *options) each(do func(round.Round, string, victim.User) error) error {
+	var errs []error
 	for _, u := range o.users {
 		for _, class := range o.classes {
 			for _, rd := range o.rounds {
-				if err := do(rd, class, u); err != nil {
-					return fmt.Errorf("%s (%s, %s): %w", rd.Name, class, u.Name, err)
+				err := do(rd, class, u)
+				if errors.Is(err, context.Canceled) {
+					return err
+				}
+				if err != nil {
+					errs = append(errs, fmt.Errorf("%s (%s, %s): %w", rd.Name, class, u.Name, err))
 				}
 			}
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }

@@ -97,7 +97,7 @@ func unwritable(err error) bool {
 
 // holdFile takes the lock of f, which is dir's.
 func holdFile(f *os.File, dir, command string) (*dirLock, error) {
-	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	err := flockUnlessHeld(f)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		defer f.Close()
 		return nil, &InUseError{Dir: dir, Holder: readHolder(f)}
@@ -144,6 +144,24 @@ func (l *dirLock) release() {
 	l.say(nil)
 	_ = unix.Flock(int(l.file.Fd()), unix.LOCK_UN)
 	l.file.Close()
+}
+
+// lockWait is how long to try for a lock that nobody holds who is alive. A process
+// that an engine had just forked when it was killed has a copy of the lock until
+// it executes its program, and whoever looks for the holder has it for a moment.
+const lockWait = 2 * time.Second
+
+// flockUnlessHeld takes the lock of f; EWOULDBLOCK: somebody has it.
+func flockUnlessHeld(f *os.File) error {
+	for end := time.Now().Add(lockWait); ; time.Sleep(5 * time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
+			return err
+		}
+		if h := readHolder(f); h.PID > 0 && !errors.Is(unix.Kill(h.PID, 0), unix.ESRCH) {
+			return err
+		}
+	}
 }
 
 // holderOf returns who works on dir; ok is false when nobody does.

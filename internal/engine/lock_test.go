@@ -190,3 +190,33 @@ func TestWritePrivateOnFullDisk(t *testing.T) {
 		})
 	}
 }
+
+// TestLockOfTheDead has a lock whose holder has died, while a process that it forked
+// just before has a copy of it for a moment longer: the next engine waits for that,
+// instead of naming the dead.
+func TestLockOfTheDead(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	// flock(1) takes the lock and ends; what holds it on is sleep.
+	script := `exec 9>>"$1"; flock 9; sleep 0.5 & `
+	if err := exec.Command("sh", "-c", script, "sh", lockPath(dir)).Run(); err != nil {
+		t.Fatal(err)
+	}
+	if _, held, err := holderOf(dir); err != nil || !held {
+		t.Fatalf("nobody holds it: %v", err)
+	}
+	began := time.Now()
+	l, err := lockDir(dir, "the next")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if waited := time.Since(began); waited > 2*time.Second {
+		t.Errorf("waited for %s", waited)
+	}
+	began = time.Now()
+	var inUse *InUseError
+	if _, err := lockDir(dir, "another"); !errors.As(err, &inUse) || time.Since(began) > time.Second {
+		t.Errorf("a lock of the living: %v after %s", err, time.Since(began))
+	}
+	l.release()
+}
