@@ -79,21 +79,14 @@ func processes(base string) (left []string) {
 	return left
 }
 
-// mounts are those of base, in any mount namespace that a process is in.
+// mounts are those of base in the machine's own mount namespace. Other namespaces end
+// with their processes; those of strangers may have copies of what was mounted
+// when they began.
 func mounts(base string) (left []string) {
-	files, _ := filepath.Glob("/proc/[0-9]*/mountinfo")
-	seen := map[string]bool{}
-	for _, file := range files {
-		namespace, err := os.Readlink(filepath.Join(filepath.Dir(file), "ns/mnt"))
-		if err != nil || seen[namespace] {
-			continue
-		}
-		seen[namespace] = true
-		table, _ := os.ReadFile(file)
-		for line := range strings.Lines(string(table)) {
-			if mount := "mount " + strings.TrimSpace(line); strings.Contains(line, base+"/") && !slices.Contains(left, mount) {
-				left = append(left, mount)
-			}
+	table, _ := os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.Lines(string(table)) {
+		if strings.Contains(line, base+"/") {
+			left = append(left, "mount "+strings.TrimSpace(line))
 		}
 	}
 	return left
