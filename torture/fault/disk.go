@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"syscall"
+	"time"
 )
 
 // Disk is a small one, which can be full: an ext4 in a file, or, where there are no
@@ -78,5 +79,16 @@ func (d *Disk) Free() error {
 	return nil
 }
 
-// Close unmounts the disk.
-func (d *Disk) Close() error { return syscall.Unmount(d.Dir, 0) }
+// unmountWithin is how long the disk may be busy after its last user has ended: the
+// kernel closes what a process had open a moment after it is gone.
+const unmountWithin = 10 * time.Second
+
+// Close unmounts the disk, which nobody uses any more.
+func (d *Disk) Close() error {
+	for end := time.Now().Add(unmountWithin); ; time.Sleep(20 * time.Millisecond) {
+		err := syscall.Unmount(d.Dir, 0)
+		if err == nil || time.Now().After(end) {
+			return os.NewSyscallError("umount "+d.Dir, err)
+		}
+	}
+}
