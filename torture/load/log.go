@@ -3,6 +3,7 @@ package load
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -76,9 +77,12 @@ func (r *runner) followOne(ctx context.Context, job *batchv1.Job) {
 		return
 	}
 	for end := time.Now().Add(jobWithin); ctx.Err() == nil && time.Now().Before(end); pause(ctx, look) {
-		n, err := r.readLog(ctx, pod, true)
+		n, err := r.followToItsEnd(ctx, pod)
 		var wrong *outOfOrder
 		switch {
+		case errors.Is(err, errEndless):
+			r.load.findUnless(ctx, fmt.Errorf("follow of pod %s: %w, after %d lines", pod, err, n))
+			return
 		case apierrors.IsBadRequest(err): // it has not begun
 			continue
 		case apierrors.IsNotFound(err):
@@ -95,6 +99,22 @@ func (r *runner) followOne(ctx context.Context, job *batchv1.Job) {
 		}
 		return
 	}
+}
+
+// followWithin is how long a log may be followed: pods of the load write for a second
+// or two.
+const followWithin = 90 * time.Second
+
+var errEndless = fmt.Errorf("no end within %s", followWithin)
+
+func (r *runner) followToItsEnd(ctx context.Context, pod string) (int, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, followWithin, errEndless)
+	defer cancel()
+	n, err := r.readLog(ctx, pod, true)
+	if err != nil && errors.Is(context.Cause(ctx), errEndless) {
+		return n, errEndless
+	}
+	return n, err
 }
 
 func asOutOfOrder(err error, to **outOfOrder) bool {
