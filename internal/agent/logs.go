@@ -26,6 +26,9 @@ func (a *Agent) Logs(ctx context.Context, pod *corev1.Pod, opts *corev1.PodLogOp
 		return nil, err
 	}
 	st, life := a.containerNow(pod, name)
+	if opts.Follow {
+		st, life = a.awaitLife(ctx, pod, name, st, life)
+	}
 	if st == nil {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("container %q in pod %q is not available", name, pod.Name))
 	}
@@ -40,7 +43,7 @@ func (a *Agent) Logs(ctx context.Context, pod *corev1.Pod, opts *corev1.PodLogOp
 	read := crilog.Options{
 		Tail: opts.TailLines, LimitBytes: opts.LimitBytes, Timestamps: opts.Timestamps, Follow: opts.Follow,
 	}
-	if st.State.Running != nil && id == st.ContainerID {
+	if life != nil && id == st.ContainerID {
 		read.Ended = life
 	} else {
 		read.Follow = false
@@ -62,6 +65,28 @@ func (a *Agent) Logs(ctx context.Context, pod *corev1.Pod, opts *corev1.PodLogOp
 		return nil, apierrors.NewInternalError(fmt.Errorf("the log of container %q in pod %q: %w", name, pod.Name, err))
 	}
 	return log, nil
+}
+
+const (
+	// lifeWithin is how long to wait for word of a container that is said to run.
+	lifeWithin = 10 * time.Second
+	lifePause  = 50 * time.Millisecond
+)
+
+// awaitLife waits for who can tell when a container ends, if all that is known is
+// that it was running: an engine that was just started answers before it has taken
+// up its pods, and a keeper that leaves has reported more than the node was told
+// of. Who followed such a log would never be told of its end.
+func (a *Agent) awaitLife(ctx context.Context, pod *corev1.Pod, name string, st *corev1.ContainerStatus, life <-chan struct{}) (*corev1.ContainerStatus, <-chan struct{}) {
+	for end := time.Now().Add(lifeWithin); st != nil && st.State.Running != nil && life == nil && time.Now().Before(end); {
+		select {
+		case <-time.After(lifePause):
+		case <-ctx.Done():
+			return st, life
+		}
+		st, life = a.containerNow(pod, name)
+	}
+	return st, life
 }
 
 // notHere is the error for the log of a container that has run, and whose log was

@@ -240,3 +240,38 @@ func eventually(t *testing.T, what string, done func() bool) {
 		}
 	}
 }
+
+// TestFollowBeforeThePodIsTakenUp follows the log of a running container at an engine
+// that has just been started, and has not taken up its pods: it ends with the
+// container all the same. It cannot be told in a bubble, as TestLogsFollow.
+func TestFollowBeforeThePodIsTakenUp(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, t.TempDir())
+	b.boot()
+	defer b.close()
+	b.run.scripts["c"] = []script{{out: "all of it\n", runs: 2 * time.Second}}
+	b.put(testPod("p", nil))
+	for end := time.Now().Add(10 * time.Second); b.get("p").Status.Phase != corev1.PodRunning && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	pod := b.get("p").DeepCopy()
+	b.agent.mu.Lock()
+	taken := b.agent.pods[pod.UID]
+	delete(b.agent.pods, pod.UID)
+	b.agent.mu.Unlock()
+	time.AfterFunc(200*time.Millisecond, func() {
+		b.agent.mu.Lock()
+		defer b.agent.mu.Unlock()
+		b.agent.pods[pod.UID] = taken
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	log, err := b.agent.Logs(ctx, pod, &corev1.PodLogOptions{Follow: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	if got, err := io.ReadAll(log); string(got) != "all of it\n" || err != nil {
+		t.Errorf("got %q, %v: the container has ended, and its follower is not told", got, err)
+	}
+}
