@@ -28,12 +28,13 @@ var house = map[string][]string{
 	"internal/kind":                       {"internal/change", "internal/kind/podspec"},
 	"internal/kind/openapi":               nil,
 	"internal/kind/podspec":               nil,
-	"internal/store":                      {"internal/change", "internal/store/page"},
+	"internal/store":                      {"internal/change", "internal/disk", "internal/store/page"},
 	"internal/store/page":                 nil,
 	"internal/backup":                     nil,
 	"internal/work":                       nil,
 	"internal/tree":                       nil,
-	"internal/image":                      {"internal/tree"},
+	"internal/disk":                       nil,
+	"internal/image":                      {"internal/disk", "internal/tree"},
 	"internal/image/imagetest":            nil,                 // for tests
 	"internal/golden":                     {"internal/change"}, // for tests
 	"internal/runner":                     {"internal/runner/reap"},
@@ -65,7 +66,7 @@ var house = map[string][]string{
 	"internal/control": {"internal/change", "internal/cron", "internal/job", "internal/kind", "internal/place", "internal/store", "internal/sweep", "internal/work"},
 
 	// edges
-	"internal/server": {"internal/change", "internal/kind", "internal/kind/openapi", "internal/store"},
+	"internal/server": {"internal/change", "internal/disk", "internal/kind", "internal/kind/openapi", "internal/store"},
 	"internal/agent": {"internal/agent/eviction", "internal/agent/machine", "internal/agent/podstate", "internal/agent/probe", "internal/agent/recipe",
 		"internal/agent/volume", "internal/change", "internal/kind", "internal/runner", "internal/runner/crilog", "internal/runner/hostpath",
 		"internal/runner/reap", "internal/tree"},
@@ -78,7 +79,7 @@ var house = map[string][]string{
 	"internal/cli":            {"internal/backup", "internal/cron", "internal/engine", "internal/explain", "internal/image", "internal/job", "internal/kind", "internal/runner"},
 
 	// what wires them, and what stands around the product
-	"internal/engine": {"internal/agent", "internal/agent/eviction", "internal/agent/machine", "internal/backup", "internal/change", "internal/control", "internal/image",
+	"internal/engine": {"internal/agent", "internal/agent/eviction", "internal/agent/machine", "internal/backup", "internal/change", "internal/control", "internal/disk", "internal/image",
 		"internal/kind", "internal/runner", "internal/runner/host", "internal/runner/sandbox", "internal/runner/supervisor", "internal/server",
 		"internal/store", "internal/tree"},
 	"cmd/sampan":  {"internal/cli"},

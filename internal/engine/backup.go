@@ -15,6 +15,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/agent"
 	"github.com/sampan-batch/sampan/internal/backup"
+	"github.com/sampan-batch/sampan/internal/disk"
 	"github.com/sampan-batch/sampan/internal/image"
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/server"
@@ -81,7 +82,7 @@ func (a *archive) write(ctx context.Context, out io.Writer, what server.BackupOp
 // noteBackup remembers when the last backup was made, for `sampan check`. A
 // directory that cannot be written to does without.
 func (a *archive) noteBackup() {
-	_ = replace(filepath.Join(a.dir, lastBackupName), []byte(time.Now().UTC().Format(time.RFC3339)+"\n"))
+	_ = disk.Replace(filepath.Join(a.dir, lastBackupName), []byte(time.Now().UTC().Format(time.RFC3339)+"\n"))
 }
 
 // stoppable is a writer that ends with a context.

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sampan-batch/sampan/internal/backup"
+	"github.com/sampan-batch/sampan/internal/disk"
 	"github.com/sampan-batch/sampan/internal/image"
 	"github.com/sampan-batch/sampan/internal/store"
 	"github.com/sampan-batch/sampan/internal/tree"
@@ -295,7 +296,7 @@ func (t *target) install() (aside string, err error) {
 			return "", err
 		}
 	}
-	return aside, syncDir(t.dir)
+	return aside, disk.SyncDir(t.dir)
 }
 
 // moveLogs moves the logs of pods, but for those that there are already.
@@ -317,13 +318,5 @@ func (t *target) moveLogs() error {
 			return err
 		}
 	}
-	return syncDir(to)
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return disk.SyncDir(to)
 }

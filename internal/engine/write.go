@@ -2,13 +2,13 @@ package engine
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sampan-batch/sampan/internal/disk"
 )
 
 // writePrivate replaces a file that only its owner may read. One that says the
@@ -20,28 +20,14 @@ func writePrivate(path string, data []byte) error {
 			return err
 		}
 	}
-	err := replace(path, data)
-	if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+	err := disk.Replace(path, data)
+	if !disk.NoRoom(err) {
 		return err
 	}
 	if own, overErr := overwrite(path, data); own && overErr == nil {
 		return nil
 	}
 	return fmt.Errorf("%s: %w: make room on its file system, or name a file on another", path, err)
-}
-
-// replace writes a file whole or not at all.
-func replace(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails once it is renamed
-	_, err = f.Write(data)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }
 
 // overwrite makes a file the user's alone and writes data, if there is any, over

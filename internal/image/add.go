@@ -18,6 +18,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
 
+	"github.com/sampan-batch/sampan/internal/disk"
 	"github.com/sampan-batch/sampan/internal/tree"
 )
 
@@ -84,7 +85,7 @@ func (s *Store) add(ctx context.Context, ref string, img v1.Image, progress func
 	if err != nil {
 		return "", err
 	}
-	if err := writeFile(s.recordPath(rec.Digest), data); err != nil {
+	if err := disk.ReplaceDurably(s.recordPath(rec.Digest), data); err != nil {
 		return "", fmt.Errorf("store image %q: %w", ref, err)
 	}
 	return rec.Digest, nil
@@ -163,7 +164,7 @@ func (s *Store) place(root, place string, size int64) error {
 		return err
 	}
 	defer unlock()
-	if err := writeFile(place+".size", strconv.AppendInt(nil, size, 10)); err != nil {
+	if err := disk.ReplaceDurably(place+".size", strconv.AppendInt(nil, size, 10)); err != nil {
 		return err
 	}
 	if err := os.Rename(root, place); err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, unix.ENOTEMPTY) {

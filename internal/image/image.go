@@ -32,6 +32,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
+
+	"github.com/sampan-batch/sampan/internal/disk"
 )
 
 // Image is an image that is ready to run. It is immutable.
@@ -283,7 +285,7 @@ func (s *Store) rename(edit func(names map[string]entry)) error {
 		return err
 	}
 	s.seen = nil // read it back at the next look
-	return writeFile(s.namesPath(), data)
+	return disk.ReplaceDurably(s.namesPath(), data)
 }
 
 // lock takes the lock of the directory's writers.
@@ -313,21 +315,4 @@ func (s *Store) layerPath(diffID string) string {
 func hexOf(digest string) string {
 	_, hex, _ := strings.Cut(digest, ":")
 	return hex
-}
-
-// writeFile replaces a file whole or not at all.
-func writeFile(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	if _, err := f.Write(data); err != nil {
-		f.Close()
-		return err
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/sampan-batch/sampan/internal/disk"
 )
 
 // Names of what Export writes.
@@ -144,7 +146,7 @@ func (im *Import) Commit() error {
 		}
 	}
 	for hex, data := range im.records {
-		if err := writeFile(filepath.Join(im.store.dir, "images", hex), data); err != nil {
+		if err := disk.ReplaceDurably(filepath.Join(im.store.dir, "images", hex), data); err != nil {
 			return err
 		}
 	}

@@ -19,8 +19,9 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"k8s.io/apiserver/pkg/authentication/user"
+
+	"github.com/sampan-batch/sampan/internal/disk"
 )
 
 const (
@@ -131,18 +132,15 @@ func loadPair(dir, name string, ca *keyPair, template *x509.Certificate, now tim
 	switch {
 	case err == nil:
 		return pair, nil
-	case ca != nil && noRoom(err):
+	case ca != nil && disk.NoRoom(err):
 		return pair, nil // it serves without being kept: the next start makes another
-	case old != nil && old.cert.IsCA && now.Before(old.cert.NotAfter) && noRoom(err):
+	case old != nil && old.cert.IsCA && now.Before(old.cert.NotAfter) && disk.NoRoom(err):
 		return old, nil // near its end, but not at it
-	case noRoom(err):
+	case disk.NoRoom(err):
 		return nil, fmt.Errorf("server: write certificate %s: %w: make room on the file system of %s", name, err, dir)
 	}
 	return nil, fmt.Errorf("server: write certificate %s: %w", name, err)
 }
-
-// noRoom: the disk is full, or the user's part of it.
-func noRoom(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 func readPair(certPath, keyPath string) (*keyPair, error) {
 	certPEM, err := os.ReadFile(certPath)
@@ -235,17 +233,5 @@ func writePrivate(path string, data []byte) error {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
 		return nil
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails once it is renamed
-	if _, err := f.Write(data); err != nil {
-		f.Close()
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return disk.Replace(path, data)
 }

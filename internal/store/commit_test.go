@@ -18,16 +18,16 @@ import (
 	"github.com/sampan-batch/sampan/internal/change"
 )
 
-// disk stands before the file: it counts transactions, holds them up and fails
+// faultyDisk stands before the file: it counts transactions, holds them up and fails
 // them.
-type disk struct {
+type faultyDisk struct {
 	mu    sync.Mutex
 	begun int
 	hold  chan struct{} // a transaction waits until it is closed; nil: it does not
 	fail  map[string]error
 }
 
-func (d *disk) fault(label string) error {
+func (d *faultyDisk) fault(label string) error {
 	d.mu.Lock()
 	hold, err := d.hold, d.fail[label]
 	if label == faultBegin {
@@ -43,7 +43,7 @@ func (d *disk) fault(label string) error {
 }
 
 // stop holds up transactions until the function that it returns is called.
-func (d *disk) stop() (release func()) {
+func (d *faultyDisk) stop() (release func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.hold = make(chan struct{})
@@ -55,13 +55,13 @@ func (d *disk) stop() (release func()) {
 	}
 }
 
-func (d *disk) set(label string, err error) {
+func (d *faultyDisk) set(label string, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.fail = map[string]error{label: err}
 }
 
-func (d *disk) transactions() int {
+func (d *faultyDisk) transactions() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.begun
@@ -98,7 +98,7 @@ func has(s *Store, k change.Key) bool {
 func TestManySetsShareOneSync(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d := &disk{}
+		d := &faultyDisk{}
 		s := mustOpen(t, Options{fault: d.fault})
 		release := d.stop()
 		var all []*started
@@ -155,7 +155,7 @@ func TestOnlyWhatIsOnDiskIsVisible(t *testing.T) {
 func TestLazyIsVisibleAtOnceAndRidesAlong(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d := &disk{}
+		d := &faultyDisk{}
 		s := mustOpen(t, Options{fault: d.fault})
 		mustApply(t, s, createSet(key("pods", "first"), "", false)) // reserves revisions
 		release := d.stop()
@@ -225,7 +225,7 @@ func TestCrashLosesOnlyWhatIsLazy(t *testing.T) {
 
 func TestLazyDoesNotOutrunTheMark(t *testing.T) {
 	t.Parallel()
-	d := &disk{}
+	d := &faultyDisk{}
 	s, err := Open(Options{Path: filepath.Join(t.TempDir(), "store.db"), Codec: jsonCodec{}, fault: d.fault})
 	if err != nil {
 		t.Fatal(err)
@@ -266,7 +266,7 @@ func TestCloseWritesWhatIsLazy(t *testing.T) {
 func TestCloseWaitsForCommits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d := &disk{}
+		d := &faultyDisk{}
 		s := mustOpen(t, Options{fault: d.fault})
 		release := d.stop()
 		first := start(s, createSet(key("pods", "a"), "", false))
@@ -298,7 +298,7 @@ func TestFullDisk(t *testing.T) {
 		t.Run(label, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				d := &disk{}
+				d := &faultyDisk{}
 				path := filepath.Join(t.TempDir(), "store.db")
 				s := mustOpen(t, Options{Path: path, fault: d.fault})
 				mustApply(t, s, createSet(key("pods", "kept"), "1", false))
@@ -354,7 +354,7 @@ func TestConflictWaitsForItsReason(t *testing.T) {
 	t.Parallel()
 	for _, fails := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			d := &disk{}
+			d := &faultyDisk{}
 			s := mustOpen(t, Options{fault: d.fault})
 			k := key("pods", "a")
 			release := d.stop()

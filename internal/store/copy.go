@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/disk"
 )
 
 // Record is an object as the file holds it: what a backup consists of.
@@ -175,7 +176,7 @@ func (d *Draft) Close() error {
 	if err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(d.path))
+	return disk.SyncDir(filepath.Dir(d.path))
 }
 
 // Abandon removes the draft.

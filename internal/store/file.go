@@ -12,6 +12,8 @@ import (
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/sampan-batch/sampan/internal/disk"
 )
 
 // Labels of the disk calls that a test can make to fail.
@@ -240,7 +242,7 @@ func layOut(db *bbolt.DB, draft, path string) error {
 		err = os.Rename(draft, path)
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(path))
+		err = disk.SyncDir(filepath.Dir(path))
 	}
 	if err != nil {
 		return fmt.Errorf("store: create %s: %w", path, err)
@@ -375,12 +377,4 @@ func (f *file) close() error {
 		return fmt.Errorf("store: close %s: %w", f.path, err)
 	}
 	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

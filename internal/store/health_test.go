@@ -23,7 +23,7 @@ func TestWritable(t *testing.T) {
 				t.Parallel()
 				path := filepath.Join(t.TempDir(), "store.db")
 				synctest.Test(t, func(t *testing.T) {
-					d := &disk{}
+					d := &faultyDisk{}
 					s := mustOpen(t, Options{Path: path, fault: d.fault})
 					mustApply(t, s, createSet(key("pods", "first"), "", false))
 					if err := s.Writable(); err != nil {
@@ -56,7 +56,7 @@ func TestWritable(t *testing.T) {
 func TestWritableOfADiskThatHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d := &disk{}
+		d := &faultyDisk{}
 		s := mustOpen(t, Options{fault: d.fault})
 		release := d.stop()
 		start(s, createSet(key("pods", "a"), "", false))
@@ -79,7 +79,7 @@ func TestWritableOfADiskThatHangs(t *testing.T) {
 func TestFailStopIsTold(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d := &disk{}
+		d := &faultyDisk{}
 		s := mustOpen(t, Options{fault: d.fault})
 		d.set(faultSync, unix.EIO)
 		if _, err := s.Apply(t.Context(), createSet(key("pods", "a"), "", false)); err == nil {
