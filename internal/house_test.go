@@ -67,15 +67,15 @@ var house = map[string][]string{
 
 	// edges
 	"internal/server": {"internal/change", "internal/disk", "internal/kind", "internal/kind/openapi", "internal/store"},
-	"internal/agent": {"internal/agent/eviction", "internal/agent/machine", "internal/agent/podstate", "internal/agent/probe", "internal/agent/recipe",
+	"internal/agent": {"internal/agent/eviction", "internal/agent/machine", "internal/agent/podstate", "internal/agent/probe", "internal/agent/runspec",
 		"internal/agent/volume", "internal/change", "internal/kind", "internal/runner", "internal/runner/crilog", "internal/runner/hostpath",
 		"internal/runner/reap", "internal/tree"},
 	"internal/agent/eviction": {"internal/kind/podspec"},
 	"internal/agent/machine":  {"internal/agent/eviction", "internal/runner/cgroup"},
 	"internal/agent/podstate": {"internal/kind/podspec"},
 	"internal/agent/probe":    {"internal/runner"},
-	"internal/agent/recipe":   {"internal/runner"},
-	"internal/agent/volume":   {"internal/agent/recipe", "internal/runner", "internal/runner/hostpath"},
+	"internal/agent/runspec":  {"internal/runner"},
+	"internal/agent/volume":   {"internal/agent/runspec", "internal/runner", "internal/runner/hostpath"},
 	"internal/cli":            {"internal/backup", "internal/cron", "internal/engine", "internal/explain", "internal/image", "internal/job", "internal/kind", "internal/runner"},
 
 	// what wires them, and what stands around the product
