@@ -143,7 +143,6 @@ var impure = []struct{ what, why string }{
 var except = []struct{ pkg, what, why string }{
 	{"internal/place", "k8s.io/klog/v2.Logger", "component-helpers wants a logger; it is given none that logs"},
 	{"internal/agent/eviction", "k8s.io/klog/v2.Logger", "component-helpers wants a logger; it is given none that logs"},
-	{"internal/cron", "time.LoadLocation", "not yet handed in"},
 	{"internal/kind", "time.LoadLocation", "validation has to know whether a zone exists; cores do not validate"},
 }
 
