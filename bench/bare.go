@@ -150,6 +150,7 @@ const execClass = "exec"
 type launcher struct {
 	*sandbox.Launcher
 	null *os.File
+	file string // stands for the files that an engine makes for a container
 	end  func()
 }
 
@@ -165,6 +166,10 @@ func newLauncher(dir string) (*launcher, error) {
 	if l.Launcher, err = sandbox.New(runner.LauncherEnv{Dir: home, Reaper: reap.New(), Log: slog.New(slog.DiscardHandler)}); err != nil {
 		return nil, err
 	}
+	l.file = filepath.Join(home, "file")
+	if err := os.WriteFile(l.file, nil, 0o644); err != nil {
+		return nil, err
+	}
 	l.null, err = os.OpenFile("/dev/null", os.O_RDWR, 0)
 	return l, err
 }
@@ -175,7 +180,7 @@ func (l *launcher) loop(class, program, layer string) (func(int64) error, error)
 		return l.execLoop(program, layer)
 	}
 	return func(i int64) error {
-		spec := bareSpec("pod-"+strconv.FormatInt(i, 10), layer, program, "true")
+		spec := l.bareSpec("pod-"+strconv.FormatInt(i, 10), layer, program, "true")
 		p, err := l.Launch(context.Background(), spec, nil, l.null, l.null)
 		if err != nil {
 			return err
@@ -188,7 +193,7 @@ func (l *launcher) loop(class, program, layer string) (func(int64) error, error)
 }
 
 func (l *launcher) execLoop(program, layer string) (func(int64) error, error) {
-	spec := bareSpec("pod", layer, program, "sleep", "1000")
+	spec := l.bareSpec("pod", layer, program, "sleep", "1000")
 	container, err := l.Launch(context.Background(), spec, nil, l.null, l.null)
 	if err != nil {
 		return nil, err
@@ -207,9 +212,14 @@ func (l *launcher) execLoop(program, layer string) (func(int64) error, error) {
 	}, nil
 }
 
-// bareSpec is the container that a Job of the benchmark has.
-func bareSpec(pod, layer string, args ...string) *runner.Spec {
+// bareSpec is the container that a Job of the benchmark has: the same mounts, the same control group.
+func (l *launcher) bareSpec(pod, layer string, args ...string) *runner.Spec {
 	return &runner.Spec{
+		Mounts: []runner.Mount{
+			{Source: l.file, Target: "/etc/hosts"},
+			{Source: "/etc/resolv.conf", Target: "/etc/resolv.conf", ReadOnly: true},
+		},
+		TerminationLog: l.file, TerminationLogPath: "/dev/termination-log",
 		ID: pod + "_c_0", Class: runner.Sandbox, Pod: runner.PodRef{Namespace: "default", Name: pod, UID: pod},
 		Container: "c", Args: args, Layers: []string{layer}, Hostname: pod, PodPids: 4096,
 	}
