@@ -16,10 +16,16 @@ import (
 //	nothing  an empty read-only file, likewise
 //	sys/     /sys as containers see it
 //
+// Beside it, and on disk like the layers of images, so that files have the inode
+// numbers of one file system:
+//
+//	points/  the directories and files that something is mounted on in every container
+//
 // A mount inherits the flags of what it is a copy of, so that one bind mount
 // per path is enough where a container's runtime usually needs two calls.
 type kit struct {
 	empty, nothing, sys string
+	points              string
 	maskedDirs          []string // what exists of the paths in /proc that Kubernetes hides
 	masked              []string // the same, files
 	readOnly            []string // what exists of those that it makes read-only
@@ -41,7 +47,13 @@ func newKit(dir string, h *host) (kit, error) {
 		}
 	}
 	at := filepath.Join(dir, "kit")
-	k := kit{empty: filepath.Join(at, "empty"), nothing: filepath.Join(at, "nothing"), sys: filepath.Join(at, "sys")}
+	k := kit{
+		empty: filepath.Join(at, "empty"), nothing: filepath.Join(at, "nothing"), sys: filepath.Join(at, "sys"),
+		points: filepath.Join(dir, "points"),
+	}
+	if err := makePoints(k.points); err != nil {
+		return kit{}, err
+	}
 	for _, path := range maskedPaths {
 		if st, err := os.Lstat(filepath.Join("/proc", path)); err != nil {
 			continue
@@ -77,6 +89,28 @@ func newKit(dir string, h *host) (kit, error) {
 		return kit{}, &os.PathError{Op: "remount", Path: at, Err: err}
 	}
 	return k, mountSys(k.sys, k.empty, h)
+}
+
+// makePoints makes the lowest layer of all containers. Where an image has none of these
+// names, they need not be made in the container's own layer, and be removed with it: that
+// was a fifth of the time that a short container takes. What an image has under these
+// names hides them.
+func makePoints(dir string) error {
+	for _, d := range []string{"dev", "etc", "proc", "sys"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{"etc/hosts", "etc/resolv.conf"} {
+		f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
+		if err != nil {
+			return err
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // mountMemory makes the place for the layers of containers with a read-only

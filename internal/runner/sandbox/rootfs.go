@@ -100,15 +100,13 @@ func (c *container) checkLayers() error {
 	return nil
 }
 
-// overlayOptions names the layers, topmost first.
+// overlayOptions names the layers, topmost first; what every container has mounts on is the lowest.
 // "volatile" saves a sync of the whole file system below when the container
 // ends: nobody reads a container's layer after a crash.
 func (c *container) overlayOptions() (string, error) {
-	lower := slices.Clone(c.spec.Layers)
+	layers := append([]string{c.l.kit.points}, c.spec.Layers...)
+	lower := slices.Clone(layers)
 	slices.Reverse(lower)
-	if len(lower) == 0 {
-		lower = []string{filepath.Join(c.l.env.Dir, "kit", "empty")}
-	}
 	opts := func() string {
 		for i := range lower {
 			lower[i] = overlayEscaper.Replace(lower[i])
@@ -129,7 +127,7 @@ func (c *container) overlayOptions() (string, error) {
 	}
 	c.linked = true
 	for i := range lower {
-		layer := c.spec.Layers[len(lower)-1-i]
+		layer := layers[len(lower)-1-i]
 		lower[i] = strconv.Itoa(i)
 		if err := os.Symlink(layer, filepath.Join(c.dirs.links, lower[i])); err != nil {
 			return "", fmt.Errorf("sandbox: %w", err)

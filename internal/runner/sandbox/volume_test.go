@@ -105,6 +105,62 @@ func TestTerminationLog(t *testing.T) {
 	}
 }
 
+// What every container has mounts on is there before it is: a container that writes
+// nothing leaves nothing to remove. An image that has something else under these
+// names gets its mounts as well.
+func TestMountPoints(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	hosts := filepath.Join(t.TempDir(), "hosts")
+	must(t, os.WriteFile(hosts, []byte("127.0.0.1 localhost"), 0o644))
+	run := func(prepare func(layer string), upper string) {
+		t.Helper()
+		layer := filepath.Join(t.TempDir(), "layer")
+		must(t, os.MkdirAll(filepath.Join(layer, "bin"), 0o755))
+		copyFile(t, os.Getenv(probeVar), filepath.Join(layer, "bin", "probe"), 0o755)
+		prepare(layer)
+		spec := f.spec("cat /etc/hosts", "cat /etc/resolv.conf")
+		spec.Layers = []string{layer}
+		for _, target := range []string{"/etc/hosts", "/etc/resolv.conf"} {
+			spec.Mounts = append(spec.Mounts, runner.Mount{Source: hosts, Target: target})
+		}
+		c := f.launch(t, spec)
+		info, err := c.Wait()
+		must(t, err)
+		made, err := os.ReadDir(f.layerDirs(spec).upper)
+		must(t, err)
+		var names []string
+		for _, e := range made {
+			names = append(names, e.Name())
+		}
+		if got := strings.Join(names, " "); got != upper {
+			t.Errorf("the container's own layer has %q, want %q", got, upper)
+		}
+		must(t, c.Release())
+		if out := <-c.out; out != "127.0.0.1 localhost\n127.0.0.1 localhost" || info.Code != 0 {
+			t.Errorf("exit code %d: %s", info.Code, out)
+		}
+	}
+	run(func(string) {}, "")
+	run(func(layer string) { must(t, os.Mkdir(filepath.Join(layer, "etc"), 0o755)) }, "")
+	run(func(layer string) {
+		must(t, os.MkdirAll(filepath.Join(layer, "usr", "etc"), 0o755))
+		must(t, os.Symlink("usr/etc", filepath.Join(layer, "etc")))
+	}, "usr")
+	run(func(layer string) {
+		must(t, os.Mkdir(filepath.Join(layer, "etc"), 0o755))
+		must(t, unix.Setxattr(filepath.Join(layer, "etc"), opaque(f), []byte("y"), 0)) // as an image that begins /etc anew
+	}, "etc")
+}
+
+// opaque is the attribute of a directory that hides those of the layers below.
+func opaque(f *fixture) string {
+	if f.host.userNS {
+		return "user.overlay.opaque"
+	}
+	return "trusted.overlay.opaque"
+}
+
 // Forty layers with long names do not fit into mount's options.
 func TestManyLayers(t *testing.T) {
 	t.Parallel()
@@ -133,5 +189,5 @@ func TestNoLayer(t *testing.T) {
 	spec.Layers = nil
 	spec.Args[0] = "/bin/probe"
 	spec.Mounts = []runner.Mount{{Source: filepath.Join(f.layer, "bin"), Target: "/bin", ReadOnly: true}}
-	f.want(t, spec, "bin dev proc sys")
+	f.want(t, spec, "bin dev etc proc sys")
 }

@@ -1,4 +1,4 @@
-package runspec
+package recipe
 
 import (
 	corev1 "k8s.io/api/core/v1"

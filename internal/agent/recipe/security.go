@@ -1,4 +1,4 @@
-package runspec
+package recipe
 
 import (
 	"fmt"
