@@ -30,7 +30,7 @@ var table = []struct {
 	{"the memory and the files of the supervisor, by a process that is about to be the container's", []string{
 		"process of the start that is stronger than the container", "internal/runner/sandbox.TestNothingStrongAppears", "internal/engine.TestHideMemory"}},
 	{"the machine's device nodes, masks and standard input", []string{"device nodes of the machine", "internal/runner/sandbox.TestDevicesAreItsOwn"}},
-	{"a number that is looked up as a name", []string{"number that the image makes root's name", "internal/image.TestNumberIsANumber", "internal/agent/recipe.TestUsers"}},
+	{"a number that is looked up as a name", []string{"number that the image makes root's name", "internal/image.TestNumberIsANumber", "internal/agent/runspec.TestUsers"}},
 	{"our own program, by /proc/self/exe", []string{"program of the start is changed by the container", "internal/runner/sandbox.TestExecutableIsNotOurs"}},
 	{"paths that magic links and links lead out while a container is set up", []string{
 		"paths that lead out while a container is set up", "internal/runner/sandbox.TestNothingIsMadeOutside"}},
@@ -40,7 +40,7 @@ var table = []struct {
 	{"a subPath is swapped for a link meanwhile", []string{"internal/runner/sandbox.TestNobodyRedirectsASubPath", "internal/runner/sandbox.TestSubPathOfASource"}},
 
 	// Rights.
-	{"the shared network: reading and changing what is others'", []string{"loopback traffic of others", "internal/agent/recipe.TestNetworkCapabilities"}},
+	{"the shared network: reading and changing what is others'", []string{"loopback traffic of others", "internal/agent/runspec.TestNetworkCapabilities"}},
 	{"the pause process as a way around filter and limits", []string{"pause process as a way around the filter", "internal/runner/sandbox.TestPauseIsWeak"}},
 	{"class host ignores what its security context asks for", []string{
 		"rights of a plain process of the machine", "internal/runner/host.TestRights", "internal/runner/host.TestExecRights", "internal/runner/host.TestRunAsNonRoot"}},
@@ -48,7 +48,7 @@ var table = []struct {
 		"user namespace that was asked for and is not there", "internal/agent.TestRefused", "internal/agent.TestHostUsers", "internal/agent.TestWithoutEffect"}},
 	{"system calls outside the filter, by the tables of other architectures too", []string{
 		"system calls outside the filter", "internal/runner/sandbox.TestSeccomp", "internal/runner/sandbox.TestDefaultProfile"}},
-	{"capabilities beyond Kubernetes' set", []string{"file systems and devices by capability", "internal/runner/sandbox.TestCapabilities", "internal/agent/recipe.TestCapabilities"}},
+	{"capabilities beyond Kubernetes' set", []string{"file systems and devices by capability", "internal/runner/sandbox.TestCapabilities", "internal/agent/runspec.TestCapabilities"}},
 	{"privileges gained by executing a set-user-id program", []string{"set-user-id program under no_new_privs", "internal/runner/sandbox.TestSetuid"}},
 	{"a device node that the container makes or brings", []string{"file systems and devices by capability", "internal/runner/sandbox.TestDevices", "internal/runner/sandbox.TestHostileImage"}},
 	{"the kernel's files in /proc and /sys", []string{

@@ -1,17 +1,10 @@
 package internal_test
 
 import (
-	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
-	"io/fs"
+	"cmp"
 	"maps"
 	"os"
-	"path"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 )
@@ -55,6 +48,7 @@ var house = map[string][]string{
 	"internal/runner/supervisor": {"internal/runner", "internal/runner/crilog", "internal/runner/reap"},
 
 	// cores
+	"internal/access":  nil,
 	"internal/podset":  {"internal/kind"}, // what those have in common that make pods from a template
 	"internal/job":     {"internal/change", "internal/kind", "internal/podset"},
 	"internal/cron":    {"internal/change", "internal/kind"},
@@ -66,16 +60,16 @@ var house = map[string][]string{
 	"internal/control": {"internal/change", "internal/cron", "internal/job", "internal/kind", "internal/place", "internal/store", "internal/sweep", "internal/work"},
 
 	// edges
-	"internal/server": {"internal/change", "internal/disk", "internal/kind", "internal/kind/openapi", "internal/store"},
-	"internal/agent": {"internal/agent/eviction", "internal/agent/machine", "internal/agent/podstate", "internal/agent/probe", "internal/agent/recipe",
+	"internal/server": {"internal/access", "internal/change", "internal/disk", "internal/kind", "internal/kind/openapi", "internal/store"},
+	"internal/agent": {"internal/agent/eviction", "internal/agent/machine", "internal/agent/podstate", "internal/agent/probe", "internal/agent/runspec",
 		"internal/agent/volume", "internal/change", "internal/kind", "internal/runner", "internal/runner/crilog", "internal/runner/hostpath",
 		"internal/runner/reap", "internal/tree"},
 	"internal/agent/eviction": {"internal/kind/podspec"},
 	"internal/agent/machine":  {"internal/agent/eviction", "internal/runner/cgroup"},
 	"internal/agent/podstate": {"internal/kind/podspec"},
 	"internal/agent/probe":    {"internal/runner"},
-	"internal/agent/recipe":   {"internal/runner"},
-	"internal/agent/volume":   {"internal/agent/recipe", "internal/runner", "internal/runner/hostpath"},
+	"internal/agent/runspec":  {"internal/runner"},
+	"internal/agent/volume":   {"internal/agent/runspec", "internal/runner", "internal/runner/hostpath"},
 	"internal/cli":            {"internal/backup", "internal/cron", "internal/engine", "internal/explain", "internal/image", "internal/job", "internal/kind", "internal/runner"},
 
 	// what wires them, and what stands around the product
@@ -102,7 +96,46 @@ var house = map[string][]string{
 // cores are the packages that are pure: what they answer follows from what they are
 // asked, and nothing else happens. What they import of ours is held to the same.
 var cores = []string{
-	"internal/podset", "internal/job", "internal/cron", "internal/place", "internal/sweep", "internal/explain", "internal/agent/podstate", "internal/agent/eviction",
+	"internal/access", "internal/podset", "internal/job", "internal/cron", "internal/place", "internal/sweep", "internal/explain", "internal/agent/podstate", "internal/agent/eviction",
+}
+
+// walls are what no entry of the table may go through, by whatever way, and why. What
+// lies behind the engine does not count: to wire the rooms is its work.
+var walls = []struct {
+	from, to []string // packages with all below them
+	why      string
+}{
+	{cores, []string{"internal/store", "internal/work", "internal/control", "internal/server", "internal/runner", "internal/image", "internal/engine", "internal/cli"},
+		"a core is handed what it decides from, and carries nothing out"},
+	{[]string{"internal/server"}, []string{"internal/podset", "internal/job", "internal/cron", "internal/place", "internal/sweep", "internal/explain", "internal/control", "internal/agent", "internal/runner"},
+		"the API stores what it is asked to; what follows from that is decided elsewhere"},
+	{[]string{"internal/agent"}, []string{"internal/store", "internal/server", "internal/control", "internal/image", "internal/podset", "internal/job", "internal/cron", "internal/place", "internal/sweep"},
+		"a node is a client, as if it were on another machine"},
+	{[]string{"internal/runner"}, []string{"internal/kind", "internal/change", "internal/store", "internal/agent", "internal/image", "internal/server", "internal/control"},
+		"a runner knows processes, and nothing of Kubernetes"},
+	{[]string{"internal/store"}, []string{"internal/kind", "internal/server", "internal/control"}, "the store keeps what it is given, of whatever kind"},
+	{[]string{"internal/cli"}, []string{"internal/store", "internal/server", "internal/control", "internal/agent"}, "a command is a client of the API, on a cluster, too"},
+	{[]string{"attack", "conformance", "torture"}, []string{"internal"}, "they come through the front door, as strangers do"},
+}
+
+// homes are packages of others that few rooms deal with, for all of us.
+var homes = []struct {
+	what  string
+	rooms []string // packages with all below them
+	why   string
+}{
+	{"k8s.io/apiserver", []string{"internal/server", "internal/engine"}, "the API is spoken in one room; the engine's health speaks its language of checks"},
+	{"k8s.io/client-go/kubernetes", []string{"internal/cli"}, "whoever is no command reads the store, or has an interface of its own"},
+	{"k8s.io/klog/v2", []string{"internal/server", "internal/place", "internal/agent/eviction"}, "we log with slog; libraries that do not are led there by server"},
+	{"log", []string{"internal/server"}, "we log with slog; net/http, which does not, is led there by server"},
+	{"go.etcd.io/bbolt", []string{"internal/store"}, "who reads the file is the store"},
+	{"github.com/tidwall/btree", []string{"internal/store"}, "what is in memory of the store is its own"},
+	{"github.com/robfig/cron/v3", []string{"internal/kind", "internal/cron"}, "schedules are read in one place and gone by in another"},
+	{"github.com/google/go-containerregistry", []string{"internal/image"}, "images are one room's"},
+	{"github.com/google/uuid", []string{"internal/control", "internal/engine"}, "who applies a Set gives the uids"},
+	{"github.com/spf13/cobra", []string{"internal/cli"}, "commands are one room's"},
+	{"os/exec", []string{"internal/runner/supervisor"}, "os/exec shares memory and descriptors with what it starts: containers start by fork"},
+	{"unsafe", []string{"internal/runner", "internal/agent/machine"}, "memory is the kernel's business, and these rooms talk to it"},
 }
 
 // impure is what no core may import or call, itself or through another package of
@@ -143,7 +176,6 @@ var impure = []struct{ what, why string }{
 var except = []struct{ pkg, what, why string }{
 	{"internal/place", "k8s.io/klog/v2.Logger", "component-helpers wants a logger; it is given none that logs"},
 	{"internal/agent/eviction", "k8s.io/klog/v2.Logger", "component-helpers wants a logger; it is given none that logs"},
-	{"internal/cron", "time.LoadLocation", "not yet handed in"},
 	{"internal/kind", "time.LoadLocation", "validation has to know whether a zone exists; cores do not validate"},
 }
 
@@ -159,7 +191,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		}
 		for _, imported := range slices.Sorted(maps.Keys(packages[name].ours)) {
 			if !slices.Contains(allowed, imported) {
-				t.Errorf("%s: %s must not import %s", packages[name].ours[imported], name, imported)
+				t.Errorf("%s: %s must not import %s: %s", packages[name].ours[imported], name, imported, cmp.Or(wall(name, imported), "it is not in the table"))
 			}
 		}
 		for _, permission := range allowed {
@@ -171,6 +203,84 @@ func TestImportsGoOneWay(t *testing.T) {
 	for name := range house {
 		if packages[name] == nil {
 			t.Errorf("%s is in the table of packages, and does not exist", name)
+		}
+	}
+}
+
+// TestTableHasWalls holds the table itself to the walls.
+func TestTableHasWalls(t *testing.T) {
+	t.Parallel()
+	for _, from := range slices.Sorted(maps.Keys(house)) {
+		seen := map[string]bool{from: true}
+		var visit func(name, way string)
+		visit = func(name, way string) {
+			for _, imported := range house[name] {
+				if seen[imported] {
+					continue
+				}
+				seen[imported] = true
+				way := way + " imports " + imported
+				if why := wall(from, imported); why != "" {
+					t.Errorf("%s: %s", way, why)
+				}
+				if imported != "internal/engine" {
+					visit(imported, way+", which")
+				}
+			}
+		}
+		visit(from, from)
+	}
+	for _, w := range walls {
+		for _, name := range slices.Concat(w.from, w.to) {
+			if !slices.ContainsFunc(slices.Collect(maps.Keys(house)), func(pkg string) bool { return below(pkg, name) }) {
+				t.Errorf("a wall names %s, which does not exist", name)
+			}
+		}
+	}
+}
+
+// wall says why one package must not reach another, or "".
+func wall(from, to string) string {
+	for _, w := range walls {
+		if slices.ContainsFunc(w.from, func(name string) bool { return below(from, name) }) &&
+			slices.ContainsFunc(w.to, func(name string) bool { return below(to, name) }) {
+			return w.why
+		}
+	}
+	return ""
+}
+
+// below tells whether a name is another, or lies below it.
+func below(name, other string) bool {
+	return name == other || strings.HasPrefix(name, other+"/")
+}
+
+// TestStrangersHaveHomes holds our rooms to what homes says of the packages of others.
+func TestStrangersHaveHomes(t *testing.T) {
+	t.Parallel()
+	used := map[string]bool{}
+	packages := packages(t)
+	for _, name := range slices.Sorted(maps.Keys(packages)) {
+		for _, stranger := range packages[name].strangers {
+			for _, home := range homes {
+				standard := !strings.Contains(home.what, ".") // "log" is not "log/slog"
+				if !below(stranger.what, home.what) || standard && stranger.what != home.what || !below(name, "internal") && !below(name, "cmd") {
+					continue
+				}
+				i := slices.IndexFunc(home.rooms, func(room string) bool { return below(name, room) })
+				if i < 0 {
+					t.Errorf("%s: %s must not import %s: %s", stranger.where, name, stranger.what, home.why)
+					continue
+				}
+				used[home.what+" "+home.rooms[i]] = true
+			}
+		}
+	}
+	for _, home := range homes {
+		for _, room := range home.rooms {
+			if !used[home.what+" "+room] {
+				t.Errorf("%s may import %s, and does not: take it out of the table", room, home.what)
+			}
 		}
 	}
 }
@@ -215,7 +325,7 @@ func TestCoresArePure(t *testing.T) {
 // impurity says why something that was imported or named is impure, or "".
 func impurity(what string) string {
 	for _, rule := range impure {
-		if what == rule.what || strings.HasPrefix(what, rule.what+"/") || strings.HasPrefix(what, rule.what+".") {
+		if below(what, rule.what) || strings.HasPrefix(what, rule.what+".") {
 			return rule.why
 		}
 	}
@@ -284,102 +394,4 @@ func room(pkg string) string {
 	}
 	name, _, _ := strings.Cut(rest, "/")
 	return name
-}
-
-// source is what the files of one package, tests aside, import and name of others.
-type source struct {
-	ours map[string]string // package of the module → a file that imports it
-	uses []use
-}
-
-// use is one import, or one name of an imported package.
-type use struct{ what, where string }
-
-// packages reads all packages of the module, for whatever build tags.
-func packages(t *testing.T) map[string]*source {
-	t.Helper()
-	all := map[string]*source{}
-	err := filepath.WalkDir("..", func(file string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if d.IsDir() {
-			if strings.HasPrefix(d.Name(), ".") && d.Name() != ".." || d.Name() == "testdata" || ownModule(file) {
-				return filepath.SkipDir
-			}
-			return nil
-		}
-		if !strings.HasSuffix(file, ".go") {
-			return nil
-		}
-		name := filepath.ToSlash(filepath.Dir(strings.TrimPrefix(file, "../")))
-		if all[name] == nil {
-			all[name] = &source{ours: map[string]string{}}
-		}
-		if strings.HasSuffix(file, "_test.go") || strings.HasPrefix(d.Name(), "zz_generated") {
-			return nil
-		}
-		return all[name].read(file)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	delete(all, "internal") // this test
-	return all
-}
-
-// ownModule tells whether a directory below the module's is another module.
-func ownModule(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, "go.mod"))
-	return err == nil && dir != ".."
-}
-
-func (s *source) read(name string) error {
-	files := token.NewFileSet()
-	file, err := parser.ParseFile(files, name, nil, parser.SkipObjectResolution)
-	if err != nil {
-		return err
-	}
-	at := func(n ast.Node) string {
-		p := files.Position(n.Pos())
-		return fmt.Sprintf("%s:%d", strings.TrimPrefix(p.Filename, "../"), p.Line)
-	}
-	imported := map[string]string{} // by the name that the file knows it by
-	for _, spec := range file.Imports {
-		what, err := strconv.Unquote(spec.Path.Value)
-		if err != nil {
-			return err
-		}
-		if pkg, ours := strings.CutPrefix(what, module); ours {
-			s.ours[pkg] = at(spec)
-			continue
-		}
-		local := localName(what)
-		if spec.Name != nil {
-			local = spec.Name.Name
-		}
-		imported[local] = what
-		if local == "_" || local == "." {
-			s.uses = append(s.uses, use{what, at(spec)})
-		}
-	}
-	ast.Inspect(file, func(n ast.Node) bool {
-		if sel, ok := n.(*ast.SelectorExpr); ok {
-			if id, ok := sel.X.(*ast.Ident); ok && imported[id.Name] != "" {
-				s.uses = append(s.uses, use{imported[id.Name] + "." + sel.Sel.Name, at(sel)})
-			}
-		}
-		return true
-	})
-	return nil
-}
-
-// localName is how a file knows a package that it gives no name of its own: by the
-// last element of its path that is no version.
-func localName(importPath string) string {
-	base := path.Base(importPath)
-	if strings.HasPrefix(base, "v") && strings.Trim(base[1:], "0123456789") == "" {
-		base = path.Base(path.Dir(importPath))
-	}
-	return base
 }

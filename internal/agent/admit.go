@@ -32,9 +32,9 @@ func (a *Agent) admit(p *podstate.Pod) *refusal {
 }
 
 // refuse ends a pod that the node does not take.
-func (k *keeper) refuse(r *refusal) {
-	k.note(nil, warning, r.reason, r.message)
-	k.state.End(podstate.Ending{
+func (w *podWorker) refuse(r *refusal) {
+	w.note(nil, warning, r.reason, r.message)
+	w.state.End(podstate.Ending{
 		Since: time.Now(), Failed: true, Refused: true,
 		Reason: r.reason, Message: "Pod was rejected: " + r.message,
 	})

@@ -92,12 +92,12 @@ type Agent struct {
 	// paths is who looks at the machine's paths that manifests name.
 	paths *hostpath.Scout
 
-	// pressure is what the warden has found, fitness the monitor; pressed is told
+	// pressure is what the eviction manager has found, fitness the health monitor; pressed is told
 	// when they change.
 	pressure atomic.Pointer[[]corev1.NodeConditionType]
 	fitness  atomic.Pointer[fitness]
 	pressed  chan struct{}
-	// alarm has the warden look at once.
+	// alarm has the eviction manager look at once.
 	alarm chan struct{}
 
 	tasks sync.WaitGroup // everything that Run has to wait for
@@ -118,7 +118,7 @@ type Agent struct {
 type entry struct {
 	ref    PodRef
 	pod    *corev1.Pod // the latest state
-	keeper *keeper     // nil when the pod is over
+	worker *podWorker  // nil when the pod is over
 	gone   bool        // the API has it no more
 	logs   map[*openLog]struct{}
 }
@@ -170,7 +170,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.guard(ctx)
 	a.learnLosses(ctx)
-	a.tasks.Go(func() { (&herald{agent: a, log: a.log}).run(ctx) })
+	a.tasks.Go(func() { (&heartbeat{agent: a, log: a.log}).run(ctx) })
 	for {
 		err := a.opts.Client.WatchPods(ctx, a.opts.Node, func(ch PodChanges) { a.deliver(ctx, ch) })
 		if ctx.Err() != nil {
@@ -185,18 +185,18 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // guard begins to watch the machine and the pods on it.
 func (a *Agent) guard(ctx context.Context) {
-	a.tasks.Go(func() { (&weigher{agent: a, log: a.log}).run(ctx) })
+	a.tasks.Go(func() { (&limitEnforcer{agent: a, log: a.log}).run(ctx) })
 	if a.opts.Health != nil {
-		m := &monitor{agent: a, log: a.log}
+		m := &healthMonitor{agent: a, log: a.log}
 		m.look() // before the node says how it is
 		a.tasks.Go(func() { m.run(ctx) })
 	}
 	if a.opts.Machine == nil {
 		return
 	}
-	w := &warden{agent: a, log: a.log}
-	w.assess() // before the node says how it is, and before the first pod
-	a.tasks.Go(func() { w.run(ctx) })
+	m := &evictionManager{agent: a, log: a.log}
+	m.assess() // before the node says how it is, and before the first pod
+	a.tasks.Go(func() { m.run(ctx) })
 	a.tasks.Go(func() {
 		if err := a.opts.Machine.Keep(ctx, a.caps(), a.cut); ctx.Err() == nil {
 			a.log.Warn("termination messages and files in /etc can grow", "err", err)
@@ -204,7 +204,7 @@ func (a *Agent) guard(ctx context.Context) {
 	})
 }
 
-// lookSoon has the warden look at the machine now, not when it is time.
+// lookSoon has the eviction manager look at the machine now, not when it is time.
 func (a *Agent) lookSoon() {
 	select {
 	case a.alarm <- struct{}{}:
@@ -215,11 +215,11 @@ func (a *Agent) lookSoon() {
 // press takes the conditions that the node has now.
 func (a *Agent) press(conditions []corev1.NodeConditionType) {
 	if old := a.pressure.Swap(&conditions); old != nil && !slices.Equal(conditions, *old) || old == nil && len(conditions) > 0 {
-		a.nudgeHerald()
+		a.nudgeHeartbeat()
 	}
 }
 
-func (a *Agent) nudgeHerald() {
+func (a *Agent) nudgeHeartbeat() {
 	select {
 	case a.pressed <- struct{}{}:
 	default:
@@ -312,8 +312,8 @@ func (a *Agent) seeLocked(ctx context.Context, pod *corev1.Pod) {
 		delete(a.found, pod.UID)
 		if !kind.PodEnded(pod) {
 			e.pod = pod
-			e.keeper = newKeeper(a, e.ref, pod, found)
-			a.tasks.Go(func() { e.keeper.run(ctx) })
+			e.worker = newPodWorker(a, e.ref, pod, found)
+			a.tasks.Go(func() { e.worker.run(ctx) })
 			return
 		}
 		if len(found) > 0 {
@@ -323,8 +323,8 @@ func (a *Agent) seeLocked(ctx context.Context, pod *corev1.Pod) {
 	asked := e.pod != nil && e.pod.DeletionTimestamp != nil
 	e.pod = pod
 	switch {
-	case e.keeper != nil:
-		e.keeper.update(pod)
+	case e.worker != nil:
+		e.worker.update(pod)
 	case deleting(pod) && !asked:
 		a.tasks.Go(func() { a.delete(ctx, e.ref) })
 	}
@@ -333,30 +333,30 @@ func (a *Agent) seeLocked(ctx context.Context, pod *corev1.Pod) {
 // goneLocked takes that the API has the pod no more.
 func (a *Agent) goneLocked(ctx context.Context, e *entry) {
 	e.gone = true
-	if e.keeper != nil {
-		e.keeper.abandon()
+	if e.worker != nil {
+		e.worker.abandon()
 		return // it calls over when its containers have stopped
 	}
 	delete(a.pods, e.ref.UID)
 	a.tasks.Go(func() { a.erase(ctx, e) })
 }
 
-// over is called by a keeper when nothing of its pod runs any more, its last
+// over is called by a pod worker when nothing of its pod runs any more, its last
 // status is written, and what its containers held is released.
-func (a *Agent) over(ctx context.Context, k *keeper) {
+func (a *Agent) over(ctx context.Context, w *podWorker) {
 	a.mu.Lock()
-	e := a.pods[k.ref.UID]
-	e.keeper = nil
+	e := a.pods[w.ref.UID]
+	e.worker = nil
 	gone, pod := e.gone, e.pod
 	if gone {
-		delete(a.pods, k.ref.UID)
+		delete(a.pods, w.ref.UID)
 	}
 	a.mu.Unlock()
 	switch {
 	case gone:
 		a.tasks.Go(func() { a.erase(ctx, e) })
 	case deleting(pod):
-		a.delete(ctx, k.ref)
+		a.delete(ctx, w.ref)
 	}
 }
 

@@ -34,6 +34,7 @@ func (instant) Remove(context.Context, string) error          { return nil }
 func (instant) Pods(context.Context) ([]string, error)        { return nil, nil }
 func (instant) RemovePod(context.Context, string) error       { return nil }
 func (instant) Signal(context.Context, string, int) error     { return nil }
+func (instant) Losses(context.Context, func(runner.Status))   {}
 
 // sink is an API that only takes statuses and says when they are final.
 type sink struct {

@@ -1,17 +1,17 @@
 // Package agent is the node: it runs the pods that are bound to it and reports
 // how they fare, as a kubelet does.
 //
-// One watch yields the pods. Each pod that is not over has one goroutine, its
-// keeper, which owns all that is known about the pod. Whatever takes time
-// (pulling, starting, hooks, probes, stopping) runs beside it and hands its
-// result back. After every result the keeper asks the pure part, package podstate,
-// what to do next and what status to report, does it, and sleeps until
-// something happens.
+// One watch yields the pods. Each pod that is not over has one goroutine, its pod
+// worker, which owns all that is known about the pod. Whatever takes time (pulling,
+// starting, hooks, probes, stopping) runs beside it and hands its result back. After
+// every result the pod worker asks the pure part, package podstate, what to do next
+// and what status to report, does it, and sleeps until something happens.
 //
-// Four roles tick: the herald tells of the node, the weigher compares pods with
-// their limits on the disk, the warden watches what the machine has left, the
-// monitor asks whether runtimes and disk do their work. What weigher and warden
-// decide is package eviction's.
+// Four more goroutines look at the node from time to time: the heartbeat renews its
+// lease and writes its status, the limit enforcer compares pods with their limits on
+// the disk, the eviction manager watches what the machine has left, the health monitor
+// asks whether runtimes and disk do their work. Package eviction decides what limit
+// enforcer and eviction manager do.
 //
 // The order of events in a pod's life:
 //

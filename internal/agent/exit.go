@@ -66,7 +66,7 @@ func (a *attempt) exit(st runner.Status) *corev1.ContainerStateTerminated {
 }
 
 // terminationLog is the file in which a container leaves its last words.
-func (a *attempt) terminationLog() string { return a.keeper.agent.terminationFile(a.id) }
+func (a *attempt) terminationLog() string { return a.worker.agent.terminationFile(a.id) }
 
 // terminationFile is that of the container that the runner knows by id.
 func (a *Agent) terminationFile(id string) string {
@@ -93,7 +93,7 @@ func (a *attempt) makeTerminationLog(spec *runner.Spec) error {
 	return unix.Fchmod(fd, 0o666) // whoever the container runs as; the umask does not count
 }
 
-func (a *attempt) dropTerminationLog() { a.keeper.agent.removeFile(a.terminationLog()) }
+func (a *attempt) dropTerminationLog() { a.worker.agent.removeFile(a.terminationLog()) }
 
 // terminationMessage returns what the container said last, and removes it.
 func (a *attempt) terminationMessage(code int32) string {
@@ -125,9 +125,9 @@ func readHead(path string, limit int64) string {
 // logTail returns the end of what the container wrote.
 func (a *attempt) logTail() string {
 	lines, tail := int64(maxTerminationLines), &lastBytes{limit: maxTerminationLog}
-	path := a.keeper.agent.logPath(a.keeper.ref, a.container.Spec.Name, a.number)
-	if err := crilog.Read(a.keeper.ctx, path, crilog.Options{Tail: &lines}, tail); err != nil {
-		a.keeper.log().Warn("cannot read the end of a log", "container", a.id, "err", err)
+	path := a.worker.agent.logPath(a.worker.ref, a.container.Spec.Name, a.number)
+	if err := crilog.Read(a.worker.ctx, path, crilog.Options{Tail: &lines}, tail); err != nil {
+		a.worker.log().Warn("cannot read the end of a log", "container", a.id, "err", err)
 	}
 	return string(tail.text)
 }

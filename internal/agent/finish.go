@@ -15,17 +15,17 @@ import (
 	"github.com/sampan-batch/sampan/internal/tree"
 )
 
-// release gives back what the pod of a keeper held: its ended containers, what
+// release gives back what the pod of a pod worker held: its ended containers, what
 // they shared.
-func (a *Agent) release(ctx context.Context, k *keeper) {
-	k.forget(ctx, k.report.ended)
-	for i := range k.state.Containers {
-		k.unattend(i)
+func (a *Agent) release(ctx context.Context, w *podWorker) {
+	w.forget(ctx, w.report.ended)
+	for i := range w.state.Containers {
+		w.endLife(i)
 	}
-	if k.uncertain {
-		a.discard(ctx, k.ref, a.leftovers(ctx, k.ref))
+	if w.uncertain {
+		a.discard(ctx, w.ref, a.leftovers(ctx, w.ref))
 	}
-	a.releasePod(ctx, k.ref, k.state.Object)
+	a.releasePod(ctx, w.ref, w.state.Object)
 }
 
 // leftovers returns the containers that the runners still have of a pod.
@@ -80,7 +80,7 @@ func (a *Agent) sweepLocked(ctx context.Context) {
 	alive, known := map[string]bool{}, map[string]bool{}
 	for uid, e := range a.pods {
 		known[string(uid)] = true
-		alive[string(uid)] = e.keeper != nil
+		alive[string(uid)] = e.worker != nil
 	}
 	for uid := range a.found {
 		known[string(uid)], alive[string(uid)] = true, true // discard removes them

@@ -75,7 +75,7 @@ const (
 
 // awaitLife waits for who can tell when a container ends, if all that is known is
 // that it was running: an engine that was just started answers before it has taken
-// up its pods, and a keeper that leaves has reported more than the node was told
+// up its pods, and a pod worker that leaves has reported more than the node was told
 // of. Who followed such a log would never be told of its end.
 func (a *Agent) awaitLife(ctx context.Context, pod *corev1.Pod, name string, st *corev1.ContainerStatus, life <-chan struct{}) (*corev1.ContainerStatus, <-chan struct{}) {
 	for end := time.Now().Add(lifeWithin); st != nil && st.State.Running != nil && life == nil && time.Now().Before(end); {
@@ -134,21 +134,21 @@ func names(list []corev1.Container) []string {
 func (a *Agent) containerNow(pod *corev1.Pod, name string) (*corev1.ContainerStatus, <-chan struct{}) {
 	a.mu.Lock()
 	e := a.pods[pod.UID]
-	var k *keeper
+	var w *podWorker
 	known := []*corev1.Pod{pod}
 	if e != nil {
-		k = e.keeper
+		w = e.worker
 		if e.pod != nil {
 			known = append(known, e.pod)
 		}
 	}
 	a.mu.Unlock()
-	if k != nil {
-		if st, life, ok := k.container(name); ok {
+	if w != nil {
+		if st, life, ok := w.container(name); ok {
 			return st, life
 		}
 	}
-	// The keeper has left. What it reported last may be in the pod of the request
+	// The pod worker has left. What it reported last may be in the pod of the request
 	// and not yet in the one that this node was told of.
 	var best *corev1.ContainerStatus
 	for _, pod := range known {
@@ -171,17 +171,17 @@ func containerStatus(pod *corev1.Pod, name string) *corev1.ContainerStatus {
 	return nil
 }
 
-// container asks the keeper for the status of a container. ok is false when it
+// container asks the pod worker for the status of a container. ok is false when it
 // has left.
-func (k *keeper) container(name string) (st *corev1.ContainerStatus, life <-chan struct{}, ok bool) {
+func (w *podWorker) container(name string) (st *corev1.ContainerStatus, life <-chan struct{}, ok bool) {
 	answered := make(chan struct{})
-	k.post(func() {
+	w.post(func() {
 		defer close(answered)
-		s := podstate.Status(k.state, k.agent.host, &k.state.Object.Status, false, time.Now())
-		for i := range k.state.Containers {
-			if c := &k.state.Containers[i]; c.Spec.Name == name {
+		s := podstate.Status(w.state, w.agent.host, &w.state.Object.Status, false, time.Now())
+		for i := range w.state.Containers {
+			if c := &w.state.Containers[i]; c.Spec.Name == name {
 				st, ok = findIn(&s, c), true
-				if t := k.tasks[i].life; t != nil {
+				if t := w.tasks[i].life; t != nil {
 					life = t.Done()
 				}
 			}
@@ -190,7 +190,7 @@ func (k *keeper) container(name string) (st *corev1.ContainerStatus, life <-chan
 	select {
 	case <-answered:
 		return st, life, ok
-	case <-k.done:
+	case <-w.done:
 		return nil, nil, false
 	}
 }

@@ -22,37 +22,37 @@ type loss struct {
 	until   time.Time // when it is over, if nothing more is lost; zero: it is
 }
 
-// learnLosses has the keepers told of lost output, until ctx ends.
+// learnLosses has the pod workers told of lost output, until ctx ends.
 func (a *Agent) learnLosses(ctx context.Context) {
 	for _, r := range a.opts.Runners {
 		a.tasks.Go(func() {
 			r.Losses(ctx, func(st runner.Status) {
-				if k := a.keeperOf(types.UID(st.Pod.UID)); k != nil {
-					k.post(func() { k.outputLost(st, time.Now()) })
+				if w := a.workerOf(types.UID(st.Pod.UID)); w != nil {
+					w.post(func() { w.outputLost(st, time.Now()) })
 				}
 			})
 		})
 	}
 }
 
-// keeperOf is the keeper of a pod, or nil.
-func (a *Agent) keeperOf(uid types.UID) *keeper {
+// workerOf is the pod worker of a pod, or nil.
+func (a *Agent) workerOf(uid types.UID) *podWorker {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if e := a.pods[uid]; e != nil {
-		return e.keeper
+		return e.worker
 	}
 	return nil
 }
 
 // outputLost takes what a container has lost by now. The first of it is told at
 // once, what follows when it is over: two Events for an hour of a full disk.
-func (k *keeper) outputLost(st runner.Status, now time.Time) {
-	i := k.index(st.Container)
+func (w *podWorker) outputLost(st runner.Status, now time.Time) {
+	i := w.index(st.Container)
 	if i < 0 || st.OutputLost.Bytes == 0 {
 		return
 	}
-	l := &k.tasks[i].loss
+	l := &w.tasks[i].loss
 	if st.Attempt < l.attempt {
 		return
 	}
@@ -61,22 +61,22 @@ func (k *keeper) outputLost(st runner.Status, now time.Time) {
 	}
 	if st.OutputLost.Bytes > l.seen.Bytes {
 		l.seen = st.OutputLost
-		k.agent.lookSoon() // the disk is full, perhaps
+		w.agent.lookSoon() // the disk is full, perhaps
 		if l.until.IsZero() {
-			k.tellLoss(i)
+			w.tellLoss(i)
 		}
 		l.until = now.Add(lossQuiet)
 	}
 	if st.Phase == runner.Exited {
-		k.tellLoss(i)
+		w.tellLoss(i)
 		l.until = time.Time{}
 	}
 }
 
 // index is that of a container, or negative.
-func (k *keeper) index(name string) int {
-	for i := range k.state.Containers {
-		if k.state.Containers[i].Spec.Name == name {
+func (w *podWorker) index(name string) int {
+	for i := range w.state.Containers {
+		if w.state.Containers[i].Spec.Name == name {
 			return i
 		}
 	}
@@ -84,9 +84,9 @@ func (k *keeper) index(name string) int {
 }
 
 // tellLosses tells of losses that are over at now, and returns when to look again.
-func (k *keeper) tellLosses(now time.Time) (wakeAt time.Time) {
-	for i := range k.tasks {
-		l := &k.tasks[i].loss
+func (w *podWorker) tellLosses(now time.Time) (wakeAt time.Time) {
+	for i := range w.tasks {
+		l := &w.tasks[i].loss
 		if l.until.IsZero() {
 			continue
 		}
@@ -94,15 +94,15 @@ func (k *keeper) tellLosses(now time.Time) (wakeAt time.Time) {
 			wakeAt = earlier(wakeAt, l.until)
 			continue
 		}
-		k.tellLoss(i)
+		w.tellLoss(i)
 		l.until = time.Time{}
 	}
 	return wakeAt
 }
 
 // tellLoss tells of what was lost since it was last told.
-func (k *keeper) tellLoss(i int) {
-	l, c := &k.tasks[i].loss, &k.state.Containers[i]
+func (w *podWorker) tellLoss(i int) {
+	l, c := &w.tasks[i].loss, &w.state.Containers[i]
 	lost := l.seen.Bytes - l.told
 	if lost == 0 {
 		return
@@ -112,6 +112,6 @@ func (k *keeper) tellLoss(i int) {
 		another = "another "
 	}
 	l.told = l.seen.Bytes
-	k.note(c, warning, "OutputLost", fmt.Sprintf("Container %s lost %s%d bytes of its output, which could not be written to its log: %s",
+	w.note(c, warning, "OutputLost", fmt.Sprintf("Container %s lost %s%d bytes of its output, which could not be written to its log: %s",
 		c.Spec.Name, another, lost, l.seen.Message))
 }

@@ -84,7 +84,7 @@ func TestLostOutputIsLookedInto(t *testing.T) {
 	story(t, func(b *bench) {
 		b.device.left(eviction.NodefsAvailable, 100<<30, 100<<30)
 		b.put(testPod("p", nil))
-		after(time.Minute + time.Millisecond) // the warden has just looked
+		after(time.Minute + time.Millisecond) // the eviction manager has just looked
 		b.device.left(eviction.NodefsAvailable, 1<<20, 100<<30)
 		after(time.Second)
 		if got := b.agent.pressures(); len(got) > 0 {

@@ -121,32 +121,32 @@ func (a *Agent) erase(ctx context.Context, e *entry) {
 }
 
 // dropLog removes the log of an attempt that is two behind, when it has been read.
-func (k *keeper) dropLog(container string, number int) {
-	a, path := k.agent, k.agent.logPath(k.ref, container, number)
+func (w *podWorker) dropLog(container string, number int) {
+	a, path := w.agent, w.agent.logPath(w.ref, container, number)
 	a.mu.Lock()
-	e := a.pods[k.ref.UID]
+	e := a.pods[w.ref.UID]
 	a.mu.Unlock()
 	a.tasks.Go(func() {
-		if !a.awaitLogs(k.ctx, a.openLogs(e, path)) {
+		if !a.awaitLogs(w.ctx, a.openLogs(e, path)) {
 			return // it goes with the pod's
 		}
 		if err := crilog.Remove(path); err != nil {
-			k.log().Warn("cannot remove an old log", "log", path, "err", err)
+			w.log().Warn("cannot remove an old log", "log", path, "err", err)
 		}
 	})
 }
 
 // handOver hands the log of a container that was just started to whoever is
 // owed it.
-func (k *keeper) handOver(a *attempt) {
-	hand := k.agent.opts.HandLog
+func (w *podWorker) handOver(a *attempt) {
+	hand := w.agent.opts.HandLog
 	if hand == nil {
 		return
 	}
-	opts := crilog.Options{Follow: true, Ended: k.tasks[a.index].life.Done()}
-	path := k.agent.logPath(k.ref, a.container.Spec.Name, a.number)
-	// Not with the keeper's context, which ends with the pod.
-	log, err := k.agent.openLog(context.WithoutCancel(k.ctx), k.ref, path, opts, true)
+	opts := crilog.Options{Follow: true, Ended: w.tasks[a.index].life.Done()}
+	path := w.agent.logPath(w.ref, a.container.Spec.Name, a.number)
+	// Not with the pod worker's context, which ends with the pod.
+	log, err := w.agent.openLog(context.WithoutCancel(w.ctx), w.ref, path, opts, true)
 	if err != nil {
 		out, in := io.Pipe()
 		in.CloseWithError(err)

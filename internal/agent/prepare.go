@@ -14,7 +14,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
-// volumes is what a keeper knows about the volumes of its pod.
+// volumes is what a pod worker knows about the volumes of its pod.
 type volumes struct {
 	due      time.Time // when to set them up, or refresh them; zero: never
 	busy     bool      // that is being done
@@ -32,63 +32,63 @@ const (
 )
 
 // prepare gets ready what the pod's containers need before any of them starts.
-func (k *keeper) prepare() {
-	pod := k.state.Object
-	class := k.agent.class(pod)
-	if err := k.agent.noSandbox(pod, class); err != nil {
-		k.note(nil, warning, "FailedCreatePodSandBox", fmt.Sprintf("Failed to create pod sandbox: %v", err))
+func (w *podWorker) prepare() {
+	pod := w.state.Object
+	class := w.agent.class(pod)
+	if err := w.agent.noSandbox(pod, class); err != nil {
+		w.note(nil, warning, "FailedCreatePodSandBox", fmt.Sprintf("Failed to create pod sandbox: %v", err))
 		return
 	}
-	if what := unenforced(pod); what != "" && !k.state.Begun() {
-		k.note(nil, warning, "NotEnforced", "No effect on this node: "+what)
+	if what := unenforced(pod); what != "" && !w.state.Begun() {
+		w.note(nil, warning, "NotEnforced", "No effect on this node: "+what)
 	}
-	if err := k.agent.ownFiles(pod); err != nil { // a full disk, say: again with the volumes
-		k.mounted(err, time.Now())
+	if err := w.agent.ownFiles(pod); err != nil { // a full disk, say: again with the volumes
+		w.mounted(err, time.Now())
 		return
 	}
 	if len(pod.Spec.Volumes) == 0 {
-		k.state.Ready = true
+		w.state.Ready = true
 		return
 	}
-	k.volumes.due = time.Now()
+	w.volumes.due = time.Now()
 }
 
 // mount sets the volumes up, or refreshes them, when that is due. It returns
 // when to look again.
-func (k *keeper) mount(now time.Time) time.Time {
-	v := &k.volumes
-	if v.busy || v.due.IsZero() || k.state.Ending != nil {
+func (w *podWorker) mount(now time.Time) time.Time {
+	v := &w.volumes
+	if v.busy || v.due.IsZero() || w.state.Ending != nil {
 		return time.Time{}
 	}
 	if now.Before(v.due) {
 		return v.due
 	}
 	v.busy, v.due = true, time.Time{}
-	pod, ready := k.state.Object, k.state.Ready
-	k.agent.tasks.Go(func() {
+	pod, ready := w.state.Object, w.state.Ready
+	w.agent.tasks.Go(func() {
 		var err error
 		if !ready {
-			err = k.agent.ownFiles(pod)
+			err = w.agent.ownFiles(pod)
 		}
 		if err == nil {
-			err = k.agent.setVolumes(k.ctx, pod)
+			err = w.agent.setVolumes(w.ctx, pod)
 		}
-		k.post(func() { k.mounted(err, time.Now()) })
+		w.post(func() { w.mounted(err, time.Now()) })
 	})
 	return time.Time{}
 }
 
 // mounted takes the outcome of setting up the volumes.
-func (k *keeper) mounted(err error, now time.Time) {
-	v := &k.volumes
+func (w *podWorker) mounted(err error, now time.Time) {
+	v := &w.volumes
 	v.busy = false
 	if err == nil {
 		v.failures, v.said = 0, ""
-		if volume.Live(k.state.Object) {
+		if volume.Live(w.state.Object) {
 			v.due = now.Add(refreshPeriod)
 		}
-		if !k.state.Ready {
-			k.state.Ready, k.report.dirty = true, true
+		if !w.state.Ready {
+			w.state.Ready, w.report.dirty = true, true
 		}
 		return
 	}
@@ -96,19 +96,19 @@ func (k *keeper) mounted(err error, now time.Time) {
 	v.failures++
 	if text := err.Error(); text != v.said {
 		v.said = text
-		k.noteUnprepared(err)
+		w.noteUnprepared(err)
 	}
 }
 
 // noteUnprepared notes why a pod cannot start yet.
-func (k *keeper) noteUnprepared(err error) {
+func (w *podWorker) noteUnprepared(err error) {
 	var files *filesError
 	if errors.As(err, &files) {
-		k.note(nil, warning, "FailedCreatePodSandBox", err.Error())
+		w.note(nil, warning, "FailedCreatePodSandBox", err.Error())
 		return
 	}
 	for _, err := range split(err) {
-		k.note(nil, warning, "FailedMount", err.Error())
+		w.note(nil, warning, "FailedMount", err.Error())
 	}
 }
 
@@ -131,15 +131,15 @@ func (a *Agent) ownFiles(pod *corev1.Pod) error {
 
 // evict ends the pod because of what it uses. disrupted says that the node needs
 // that, and not that the pod has broken a limit of its own.
-func (k *keeper) evict(message string, disrupted bool) {
-	if k.state.Ending != nil && k.state.Ending.Reason == evicted {
+func (w *podWorker) evict(message string, disrupted bool) {
+	if w.state.Ending != nil && w.state.Ending.Reason == evicted {
 		return
 	}
-	k.note(nil, warning, evicted, message)
-	k.state.End(podstate.Ending{
+	w.note(nil, warning, evicted, message)
+	w.state.End(podstate.Ending{
 		Since: time.Now(), Grace: evictionGrace, Failed: true, Reason: evicted, Message: message, Disrupted: disrupted,
 	})
-	k.report.dirty = true
+	w.report.dirty = true
 }
 
 const (
@@ -161,11 +161,11 @@ func split(err error) []error {
 
 // remount has the volumes refreshed soon if the pod's own labels or
 // annotations changed, which they may show.
-func (k *keeper) remount(old, pod *corev1.Pod) {
-	if k.volumes.due.IsZero() || maps.Equal(old.Labels, pod.Labels) && maps.Equal(old.Annotations, pod.Annotations) {
+func (w *podWorker) remount(old, pod *corev1.Pod) {
+	if w.volumes.due.IsZero() || maps.Equal(old.Labels, pod.Labels) && maps.Equal(old.Annotations, pod.Annotations) {
 		return
 	}
-	k.volumes.due = time.Now()
+	w.volumes.due = time.Now()
 }
 
 // setVolumes has the pod's volumes made, or brought up to date.

@@ -18,7 +18,7 @@ func (a *attempt) ensureImage(ctx context.Context) error {
 		a.note(normal, "ImageNotUsed", fmt.Sprintf("Container image %q is not used: the command runs as a process of this machine", ref))
 		return nil
 	}
-	o := &a.keeper.agent.opts
+	o := &a.worker.agent.opts
 	img, err := o.Images.Ensure(ctx, ImageRequest{
 		Ref: ref, Policy: policy, PodUID: string(a.pod.UID),
 		Secrets: a.pullSecrets,
@@ -65,7 +65,7 @@ func (a *attempt) noteImageError(ref string, err *ImageError) {
 // pullSecrets returns the pod's image pull secrets, or those of its service
 // account when it names none itself.
 func (a *attempt) pullSecrets(ctx context.Context) []*corev1.Secret {
-	client := a.keeper.agent.opts.Client
+	client := a.worker.agent.opts.Client
 	refs := a.pod.Spec.ImagePullSecrets
 	if len(refs) == 0 {
 		name := a.pod.Spec.ServiceAccountName

@@ -15,35 +15,35 @@ import (
 // recover takes up what a former run of the node has left of the pod: what the
 // API says, and the containers that the runners still have. The runners know
 // better.
-func (k *keeper) recover() {
-	pod := k.state.Object
-	class := k.agent.class(pod)
-	for i := range k.state.Containers {
-		k.tasks[i].class = class
-		c := &k.state.Containers[i]
+func (w *podWorker) recover() {
+	pod := w.state.Object
+	class := w.agent.class(pod)
+	for i := range w.state.Containers {
+		w.tasks[i].class = class
+		c := &w.state.Containers[i]
 		if st := findIn(&pod.Status, c); st != nil {
 			recall(c, st)
 		}
 	}
 	newest := make(map[string]*runner.Status)
-	for i := range k.found {
-		st := &k.found[i]
+	for i := range w.found {
+		st := &w.found[i]
 		if old := newest[st.Container]; old == nil || st.Attempt > old.Attempt {
 			newest[st.Container] = st
 		}
 	}
-	for i := range k.found {
-		if st := &k.found[i]; newest[st.Container] != st {
-			k.report.ended = append(k.report.ended, ended{k.agent.opts.Runners[st.Class], st.ID})
+	for i := range w.found {
+		if st := &w.found[i]; newest[st.Container] != st {
+			w.report.ended = append(w.report.ended, ended{w.agent.opts.Runners[st.Class], st.ID})
 		}
 	}
-	for i := range k.state.Containers {
-		k.reconcile(i, newest[k.state.Containers[i].Spec.Name])
+	for i := range w.state.Containers {
+		w.reconcile(i, newest[w.state.Containers[i].Spec.Name])
 	}
-	k.found = nil
-	for i := range k.state.Containers {
-		if k.state.Containers[i].Attempt >= 0 {
-			k.state.Ready = true // its volumes were made before
+	w.found = nil
+	for i := range w.state.Containers {
+		if w.state.Containers[i].Attempt >= 0 {
+			w.state.Ready = true // its volumes were made before
 		}
 	}
 }
@@ -89,22 +89,22 @@ func recall(c *podstate.Container, st *corev1.ContainerStatus) {
 
 // reconcile brings what the API says about container i together with what the
 // runner has, nil if nothing.
-func (k *keeper) reconcile(i int, st *runner.Status) {
-	c := &k.state.Containers[i]
+func (w *podWorker) reconcile(i int, st *runner.Status) {
+	c := &w.state.Containers[i]
 	if st == nil {
 		if c.Phase == podstate.Running {
-			k.vanished(i)
+			w.vanished(i)
 		}
 		return
 	}
-	k.tasks[i].class = st.Class
+	w.tasks[i].class = st.Class
 	known := c.ID == st.ID
-	a := k.attempt(i, st.Attempt)
+	a := w.attempt(i, st.Attempt)
 	a.id = st.ID
 	switch {
 	case known && c.Phase == podstate.Exited:
 		// The API knows; only the runner has not forgotten yet.
-		k.report.ended = append(k.report.ended, ended{a.runner, a.id})
+		w.report.ended = append(w.report.ended, ended{a.runner, a.id})
 		return
 	case !known:
 		if c.Exit != nil {
@@ -114,46 +114,46 @@ func (k *keeper) reconcile(i int, st *runner.Status) {
 		c.Started, c.Ready = false, false
 	}
 	c.Phase, c.StartedAt = podstate.Running, st.StartedAt
-	k.limitsIgnored(*st)
-	k.outputLost(*st, time.Now())
+	w.limitsIgnored(*st)
+	w.outputLost(*st, time.Now())
 	if st.Phase == runner.Exited {
-		k.exited(a, a.exit(*st), st.FinishedAt)
+		w.exited(a, a.exit(*st), st.FinishedAt)
 		return
 	}
-	k.report.dirty = true
-	k.agent.tasks.Go(func() {
+	w.report.dirty = true
+	w.agent.tasks.Go(func() {
 		a.hold()
-		a.wait(k.ctx)
+		a.wait(w.ctx)
 	})
-	k.resume(i)
+	w.resumeLifecycle(i)
 }
 
 // hold takes hold again of the image of a container that runs already.
 func (a *attempt) hold() {
-	k := a.keeper
+	w := a.worker
 	if a.class == runner.Host {
 		return
 	}
-	img, err := k.agent.opts.Images.Ensure(k.ctx, ImageRequest{
+	img, err := w.agent.opts.Images.Ensure(w.ctx, ImageRequest{
 		Ref: a.container.Spec.Image, Policy: corev1.PullNever, PodUID: string(a.pod.UID),
 	})
 	if err != nil {
-		k.log().Info("the image of a running container is not here any more", "container", a.id, "image", a.container.Spec.Image)
+		w.log().Info("the image of a running container is not here any more", "container", a.id, "image", a.container.Spec.Image)
 		return
 	}
-	k.post(func() {
-		c := &k.state.Containers[a.index]
+	w.post(func() {
+		c := &w.state.Containers[a.index]
 		if c.ID == a.id && c.ImageID == "" { // the node ended before it could tell
 			describe(c, img)
-			k.report.dirty = true
+			w.report.dirty = true
 		}
 	})
 }
 
 // vanished takes that a container of which the API says that it runs is not
 // known to any runner.
-func (k *keeper) vanished(i int) {
-	c := &k.state.Containers[i]
+func (w *podWorker) vanished(i int) {
+	c := &w.state.Containers[i]
 	now := time.Now()
 	c.Phase = podstate.Exited
 	c.Exit = &corev1.ContainerStateTerminated{
@@ -163,7 +163,7 @@ func (k *keeper) vanished(i int) {
 	}
 	c.Started, c.Ready = false, false
 	c.Retry = c.Retry.AfterExit(now)
-	k.report.dirty = true
+	w.report.dirty = true
 }
 
 // class is the kind of isolation that the pod asks for.

@@ -12,7 +12,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
-// report is what a keeper knows about the status that the API has. At most one
+// report is what a pod worker knows about the status that the API has. At most one
 // write is under way; what changes meanwhile waits for the next one.
 //
 //	clean ──change──▶ dirty ──due──▶ writing ──▶ clean
@@ -44,9 +44,9 @@ const (
 
 // publish writes the status if it is time. It returns when to look again, and
 // whether the pod is over and its last status is written.
-func (k *keeper) publish(over bool, now time.Time) (wakeAt time.Time, done bool) {
-	r := &k.report
-	if k.gone.Load() {
+func (w *podWorker) publish(over bool, now time.Time) (wakeAt time.Time, done bool) {
+	r := &w.report
+	if w.gone.Load() {
 		return time.Time{}, over && !r.writing // nobody to tell
 	}
 	if over && !r.final {
@@ -63,7 +63,7 @@ func (k *keeper) publish(over bool, now time.Time) (wakeAt time.Time, done bool)
 	}
 	at := r.since
 	if !over {
-		at = at.Add(k.agent.opts.StatusDelay)
+		at = at.Add(w.agent.opts.StatusDelay)
 	}
 	if at.Before(r.after) {
 		at = r.after
@@ -71,41 +71,41 @@ func (k *keeper) publish(over bool, now time.Time) (wakeAt time.Time, done bool)
 	if now.Before(at) {
 		return at, false
 	}
-	k.write(over, now)
+	w.write(over, now)
 	return time.Time{}, false
 }
 
-// write writes the status as of now, beside the keeper.
-func (k *keeper) write(over bool, now time.Time) {
-	r := &k.report
+// write writes the status as of now, beside the pod worker.
+func (w *podWorker) write(over bool, now time.Time) {
+	r := &w.report
 	told := r.ended
 	r.dirty, r.since, r.ended = false, time.Time{}, nil
 	r.writing, r.final = true, over
-	snapshot, host := k.state.Snapshot(), k.agent.host
-	k.agent.tasks.Go(func() {
-		_, err := k.agent.opts.Client.UpdatePodStatus(k.ctx, k.ref, func(present *corev1.Pod) corev1.PodStatus {
+	snapshot, host := w.state.Snapshot(), w.agent.host
+	w.agent.tasks.Go(func() {
+		_, err := w.agent.opts.Client.UpdatePodStatus(w.ctx, w.ref, func(present *corev1.Pod) corev1.PodStatus {
 			return podstate.Status(snapshot, host, &present.Status, over, now)
 		})
 		if err == nil {
-			k.forget(k.ctx, told)
+			w.forget(w.ctx, told)
 		}
-		k.post(func() { k.written(told, err) })
+		w.post(func() { w.written(told, err) })
 	})
 }
 
 // written takes the outcome of a write.
-func (k *keeper) written(told []ended, err error) {
-	r := &k.report
+func (w *podWorker) written(told []ended, err error) {
+	r := &w.report
 	r.writing = false
 	switch {
 	case err == nil:
 		r.failed, r.after = 0, time.Time{}
 	case apierrors.IsNotFound(err):
 		// The watch is about to say so too.
-		k.gone.Store(true)
-		k.observe()
+		w.gone.Store(true)
+		w.observe()
 	default:
-		k.log().Warn("cannot write a pod's status", "err", err)
+		w.log().Warn("cannot write a pod's status", "err", err)
 		r.dirty, r.final = true, false
 		r.ended = slices.Concat(told, r.ended)
 		r.after = time.Now().Add(min(minRetry<<min(r.failed, 10), maxRetry))
@@ -114,10 +114,10 @@ func (k *keeper) written(told []ended, err error) {
 }
 
 // forget lets the runner forget containers whose end the API knows.
-func (k *keeper) forget(ctx context.Context, list []ended) {
+func (w *podWorker) forget(ctx context.Context, list []ended) {
 	for _, e := range list {
 		if err := e.runner.Remove(ctx, e.id); err != nil && ctx.Err() == nil {
-			k.log().Warn("cannot remove a container", "container", e.id, "err", err)
+			w.log().Warn("cannot remove a container", "container", e.id, "err", err)
 		}
 	}
 }

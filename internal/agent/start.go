@@ -13,18 +13,18 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/sampan-batch/sampan/internal/agent/podstate"
-	"github.com/sampan-batch/sampan/internal/agent/recipe"
+	"github.com/sampan-batch/sampan/internal/agent/runspec"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
 // attempt is one attempt to run a container, from its image to its end. It
-// runs beside the keeper and shares nothing with it but what is immutable.
+// runs beside the pod worker and shares nothing with it but what is immutable.
 type attempt struct {
-	keeper *keeper
+	worker *podWorker
 	index  int
 	number int
 	pod    *corev1.Pod
-	// container is a copy: what the keeper knew when the attempt began.
+	// container is a copy: what the pod worker knew when the attempt began.
 	container podstate.Container
 	class     runner.Class
 	runner    runner.Runner
@@ -38,50 +38,50 @@ func containerID(ref PodRef, container string, number int) string {
 }
 
 // start begins an attempt to run container i.
-func (k *keeper) start(i int, now time.Time) {
-	c := &k.state.Containers[i]
+func (w *podWorker) start(i int, now time.Time) {
+	c := &w.state.Containers[i]
 	if c.Phase == podstate.Exited {
 		c.Retry = c.Retry.Restarted(now)
 	}
 	c.Phase = podstate.Starting
-	ctx, cancel := context.WithCancel(k.ctx)
-	k.tasks[i].cancel = cancel
-	a := k.attempt(i, c.Attempt+1)
-	k.agent.tasks.Go(func() {
+	ctx, cancel := context.WithCancel(w.ctx)
+	w.tasks[i].cancel = cancel
+	a := w.attempt(i, c.Attempt+1)
+	w.agent.tasks.Go(func() {
 		defer cancel()
 		a.run(ctx)
 	})
 }
 
 // attempt describes attempt number of container i.
-func (k *keeper) attempt(i, number int) *attempt {
-	c := &k.state.Containers[i]
+func (w *podWorker) attempt(i, number int) *attempt {
+	c := &w.state.Containers[i]
 	return &attempt{
-		keeper: k, index: i, number: number, pod: k.state.Object, container: *c,
-		class: k.tasks[i].class, runner: k.runner(i),
-		id: containerID(k.ref, c.Spec.Name, number),
+		worker: w, index: i, number: number, pod: w.state.Object, container: *c,
+		class: w.tasks[i].class, runner: w.runner(i),
+		id: containerID(w.ref, c.Spec.Name, number),
 	}
 }
 
 // run starts the container and waits for its end.
 func (a *attempt) run(ctx context.Context) {
-	k := a.keeper
+	w := a.worker
 	st, spec, err := a.launch(ctx)
 	if err != nil {
-		if k.ctx.Err() == nil {
+		if w.ctx.Err() == nil {
 			cancelled := ctx.Err() != nil
-			k.post(func() { k.failed(a, err, cancelled) })
+			w.post(func() { w.failed(a, err, cancelled) })
 		}
 		return
 	}
 	user := containerUser(spec)
-	k.post(func() { k.started(a, st, user) })
-	a.wait(k.ctx)
+	w.post(func() { w.started(a, st, user) })
+	a.wait(w.ctx)
 }
 
 // wait waits for the container's end.
 func (a *attempt) wait(ctx context.Context) {
-	k := a.keeper
+	w := a.worker
 	st, err := a.runner.Wait(ctx, a.id)
 	for err != nil && ctx.Err() == nil {
 		if errors.Is(err, runner.ErrNotFound) {
@@ -90,7 +90,7 @@ func (a *attempt) wait(ctx context.Context) {
 			break
 		}
 		// As long as the runner cannot be asked, the container may well be alive.
-		k.log().Warn("cannot wait for a container", "container", a.id, "err", err)
+		w.log().Warn("cannot wait for a container", "container", a.id, "err", err)
 		sleep(ctx, time.Second)
 		st, err = a.runner.Wait(ctx, a.id)
 	}
@@ -98,9 +98,9 @@ func (a *attempt) wait(ctx context.Context) {
 		return
 	}
 	exit := a.exit(st)
-	k.post(func() {
-		k.outputLost(st, time.Now())
-		k.exited(a, exit, st.FinishedAt)
+	w.post(func() {
+		w.outputLost(st, time.Now())
+		w.exited(a, exit, st.FinishedAt)
 	})
 }
 
@@ -113,13 +113,13 @@ func (a *attempt) launch(ctx context.Context) (runner.Status, *runner.Spec, erro
 	if err != nil {
 		return runner.Status{}, nil, err
 	}
-	// From here on the container may exist: the keeper's end, not that of the
+	// From here on the container may exist: the pod worker's end, not that of the
 	// attempt, interrupts.
-	st, err := a.runner.Start(a.keeper.ctx, spec)
+	st, err := a.runner.Start(a.worker.ctx, spec)
 	if errors.Is(err, runner.ErrNoVolume) {
 		// The supervisor has died since it was made, and a volume in memory with it.
-		if err = a.keeper.agent.setVolumes(a.keeper.ctx, a.pod); err == nil {
-			st, err = a.runner.Start(a.keeper.ctx, spec)
+		if err = a.worker.agent.setVolumes(a.worker.ctx, a.pod); err == nil {
+			st, err = a.runner.Start(a.worker.ctx, spec)
 		}
 	}
 	if errors.Is(err, runner.ErrExists) {
@@ -137,7 +137,7 @@ func (a *attempt) launch(ctx context.Context) (runner.Status, *runner.Spec, erro
 
 // find returns the status of the attempt's container, which exists.
 func (a *attempt) find() (runner.Status, error) {
-	list, err := a.runner.List(a.keeper.ctx)
+	list, err := a.runner.List(a.worker.ctx)
 	if err != nil {
 		return runner.Status{}, err
 	}
@@ -151,8 +151,8 @@ func (a *attempt) find() (runner.Status, error) {
 
 // spec returns what the runner is told.
 func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
-	o := &a.keeper.agent.opts
-	in := &recipe.Input{
+	o := &a.worker.agent.opts
+	in := &runspec.Input{
 		Pod: a.pod, Container: a.container.Spec, Class: a.class,
 		IPs: o.IPs, Allocatable: o.Allocatable, Hostname: hostname(a.pod, o.Node),
 		ImageEnv: o.HostEnv, PodPids: o.PodPids,
@@ -160,32 +160,32 @@ func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
 	if img := a.image; img != nil {
 		in.Layers, in.Entrypoint, in.Cmd, in.ImageEnv = img.Layers, img.Entrypoint, img.Cmd, img.Env
 		in.WorkingDir, in.ImageUser = img.WorkingDir, img.User
-		in.LookupUser = func(user string) (recipe.Account, error) {
+		in.LookupUser = func(user string) (runspec.Account, error) {
 			u, err := o.Images.LookupUser(ctx, img, user)
-			return recipe.Account{UID: u.UID, GID: u.GID, Groups: u.Groups, Home: u.Home}, err
+			return runspec.Account{UID: u.UID, GID: u.GID, Groups: u.Groups, Home: u.Home}, err
 		}
 	}
 	refs := objects{ctx, o.Client, a.pod.Namespace}
-	in.Mounts = func(env *recipe.Env) ([]runner.Mount, error) {
-		mounts, err := a.keeper.agent.volumesOf(ctx, a.pod).Mounts(a.container.Spec, env)
+	in.Mounts = func(env *runspec.Env) ([]runner.Mount, error) {
+		mounts, err := a.worker.agent.volumesOf(ctx, a.pod).Mounts(a.container.Spec, env)
 		if err == nil && a.class != runner.Host {
-			mounts = a.keeper.agent.etcMounts(a.pod, a.container.Spec, mounts)
+			mounts = a.worker.agent.etcMounts(a.pod, a.container.Spec, mounts)
 		}
 		return mounts, err
 	}
-	spec, err := recipe.Spec(in, refs)
+	spec, err := runspec.New(in, refs)
 	if err != nil {
 		return nil, err
 	}
-	if names := recipe.Withheld(in); len(names) > 0 && a.number == 0 {
+	if names := runspec.Withheld(in); len(names) > 0 && a.number == 0 {
 		a.note(warning, "CapabilityWithheld", fmt.Sprintf("Container %s does not get %s: pods share this machine's network, and only those with hostNetwork: true have power over it",
 			spec.Container, strings.Join(names, " and ")))
 	}
 	spec.ID, spec.Attempt = a.id, a.number
 	spec.Pod = runner.PodRef{Namespace: a.pod.Namespace, Name: a.pod.Name, UID: string(a.pod.UID)}
-	spec.LogPath = a.keeper.agent.logPath(a.keeper.ref, spec.Container, a.number)
+	spec.LogPath = a.worker.agent.logPath(a.worker.ref, spec.Container, a.number)
 	if a.number >= 2 { // one earlier log is kept
-		a.keeper.dropLog(spec.Container, a.number-2)
+		a.worker.dropLog(spec.Container, a.number-2)
 	}
 	return spec, a.makeTerminationLog(spec)
 }
@@ -254,12 +254,12 @@ func containerUser(spec *runner.Spec) *corev1.ContainerUser {
 }
 
 func (a *attempt) note(kind, reason, message string) {
-	a.keeper.agent.opts.Client.Record(note(a.pod, &a.container, kind, reason, message))
+	a.worker.agent.opts.Client.Record(note(a.pod, &a.container, kind, reason, message))
 }
 
 // started takes that the process of an attempt runs.
-func (k *keeper) started(a *attempt, st runner.Status, user *corev1.ContainerUser) {
-	c := &k.state.Containers[a.index]
+func (w *podWorker) started(a *attempt, st runner.Status, user *corev1.ContainerUser) {
+	c := &w.state.Containers[a.index]
 	if c.Exit != nil {
 		c.Last, c.Exit = c.Exit, nil
 	}
@@ -268,13 +268,13 @@ func (k *keeper) started(a *attempt, st runner.Status, user *corev1.ContainerUse
 	c.Image, c.ImageID, c.User = "", "", user
 	if a.image != nil {
 		describe(c, a.image)
-		k.tasks[a.index].stopSignal = a.image.StopSignal
+		w.tasks[a.index].stopSignal = a.image.StopSignal
 	}
-	k.report.dirty = true
-	k.limitsIgnored(st)
-	k.contextIgnored(a)
-	k.attend(a.index)
-	k.handOver(a)
+	w.report.dirty = true
+	w.limitsIgnored(st)
+	w.contextIgnored(a)
+	w.startLifecycle(a.index)
+	w.handOver(a)
 }
 
 // describe says of which image a container runs.
@@ -286,46 +286,46 @@ func describe(c *podstate.Container, img *Image) {
 }
 
 // limitsIgnored says once per pod that its resource limits have no effect.
-func (k *keeper) limitsIgnored(st runner.Status) {
-	if st.LimitsIgnored != "" && !k.saidLimits {
-		k.saidLimits = true
-		k.note(nil, warning, "LimitsIgnored", "Resource requests and limits are not enforced on this node: "+st.LimitsIgnored)
+func (w *podWorker) limitsIgnored(st runner.Status) {
+	if st.LimitsIgnored != "" && !w.saidLimits {
+		w.saidLimits = true
+		w.note(nil, warning, "LimitsIgnored", "Resource requests and limits are not enforced on this node: "+st.LimitsIgnored)
 	}
 }
 
 // contextIgnored says once per pod what of its security context has no effect.
-func (k *keeper) contextIgnored(a *attempt) {
-	if a.class != runner.Host || k.saidContext {
+func (w *podWorker) contextIgnored(a *attempt) {
+	if a.class != runner.Host || w.saidContext {
 		return
 	}
-	if names := recipe.HostIgnores(a.pod, a.container.Spec); len(names) > 0 {
-		k.saidContext = true
-		k.note(nil, warning, "SecurityContextIgnored",
+	if names := runspec.HostIgnores(a.pod, a.container.Spec); len(names) > 0 {
+		w.saidContext = true
+		w.note(nil, warning, "SecurityContextIgnored",
 			"A container of the runtime class host is a process of this machine; without effect: "+strings.Join(names, ", "))
 	}
 }
 
 // exited takes that a container's process has ended.
-func (k *keeper) exited(a *attempt, exit *corev1.ContainerStateTerminated, at time.Time) {
-	c := &k.state.Containers[a.index]
-	k.unattend(a.index)
+func (w *podWorker) exited(a *attempt, exit *corev1.ContainerStateTerminated, at time.Time) {
+	c := &w.state.Containers[a.index]
+	w.endLife(a.index)
 	c.Phase, c.Exit = podstate.Exited, exit
 	c.Hook, c.Started, c.Ready = false, false, false
 	c.Stop = podstate.Stop{}
 	c.Reason, c.Message = "", ""
 	c.Retry = c.Retry.AfterExit(at)
-	k.report.dirty = true
-	k.report.ended = append(k.report.ended, ended{a.runner, a.id})
+	w.report.dirty = true
+	w.report.ended = append(w.report.ended, ended{a.runner, a.id})
 }
 
 // configRetry is how soon a container is tried again that could not be made.
 const configRetry = 10 * time.Second
 
 // failed takes that an attempt did not come to a running process.
-func (k *keeper) failed(a *attempt, err error, cancelled bool) {
-	c := &k.state.Containers[a.index]
+func (w *podWorker) failed(a *attempt, err error, cancelled bool) {
+	c := &w.state.Containers[a.index]
 	now := time.Now()
-	k.report.dirty = true
+	w.report.dirty = true
 	c.Phase = podstate.Waiting
 	if c.Exit != nil {
 		c.Phase = podstate.Exited
@@ -335,18 +335,18 @@ func (k *keeper) failed(a *attempt, err error, cancelled bool) {
 	}
 	var image *ImageError
 	var start *runner.StartError
-	var config *recipe.ConfigError
+	var config *runspec.ConfigError
 	switch {
 	case errors.As(err, &image):
 		c.Reason, c.Message = image.Reason, image.Message
 		c.Pull = c.Pull.AfterFailure(now)
 		c.Retry.Until = c.Pull.Until
-		k.note(c, warning, "Failed", "Error: "+image.Reason)
+		w.note(c, warning, "Failed", "Error: "+image.Reason)
 		return
 	case errors.As(err, &start) && start.Code != 0:
-		k.note(c, normal, "Created", "Container created")
-		k.note(c, warning, "Failed", "Error: "+start.Message)
-		k.unstartable(a, start, now)
+		w.note(c, normal, "Created", "Container created")
+		w.note(c, warning, "Failed", "Error: "+start.Message)
+		w.unstartable(a, start, now)
 		return
 	case errors.As(err, &start):
 		c.Reason, c.Message = start.Reason, start.Message
@@ -354,16 +354,16 @@ func (k *keeper) failed(a *attempt, err error, cancelled bool) {
 		c.Reason, c.Message = "CreateContainerConfigError", config.Message
 	default:
 		c.Reason, c.Message = "CreateContainerError", err.Error()
-		k.uncertain = true
+		w.uncertain = true
 	}
-	k.note(c, warning, "Failed", "Error: "+c.Message)
+	w.note(c, warning, "Failed", "Error: "+c.Message)
 	c.Retry.Until = now.Add(configRetry)
 }
 
 // unstartable takes that the container's command could not be executed: that
 // counts as an attempt that ended.
-func (k *keeper) unstartable(a *attempt, err *runner.StartError, now time.Time) {
-	c := &k.state.Containers[a.index]
+func (w *podWorker) unstartable(a *attempt, err *runner.StartError, now time.Time) {
+	c := &w.state.Containers[a.index]
 	if c.Exit != nil {
 		c.Last = c.Exit
 	}
@@ -375,5 +375,5 @@ func (k *keeper) unstartable(a *attempt, err *runner.StartError, now time.Time) 
 	}
 	c.Reason, c.Message = "", ""
 	c.Retry = c.Retry.AfterExit(now)
-	k.log().Debug("a container could not be started", "container", a.id, "err", err)
+	w.log().Debug("a container could not be started", "container", a.id, "err", err)
 }

@@ -31,15 +31,15 @@ func (a *Agent) usage(ctx context.Context, ref PodRef, pod *corev1.Pod) (*evicti
 	u.Other = eviction.Disk(measured.Shared)
 	for id, d := range measured.Containers {
 		use(u, containerOf(id), eviction.Disk(d))
-		weigh(&u.Other, a.terminationFile(id))
+		addFile(&u.Other, a.terminationFile(id))
 	}
 	for name, d := range measured.Volumes {
 		u.Volumes[name] = eviction.Disk(d)
 	}
 	eachContainer(pod, func(c *corev1.Container) { use(u, c.Name, logUsage(filepath.Join(a.logDir(ref), c.Name))) })
 	if class != runner.Host {
-		weigh(&u.Other, a.etcFile(string(ref.UID), hostsPath))
-		weigh(&u.Other, a.etcFile(string(ref.UID), resolvPath))
+		addFile(&u.Other, a.etcFile(string(ref.UID), hostsPath))
+		addFile(&u.Other, a.etcFile(string(ref.UID), resolvPath))
 	}
 	return u, nil
 }
@@ -65,15 +65,15 @@ func logUsage(dir string) (sum eviction.Disk) {
 	if err != nil {
 		return sum
 	}
-	weigh(&sum, dir)
+	addFile(&sum, dir)
 	for _, e := range entries {
-		weigh(&sum, filepath.Join(dir, e.Name()))
+		addFile(&sum, filepath.Join(dir, e.Name()))
 	}
 	return sum
 }
 
-// weigh adds what a file takes, if it is there.
-func weigh(sum *eviction.Disk, path string) {
+// addFile adds what a file takes, if it is there.
+func addFile(sum *eviction.Disk, path string) {
 	var st unix.Stat_t
 	if unix.Lstat(path, &st) == nil {
 		sum.Bytes += st.Blocks * 512
@@ -81,14 +81,14 @@ func weigh(sum *eviction.Disk, path string) {
 	}
 }
 
-// keepers returns the keepers of the pods that are alive and that want says so of.
-func (a *Agent) keepers(want func(*corev1.Pod) bool) []*keeper {
+// workers returns the pod workers of the pods that are alive and that want says so of.
+func (a *Agent) workers(want func(*corev1.Pod) bool) []*podWorker {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var list []*keeper
+	var list []*podWorker
 	for _, e := range a.pods {
-		if e.keeper != nil && want(e.pod) {
-			list = append(list, e.keeper)
+		if e.worker != nil && want(e.pod) {
+			list = append(list, e.worker)
 		}
 	}
 	return list

@@ -163,7 +163,7 @@ func (o *cronNextOptions) ofCronJob(ctx context.Context, arg string, zone *time.
 			fmt.Fprintf(notes, "cronjob/%s has no timeZone: its schedule is read%s.\n", plain(c.Name), how)
 		}
 	}
-	t, err := cron.TimetableOf(c, zone)
+	t, err := cron.TimetableOf(c, time.LoadLocation, zone)
 	if err != nil {
 		return t, fmt.Errorf("cronjob/%s: %w", c.Name, err)
 	}

@@ -223,7 +223,7 @@ func (e *explainer) cronJob(ctx context.Context, name string) (explain.Answer, e
 		}
 	}
 	events, err := e.events(ctx, "CronJob", c.UID)
-	return explain.CronJob(time.Now(), c, jobs, events), err
+	return explain.CronJob(time.Now(), time.LoadLocation, c, jobs, events), err
 }
 
 // events lists the events about an object.

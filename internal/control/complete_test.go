@@ -100,7 +100,7 @@ func TestCompleteDecisions(t *testing.T) {
 		"cron": func(in input) (change.Set, change.View, change.Key) {
 			c := &in.CronJob
 			s := cron.State{
-				CronJob: c, Namespace: &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns"}}, JobKind: kinds.ByResource(jobs), UID: "new-uid",
+				CronJob: c, Namespace: &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns"}}, JobKind: kinds.ByResource(jobs), UID: "new-uid", Zones: time.LoadLocation,
 				Job: func(name string) *batchv1.Job {
 					if i := slices.IndexFunc(in.Jobs, func(j *batchv1.Job) bool { return j.Name == name }); i >= 0 {
 						return in.Jobs[i]

@@ -18,6 +18,7 @@ import (
 // cronController starts the Jobs of CronJobs.
 func cronController(kinds *kind.Kinds) Controller {
 	k := kinds.ByResource(cronJobs)
+	zones := zoneCache{load: time.LoadLocation, now: time.Now}
 	return Controller{
 		Name: "cronjob",
 		Dirties: func(_ change.View, ev change.Event, add func(change.Key)) {
@@ -38,12 +39,12 @@ func cronController(kinds *kind.Kinds) Controller {
 			if !ok {
 				return change.Set{}
 			}
-			return decideCronJob(now, view, kinds, obj.(*batchv1.CronJob), refused)
+			return decideCronJob(now, view, kinds, zones.find, obj.(*batchv1.CronJob), refused)
 		},
 	}
 }
 
-func decideCronJob(now time.Time, view change.View, kinds *kind.Kinds, c *batchv1.CronJob, refused error) change.Set {
+func decideCronJob(now time.Time, view change.View, kinds *kind.Kinds, zones cron.Zones, c *batchv1.CronJob, refused error) change.Set {
 	ns, ok := view.Get(change.Key{Resource: namespaces, Name: c.Namespace})
 	if !ok {
 		return change.Set{}
@@ -59,6 +60,7 @@ func decideCronJob(now time.Time, view change.View, kinds *kind.Kinds, c *batchv
 		},
 		Namespace: ns.(*corev1.Namespace),
 		JobKind:   kinds.ByResource(jobs),
+		Zones:     zones,
 		UID:       types.UID(uuid.NewString()),
 		Refused:   refused,
 	})

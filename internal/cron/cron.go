@@ -62,6 +62,10 @@ const (
 	ExplainedAnnotation = kind.CronJobExplained
 )
 
+// Zones finds a time zone by its name, as time.LoadLocation does: that one reads
+// the disk, which a decision does not.
+type Zones func(name string) (*time.Location, error)
+
 // State is what Decide reads. Nothing in it is modified or kept.
 type State struct {
 	// CronJob is the CronJob as read; its resourceVersion guards the decision.
@@ -76,6 +80,8 @@ type State struct {
 	Namespace *corev1.Namespace
 	// JobKind is the row of Jobs: how a deletion begins.
 	JobKind *kind.Kind
+	// Zones finds the time zone that the schedule is read in.
+	Zones Zones
 	// UID is what a Job that this decision creates is given.
 	UID types.UID
 	// Refused is why the API does not take the Job that this very decision would
@@ -88,7 +94,7 @@ type State struct {
 // read in now's time zone.
 func Decide(now time.Time, s State) change.Set {
 	c := takeCensus(s)
-	r := read(now, s.CronJob)
+	r := read(now, s.CronJob, s.Zones)
 	p := planOf(now, s, c, r)
 	return write(now, s, c, r, p)
 }

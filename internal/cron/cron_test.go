@@ -131,7 +131,7 @@ func state(c *batchv1.CronJob, jobs ...*batchv1.Job) State {
 		}
 	}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns"}}
-	return State{CronJob: c, Jobs: own, Namespace: namespace, JobKind: jobRow, UID: "new-uid", Job: func(name string) *batchv1.Job {
+	return State{CronJob: c, Jobs: own, Namespace: namespace, JobKind: jobRow, UID: "new-uid", Zones: time.LoadLocation, Job: func(name string) *batchv1.Job {
 		i := slices.IndexFunc(jobs, func(j *batchv1.Job) bool { return j.Name == name })
 		if i < 0 {
 			return nil

@@ -33,8 +33,8 @@ const (
 
 // Look returns the outlook of a CronJob whose status.active says what runs. zone is
 // the one that a schedule without spec.timeZone is read in.
-func Look(now time.Time, c *batchv1.CronJob, zone *time.Location) (Outlook, error) {
-	table, err := TimetableOf(c, zone)
+func Look(now time.Time, c *batchv1.CronJob, zones Zones, zone *time.Location) (Outlook, error) {
+	table, err := TimetableOf(c, zones, zone)
 	if err != nil {
 		return Outlook{}, err
 	}

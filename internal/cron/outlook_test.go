@@ -28,7 +28,7 @@ func TestLook(t *testing.T) {
 		{"suspended, apart from that", newCron("0 * * * *", ran(hour), active(hour), policy("Forbid"), suspended), 2 * hour, "2h", Forbidden, ""},
 		{"the Job of its minute runs", newCron("@every 30s", ran(minute), active(minute)), 90 * time.Second, "1m30s", SameMinute, ""},
 	} {
-		o, err := Look(t0.Add(c.now), c.cron, time.UTC)
+		o, err := Look(t0.Add(c.now), c.cron, time.LoadLocation, time.UTC)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -42,7 +42,7 @@ func TestLook(t *testing.T) {
 			t.Errorf("%s: got %s, %d, until %s", c.name, spell(o.Slot), o.Hindrance, spell(o.Until))
 		}
 	}
-	if _, err := Look(t0, newCron("61 * * * *"), time.UTC); err == nil {
+	if _, err := Look(t0, newCron("61 * * * *"), time.LoadLocation, time.UTC); err == nil {
 		t.Error("a schedule that cannot be read is")
 	}
 }

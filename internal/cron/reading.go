@@ -17,7 +17,7 @@ type reading struct {
 }
 
 // read reads the schedule. Where that cannot be done it says why.
-func read(now time.Time, c *batchv1.CronJob) reading {
+func read(now time.Time, c *batchv1.CronJob, zones Zones) reading {
 	r := reading{mark: c.Annotations[ScheduleAnnotation]}
 	if c.DeletionTimestamp != nil {
 		return r
@@ -26,7 +26,7 @@ func read(now time.Time, c *batchv1.CronJob) reading {
 	// No schedule is looked at further back than it is looked ahead.
 	base := later(owedSince(c, r.mark), now.AddDate(-5, 0, 0)).Truncate(time.Second)
 	var complaints []note
-	r.slots, complaints, r.ok = parse(now, c, base)
+	r.slots, complaints, r.ok = parse(&c.Spec, zones, now.Location(), base)
 	// They are said whenever the schedule is looked at, as Kubernetes does; but not
 	// of a CronJob that starts nothing anyway.
 	if !isSuspended(c) {
@@ -35,16 +35,13 @@ func read(now time.Time, c *batchv1.CronJob) reading {
 	return r
 }
 
-func parse(now time.Time, c *batchv1.CronJob, base time.Time) (_ slots, complaints []note, ok bool) {
-	spec := &c.Spec
-	zone := now.Location()
-	if spec.TimeZone != nil {
-		var err error
-		if zone, err = time.LoadLocation(*spec.TimeZone); err != nil {
-			return slots{}, []note{warning("UnknownTimeZone", fmt.Sprintf("invalid timeZone: %q: %s", *spec.TimeZone, err))}, false
-		}
+// parse reads a spec, whose schedule is in the time zone local unless it says in which.
+func parse(spec *batchv1.CronJobSpec, zones Zones, local *time.Location, base time.Time) (_ slots, complaints []note, ok bool) {
+	zone, err := zones.of(spec, local)
+	if err != nil {
+		return slots{}, []note{warning("UnknownTimeZone", fmt.Sprintf("invalid timeZone: %q: %s", *spec.TimeZone, err))}, false
 	}
-	p, err := newSlots(spec.Schedule, zone, base)
+	p, err := zones.slots(spec.Schedule, zone, base)
 	if err != nil {
 		return slots{}, []note{warning("UnparseableSchedule", fmt.Sprintf("unparseable schedule: %q : %s", spec.Schedule, err))}, false
 	}

@@ -288,7 +288,7 @@ func (s *simulation) checkStart(r result, slot time.Time) {
 	c, spec := r.before, &r.before.Spec
 	name := jobName(c, slot)
 	job := s.view().Job(name)
-	p := read(r.now, r.after).slots
+	p := read(r.now, r.after, time.LoadLocation).slots
 	switch {
 	case job == nil || !metav1.IsControlledBy(job, c):
 		s.fail("%s was not created", name)

@@ -1,6 +1,7 @@
 package cron
 
 import (
+	"fmt"
 	"iter"
 	"strings"
 	"time"
@@ -17,25 +18,55 @@ type slots struct {
 	base  time.Time
 	zone  *time.Location
 	every time.Duration // of "@every 90s", whose slots count from base
-	spec  cron.Schedule // of all other schedules
+	spec  cron.Schedule // of all other schedules; it goes by the zone of the times that it is asked about
 }
 
-// newSlots reads a schedule.
+// of returns the time zone of a spec; one that names none is read in local.
+func (z Zones) of(spec *batchv1.CronJobSpec, local *time.Location) (*time.Location, error) {
+	if spec.TimeZone == nil {
+		return local, nil
+	}
+	return z(*spec.TimeZone)
+}
+
+// slots reads a schedule, which may name its time zone itself: those of CronJobs that
+// are old enough do ("TZ=Asia/Seoul 0 5 * * *").
+func (z Zones) slots(schedule string, zone *time.Location, base time.Time) (slots, error) {
+	if name, rest, own := ownZone(schedule); own {
+		var err error
+		if zone, err = z(name); err != nil {
+			return slots{}, fmt.Errorf("provided bad location %s: %w", name, err)
+		}
+		schedule = rest
+	}
+	return newSlots(schedule, zone, base)
+}
+
+// newSlots reads a schedule that names no time zone.
 func newSlots(schedule string, zone *time.Location, base time.Time) (slots, error) {
+	if _, _, own := ownZone(schedule); own {
+		return slots{}, fmt.Errorf("a time zone has no place here: %q", schedule) // the parser would read it from the disk
+	}
 	parsed, err := kind.ParseSchedule(schedule)
 	if err != nil {
 		return slots{}, err
 	}
 	p := slots{base: base, zone: zone, spec: parsed}
-	switch s := parsed.(type) {
-	case cron.ConstantDelaySchedule:
+	if s, constant := parsed.(cron.ConstantDelaySchedule); constant {
 		p.every = s.Delay
-	case *cron.SpecSchedule:
-		if s.Location != time.Local {
-			p.zone = s.Location
-		}
 	}
 	return p, nil
+}
+
+// ownZone takes the time zone that a schedule names off it.
+func ownZone(schedule string) (name, rest string, own bool) {
+	for _, prefix := range []string{"TZ=", "CRON_TZ="} {
+		if named, ok := strings.CutPrefix(schedule, prefix); ok {
+			name, rest, _ = strings.Cut(named, " ")
+			return name, strings.TrimSpace(rest), true
+		}
+	}
+	return "", schedule, false
 }
 
 // owedSince is the moment after which slots are owed: the last one that was
@@ -193,7 +224,7 @@ func (p slots) allLeftOutAt(change time.Time) iter.Seq[time.Time] {
 		}
 		name, before := change.Add(-time.Second).In(p.zone).Zone()
 		_, after := change.In(p.zone).Zone()
-		old := slots{base: change.Add(-time.Second), zone: time.FixedZone(name, before), spec: inZone(p.spec)}
+		old := slots{base: change.Add(-time.Second), zone: time.FixedZone(name, before), spec: p.spec}
 		end := change.Add(time.Duration(after-before) * time.Second)
 		for t := old.next(old.base); !t.IsZero() && t.Before(end); t = old.next(t) {
 			real := slots{base: t.Add(-time.Second), zone: p.zone, spec: p.spec}
@@ -202,15 +233,4 @@ func (p slots) allLeftOutAt(change time.Time) iter.Seq[time.Time] {
 			}
 		}
 	}
-}
-
-// inZone returns a schedule that goes by the zone of the times that it is asked
-// about.
-func inZone(s cron.Schedule) cron.Schedule {
-	if spec, ok := s.(*cron.SpecSchedule); ok && spec.Location != time.Local {
-		free := *spec
-		free.Location = time.Local
-		return &free
-	}
-	return s
 }

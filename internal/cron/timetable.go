@@ -9,8 +9,8 @@ import (
 // Timetable is when a schedule is due, for those who only want to know.
 type Timetable struct{ p slots }
 
-// NewTimetable reads a schedule as spec.schedule is read, in a time zone. The
-// slots of "@every 90s" count from from.
+// NewTimetable reads a schedule as spec.schedule of a new CronJob is read, in a time
+// zone. The slots of "@every 90s" count from from.
 func NewTimetable(schedule string, zone *time.Location, from time.Time) (Timetable, error) {
 	p, err := newSlots(schedule, zone, from.Truncate(time.Second))
 	return Timetable{p}, err
@@ -20,14 +20,13 @@ func NewTimetable(schedule string, zone *time.Location, from time.Time) (Timetab
 // the last one that was started, or its creation, and not before its schedule
 // became what it is. zone is the one that a schedule without spec.timeZone is
 // read in.
-func TimetableOf(c *batchv1.CronJob, zone *time.Location) (Timetable, error) {
-	if name := c.Spec.TimeZone; name != nil {
-		var err error
-		if zone, err = time.LoadLocation(*name); err != nil {
-			return Timetable{}, err
-		}
+func TimetableOf(c *batchv1.CronJob, zones Zones, zone *time.Location) (Timetable, error) {
+	zone, err := zones.of(&c.Spec, zone)
+	if err != nil {
+		return Timetable{}, err
 	}
-	return NewTimetable(c.Spec.Schedule, zone, owedSince(c, c.Annotations[ScheduleAnnotation]))
+	p, err := zones.slots(c.Spec.Schedule, zone, owedSince(c, c.Annotations[ScheduleAnnotation]).Truncate(time.Second))
+	return Timetable{p}, err
 }
 
 // Zone is the time zone that the schedule is read in.

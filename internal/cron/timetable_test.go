@@ -87,7 +87,7 @@ func TestTimetableOf(t *testing.T) {
 	c.Spec.Schedule = "0 * * * *"
 	owed := func(now string) string {
 		t.Helper()
-		tt, err := TimetableOf(c, time.UTC)
+		tt, err := TimetableOf(c, time.LoadLocation, time.UTC)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -114,7 +114,7 @@ func TestTimetableOf(t *testing.T) {
 	c.Spec.TimeZone = ptr.To("Asia/Kolkata")
 	expect("in its zone", "2026-03-01T04:40:00Z", "2026-03-01T10:00:00+05:30")
 	c.Spec.TimeZone = ptr.To("Nowhere/Else")
-	if _, err := TimetableOf(c, time.UTC); err == nil {
+	if _, err := TimetableOf(c, time.LoadLocation, time.UTC); err == nil {
 		t.Error("an unknown time zone is no error")
 	}
 }

@@ -1,21 +1,69 @@
 package cron
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/robfig/cron/v3"
+	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-func mustLoad(t *testing.T, name string) *time.Location {
+func mustLoad(t testing.TB, name string) *time.Location {
 	t.Helper()
 	l, err := time.LoadLocation(name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return l
+}
+
+// TestZonesAreHandedIn: a decision knows no time zone but those that it is handed,
+// wherever a CronJob names one.
+func TestZonesAreHandedIn(t *testing.T) {
+	t.Parallel()
+	var asked []string
+	zones := func(name string) (*time.Location, error) {
+		asked = append(asked, name)
+		if name == "Here/There" {
+			return time.FixedZone(name, 3*3600), nil
+		}
+		return nil, errors.New("not handed in: " + name)
+	}
+	for _, c := range []struct {
+		schedule string
+		edits    []func(*batchv1.CronJob)
+		notes    string
+		slot     string // which is owed at t0 plus an hour
+	}{
+		{"30 10 * * *", []func(*batchv1.CronJob){zone("Here/There")}, "", "07:30"},
+		{"TZ=Here/There 30 10 * * *", nil, "UnsupportedSchedule", "07:30"},
+		{"CRON_TZ=Here/There   30 10 * * *", nil, "UnsupportedSchedule", "07:30"},
+		{"TZ=Here/There @every 30m", nil, "UnsupportedSchedule", "08:00"},
+		{"30 10 * * *", []func(*batchv1.CronJob){zone("Asia/Seoul")}, "UnknownTimeZone", ""},
+		{"TZ=Asia/Seoul 30 10 * * *", nil, "UnparseableSchedule", ""},
+		{"TZ=Here/There TZ=Asia/Seoul 30 10 * * *", nil, "UnparseableSchedule", ""},
+		{"TZ=Here/There", nil, "UnparseableSchedule", ""},
+		{"TZ=", nil, "UnparseableSchedule", ""},
+	} {
+		asked = nil
+		cj := newCron(c.schedule, c.edits...)
+		s := state(cj)
+		s.Zones = zones
+		set := Decide(t0.Add(hour), s)
+		if got := strings.Split(reasons(set), " ")[0]; got != c.notes && !(c.notes == "" && got == "SuccessfulCreate") {
+			t.Errorf("%s: it says %q, want %q", c.schedule, reasons(set), c.notes)
+		}
+		if len(asked) == 0 {
+			t.Errorf("%s: the zone was found without being asked for", c.schedule)
+		}
+		o, err := Look(t0.Add(hour), cj, zones, time.UTC)
+		if got := o.Slot; (err != nil) != (c.slot == "") || err == nil && got.UTC().Format("15:04") != c.slot {
+			t.Errorf("%s: it owes %s, %v, want %s", c.schedule, got, err, c.slot)
+		}
+	}
 }
 
 // TestClockChanges looks at CronJobs on the days on which clocks change.

@@ -28,8 +28,8 @@ type cronStory struct {
 }
 
 // CronJob explains a CronJob, from itself, the Jobs that it controls and the
-// events about it.
-func CronJob(now time.Time, c *batchv1.CronJob, jobs []*batchv1.Job, events []*corev1.Event) Answer {
+// events about it. zones finds the time zone that it names.
+func CronJob(now time.Time, zones cron.Zones, c *batchv1.CronJob, jobs []*batchv1.Job, events []*corev1.Event) Answer {
 	s := &cronStory{Answer: about("CronJob", &c.ObjectMeta), c: clock{now}, cronJob: c, jobs: slices.Clone(jobs), events: events}
 	slices.SortFunc(s.jobs, func(x, y *batchv1.Job) int {
 		return cmp.Or(y.CreationTimestamp.Compare(x.CreationTimestamp.Time), strings.Compare(y.Name, x.Name))
@@ -38,7 +38,7 @@ func CronJob(now time.Time, c *batchv1.CronJob, jobs []*batchv1.Job, events []*c
 	s.read = how
 	s.history()
 	var err error
-	s.outlook, err = cron.Look(now, c, zone)
+	s.outlook, err = cron.Look(now, c, zones, zone)
 	switch {
 	case c.DeletionTimestamp != nil:
 		s.deleted(s.c, &c.ObjectMeta)

@@ -18,7 +18,7 @@ func TestJSON(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "c", CreationTimestamp: metav1.NewTime(now)},
 		Spec:       batchv1.CronJobSpec{Schedule: "0 * * * *", TimeZone: ptr.To("Etc/UTC")},
 	}
-	got, err := json.Marshal(CronJob(now, c, nil, nil))
+	got, err := json.Marshal(CronJob(now, time.LoadLocation, c, nil, nil))
 	const want = `{"kind":"CronJob","namespace":"ns","name":"c","state":"Waiting","summary":"waits for its next time.",` +
 		`"why":[],"soFar":["created at 12:00:00 (0s ago); schedule \"0 * * * *\" in Etc/UTC","no slot has been started yet"],` +
 		`"next":["13:00:00 (in 60m)","then 14:00:00 (in 120m)"],"nextTime":"2026-03-01T13:00:00Z"}`

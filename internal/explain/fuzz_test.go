@@ -61,7 +61,7 @@ func TestAnswersOfNothing(t *testing.T) {
 	for _, a := range []Answer{
 		Pod(now, &corev1.Pod{}, events),
 		Job(now, &batchv1.Job{}, []*corev1.Pod{{}}, events),
-		CronJob(now, &batchv1.CronJob{}, []*batchv1.Job{{}}, events),
+		CronJob(now, time.LoadLocation, &batchv1.CronJob{}, []*batchv1.Job{{}}, events),
 	} {
 		if a.Summary == "" || len(a.SoFar) == 0 {
 			t.Errorf("%+v", a)

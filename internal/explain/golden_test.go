@@ -37,7 +37,7 @@ func (in *input) explain(t *testing.T) string {
 	case in.Job != nil:
 		return Job(now, in.Job, in.Pods, in.Events).String()
 	}
-	return CronJob(now, in.CronJob, in.Jobs, in.Events).String()
+	return CronJob(now, time.LoadLocation, in.CronJob, in.Jobs, in.Events).String()
 }
 
 // TestGolden explains testdata/x.input.yaml as testdata/x.output.txt says.

@@ -1,11 +1,9 @@
 package server
 
 import (
-	"context"
 	"crypto/sha256"
 	"crypto/x509"
 	"net/http"
-	"slices"
 	"time"
 
 	"k8s.io/apiserver/pkg/apis/apiserver"
@@ -14,8 +12,6 @@ import (
 	"k8s.io/apiserver/pkg/authentication/request/anonymous"
 	"k8s.io/apiserver/pkg/authentication/request/union"
 	x509request "k8s.io/apiserver/pkg/authentication/request/x509"
-	"k8s.io/apiserver/pkg/authentication/user"
-	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/utils/lru"
 )
 
@@ -72,23 +68,4 @@ func (c *certCache) AuthenticateRequest(req *http.Request) (*authenticator.Respo
 		c.known.Add(id, knownCert{response: response, notAfter: leaf.NotAfter})
 	}
 	return response, ok, err
-}
-
-// newAuthorizer lets the administrator's group do everything, and everybody
-// read the public paths. There is no RBAC: whoever can read the kubeconfig owns
-// the engine.
-func newAuthorizer() authorizer.Authorizer {
-	return authorizer.AuthorizerFunc(func(_ context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
-		if privileged(a.GetUser()) {
-			return authorizer.DecisionAllow, "", nil
-		}
-		if !a.IsResourceRequest() && a.IsReadOnly() && slices.Contains(publicPaths(), a.GetPath()) {
-			return authorizer.DecisionAllow, "", nil
-		}
-		return authorizer.DecisionNoOpinion, "", nil
-	})
-}
-
-func privileged(u user.Info) bool {
-	return u != nil && slices.Contains(u.GetGroups(), user.SystemPrivilegedGroup)
 }

@@ -111,6 +111,39 @@ func TestReviews(t *testing.T) {
 	}
 }
 
+// A review says of a request what happens to the request: both go through one gate.
+func TestReviewsSayWhatHappens(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	pod := authorizationv1.ResourceAttributes{Verb: "list", Resource: "pods", Namespace: "default"}
+	for _, user := range []struct {
+		name   string
+		groups []string
+		config *rest.Config
+	}{
+		{"kubernetes-admin", []string{"system:masters", "system:authenticated"}, f.config},
+		{"jane", []string{"system:authenticated"}, f.asUser(t, "jane", true)},
+	} {
+		for _, asked := range []struct {
+			path     string
+			resource *authorizationv1.ResourceAttributes
+		}{{pods, &pod}, {"/healthz", nil}, {"/version", nil}, {"/metrics", nil}, {"/api", nil}} {
+			review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{User: user.name, Groups: user.groups, ResourceAttributes: asked.resource}}
+			if asked.resource == nil {
+				review.Spec.NonResourceAttributes = &authorizationv1.NonResourceAttributes{Verb: "get", Path: asked.path}
+			}
+			said, err := f.client.AuthorizationV1().SubjectAccessReviews().Create(t.Context(), review, metav1.CreateOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, body := f.httpAs(t, user.config, "GET", asked.path, "", nil)
+			if want := map[bool]int{true: 200, false: 403}[said.Status.Allowed]; resp.StatusCode != want {
+				t.Errorf("%s, %s: %d, but the review says %+v: %.200s", user.name, asked.path, resp.StatusCode, said.Status, body)
+			}
+		}
+	}
+}
+
 func TestCertificates(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "pki")

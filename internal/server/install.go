@@ -73,7 +73,7 @@ func (s *Server) config(codecs serializer.CodecFactory) *genericserver.Config {
 	c.LoopbackClientConfig = s.LoopbackConfig()
 	c.EffectiveVersion = newEffectiveVersion(s.o.Version)
 	c.Authentication.Authenticator = newAuthenticator(s.certs.ca.cert)
-	c.Authorization.Authorizer = newAuthorizer()
+	c.Authorization.Authorizer = s.gate
 	c.BuildHandlerChainFunc = s.handlerChain
 	streams := genericfilters.BasicLongRunningRequestCheck(
 		sets.NewString("watch"), sets.NewString("attach", "exec", "log", "portforward", "proxy"))
@@ -115,7 +115,7 @@ func (s *Server) groups() []*genericserver.APIGroupInfo {
 			add(gvk.GroupVersion(), shared.storage(k, gvk.GroupVersion()))
 		}
 	}
-	add(authorizationv1.SchemeGroupVersion, shared.accessReviews())
+	add(authorizationv1.SchemeGroupVersion, accessReviews(s.gate))
 	add(authenticationv1.SchemeGroupVersion, shared.selfReview())
 	return groups
 }

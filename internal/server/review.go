@@ -15,6 +15,8 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
+
+	"github.com/sampan-batch/sampan/internal/access"
 )
 
 // addReviewTypes registers the types that are asked about, and never stored.
@@ -37,14 +39,13 @@ func (s *Server) addReviewTypes() error {
 }
 
 // accessReviews answers "may I?" (kubectl auth can-i).
-func (sh *shared) accessReviews() map[string]rest.Storage {
-	auth := newAuthorizer()
+func accessReviews(g *gate) map[string]rest.Storage {
 	return map[string]rest.Storage{
 		"selfsubjectaccessreviews": &review{name: "selfsubjectaccessreview", create: func(ctx context.Context, obj runtime.Object) (runtime.Object, error) {
 			r := obj.(*authorizationv1.SelfSubjectAccessReview)
 			u, _ := genericapirequest.UserFrom(ctx)
 			var err error
-			r.Status, err = access(ctx, auth, u, r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes,
+			r.Status, err = g.review(ctx, u, r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes,
 				schema.GroupKind{Group: authorizationv1.GroupName, Kind: "SelfSubjectAccessReview"})
 			return r, err
 		}, empty: func() runtime.Object { return &authorizationv1.SelfSubjectAccessReview{} }},
@@ -55,12 +56,12 @@ func (sh *shared) accessReviews() map[string]rest.Storage {
 					field.Invalid(field.NewPath("spec.user"), r.Spec.User, "at least one of user or group must be specified")})
 			}
 			var err error
-			r.Status, err = access(ctx, auth, &user.DefaultInfo{Name: r.Spec.User, Groups: r.Spec.Groups, UID: r.Spec.UID},
+			r.Status, err = g.review(ctx, &user.DefaultInfo{Name: r.Spec.User, Groups: r.Spec.Groups, UID: r.Spec.UID},
 				r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes,
 				schema.GroupKind{Group: authorizationv1.GroupName, Kind: "SubjectAccessReview"})
 			return r, err
 		}, empty: func() runtime.Object { return &authorizationv1.SubjectAccessReview{} }},
-		"selfsubjectrulesreviews": &review{name: "selfsubjectrulesreview", create: rules,
+		"selfsubjectrulesreviews": &review{name: "selfsubjectrulesreview", create: g.rules,
 			empty: func() runtime.Object { return &authorizationv1.SelfSubjectRulesReview{} }},
 	}
 }
@@ -87,8 +88,8 @@ func (sh *shared) selfReview() map[string]rest.Storage {
 	}
 }
 
-// access answers a review.
-func access(ctx context.Context, auth authorizer.Authorizer, u user.Info, res *authorizationv1.ResourceAttributes,
+// review answers a review as the request itself would be.
+func (g *gate) review(ctx context.Context, u user.Info, res *authorizationv1.ResourceAttributes,
 	path *authorizationv1.NonResourceAttributes, gk schema.GroupKind) (authorizationv1.SubjectAccessReviewStatus, error) {
 	record := authorizer.AttributesRecord{User: u}
 	switch {
@@ -106,7 +107,7 @@ func access(ctx context.Context, auth authorizer.Authorizer, u user.Info, res *a
 	default:
 		record.Verb, record.Path = path.Verb, path.Path
 	}
-	decision, reason, err := auth.Authorize(ctx, record)
+	decision, reason, err := g.Authorize(ctx, record)
 	status := authorizationv1.SubjectAccessReviewStatus{
 		Allowed: decision == authorizer.DecisionAllow,
 		Denied:  decision == authorizer.DecisionDeny,
@@ -118,23 +119,14 @@ func access(ctx context.Context, auth authorizer.Authorizer, u user.Info, res *a
 	return status, nil
 }
 
-// rules lists what the caller may do: everything or, but for the public paths,
-// nothing.
-func rules(ctx context.Context, obj runtime.Object) (runtime.Object, error) {
+// rules lists what the caller may do.
+func (g *gate) rules(ctx context.Context, obj runtime.Object) (runtime.Object, error) {
 	r := obj.(*authorizationv1.SelfSubjectRulesReview)
 	if r.Spec.Namespace == "" {
 		return nil, apierrors.NewBadRequest("no namespace on request")
 	}
-	r.Status = authorizationv1.SubjectRulesReviewStatus{
-		ResourceRules:    []authorizationv1.ResourceRule{},
-		NonResourceRules: []authorizationv1.NonResourceRule{{Verbs: []string{"get"}, NonResourceURLs: publicPaths()}},
-	}
-	if u, ok := genericapirequest.UserFrom(ctx); ok && privileged(u) {
-		r.Status.ResourceRules = append(r.Status.ResourceRules, authorizationv1.ResourceRule{
-			Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}})
-		r.Status.NonResourceRules = append(r.Status.NonResourceRules, authorizationv1.NonResourceRule{
-			Verbs: []string{"*"}, NonResourceURLs: []string{"*"}})
-	}
+	u, _ := genericapirequest.UserFrom(ctx)
+	r.Status = access.Review(g.policy, userOf(u), r.Spec.Namespace)
 	return r, nil
 }
 

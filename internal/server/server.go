@@ -110,6 +110,7 @@ type Server struct {
 	certs    *certs
 	listener net.Listener
 	generic  *genericserver.GenericAPIServer
+	gate     *gate
 	// token authenticates LoopbackConfig.
 	token string
 
@@ -141,7 +142,7 @@ func New(o Options) (*Server, error) {
 	token := make([]byte, 32)
 	rand.Read(token)
 	s := &Server{
-		o: o, certs: certs, listener: listener, token: hex.EncodeToString(token),
+		o: o, certs: certs, listener: listener, gate: newGate(), token: hex.EncodeToString(token),
 		ready: make(chan struct{}), stopping: make(chan struct{}),
 	}
 	if err := s.install(); err != nil {

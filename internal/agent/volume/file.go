@@ -6,7 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/sampan-batch/sampan/internal/agent/recipe"
+	"github.com/sampan-batch/sampan/internal/agent/runspec"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
@@ -120,9 +120,9 @@ func (p *Pod) downward(out map[string]runner.File, items []corev1.DownwardAPIVol
 		var err error
 		switch {
 		case item.FieldRef != nil:
-			text, err = recipe.PodField(p.Object, p.IPs, item.FieldRef.FieldPath)
+			text, err = runspec.PodField(p.Object, p.IPs, item.FieldRef.FieldPath)
 		case item.ResourceFieldRef != nil:
-			text, err = recipe.ResourceField(p.Object, nil, p.Allocatable, item.ResourceFieldRef)
+			text, err = runspec.ResourceField(p.Object, nil, p.Allocatable, item.ResourceFieldRef)
 		}
 		if err != nil {
 			errs = append(errs, err)

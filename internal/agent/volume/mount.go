@@ -8,13 +8,13 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/sampan-batch/sampan/internal/agent/recipe"
+	"github.com/sampan-batch/sampan/internal/agent/runspec"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
 // Mounts returns what a container of the pod mounts. env is the container's
 // environment, to which subPathExpr refers.
-func (p *Pod) Mounts(c *corev1.Container, env *recipe.Env) ([]runner.Mount, error) {
+func (p *Pod) Mounts(c *corev1.Container, env *runspec.Env) ([]runner.Mount, error) {
 	mounts := make([]runner.Mount, 0, len(c.VolumeMounts))
 	for i := range c.VolumeMounts {
 		vm := &c.VolumeMounts[i]
@@ -30,7 +30,7 @@ func (p *Pod) Mounts(c *corev1.Container, env *recipe.Env) ([]runner.Mount, erro
 	return mounts, nil
 }
 
-func (p *Pod) mount(vm *corev1.VolumeMount, env *recipe.Env) (runner.Mount, error) {
+func (p *Pod) mount(vm *corev1.VolumeMount, env *runspec.Env) (runner.Mount, error) {
 	v := p.volume(vm.Name)
 	if v == nil {
 		return runner.Mount{}, fmt.Errorf("cannot find volume %q to mount", vm.Name)
@@ -59,11 +59,11 @@ func (p *Pod) mount(vm *corev1.VolumeMount, env *recipe.Env) (runner.Mount, erro
 
 // subPath returns the path inside the volume that the container asks for, "" if
 // it wants the volume itself.
-func subPath(vm *corev1.VolumeMount, env *recipe.Env) (string, error) {
+func subPath(vm *corev1.VolumeMount, env *runspec.Env) (string, error) {
 	sub := vm.SubPath
 	if vm.SubPathExpr != "" {
 		missing := ""
-		sub = recipe.Expand(vm.SubPathExpr, func(name string) (string, bool) {
+		sub = runspec.Expand(vm.SubPathExpr, func(name string) (string, bool) {
 			value, ok := env.Lookup(name)
 			if !ok && missing == "" {
 				missing = name

@@ -20,7 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
-	"github.com/sampan-batch/sampan/internal/agent/recipe"
+	"github.com/sampan-batch/sampan/internal/agent/runspec"
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/hostpath"
 )
@@ -31,7 +31,7 @@ type Pod struct {
 	Object *corev1.Pod
 	Class  runner.Class
 	// Objects are the ConfigMaps and Secrets of its namespace.
-	Objects recipe.Objects
+	Objects runspec.Objects
 	// Paths is who looks at hostPaths.
 	Paths *hostpath.Scout
 	// IPs and Allocatable are what downward API files may ask for, and the latter

@@ -20,7 +20,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
-	"github.com/sampan-batch/sampan/internal/agent/recipe"
+	"github.com/sampan-batch/sampan/internal/agent/runspec"
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/hostpath"
 	"github.com/sampan-batch/sampan/internal/runner/reap"
@@ -419,7 +419,7 @@ func TestMounts(t *testing.T) {
 		{Name: "h", MountPath: "/h", ReadOnly: true, MountPropagation: ptr.To(corev1.MountPropagationHostToContainer)},
 		{Name: "h", MountPath: "/h2", SubPath: "x/./y"},
 		{Name: "e", MountPath: "/e"},
-	}}, &recipe.Env{})
+	}}, &runspec.Env{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -433,7 +433,7 @@ func TestMounts(t *testing.T) {
 	if !slices.Equal(mounts, want) {
 		t.Errorf("got %+v, want %+v", mounts, want)
 	}
-	if _, err := p.Mounts(&corev1.Container{VolumeMounts: []corev1.VolumeMount{{Name: "no"}}}, &recipe.Env{}); err == nil {
+	if _, err := p.Mounts(&corev1.Container{VolumeMounts: []corev1.VolumeMount{{Name: "no"}}}, &runspec.Env{}); err == nil {
 		t.Error("a volume that there is not")
 	}
 }
@@ -441,7 +441,7 @@ func TestMounts(t *testing.T) {
 func TestSubPath(t *testing.T) {
 	t.Parallel()
 	p := newPod(t, nil, corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}})
-	env := &recipe.Env{}
+	env := &runspec.Env{}
 	env.Set("POD", "p1")
 	for _, test := range []struct{ sub, expr, want, err string }{
 		{sub: "a/b", want: "a/b"},

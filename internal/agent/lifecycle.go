@@ -12,42 +12,42 @@ import (
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
-// attend begins what goes with a process that was just started: its postStart
+// startLifecycle begins what goes with a process that was just started: its postStart
 // hook, then its probes.
-func (k *keeper) attend(i int) {
-	c, t := &k.state.Containers[i], &k.tasks[i]
-	k.begun(i)
+func (w *podWorker) startLifecycle(i int) {
+	c, t := &w.state.Containers[i], &w.tasks[i]
+	w.beginLife(i)
 	l := c.Spec.Lifecycle
 	if l == nil || l.PostStart == nil {
-		k.probe(i)
+		w.startProbes(i)
 		return
 	}
 	c.Hook, t.hooking = true, true
 	life, id, handler := t.life, c.ID, l.PostStart
-	do := k.hook(i)
-	k.agent.tasks.Go(func() {
+	do := w.hook(i)
+	w.agent.tasks.Go(func() {
 		err := do(life, handler)
-		k.post(func() { k.hooked(i, id, err) })
+		w.post(func() { w.postStartDone(i, id, err) })
 	})
 }
 
 // resume does the same for a process that a former run of the node has
 // started. Its hook is not run again.
-func (k *keeper) resume(i int) {
-	k.begun(i)
-	k.probe(i)
+func (w *podWorker) resumeLifecycle(i int) {
+	w.beginLife(i)
+	w.startProbes(i)
 }
 
 // begun gives the process of container i a context.
-func (k *keeper) begun(i int) {
-	t := &k.tasks[i]
-	t.life, t.end = context.WithCancel(k.ctx)
-	t.calm = func() {}
+func (w *podWorker) beginLife(i int) {
+	t := &w.tasks[i]
+	t.life, t.end = context.WithCancel(w.ctx)
+	t.stopProbes = func() {}
 }
 
-// unattend ends what went with a process.
-func (k *keeper) unattend(i int) {
-	t := &k.tasks[i]
+// endLife ends what went with a process.
+func (w *podWorker) endLife(i int) {
+	t := &w.tasks[i]
 	if t.end != nil {
 		t.end()
 	}
@@ -55,46 +55,46 @@ func (k *keeper) unattend(i int) {
 }
 
 // hooked takes that the postStart hook has returned.
-func (k *keeper) hooked(i int, id string, err error) {
-	c := &k.state.Containers[i]
+func (w *podWorker) postStartDone(i int, id string, err error) {
+	c := &w.state.Containers[i]
 	if c.ID != id || !c.HasProcess() {
 		return
 	}
-	k.tasks[i].hooking = false
-	k.report.dirty = true
+	w.tasks[i].hooking = false
+	w.report.dirty = true
 	if err == nil {
 		c.Hook = false
 		if c.Phase == podstate.Running {
-			k.probe(i)
+			w.startProbes(i)
 		}
 		return
 	}
-	k.log().Info("a postStart hook failed", "container", id, "err", err)
-	k.note(c, warning, "FailedPostStartHook", "PostStartHook failed")
+	w.log().Info("a postStart hook failed", "container", id, "err", err)
+	w.note(c, warning, "FailedPostStartHook", "PostStartHook failed")
 	c.Reason, c.Message = "PostStartHookError", "PostStartHook failed: "+err.Error()
 	if c.Phase == podstate.Running {
-		k.stopAlone(i, "FailedPostStartHook", nil)
+		w.stopContainer(i, "FailedPostStartHook", nil)
 	}
 }
 
 // preStop runs the container's preStop hook, which has until the end of the
 // grace period.
-func (k *keeper) preStop(i int) {
-	c := &k.state.Containers[i]
+func (w *podWorker) preStop(i int) {
+	c := &w.state.Containers[i]
 	c.Stop.Hook = true
-	life, id, handler := k.tasks[i].life, c.ID, c.Spec.Lifecycle.PreStop
+	life, id, handler := w.tasks[i].life, c.ID, c.Spec.Lifecycle.PreStop
 	deadline := c.Stop.Since.Add(c.Stop.Grace)
-	do := k.hook(i)
-	k.agent.tasks.Go(func() {
+	do := w.hook(i)
+	w.agent.tasks.Go(func() {
 		ctx, cancel := context.WithDeadline(life, deadline)
 		defer cancel()
 		err := do(ctx, handler)
 		failed := err != nil && ctx.Err() == nil
-		k.post(func() {
-			c := &k.state.Containers[i]
+		w.post(func() {
+			c := &w.state.Containers[i]
 			if failed {
-				k.log().Info("a preStop hook failed", "container", id, "err", err)
-				k.note(c, warning, "FailedPreStopHook", "PreStopHook failed")
+				w.log().Info("a preStop hook failed", "container", id, "err", err)
+				w.note(c, warning, "FailedPreStopHook", "PreStopHook failed")
 			}
 			if c.ID == id {
 				c.Stop.Hook = false
@@ -104,22 +104,22 @@ func (k *keeper) preStop(i int) {
 }
 
 // hook returns what runs a hook of container i.
-func (k *keeper) hook(i int) func(context.Context, *corev1.LifecycleHandler) error {
-	target := k.target(i)
+func (w *podWorker) hook(i int) func(context.Context, *corev1.LifecycleHandler) error {
+	target := w.target(i)
 	return func(ctx context.Context, h *corev1.LifecycleHandler) error { return probe.Hook(ctx, h, target) }
 }
 
 // target returns how the process of container i is reached.
-func (k *keeper) target(i int) probe.Target {
-	c := &k.state.Containers[i]
-	r, id := k.runner(i), c.ID
+func (w *podWorker) target(i int) probe.Target {
+	c := &w.state.Containers[i]
+	r, id := w.runner(i), c.ID
 	t := probe.Target{
 		Ports: c.Spec.Ports,
 		Exec: func(ctx context.Context, args []string, timeout time.Duration) (runner.ExecResult, error) {
 			return r.Exec(ctx, id, runner.ExecSpec{Args: args, Timeout: timeout})
 		},
 	}
-	if ips := k.agent.host.IPs; len(ips) > 0 {
+	if ips := w.agent.host.IPs; len(ips) > 0 {
 		t.IP = ips[0]
 	}
 	return t
@@ -127,58 +127,58 @@ func (k *keeper) target(i int) probe.Target {
 
 // stopAlone has container i stopped while its pod lives on. grace is nil for
 // the pod's own.
-func (k *keeper) stopAlone(i int, message string, grace *int64) {
+func (w *podWorker) stopContainer(i int, message string, grace *int64) {
 	now := time.Now()
-	s := podstate.Stop{Since: now, Grace: k.state.Grace(), Alone: true}
+	s := podstate.Stop{Since: now, Grace: w.state.Grace(), Alone: true}
 	if grace != nil {
 		s.Grace = time.Duration(*grace) * time.Second
 	}
-	k.stop(podstate.StopOrder{Index: i, Message: message, Stop: s})
+	w.stop(podstate.StopOrder{Index: i, Message: message, Stop: s})
 }
 
 // probe begins the probes of container i: the startup probe first, then the
 // others.
-func (k *keeper) probe(i int) {
-	c := &k.state.Containers[i]
-	k.report.dirty = true
+func (w *podWorker) startProbes(i int) {
+	c := &w.state.Containers[i]
+	w.report.dirty = true
 	if c.Started || c.Spec.StartupProbe == nil {
-		k.up(i)
+		w.startupDone(i)
 		return
 	}
 	c.Started, c.Ready = false, false
-	calm, cancel := context.WithCancel(k.tasks[i].life)
-	k.tasks[i].calm = cancel
-	k.watch(i, calm, probe.Startup, c.Spec.StartupProbe)
+	probing, cancel := context.WithCancel(w.tasks[i].life)
+	w.tasks[i].stopProbes = cancel
+	w.runProbe(i, probing, probe.Startup, c.Spec.StartupProbe)
 }
 
 // up takes that container i has started in the sense of its startup probe.
-func (k *keeper) up(i int) {
-	c, t := &k.state.Containers[i], &k.tasks[i]
+func (w *podWorker) startupDone(i int) {
+	c, t := &w.state.Containers[i], &w.tasks[i]
 	c.Started = true
 	if p := c.Spec.ReadinessProbe; p != nil {
-		k.watch(i, t.life, probe.Readiness, p)
+		w.runProbe(i, t.life, probe.Readiness, p)
 	} else {
 		c.Ready = true
 	}
 	if p := c.Spec.LivenessProbe; p != nil {
-		calm, cancel := context.WithCancel(t.life)
-		t.calm = cancel
-		k.watch(i, calm, probe.Liveness, p)
+		probing, cancel := context.WithCancel(t.life)
+		t.stopProbes = cancel
+		w.runProbe(i, probing, probe.Liveness, p)
 	}
 }
 
 // watch runs one probe of container i until ctx ends.
-func (k *keeper) watch(i int, ctx context.Context, kind probe.Kind, p *corev1.Probe) {
-	c := k.state.Containers[i]
-	pod, target := k.state.Object, k.target(i)
+func (w *podWorker) runProbe(i int, ctx context.Context, kind probe.Kind, p *corev1.Probe) {
+	c := w.state.Containers[i]
+	pod, target := w.state.Object, w.target(i)
 	record := func(reason, message string) {
-		k.agent.opts.Client.Record(note(pod, &c, warning, reason, message))
+		w.agent.opts.Client.Record(note(pod, &c, warning, reason, message))
 	}
-	k.agent.tasks.Go(func() {
+	w.agent.tasks.Go(func() {
 		probe.Run(ctx, kind, p, c.StartedAt, target, record, func(ok bool) {
-			k.post(func() {
+			w.post(func() {
 				if ctx.Err() == nil {
-					k.probed(i, kind, p, ok)
+					w.probed(i, kind, p, ok)
 				}
 			})
 		})
@@ -186,21 +186,21 @@ func (k *keeper) watch(i int, ctx context.Context, kind probe.Kind, p *corev1.Pr
 }
 
 // probed takes that the verdict of a probe of container i has changed.
-func (k *keeper) probed(i int, kind probe.Kind, p *corev1.Probe, ok bool) {
-	c, t := &k.state.Containers[i], &k.tasks[i]
+func (w *podWorker) probed(i int, kind probe.Kind, p *corev1.Probe, ok bool) {
+	c, t := &w.state.Containers[i], &w.tasks[i]
 	switch {
 	case kind == probe.Readiness:
 		c.Ready = ok
-		k.report.dirty = true
+		w.report.dirty = true
 	case ok && kind == probe.Startup:
-		t.calm()
-		k.up(i)
-		k.report.dirty = true
+		t.stopProbes()
+		w.startupDone(i)
+		w.report.dirty = true
 	case !ok && c.Phase == podstate.Running:
 		message := fmt.Sprintf("Container %s failed %s probe", c.Spec.Name, kind)
-		if k.state.RestartsAfterFailure(c) {
+		if w.state.RestartsAfterFailure(c) {
 			message += ", will be restarted"
 		}
-		k.stopAlone(i, message, p.TerminationGracePeriodSeconds)
+		w.stopContainer(i, message, p.TerminationGracePeriodSeconds)
 	}
 }

@@ -26,9 +26,9 @@ const (
 	statusRetry = time.Second
 )
 
-// herald tells the API about the node: it registers it, renews its lease and
+// heartbeat tells the API about the node: it registers it, renews its lease and
 // now and then writes its status.
-type herald struct {
+type heartbeat struct {
 	agent *Agent
 	log   *slog.Logger
 	// owner is the node, as its lease names it.
@@ -37,8 +37,8 @@ type herald struct {
 	told nodeState
 }
 
-// run heralds the node until ctx ends.
-func (h *herald) run(ctx context.Context) {
+// run tells of the node until ctx ends.
+func (h *heartbeat) run(ctx context.Context) {
 	for delay := minRetry; ; delay = min(2*delay, maxRetry) {
 		err := h.register(ctx)
 		if err == nil || ctx.Err() != nil {
@@ -73,7 +73,7 @@ func (h *herald) run(ctx context.Context) {
 	}
 }
 
-func (h *herald) register(ctx context.Context) error {
+func (h *heartbeat) register(ctx context.Context) error {
 	node := h.agent.nodeObject()
 	node.Status = h.agent.nodeStatus(&corev1.NodeStatus{}, time.Now())
 	stored, err := h.agent.opts.Client.RegisterNode(ctx, node)
@@ -87,7 +87,7 @@ func (h *herald) register(ctx context.Context) error {
 
 // status writes the node's status as of now, and tells what has changed of its
 // conditions.
-func (h *herald) status(ctx context.Context, now time.Time) error {
+func (h *heartbeat) status(ctx context.Context, now time.Time) error {
 	is := h.agent.state()
 	err := h.agent.opts.Client.UpdateNodeStatus(ctx, h.agent.opts.Node, func(node *corev1.Node) corev1.NodeStatus {
 		return h.agent.nodeStatus(&node.Status, now)
@@ -108,19 +108,19 @@ func (h *herald) status(ctx context.Context, now time.Time) error {
 }
 
 // noteStatus tells of a condition by its reason.
-func (h *herald) noteStatus(reason string) {
+func (h *heartbeat) noteStatus(reason string) {
 	reason = "Node" + strings.TrimPrefix(reason, "Kubelet")
 	h.note(reason, fmt.Sprintf("Node %s status is now: %s", h.agent.opts.Node, reason))
 }
 
-func (h *herald) note(reason, message string) {
+func (h *heartbeat) note(reason, message string) {
 	h.agent.opts.Client.Record(change.Note{
 		Regarding: corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: h.owner.Name, UID: h.owner.UID},
 		Component: component, Type: normal, Reason: reason, Message: message,
 	})
 }
 
-func (h *herald) renew(ctx context.Context) error {
+func (h *heartbeat) renew(ctx context.Context) error {
 	name := h.agent.opts.Node
 	return h.agent.opts.Client.RenewLease(ctx, &coordinationv1.Lease{
 		ObjectMeta: metav1.ObjectMeta{

@@ -28,22 +28,22 @@ type Machine interface {
 }
 
 const (
-	// wardenPeriod is how often the warden looks when all is well, and
+	// evictionPeriod is how often the eviction manager looks when all is well, and
 	// closePeriod when something is close to its threshold: a disk can be filled
 	// fast.
-	wardenPeriod = 10 * time.Second
-	closePeriod  = time.Second
+	evictionPeriod = 10 * time.Second
+	closePeriod    = time.Second
 	// reclaimPeriod is how often it makes the node give up what nobody uses.
 	reclaimPeriod = time.Minute
 	// partingTime is how long it waits for a pod that it has evicted to be gone,
 	// files and all, before it looks whether that was enough.
-	partingTime = 30 * time.Second
+	evictionWait = 30 * time.Second
 )
 
-// warden watches what the machine has left, and acts when that is too little: the
+// evictionManager watches what the machine has left, and acts when that is too little: the
 // node gets a condition, what nobody uses is given up, and then pods are evicted,
 // one at a time. It is a kubelet's eviction manager.
-type warden struct {
+type evictionManager struct {
 	agent *Agent
 	log   *slog.Logger
 
@@ -54,12 +54,12 @@ type warden struct {
 }
 
 // run watches until ctx ends.
-func (w *warden) run(ctx context.Context) {
+func (m *evictionManager) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		timer := time.NewTimer(w.look(ctx))
+		timer := time.NewTimer(m.look(ctx))
 		select {
 		case <-timer.C:
-		case <-w.agent.alarm:
+		case <-m.agent.alarm:
 		case <-ctx.Done():
 		}
 		timer.Stop()
@@ -67,85 +67,85 @@ func (w *warden) run(ctx context.Context) {
 }
 
 // look observes and acts once, and returns when to look again.
-func (w *warden) look(ctx context.Context) time.Duration {
-	a := w.assess()
+func (m *evictionManager) look(ctx context.Context) time.Duration {
+	a := m.assess()
 	switch {
 	case a.Shortage != nil:
-		if !w.short {
-			w.note(warning, "EvictionThresholdMet", fmt.Sprintf("Attempting to reclaim %s", a.Shortage.Resource))
+		if !m.short {
+			m.note(warning, "EvictionThresholdMet", fmt.Sprintf("Attempting to reclaim %s", a.Shortage.Resource))
 		}
-		w.short = true
-		w.relieve(ctx, a.Shortage)
+		m.short = true
+		m.relieve(ctx, a.Shortage)
 		return closePeriod
 	case a.Close:
-		w.short = false
+		m.short = false
 		return closePeriod
 	}
-	w.short = false
-	return wardenPeriod
+	m.short = false
+	return evictionPeriod
 }
 
 // assess observes the machine, and has the node's conditions follow.
-func (w *warden) assess() eviction.Assessment {
-	seen, err := w.agent.opts.Machine.Observe()
+func (m *evictionManager) assess() eviction.Assessment {
+	seen, err := m.agent.opts.Machine.Observe()
 	failed := ""
 	if err != nil {
 		failed = err.Error()
 	}
-	if failed != "" && failed != w.failed {
-		w.log.Warn("not everything that can run out can be observed", "err", err)
+	if failed != "" && failed != m.failed {
+		m.log.Warn("not everything that can run out can be observed", "err", err)
 	}
-	w.failed = failed
+	m.failed = failed
 	var a eviction.Assessment
-	w.state, a = eviction.Assess(&w.agent.opts.Eviction, w.state, time.Now(), seen)
-	w.agent.press(a.Conditions)
+	m.state, a = eviction.Assess(&m.agent.opts.Eviction, m.state, time.Now(), seen)
+	m.agent.press(a.Conditions)
 	return a
 }
 
 // relieve makes room: what nobody uses goes first, then a pod.
-func (w *warden) relieve(ctx context.Context, s *eviction.Shortage) {
+func (m *evictionManager) relieve(ctx context.Context, s *eviction.Shortage) {
 	onDisk := s.Resource != corev1.ResourceMemory && s.Signal != eviction.PIDAvailable
-	if now := time.Now(); onDisk && now.Sub(w.reclaimed) >= reclaimPeriod {
-		w.reclaimed = now
-		if err := w.agent.opts.Images.Reclaim(ctx); err != nil {
-			w.log.Warn("cannot remove unused images", "err", err)
+	if now := time.Now(); onDisk && now.Sub(m.reclaimed) >= reclaimPeriod {
+		m.reclaimed = now
+		if err := m.agent.opts.Images.Reclaim(ctx); err != nil {
+			m.log.Warn("cannot remove unused images", "err", err)
 		}
-		a := w.assess()
+		a := m.assess()
 		if s = a.Shortage; s == nil {
 			return
 		}
 	}
-	keepers := w.agent.keepers(func(*corev1.Pod) bool { return true })
-	pods, owners := w.measure(ctx, s, keepers)
+	workers := m.agent.workers(func(*corev1.Pod) bool { return true })
+	pods, owners := m.measure(ctx, s, workers)
 	i, message := eviction.Victim(s, pods)
 	if i < 0 || ctx.Err() != nil {
 		return
 	}
-	k := owners[pods[i].Object]
-	k.post(func() { k.evict(message, true) })
-	timer := time.NewTimer(partingTime)
+	w := owners[pods[i].Object]
+	w.post(func() { w.evict(message, true) })
+	timer := time.NewTimer(evictionWait)
 	defer timer.Stop()
 	select {
-	case <-k.done: // its files are gone, too
+	case <-w.done: // its files are gone, too
 	case <-timer.C:
 	case <-ctx.Done():
 	}
 }
 
-// measure finds out what the pods of keepers use of what is short.
-func (w *warden) measure(ctx context.Context, s *eviction.Shortage, keepers []*keeper) ([]eviction.Pod, map[*corev1.Pod]*keeper) {
-	owners := make(map[*corev1.Pod]*keeper, len(keepers))
-	pods := make([]eviction.Pod, len(keepers))
-	for i, k := range keepers {
-		pods[i].Object = k.latest.Load()
-		owners[pods[i].Object] = k
+// measure finds out what the pods of pod workers use of what is short.
+func (m *evictionManager) measure(ctx context.Context, s *eviction.Shortage, workers []*podWorker) ([]eviction.Pod, map[*corev1.Pod]*podWorker) {
+	owners := make(map[*corev1.Pod]*podWorker, len(workers))
+	pods := make([]eviction.Pod, len(workers))
+	for i, w := range workers {
+		pods[i].Object = w.latest.Load()
+		owners[pods[i].Object] = w
 	}
 	if s.Resource == corev1.ResourceMemory || s.Signal == eviction.PIDAvailable {
-		w.measureProcesses(ctx, pods)
+		m.measureProcesses(ctx, pods)
 		return pods, owners
 	}
 	inPool(len(pods), func(i int) {
-		if u, err := w.agent.usage(ctx, owners[pods[i].Object].ref, pods[i].Object); err == nil {
+		if u, err := m.agent.usage(ctx, owners[pods[i].Object].ref, pods[i].Object); err == nil {
 			pods[i].Usage = u
 		}
 	})
@@ -153,13 +153,13 @@ func (w *warden) measure(ctx context.Context, s *eviction.Shortage, keepers []*k
 }
 
 // measureProcesses finds out what the containers' processes use.
-func (w *warden) measureProcesses(ctx context.Context, pods []eviction.Pod) {
+func (m *evictionManager) measureProcesses(ctx context.Context, pods []eviction.Pod) {
 	byPod := map[string][]runner.Status{}
 	var first []int
-	for class, r := range w.agent.opts.Runners {
+	for class, r := range m.agent.opts.Runners {
 		list, err := r.List(ctx)
 		if err != nil {
-			w.log.Warn("cannot list containers", "class", class, "err", err)
+			m.log.Warn("cannot list containers", "class", class, "err", err)
 		}
 		for _, st := range list {
 			if st.PID > 0 && (st.Class == class || st.Class == "") {
@@ -168,7 +168,7 @@ func (w *warden) measureProcesses(ctx context.Context, pods []eviction.Pod) {
 			}
 		}
 	}
-	use := w.agent.opts.Machine.Use(first)
+	use := m.agent.opts.Machine.Use(first)
 	for i := range pods {
 		u := &eviction.Usage{Containers: map[string]eviction.Use{}}
 		for _, st := range byPod[string(pods[i].Object.UID)] {
@@ -178,9 +178,9 @@ func (w *warden) measureProcesses(ctx context.Context, pods []eviction.Pod) {
 	}
 }
 
-func (w *warden) note(kind, reason, message string) {
-	w.agent.opts.Client.Record(change.Note{
-		Regarding: corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: w.agent.opts.Node},
+func (m *evictionManager) note(kind, reason, message string) {
+	m.agent.opts.Client.Record(change.Note{
+		Regarding: corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: m.agent.opts.Node},
 		Component: component, Type: kind, Reason: reason, Message: message,
 	})
 }

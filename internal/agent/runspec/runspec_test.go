@@ -1,4 +1,4 @@
-package recipe
+package runspec
 
 import (
 	"fmt"
@@ -295,7 +295,7 @@ func TestNetworkCapabilities(t *testing.T) {
 			for _, class := range []runner.Class{runner.Sandbox, runner.Host} {
 				in := testInput(corev1.Container{Name: "c", Command: []string{"x"}, SecurityContext: test.sc})
 				in.Pod.Spec.HostNetwork, in.Class = host, class
-				spec, err := Spec(in, api)
+				spec, err := New(in, api)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -383,7 +383,7 @@ func TestUsers(t *testing.T) {
 	} {
 		in := testInput(corev1.Container{Name: "c", SecurityContext: test.own})
 		in.Pod.Spec.SecurityContext, in.ImageUser = test.pod, test.image
-		spec, err := Spec(in, api)
+		spec, err := New(in, api)
 		if err != nil {
 			if err.Error() != test.err {
 				t.Errorf("%s: got error %q, want %q", name, err, test.err)
@@ -406,7 +406,7 @@ func TestSpec(t *testing.T) {
 		},
 	})
 	in.ImageEnv, in.WorkingDir = []string{"PATH=/bin", "B=image"}, "/srv"
-	spec, err := Spec(in, api)
+	spec, err := New(in, api)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -419,18 +419,18 @@ func TestSpec(t *testing.T) {
 
 	in = testInput(corev1.Container{SecurityContext: &corev1.SecurityContext{ProcMount: ptr.To(corev1.UnmaskedProcMount)}})
 	in.PodPids = 77
-	if spec, err = Spec(in, api); err != nil || !spec.UnmaskedProc || spec.PodPids != 77 {
+	if spec, err = New(in, api); err != nil || !spec.UnmaskedProc || spec.PodPids != 77 {
 		t.Errorf("unmasked: got %+v, %v", spec, err)
 	}
 
 	in = testInput(corev1.Container{SecurityContext: &corev1.SecurityContext{Privileged: ptr.To(true)}})
-	if spec, err = Spec(in, api); err != nil || !spec.Privileged || !spec.AllowPrivilegeEscalation || !spec.SeccompUnconfined {
+	if spec, err = New(in, api); err != nil || !spec.Privileged || !spec.AllowPrivilegeEscalation || !spec.SeccompUnconfined {
 		t.Errorf("privileged: got %+v, %v", spec, err)
 	}
 
 	in = testInput(corev1.Container{})
 	in.Class, in.Entrypoint = runner.Host, nil
-	if _, err := Spec(in, api); err == nil || !strings.Contains(err.Error(), "the container needs a command") {
+	if _, err := New(in, api); err == nil || !strings.Contains(err.Error(), "the container needs a command") {
 		t.Errorf("host without a command: got %v", err)
 	}
 }

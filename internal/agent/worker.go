@@ -14,21 +14,21 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/agent/podstate"
-	"github.com/sampan-batch/sampan/internal/agent/recipe"
+	"github.com/sampan-batch/sampan/internal/agent/runspec"
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
-// keeper is the one goroutine that knows and decides about one pod. Work that
+// podWorker is the one goroutine that knows and decides about one pod. Work that
 // takes time runs beside it and posts its result.
-type keeper struct {
+type podWorker struct {
 	agent *Agent
 	ref   PodRef
 
 	latest atomic.Pointer[corev1.Pod] // written by update, read by run
 	gone   atomic.Bool                // the API has the pod no more
 	wake   chan struct{}              // latest or gone changed
-	inbox  chan func()                // results, run by the keeper
+	inbox  chan func()                // results, run by the pod worker
 	done   chan struct{}              // closed when run has returned
 
 	// What follows belongs to run alone.
@@ -44,15 +44,15 @@ type keeper struct {
 	uncertain   bool // a start failed in a way that may have left a container
 }
 
-// task is what runs beside the keeper for one container.
+// task is what runs beside the pod worker for one container.
 type task struct {
 	class runner.Class
 	// cancel ends the start under way.
 	cancel context.CancelFunc
 	// life is the context of what belongs to the running process, end ends it;
-	// calm ends the probes that could have it restarted.
-	life      context.Context
-	end, calm context.CancelFunc
+	// stopProbes ends the probes that could have it restarted.
+	life            context.Context
+	end, stopProbes context.CancelFunc
 	// hooking says that the postStart hook is running.
 	hooking bool
 	// stopSignal is what the image names, for a container that names none.
@@ -60,8 +60,8 @@ type task struct {
 	loss       loss
 }
 
-func newKeeper(a *Agent, ref PodRef, pod *corev1.Pod, found []runner.Status) *keeper {
-	k := &keeper{
+func newPodWorker(a *Agent, ref PodRef, pod *corev1.Pod, found []runner.Status) *podWorker {
+	w := &podWorker{
 		agent: a,
 		ref:   ref,
 		wake:  make(chan struct{}, 1),
@@ -69,48 +69,48 @@ func newKeeper(a *Agent, ref PodRef, pod *corev1.Pod, found []runner.Status) *ke
 		done:  make(chan struct{}),
 		found: found,
 	}
-	k.latest.Store(pod)
-	return k
+	w.latest.Store(pod)
+	return w
 }
 
-// update hands the keeper the latest state of its pod.
-func (k *keeper) update(pod *corev1.Pod) {
-	k.latest.Store(pod)
-	k.nudge()
+// update hands the pod worker the latest state of its pod.
+func (w *podWorker) update(pod *corev1.Pod) {
+	w.latest.Store(pod)
+	w.nudge()
 }
 
-// abandon tells the keeper that the API has its pod no more.
-func (k *keeper) abandon() {
-	k.gone.Store(true)
-	k.nudge()
+// abandon tells the pod worker that the API has its pod no more.
+func (w *podWorker) abandon() {
+	w.gone.Store(true)
+	w.nudge()
 }
 
-func (k *keeper) nudge() {
+func (w *podWorker) nudge() {
 	select {
-	case k.wake <- struct{}{}:
+	case w.wake <- struct{}{}:
 	default:
 	}
 }
 
-// post has f run by the keeper, unless that has left.
-func (k *keeper) post(f func()) {
+// post has f run by the pod worker, unless that has left.
+func (w *podWorker) post(f func()) {
 	select {
-	case k.inbox <- f:
-	case <-k.done:
+	case w.inbox <- f:
+	case <-w.done:
 	}
 }
 
 // run keeps the pod until it is over, or node, the context of the node, ends.
-func (k *keeper) run(node context.Context) {
+func (w *podWorker) run(node context.Context) {
 	ctx, cancel := context.WithCancel(node)
 	defer cancel()
-	defer close(k.done)
-	k.ctx = ctx
-	k.begin()
+	defer close(w.done)
+	w.ctx = ctx
+	w.begin()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		wakeAt, over := k.step(time.Now())
+		wakeAt, over := w.step(time.Now())
 		if over {
 			break
 		}
@@ -120,25 +120,25 @@ func (k *keeper) run(node context.Context) {
 			timer.Reset(time.Until(wakeAt))
 		}
 		select {
-		case f := <-k.inbox:
+		case f := <-w.inbox:
 			f()
-			k.drain()
-		case <-k.wake:
-			k.observe()
+			w.drain()
+		case <-w.wake:
+			w.observe()
 		case <-timer.C:
 		case <-ctx.Done():
 			return
 		}
 	}
-	k.agent.release(ctx, k)
-	k.agent.over(node, k)
+	w.agent.release(ctx, w)
+	w.agent.over(node, w)
 }
 
 // drain takes the results that are waiting.
-func (k *keeper) drain() {
+func (w *podWorker) drain() {
 	for {
 		select {
-		case f := <-k.inbox:
+		case f := <-w.inbox:
 			f()
 		default:
 			return
@@ -147,37 +147,37 @@ func (k *keeper) drain() {
 }
 
 // begin sets up what is known of the pod.
-func (k *keeper) begin() {
-	pod := k.latest.Load()
-	k.state = podstate.New(pod, time.Now())
-	k.tasks = make([]task, len(k.state.Containers))
-	k.recover()
-	if r := k.agent.admit(k.state); r != nil {
-		k.refuse(r)
+func (w *podWorker) begin() {
+	pod := w.latest.Load()
+	w.state = podstate.New(pod, time.Now())
+	w.tasks = make([]task, len(w.state.Containers))
+	w.recover()
+	if r := w.agent.admit(w.state); r != nil {
+		w.refuse(r)
 	} else {
-		k.prepare()
+		w.prepare()
 	}
-	k.observe()
-	k.report.dirty = true
+	w.observe()
+	w.report.dirty = true
 }
 
 // observe takes the latest state of the pod's object.
-func (k *keeper) observe() {
-	old, pod := k.state.Object, k.latest.Load()
-	k.state.Observe(pod)
-	k.remount(old, pod)
+func (w *podWorker) observe() {
+	old, pod := w.state.Object, w.latest.Load()
+	w.state.Observe(pod)
+	w.remount(old, pod)
 	if pod.Generation != old.Generation {
-		k.report.dirty = true
+		w.report.dirty = true
 	}
 	now := time.Now()
 	switch {
-	case k.gone.Load():
-		k.state.End(podstate.Ending{Since: now})
+	case w.gone.Load():
+		w.state.End(podstate.Ending{Since: now})
 	case pod.DeletionTimestamp != nil:
-		k.state.End(deletion(pod, now))
-	case kind.PodEnded(pod) && !k.report.final:
+		w.state.End(deletion(pod, now))
+	case kind.PodEnded(pod) && !w.report.final:
 		// Somebody else has declared it to be over.
-		k.state.End(podstate.Ending{Since: now, Grace: k.state.Grace()})
+		w.state.End(podstate.Ending{Since: now, Grace: w.state.Grace()})
 	}
 }
 
@@ -196,19 +196,19 @@ func deletion(pod *corev1.Pod, now time.Time) podstate.Ending {
 
 // step decides and acts until there is nothing left to do at now. It returns
 // when to look again, and whether the pod is over and that has been reported.
-func (k *keeper) step(now time.Time) (wakeAt time.Time, over bool) {
+func (w *podWorker) step(now time.Time) (wakeAt time.Time, over bool) {
 	for {
-		d := podstate.Decide(k.state, now)
+		d := podstate.Decide(w.state, now)
 		if d.End != nil {
-			k.state.Ending = d.End
-			k.report.dirty = true
+			w.state.Ending = d.End
+			w.report.dirty = true
 			continue
 		}
-		if k.act(&d, now) {
+		if w.act(&d, now) {
 			continue
 		}
-		wakeAt = earlier(earlier(d.WakeAt, k.mount(now)), k.tellLosses(now))
-		at, over := k.publish(d.Over && !k.volumes.busy, now)
+		wakeAt = earlier(earlier(d.WakeAt, w.mount(now)), w.tellLosses(now))
+		at, over := w.publish(d.Over && !w.volumes.busy, now)
 		return earlier(wakeAt, at), over
 	}
 }
@@ -223,73 +223,73 @@ func earlier(a, b time.Time) time.Time {
 
 // act does what was decided, and reports whether it changed the state so that
 // something more may have to be done at once.
-func (k *keeper) act(d *podstate.Decision, now time.Time) (again bool) {
+func (w *podWorker) act(d *podstate.Decision, now time.Time) (again bool) {
 	for _, b := range d.Blocked {
-		k.backOff(b)
+		w.backOff(b)
 	}
 	for _, i := range d.Start {
-		k.start(i, now)
+		w.start(i, now)
 	}
 	for _, i := range d.Cancel {
-		k.tasks[i].cancel()
+		w.tasks[i].cancel()
 	}
 	for _, s := range d.Stop {
-		k.stop(s)
+		w.stop(s)
 		again = true
 	}
 	for _, i := range d.Signal {
-		c := &k.state.Containers[i]
+		c := &w.state.Containers[i]
 		c.Stop.Signaled = now
-		k.signal(i, stopSignal(c, k.tasks[i].stopSignal))
+		w.signal(i, stopSignal(c, w.tasks[i].stopSignal))
 		again = true
 	}
 	for _, i := range d.Kill {
-		k.state.Containers[i].Stop.Killed = true
-		k.signal(i, int(unix.SIGKILL))
+		w.state.Containers[i].Stop.Killed = true
+		w.signal(i, int(unix.SIGKILL))
 	}
 	return again
 }
 
 // backOff shows that a container waits before it is tried again.
-func (k *keeper) backOff(b podstate.Block) {
-	c := &k.state.Containers[b.Index]
+func (w *podWorker) backOff(b podstate.Block) {
+	c := &w.state.Containers[b.Index]
 	c.Reason, c.Message = b.Reason, b.Message
-	k.report.dirty = true
-	pod := k.state.Object
+	w.report.dirty = true
+	pod := w.state.Object
 	if b.Reason == podstate.CrashLoopBackOff {
-		k.note(c, warning, "BackOff", fmt.Sprintf("Back-off restarting failed container %s in pod %s", c.Spec.Name, recipe.PodName(pod)))
+		w.note(c, warning, "BackOff", fmt.Sprintf("Back-off restarting failed container %s in pod %s", c.Spec.Name, runspec.PodName(pod)))
 		return
 	}
-	k.note(c, normal, "BackOff", fmt.Sprintf("Back-off pulling image %q", c.Spec.Image))
-	k.note(c, warning, "Failed", "Error: "+ImagePullBackOff)
+	w.note(c, normal, "BackOff", fmt.Sprintf("Back-off pulling image %q", c.Spec.Image))
+	w.note(c, warning, "Failed", "Error: "+ImagePullBackOff)
 }
 
 // stop begins a container's end: its preStop hook runs at once, its stop
 // signal follows when the hook has returned and it is its turn.
-func (k *keeper) stop(order podstate.StopOrder) {
-	c := &k.state.Containers[order.Index]
+func (w *podWorker) stop(order podstate.StopOrder) {
+	c := &w.state.Containers[order.Index]
 	c.Phase, c.Stop = podstate.Stopping, order.Stop
-	k.report.dirty = true
+	w.report.dirty = true
 	message := order.Message
 	if message == "" {
 		message = "Stopping container " + c.Spec.Name
 	}
-	k.note(c, normal, "Killing", message)
-	t := &k.tasks[order.Index]
-	t.calm()
+	w.note(c, normal, "Killing", message)
+	t := &w.tasks[order.Index]
+	t.stopProbes()
 	if l := c.Spec.Lifecycle; l != nil && l.PreStop != nil && c.Stop.Grace > 0 && !t.hooking {
-		k.preStop(order.Index)
+		w.preStop(order.Index)
 	}
 }
 
-// signal sends a signal to a container, beside the keeper.
-func (k *keeper) signal(i, sig int) {
-	c := &k.state.Containers[i]
-	r, id := k.runner(i), c.ID
-	k.agent.tasks.Go(func() {
-		err := r.Signal(k.ctx, id, sig)
-		if err != nil && !errors.Is(err, runner.ErrEnded) && !errors.Is(err, runner.ErrNotFound) && k.ctx.Err() == nil {
-			k.log().Warn("cannot signal a container", "container", id, "signal", sig, "err", err)
+// signal sends a signal to a container, beside the pod worker.
+func (w *podWorker) signal(i, sig int) {
+	c := &w.state.Containers[i]
+	r, id := w.runner(i), c.ID
+	w.agent.tasks.Go(func() {
+		err := r.Signal(w.ctx, id, sig)
+		if err != nil && !errors.Is(err, runner.ErrEnded) && !errors.Is(err, runner.ErrNotFound) && w.ctx.Err() == nil {
+			w.log().Warn("cannot signal a container", "container", id, "signal", sig, "err", err)
 		}
 	})
 }
@@ -314,12 +314,12 @@ func stopSignal(c *podstate.Container, image string) int {
 }
 
 // log returns a logger that names the pod.
-func (k *keeper) log() *slog.Logger {
-	return k.agent.log.With("ns", k.ref.Namespace, "name", k.ref.Name, "uid", k.ref.UID)
+func (w *podWorker) log() *slog.Logger {
+	return w.agent.log.With("ns", w.ref.Namespace, "name", w.ref.Name, "uid", w.ref.UID)
 }
 
-func (k *keeper) runner(i int) runner.Runner { return k.agent.opts.Runners[k.tasks[i].class] }
+func (w *podWorker) runner(i int) runner.Runner { return w.agent.opts.Runners[w.tasks[i].class] }
 
-func (k *keeper) note(c *podstate.Container, kind, reason, message string) {
-	k.agent.opts.Client.Record(note(k.state.Object, c, kind, reason, message))
+func (w *podWorker) note(c *podstate.Container, kind, reason, message string) {
+	w.agent.opts.Client.Record(note(w.state.Object, c, kind, reason, message))
 }

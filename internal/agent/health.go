@@ -19,13 +19,13 @@ type Health interface {
 }
 
 const (
-	// monitorPeriod is how often the monitor asks when all is well, ailingPeriod when
+	// healthPeriod is how often the health monitor asks when all is well, unhealthyPeriod when
 	// it is not.
-	monitorPeriod = 10 * time.Second
-	ailingPeriod  = time.Second
+	healthPeriod    = 10 * time.Second
+	unhealthyPeriod = time.Second
 )
 
-// fitness is what the monitor has found out.
+// fitness is what the health monitor has found out.
 type fitness struct {
 	// runtimes is why containers cannot be started, "" if they can.
 	runtimes string
@@ -33,23 +33,23 @@ type fitness struct {
 	unwritable bool
 }
 
-// monitor asks how the node fares, and has its conditions follow: Ready the
+// healthMonitor asks how the node fares, and has its conditions follow: Ready the
 // runtimes, DiskPressure the disk.
-type monitor struct {
+type healthMonitor struct {
 	agent *Agent
 	log   *slog.Logger
 	said  fitness
 }
 
 // run asks until ctx ends.
-func (m *monitor) run(ctx context.Context) {
+func (m *healthMonitor) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		sleep(ctx, m.look())
 	}
 }
 
 // look asks once, and returns when to ask again.
-func (m *monitor) look() time.Duration {
+func (m *healthMonitor) look() time.Duration {
 	var f fitness
 	if err := m.agent.opts.Health.Runtimes(); err != nil {
 		f.runtimes = err.Error()
@@ -65,15 +65,15 @@ func (m *monitor) look() time.Duration {
 	m.said = f
 	m.agent.fit(f)
 	if f == (fitness{}) {
-		return monitorPeriod
+		return healthPeriod
 	}
-	return ailingPeriod
+	return unhealthyPeriod
 }
 
-// fit takes what the monitor has found.
+// fit takes what the health monitor has found.
 func (a *Agent) fit(f fitness) {
 	if old := a.fitness.Swap(&f); old == nil && f != (fitness{}) || old != nil && *old != f {
-		a.nudgeHerald()
+		a.nudgeHeartbeat()
 	}
 }
 
@@ -88,7 +88,7 @@ func (s nodeState) equal(o nodeState) bool {
 	return s.unready == o.unready && slices.Equal(s.pressures, o.pressures)
 }
 
-// state puts together what warden and monitor have found.
+// state puts together what eviction manager and health monitor have found.
 func (a *Agent) state() nodeState {
 	s := nodeState{pressures: a.pressures()}
 	if f := a.fitness.Load(); f != nil {

@@ -1,7 +1,7 @@
-// Package recipe turns a container of a pod, and the image that it runs, into
+// Package runspec turns a container of a pod, and the image that it runs, into
 // what a runner is told: command, environment, user, capabilities, limits. Its
 // rules are the kubelet's and those of the usual container runtimes.
-package recipe
+package runspec
 
 import (
 	"strings"
@@ -51,9 +51,9 @@ type ConfigError struct{ Message string }
 
 func (e *ConfigError) Error() string { return e.Message }
 
-// Spec returns how the container is started; the caller adds its identity
+// New returns how the container is started; the caller adds its identity
 // and files. An error is a *ConfigError, or a *runner.StartError.
-func Spec(in *Input, objects Objects) (*runner.Spec, error) {
+func New(in *Input, objects Objects) (*runner.Spec, error) {
 	env, err := Environment(in, objects)
 	if err != nil {
 		return nil, &ConfigError{err.Error()}

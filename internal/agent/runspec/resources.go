@@ -1,4 +1,4 @@
-package recipe
+package runspec
 
 import (
 	corev1 "k8s.io/api/core/v1"

@@ -1,4 +1,4 @@
-package recipe
+package runspec
 
 import (
 	"slices"
@@ -21,7 +21,7 @@ func hostInput(own *corev1.SecurityContext) *Input {
 // Nothing said means nothing taken away.
 func TestHostRights(t *testing.T) {
 	t.Parallel()
-	spec, err := Spec(hostInput(nil), api)
+	spec, err := New(hostInput(nil), api)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +31,7 @@ func TestHostRights(t *testing.T) {
 	if want := []string{"PATH=/bin", "HOME=/home/engine", "USER=engine"}; !slices.Equal(spec.Env, want) {
 		t.Errorf("nothing said: %q", spec.Env)
 	}
-	spec, err = Spec(hostInput(&corev1.SecurityContext{
+	spec, err = New(hostInput(&corev1.SecurityContext{
 		RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To[int64](1000), AllowPrivilegeEscalation: ptr.To(false),
 		Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 	}), api)
