@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/sampan-batch/sampan/internal/agent/eviction"
-	"github.com/sampan-batch/sampan/internal/agent/podstate"
+	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/hostpath"
@@ -33,8 +33,8 @@ type Options struct {
 	// needs and that nobody misses after a reboot. In memory they cost a
 	// hundredth of what they cost on a disk. "" is Dir.
 	RunDir string
-	// IPs are the machine's addresses, the primary one first.
-	IPs []string
+	// Network is what the pods of this node are reached by.
+	Network *network.Network
 
 	Client Client
 	Images Images
@@ -81,7 +81,6 @@ const DefaultStatusDelay = 50 * time.Millisecond
 // Agent is the node. New makes one, Run runs it.
 type Agent struct {
 	opts Options
-	host podstate.Host
 	log  *slog.Logger
 	info corev1.NodeSystemInfo
 	// hasResolv says that the machine has a resolv.conf.
@@ -126,8 +125,8 @@ type entry struct {
 // New returns the node; it starts nothing.
 func New(o Options) (*Agent, error) {
 	switch {
-	case o.Node == "" || o.Dir == "" || o.Client == nil || o.Images == nil || o.Log == nil:
-		return nil, errors.New("agent: Node, Dir, Client, Images and Log must be set")
+	case o.Node == "" || o.Dir == "" || o.Network == nil || o.Client == nil || o.Images == nil || o.Log == nil:
+		return nil, errors.New("agent: Node, Dir, Network, Client, Images and Log must be set")
 	case o.Runners[o.Class] == nil:
 		return nil, fmt.Errorf("agent: no runner for the default class %q", o.Class)
 	}
@@ -142,7 +141,6 @@ func New(o Options) (*Agent, error) {
 	_, former := os.Stat(filepath.Join(o.Dir, "pods"))
 	return &Agent{
 		opts:      o,
-		host:      podstate.Host{IPs: o.IPs},
 		log:       o.Log,
 		info:      systemInfo(o.Version),
 		hasResolv: err == nil,

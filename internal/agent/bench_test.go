@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/runner"
@@ -85,7 +86,7 @@ func BenchmarkShortPod(b *testing.B) {
 			t := newBench(b, b.TempDir())
 			client := &sink{fakeClient: t.fakeClient, hand: make(chan PodChanges)}
 			a, err := New(Options{
-				Node: "n1", Dir: t.dir, RunDir: runDir, IPs: []string{"192.0.2.1"}, Client: client, Images: t.images, Class: class,
+				Node: "n1", Dir: t.dir, RunDir: runDir, Network: network.Host([]string{"192.0.2.1"}), Client: client, Images: t.images, Class: class,
 				Runners: map[runner.Class]runner.Runner{class: instant{}}, Log: discard,
 			})
 			if err != nil {

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/sampan-batch/sampan/internal/agent/machine"
+	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/tree"
 )
@@ -160,10 +161,10 @@ func (a *Agent) hosts(pod *corev1.Pod) []byte {
 		b.Write(data)
 	} else {
 		b.WriteString(hostsHead)
-		for _, ip := range a.opts.IPs {
+		for _, ip := range a.opts.Network.Of(pod).Pod {
 			b.WriteString(ip)
 			b.WriteByte('\t')
-			name := hostname(pod, a.opts.Node)
+			name := network.Hostname(pod, a.opts.Node)
 			if pod.Spec.Subdomain != "" {
 				fmt.Fprintf(&b, "%s.%s.%s.svc.cluster.local\t", name, pod.Spec.Subdomain, pod.Namespace)
 			}

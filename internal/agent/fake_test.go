@@ -25,6 +25,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/agent/eviction"
 	"github.com/sampan-batch/sampan/internal/agent/machine"
+	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/fake"
@@ -503,7 +504,7 @@ func (b *bench) close() {
 func (b *bench) boot() {
 	b.t.Helper()
 	a, err := New(Options{
-		Node: "n1", Dir: b.dir, IPs: []string{"192.0.2.1"},
+		Node: "n1", Dir: b.dir, Network: network.Host([]string{"192.0.2.1"}),
 		Client: b.fakeClient, Images: b.images, Class: runner.Sandbox,
 		Runners: map[runner.Class]runner.Runner{runner.Sandbox: b.run, runner.Host: b.host},
 		Machine: b.device, Eviction: eviction.Config{Thresholds: eviction.Defaults(), Transition: eviction.DefaultTransition},

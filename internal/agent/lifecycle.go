@@ -113,16 +113,12 @@ func (w *podWorker) hook(i int) func(context.Context, *corev1.LifecycleHandler) 
 func (w *podWorker) target(i int) probe.Target {
 	c := &w.state.Containers[i]
 	r, id := w.runner(i), c.ID
-	t := probe.Target{
-		Ports: c.Spec.Ports,
+	return probe.Target{
+		IP: w.agent.opts.Network.Of(w.state.Object).PodIP(), Ports: c.Spec.Ports,
 		Exec: func(ctx context.Context, args []string, timeout time.Duration) (runner.ExecResult, error) {
 			return r.Exec(ctx, id, runner.ExecSpec{Args: args, Timeout: timeout})
 		},
 	}
-	if ips := w.agent.host.IPs; len(ips) > 0 {
-		t.IP = ips[0]
-	}
-	return t
 }
 
 // stopAlone has container i stopped while its pod lives on. grace is nil for

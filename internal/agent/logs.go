@@ -177,7 +177,7 @@ func (w *podWorker) container(name string) (st *corev1.ContainerStatus, life <-c
 	answered := make(chan struct{})
 	w.post(func() {
 		defer close(answered)
-		s := podstate.Status(w.state, w.agent.host, &w.state.Object.Status, false, time.Now())
+		s := podstate.Status(w.state, w.agent.opts.Network.Of(w.state.Object), &w.state.Object.Status, false, time.Now())
 		for i := range w.state.Containers {
 			if c := &w.state.Containers[i]; c.Spec.Name == name {
 				st, ok = findIn(&s, c), true

@@ -92,7 +92,7 @@ func (a *Agent) nodeStatus(present *corev1.NodeStatus, now time.Time) corev1.Nod
 	s.Capacity, s.Allocatable = a.opts.Capacity, a.opts.Allocatable
 	s.NodeInfo = a.info
 	s.Addresses = nil
-	for _, ip := range a.opts.IPs {
+	for _, ip := range a.opts.Network.Node() {
 		s.Addresses = append(s.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: ip})
 	}
 	s.Addresses = append(s.Addresses, corev1.NodeAddress{Type: corev1.NodeHostName, Address: a.opts.Node})

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
+	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
@@ -164,7 +165,7 @@ func TestFilesOfFormerPodsAreRemoved(t *testing.T) {
 // A thread that Go has made stays, and at 10,000 of them the process dies.
 func TestManyPodsGoWithFewThreads(t *testing.T) {
 	a, err := New(Options{
-		Node: "n1", Dir: t.TempDir(), Client: newFakeClient(), Images: &fakeImages{}, Log: discard,
+		Node: "n1", Dir: t.TempDir(), Network: network.Host(nil), Client: newFakeClient(), Images: &fakeImages{}, Log: discard,
 		Class: runner.Sandbox, Runners: map[runner.Class]runner.Runner{runner.Sandbox: newFakeRunner()},
 	})
 	if err != nil {

@@ -81,10 +81,10 @@ func (w *podWorker) write(over bool, now time.Time) {
 	told := r.ended
 	r.dirty, r.since, r.ended = false, time.Time{}, nil
 	r.writing, r.final = true, over
-	snapshot, host := w.state.Snapshot(), w.agent.host
+	snapshot, at := w.state.Snapshot(), w.agent.opts.Network.Of(w.state.Object)
 	w.agent.tasks.Go(func() {
 		_, err := w.agent.opts.Client.UpdatePodStatus(w.ctx, w.ref, func(present *corev1.Pod) corev1.PodStatus {
-			return podstate.Status(snapshot, host, &present.Status, over, now)
+			return podstate.Status(snapshot, at, &present.Status, over, now)
 		})
 		if err == nil {
 			w.forget(w.ctx, told)

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/agent/podstate"
 	"github.com/sampan-batch/sampan/internal/agent/runspec"
 	"github.com/sampan-batch/sampan/internal/runner"
@@ -154,7 +155,7 @@ func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
 	o := &a.worker.agent.opts
 	in := &runspec.Input{
 		Pod: a.pod, Container: a.container.Spec, Class: a.class,
-		IPs: o.IPs, Allocatable: o.Allocatable, Hostname: hostname(a.pod, o.Node),
+		Addresses: o.Network.Of(a.pod), Allocatable: o.Allocatable, Hostname: network.Hostname(a.pod, o.Node),
 		ImageEnv: o.HostEnv, PodPids: o.PodPids,
 	}
 	if img := a.image; img != nil {
@@ -193,25 +194,6 @@ func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
 // logPath is the log file of an attempt.
 func (a *Agent) logPath(ref PodRef, container string, number int) string {
 	return filepath.Join(a.logDir(ref), container, strconv.Itoa(number)+".log")
-}
-
-// hostname is what the pod's processes see as their machine's name.
-func hostname(pod *corev1.Pod, node string) string {
-	name := pod.Spec.Hostname
-	switch {
-	case pod.Spec.HostNetwork:
-		return node
-	case name == "":
-		name = pod.Name
-	}
-	const longest = 63
-	if len(name) > longest {
-		name = name[:longest]
-		for name[len(name)-1] == '-' || name[len(name)-1] == '.' {
-			name = name[:len(name)-1]
-		}
-	}
-	return name
 }
 
 // objects looks up what a pod refers to.

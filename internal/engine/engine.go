@@ -26,6 +26,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/agent"
 	"github.com/sampan-batch/sampan/internal/agent/machine"
+	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/control"
 	"github.com/sampan-batch/sampan/internal/image"
 	"github.com/sampan-batch/sampan/internal/kind"
@@ -104,7 +105,7 @@ func (e *Engine) open() (err error) {
 	}
 	e.agent, err = agent.New(agent.Options{
 		Node: c.NodeName, Dir: c.DataDir, Class: c.Runtime, Version: server.KubernetesVersion(c.Version), Log: c.Logger,
-		IPs: addresses(), HostEnv: hostEnv(), Capacity: capacity,
+		Network: network.Host(addresses()), HostEnv: hostEnv(), Capacity: capacity,
 		Client:  &nodeClient{store: e.store, kinds: kinds, recorder: e.recorder},
 		Images:  newNodeImages(e.images, c.Private),
 		Runners: map[runner.Class]runner.Runner{runner.Sandbox: e.runner, runner.Host: e.runner},

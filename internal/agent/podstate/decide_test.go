@@ -11,6 +11,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/agent/network"
 )
 
 var t0 = time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC)
@@ -352,7 +354,7 @@ func (w *walk) check(d *Decision) {
 	if d.Over && p.anyAlive() {
 		w.t.Fatalf("over while something is alive: %+v", p)
 	}
-	s := Status(p, Host{}, &p.Object.Status, d.Over, w.now)
+	s := Status(p, network.Addresses{}, &p.Object.Status, d.Over, w.now)
 	final := s.Phase == corev1.PodSucceeded || s.Phase == corev1.PodFailed
 	if final != d.Over {
 		w.t.Fatalf("phase %s, over %v: %+v", s.Phase, d.Over, p)

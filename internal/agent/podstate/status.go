@@ -9,20 +9,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
+	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/kind/podspec"
 )
-
-// Host is what the status of every pod says about its node.
-type Host struct {
-	// IPs are the node's addresses, the primary one first. As long as pods have
-	// no network of their own they are the pods' addresses too.
-	IPs []string
-}
 
 // Status returns the status to be reported at now, given what the API says at
 // present. over says that nothing of the pod runs and nothing will be started. The
 // result shares memory with present and with the pod's object.
-func Status(p *Pod, host Host, present *corev1.PodStatus, over bool, now time.Time) corev1.PodStatus {
+func Status(p *Pod, at network.Addresses, present *corev1.PodStatus, over bool, now time.Time) corev1.PodStatus {
 	s := *present
 	s.ObservedGeneration = p.Object.Generation
 	s.Phase = p.phase(over)
@@ -38,7 +32,7 @@ func Status(p *Pod, host Host, present *corev1.PodStatus, over bool, now time.Ti
 	if p.Ending != nil && p.Ending.Refused && over {
 		return s
 	}
-	host.address(&s)
+	setAddresses(&s, at)
 	s.InitContainerStatuses = p.containerStatuses(p.inits())
 	s.ContainerStatuses = p.containerStatuses(p.mains())
 	if len(s.ContainerStatuses) > 1 {
@@ -51,14 +45,18 @@ func Status(p *Pod, host Host, present *corev1.PodStatus, over bool, now time.Ti
 	return s
 }
 
-func (h Host) address(s *corev1.PodStatus) {
-	if s.HostIP != "" || len(h.IPs) == 0 {
+// setAddresses says where the pod is. What was said once stays.
+func setAddresses(s *corev1.PodStatus, at network.Addresses) {
+	if s.HostIP != "" || len(at.Node) == 0 {
 		return
 	}
-	s.HostIP, s.PodIP = h.IPs[0], h.IPs[0]
-	s.HostIPs, s.PodIPs = make([]corev1.HostIP, len(h.IPs)), make([]corev1.PodIP, len(h.IPs))
-	for i, ip := range h.IPs {
-		s.HostIPs[i].IP, s.PodIPs[i].IP = ip, ip
+	s.HostIP, s.PodIP = at.NodeIP(), at.PodIP()
+	s.HostIPs, s.PodIPs = make([]corev1.HostIP, len(at.Node)), make([]corev1.PodIP, len(at.Pod))
+	for i, ip := range at.Node {
+		s.HostIPs[i].IP = ip
+	}
+	for i, ip := range at.Pod {
+		s.PodIPs[i].IP = ip
 	}
 }
 

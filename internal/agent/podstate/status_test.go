@@ -11,6 +11,7 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 
+	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/golden"
 )
 
@@ -64,7 +65,7 @@ func TestStatus(t *testing.T) {
 		p.Object.Status.Conditions = []corev1.PodCondition{scheduled}
 		p.set(test.state)
 		test.edit(p)
-		got := Status(p, Host{IPs: []string{"192.0.2.1", "2001:db8::1"}}, &p.Object.Status, test.over, t0.Add(5*time.Second))
+		got := Status(p, network.Host([]string{"192.0.2.1", "2001:db8::1"}).Of(p.Object), &p.Object.Status, test.over, t0.Add(5*time.Second))
 		text, err := yaml.Marshal(got)
 		if err != nil {
 			t.Fatal(err)
@@ -77,9 +78,9 @@ func TestTransitionTimesStay(t *testing.T) {
 	t.Parallel()
 	p := newPod("main:a", corev1.RestartPolicyAlways)
 	p.set("a=running")
-	first := Status(p, Host{}, &p.Object.Status, false, t0)
+	first := Status(p, network.Addresses{}, &p.Object.Status, false, t0)
 	p.Containers[0].Ready = false
-	second := Status(p, Host{}, &first, false, t0.Add(time.Minute))
+	second := Status(p, network.Addresses{}, &first, false, t0.Add(time.Minute))
 	for i, c := range second.Conditions {
 		was := first.Conditions[i]
 		changed := c.Status != was.Status
@@ -92,13 +93,28 @@ func TestTransitionTimesStay(t *testing.T) {
 	}
 }
 
+// A pod's addresses are its own, even where they are not its node's; what was
+// reported once stays.
+func TestAddresses(t *testing.T) {
+	t.Parallel()
+	p := newPod("main:a", corev1.RestartPolicyAlways)
+	at := network.Addresses{Pod: []string{"10.0.0.7", "fd00::7"}, Node: []string{"192.0.2.1"}}
+	s := Status(p, at, &p.Object.Status, false, t0)
+	if s.PodIP != "10.0.0.7" || len(s.PodIPs) != 2 || s.PodIPs[1].IP != "fd00::7" || s.HostIP != "192.0.2.1" || len(s.HostIPs) != 1 {
+		t.Errorf("got %s, %v on %s, %v", s.PodIP, s.PodIPs, s.HostIP, s.HostIPs)
+	}
+	if next := Status(p, network.Addresses{Pod: []string{"10.0.0.8"}, Node: []string{"192.0.2.2"}}, &s, false, t0); next.PodIP != s.PodIP || next.HostIP != s.HostIP {
+		t.Errorf("got %s on %s later", next.PodIP, next.HostIP)
+	}
+}
+
 func TestReadinessGates(t *testing.T) {
 	t.Parallel()
 	p := newPod("main:a", corev1.RestartPolicyAlways)
 	p.set("a=running")
 	p.Object.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: "x/a"}, {ConditionType: "x/b"}}
 	p.Object.Status.Conditions = []corev1.PodCondition{{Type: "x/b", Status: corev1.ConditionFalse}}
-	s := Status(p, Host{}, &p.Object.Status, false, t0)
+	s := Status(p, network.Addresses{}, &p.Object.Status, false, t0)
 	ready := s.Conditions[3]
 	want := `corresponding condition of pod readiness gate "x/a" does not exist., the status of pod readiness gate "x/b" is not "True", but False`
 	if ready.Type != corev1.PodReady || ready.Reason != "ReadinessGatesNotReady" || ready.Message != want {

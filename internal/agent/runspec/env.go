@@ -106,7 +106,7 @@ func validName(name string) bool {
 func valueFrom(in *Input, from *corev1.EnvVarSource, objects Objects) (value string, ok bool, err error) {
 	switch {
 	case from.FieldRef != nil:
-		value, err = PodField(in.Pod, in.IPs, from.FieldRef.FieldPath)
+		value, err = PodField(in.Pod, in.Addresses, from.FieldRef.FieldPath)
 		return value, err == nil, err
 	case from.ResourceFieldRef != nil:
 		value, err = ResourceField(in.Pod, in.Container, in.Allocatable, from.ResourceFieldRef)

@@ -12,12 +12,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/sampan-batch/sampan/internal/agent/network"
 )
 
 // PodField returns the field of the pod that a fieldRef names, as a program
-// sees it in a variable or a file. ips are the node's addresses, which are the
-// pod's too.
-func PodField(pod *corev1.Pod, ips []string, path string) (string, error) {
+// sees it in a variable or a file.
+func PodField(pod *corev1.Pod, at network.Addresses, path string) (string, error) {
 	switch path {
 	case "metadata.name":
 		return pod.Name, nil
@@ -33,13 +34,14 @@ func PodField(pod *corev1.Pod, ips []string, path string) (string, error) {
 		return pod.Spec.NodeName, nil
 	case "spec.serviceAccountName":
 		return pod.Spec.ServiceAccountName, nil
-	case "status.hostIP", "status.podIP":
-		if len(ips) == 0 {
-			return "", nil
-		}
-		return ips[0], nil
-	case "status.hostIPs", "status.podIPs":
-		return strings.Join(ips, ","), nil
+	case "status.hostIP":
+		return at.NodeIP(), nil
+	case "status.hostIPs":
+		return strings.Join(at.Node, ","), nil
+	case "status.podIP":
+		return at.PodIP(), nil
+	case "status.podIPs":
+		return strings.Join(at.Pod, ","), nil
 	}
 	if key, ok := subscript(path, "metadata.labels"); ok {
 		return pod.Labels[key], nil

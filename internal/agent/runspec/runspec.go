@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
@@ -15,8 +16,8 @@ import (
 type Input struct {
 	Pod       *corev1.Pod
 	Container *corev1.Container
-	// IPs are the pod's addresses, Allocatable what the node has.
-	IPs         []string
+	// Addresses are the pod's and its node's, Allocatable is what the node has.
+	Addresses   network.Addresses
 	Allocatable corev1.ResourceList
 	Class       runner.Class
 	Hostname    string

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
+	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
@@ -113,7 +114,7 @@ func testInput(c corev1.Container) *Input {
 			},
 			Spec: corev1.PodSpec{NodeName: "n1", ServiceAccountName: "sa", Containers: []corev1.Container{c}},
 		},
-		Container: &c, IPs: []string{"192.0.2.1", "2001:db8::1"}, Class: runner.Sandbox, Hostname: "p",
+		Container: &c, Addresses: network.Host([]string{"192.0.2.1", "2001:db8::1"}).Of(nil), Class: runner.Sandbox, Hostname: "p",
 		Allocatable: corev1.ResourceList{"cpu": resource.MustParse("4"), "memory": resource.MustParse("8Gi")},
 		Entrypoint:  []string{"run"},
 		LookupUser: func(user string) (Account, error) {
@@ -229,8 +230,21 @@ func TestEnvironment(t *testing.T) {
 func TestMapField(t *testing.T) {
 	t.Parallel()
 	in := testInput(corev1.Container{})
-	if got, _ := PodField(in.Pod, nil, "metadata.labels"); got != "a=\"say \\\"hi\\\"\"\nz=\"1\"" {
+	if got, _ := PodField(in.Pod, network.Addresses{}, "metadata.labels"); got != "a=\"say \\\"hi\\\"\"\nz=\"1\"" {
 		t.Errorf("got %s", got)
+	}
+}
+
+// A pod's addresses are its own, even where they are not its node's.
+func TestAddressFields(t *testing.T) {
+	t.Parallel()
+	at := network.Addresses{Pod: []string{"10.0.0.7", "fd00::7"}, Node: []string{"192.0.2.1"}}
+	for field, want := range map[string]string{
+		"status.podIP": "10.0.0.7", "status.podIPs": "10.0.0.7,fd00::7", "status.hostIP": "192.0.2.1", "status.hostIPs": "192.0.2.1",
+	} {
+		if got, err := PodField(nil, at, field); got != want || err != nil {
+			t.Errorf("%s: got %q, %v, want %q", field, got, err, want)
+		}
 	}
 }
 

@@ -120,7 +120,7 @@ func (p *Pod) downward(out map[string]runner.File, items []corev1.DownwardAPIVol
 		var err error
 		switch {
 		case item.FieldRef != nil:
-			text, err = runspec.PodField(p.Object, p.IPs, item.FieldRef.FieldPath)
+			text, err = runspec.PodField(p.Object, p.Addresses, item.FieldRef.FieldPath)
 		case item.ResourceFieldRef != nil:
 			text, err = runspec.ResourceField(p.Object, nil, p.Allocatable, item.ResourceFieldRef)
 		}

@@ -20,6 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/agent/runspec"
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/hostpath"
@@ -34,9 +35,9 @@ type Pod struct {
 	Objects runspec.Objects
 	// Paths is who looks at hostPaths.
 	Paths *hostpath.Scout
-	// IPs and Allocatable are what downward API files may ask for, and the latter
-	// bounds volumes in memory.
-	IPs         []string
+	// Addresses and Allocatable are what downward API files may ask for, and the
+	// latter bounds volumes in memory.
+	Addresses   network.Addresses
 	Allocatable corev1.ResourceList
 }
 

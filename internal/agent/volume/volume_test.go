@@ -20,6 +20,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
+	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/agent/runspec"
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/hostpath"
@@ -46,7 +47,7 @@ func (o objects) Secret(name string) (*corev1.Secret, error) {
 func newPod(t *testing.T, api objects, src corev1.VolumeSource) *Pod {
 	t.Helper()
 	return &Pod{
-		Class: runner.Sandbox, Objects: api, IPs: []string{"192.0.2.1"},
+		Class: runner.Sandbox, Objects: api, Addresses: network.Host([]string{"192.0.2.1"}).Of(nil),
 		Object: &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "u", Labels: map[string]string{"a": "1"}},
 			Spec: corev1.PodSpec{

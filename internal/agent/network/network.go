@@ -1,0 +1,57 @@
+// Package network says by which addresses and names the pods of this node are known.
+// Whoever needs a pod's address asks here, and takes nobody else's for it.
+//
+// There is one network so far, the machine's, and all pods are in it. One that gives
+// pods addresses of their own is to be put in its place.
+package network
+
+import corev1 "k8s.io/api/core/v1"
+
+// Network is the network of the pods on one node.
+type Network struct{ node []string }
+
+// Host returns the network of a machine that has these addresses, the primary one
+// first: those of its pods are the same.
+func Host(addresses []string) *Network { return &Network{node: addresses} }
+
+// Node returns the addresses of the node, the primary one first.
+func (n *Network) Node() []string { return n.node }
+
+// Of returns the addresses of a pod.
+func (n *Network) Of(*corev1.Pod) Addresses { return Addresses{Pod: n.node, Node: n.node} }
+
+// Addresses are those of a pod, and those of the node that it is on, the primary one
+// first. There are none if the machine has none.
+type Addresses struct{ Pod, Node []string }
+
+// PodIP returns the primary address of the pod, "" if it has none.
+func (a Addresses) PodIP() string { return first(a.Pod) }
+
+// NodeIP returns the primary address of the node, "" if it has none.
+func (a Addresses) NodeIP() string { return first(a.Node) }
+
+func first(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return list[0]
+}
+
+// Hostname returns what the processes of a pod see as the name of their machine.
+func Hostname(pod *corev1.Pod, node string) string {
+	name := pod.Spec.Hostname
+	switch {
+	case pod.Spec.HostNetwork:
+		return node
+	case name == "":
+		name = pod.Name
+	}
+	const longest = 63
+	if len(name) > longest {
+		name = name[:longest]
+		for name[len(name)-1] == '-' || name[len(name)-1] == '.' {
+			name = name[:len(name)-1]
+		}
+	}
+	return name
+}
