@@ -61,12 +61,13 @@ var house = map[string][]string{
 
 	// edges
 	"internal/server": {"internal/access", "internal/change", "internal/disk", "internal/kind", "internal/kind/openapi", "internal/store"},
-	"internal/agent": {"internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/podstate", "internal/agent/probe", "internal/agent/runspec",
-		"internal/agent/volume", "internal/change", "internal/kind", "internal/runner", "internal/runner/crilog", "internal/runner/hostpath",
+	"internal/agent": {"internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/agent/podstate", "internal/agent/probe",
+		"internal/agent/runspec", "internal/agent/volume", "internal/change", "internal/kind", "internal/runner", "internal/runner/crilog", "internal/runner/hostpath",
 		"internal/runner/reap", "internal/tree"},
 	"internal/agent/eviction": {"internal/kind/podspec"},
 	"internal/agent/machine":  {"internal/agent/eviction", "internal/runner/cgroup"},
 	"internal/agent/network":  nil,
+	"internal/agent/node":     {"internal/change"},
 	"internal/agent/podstate": {"internal/agent/network", "internal/kind/podspec"},
 	"internal/agent/probe":    {"internal/runner"},
 	"internal/agent/runspec":  {"internal/agent/network", "internal/runner"},
@@ -74,7 +75,7 @@ var house = map[string][]string{
 	"internal/cli":            {"internal/backup", "internal/cron", "internal/engine", "internal/explain", "internal/image", "internal/job", "internal/kind", "internal/runner"},
 
 	// what wires them, and what stands around the product
-	"internal/engine": {"internal/agent", "internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/backup", "internal/change", "internal/control", "internal/disk", "internal/image",
+	"internal/engine": {"internal/agent", "internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/backup", "internal/change", "internal/control", "internal/disk", "internal/image",
 		"internal/kind", "internal/runner", "internal/runner/host", "internal/runner/sandbox", "internal/runner/supervisor", "internal/server",
 		"internal/store", "internal/tree"},
 	"cmd/sampan":  {"internal/cli"},

@@ -25,7 +25,7 @@ func (a *Agent) admit(p *podstate.Pod) *refusal {
 	if p.Begun() {
 		return nil
 	}
-	if message := eviction.Refuses(a.pressures(), p.Object); message != "" {
+	if message := eviction.Refuses(a.opts.Node.Pressures(), p.Object); message != "" {
 		return &refusal{evicted, message}
 	}
 	return forbids(p.Object)

@@ -7,9 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -17,6 +15,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/agent/eviction"
 	"github.com/sampan-batch/sampan/internal/agent/network"
+	"github.com/sampan-batch/sampan/internal/agent/node"
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/hostpath"
@@ -25,8 +24,9 @@ import (
 
 // Options are what a node needs to know.
 type Options struct {
-	// Node is the node's name; see NodeName.
-	Node string
+	// Node is the node as the API knows it: its name, what pods may use of it, its
+	// conditions. The agent runs it.
+	Node *node.Node
 	// Dir is the directory of the node's files: pods' logs.
 	Dir string
 	// RunDir is a directory for the few small files that every sandboxed pod
@@ -45,12 +45,6 @@ type Options struct {
 	// HostEnv is the environment that a process of the host class starts from.
 	HostEnv []string
 
-	// Capacity is what the node has (see Capacity), and Allocatable what of it
-	// pods may use; nil: all.
-	Capacity, Allocatable corev1.ResourceList
-	// Version is what the node's status says for a kubelet's version.
-	Version string
-
 	// PodPids is how many processes and threads a pod may have; 0: no limit.
 	PodPids int64
 	// UserNamespace says that the sandbox runs every pod in a user namespace: a
@@ -61,8 +55,6 @@ type Options struct {
 	Machine Machine
 	// Eviction says when what is left is too little.
 	Eviction eviction.Config
-	// Health tells how runtimes and disk fare; nil: they do.
-	Health Health
 
 	// StatusDelay is how long a status that is not final may wait for a newer
 	// one, so that a short pod needs one write; 0: DefaultStatusDelay.
@@ -82,7 +74,6 @@ const DefaultStatusDelay = 50 * time.Millisecond
 type Agent struct {
 	opts Options
 	log  *slog.Logger
-	info corev1.NodeSystemInfo
 	// hasResolv says that the machine has a resolv.conf.
 	hasResolv bool
 	// formerVolumes says that a former version has left volumes, which it had below
@@ -91,11 +82,6 @@ type Agent struct {
 	// paths is who looks at the machine's paths that manifests name.
 	paths *hostpath.Scout
 
-	// pressure is what the eviction manager has found, fitness the health monitor; pressed is told
-	// when they change.
-	pressure atomic.Pointer[[]corev1.NodeConditionType]
-	fitness  atomic.Pointer[fitness]
-	pressed  chan struct{}
 	// alarm has the eviction manager look at once.
 	alarm chan struct{}
 
@@ -125,7 +111,7 @@ type entry struct {
 // New returns the node; it starts nothing.
 func New(o Options) (*Agent, error) {
 	switch {
-	case o.Node == "" || o.Dir == "" || o.Network == nil || o.Client == nil || o.Images == nil || o.Log == nil:
+	case o.Node == nil || o.Dir == "" || o.Network == nil || o.Client == nil || o.Images == nil || o.Log == nil:
 		return nil, errors.New("agent: Node, Dir, Network, Client, Images and Log must be set")
 	case o.Runners[o.Class] == nil:
 		return nil, fmt.Errorf("agent: no runner for the default class %q", o.Class)
@@ -136,18 +122,15 @@ func New(o Options) (*Agent, error) {
 	if o.RunDir == "" {
 		o.RunDir = o.Dir
 	}
-	o.Allocatable = allocatable(&o)
 	_, err := os.Stat(resolvPath)
 	_, former := os.Stat(filepath.Join(o.Dir, "pods"))
 	return &Agent{
 		opts:      o,
 		log:       o.Log,
-		info:      systemInfo(o.Version),
 		hasResolv: err == nil,
 
 		formerVolumes: former == nil,
 		paths:         hostpath.New(reap.New()),
-		pressed:       make(chan struct{}, 1),
 		alarm:         make(chan struct{}, 1),
 		removing:      make(chan struct{}, 8),
 		pods:          make(map[types.UID]*entry),
@@ -168,9 +151,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.guard(ctx)
 	a.learnLosses(ctx)
-	a.tasks.Go(func() { (&heartbeat{agent: a, log: a.log}).run(ctx) })
+	a.tasks.Go(func() { a.opts.Node.Run(ctx) })
 	for {
-		err := a.opts.Client.WatchPods(ctx, a.opts.Node, func(ch PodChanges) { a.deliver(ctx, ch) })
+		err := a.opts.Client.WatchPods(ctx, a.opts.Node.Name(), func(ch PodChanges) { a.deliver(ctx, ch) })
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -184,16 +167,12 @@ func (a *Agent) Run(ctx context.Context) error {
 // guard begins to watch the machine and the pods on it.
 func (a *Agent) guard(ctx context.Context) {
 	a.tasks.Go(func() { (&limitEnforcer{agent: a, log: a.log}).run(ctx) })
-	if a.opts.Health != nil {
-		m := &healthMonitor{agent: a, log: a.log}
-		m.look() // before the node says how it is
-		a.tasks.Go(func() { m.run(ctx) })
-	}
+	a.opts.Node.CheckHealth() // before the node says how it is, and before the first pod
 	if a.opts.Machine == nil {
 		return
 	}
 	m := &evictionManager{agent: a, log: a.log}
-	m.assess() // before the node says how it is, and before the first pod
+	m.assess() // likewise
 	a.tasks.Go(func() { m.run(ctx) })
 	a.tasks.Go(func() {
 		if err := a.opts.Machine.Keep(ctx, a.caps(), a.cut); ctx.Err() == nil {
@@ -208,32 +187,6 @@ func (a *Agent) lookSoon() {
 	case a.alarm <- struct{}{}:
 	default:
 	}
-}
-
-// press takes the conditions that the node has now.
-func (a *Agent) press(conditions []corev1.NodeConditionType) {
-	if old := a.pressure.Swap(&conditions); old != nil && !slices.Equal(conditions, *old) || old == nil && len(conditions) > 0 {
-		a.nudgeHeartbeat()
-	}
-}
-
-func (a *Agent) nudgeHeartbeat() {
-	select {
-	case a.pressed <- struct{}{}:
-	default:
-	}
-}
-
-// pressures are the conditions that the node has of what can run out.
-func (a *Agent) pressures() []corev1.NodeConditionType {
-	var all []corev1.NodeConditionType
-	if p := a.pressure.Load(); p != nil {
-		all = *p
-	}
-	if f := a.fitness.Load(); f != nil && f.unwritable && !slices.Contains(all, corev1.NodeDiskPressure) {
-		all = append(slices.Clone(all), corev1.NodeDiskPressure)
-	}
-	return all
 }
 
 // find lists the containers that a former run of the node has left. One runner

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/sampan-batch/sampan/internal/agent/network"
+	"github.com/sampan-batch/sampan/internal/agent/node"
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/runner"
@@ -85,8 +86,12 @@ func BenchmarkShortPod(b *testing.B) {
 			}
 			t := newBench(b, b.TempDir())
 			client := &sink{fakeClient: t.fakeClient, hand: make(chan PodChanges)}
+			n, err := node.New(node.Config{Name: "n1", API: client, Log: discard})
+			if err != nil {
+				b.Fatal(err)
+			}
 			a, err := New(Options{
-				Node: "n1", Dir: t.dir, RunDir: runDir, Network: network.Host([]string{"192.0.2.1"}), Client: client, Images: t.images, Class: class,
+				Node: n, Dir: t.dir, RunDir: runDir, Network: network.Host([]string{"192.0.2.1"}), Client: client, Images: t.images, Class: class,
 				Runners: map[runner.Class]runner.Runner{class: instant{}}, Log: discard,
 			})
 			if err != nil {

@@ -3,14 +3,13 @@ package agent
 import (
 	"context"
 
-	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/sampan-batch/sampan/internal/change"
 )
 
-// Client is the API as the node uses it. In the engine's process it is a
+// Client is the API as the node uses it for its pods; node.API is what it says of itself. In the engine's process it is a
 // function call on shared objects; another node speaks HTTPS.
 //
 // Objects that a Client returns or delivers are shared: the agent never
@@ -44,16 +43,6 @@ type Client interface {
 
 	// Record makes Events of notes. Best effort; it never blocks.
 	Record(notes ...change.Note)
-
-	// RegisterNode creates the node, or, when there is one of this name, gives it
-	// the labels and annotations of this one and keeps everything else. It
-	// returns what is stored.
-	RegisterNode(ctx context.Context, node *corev1.Node) (*corev1.Node, error)
-	// UpdateNodeStatus is UpdatePodStatus for a node.
-	UpdateNodeStatus(ctx context.Context, name string, status func(now *corev1.Node) corev1.NodeStatus) error
-	// RenewLease creates the lease or replaces its spec. It need not survive a
-	// crash.
-	RenewLease(ctx context.Context, lease *coordinationv1.Lease) error
 }
 
 // PodRef names one pod for its whole life.

@@ -7,11 +7,9 @@
 // every result the pod worker asks the pure part, package podstate, what to do next
 // and what status to report, does it, and sleeps until something happens.
 //
-// Four more goroutines look at the node from time to time: the heartbeat renews its
-// lease and writes its status, the limit enforcer compares pods with their limits on
-// the disk, the eviction manager watches what the machine has left, the health monitor
-// asks whether runtimes and disk do their work. Package eviction decides what limit
-// enforcer and eviction manager do.
+// Beside the pods, package node tells the API of the node, the limit enforcer compares
+// pods with their limits on the disk, and the eviction manager watches what the machine
+// has left. Package eviction decides what these two do.
 //
 // The order of events in a pod's life:
 //

@@ -164,7 +164,7 @@ func (a *Agent) hosts(pod *corev1.Pod) []byte {
 		for _, ip := range a.opts.Network.Of(pod).Pod {
 			b.WriteString(ip)
 			b.WriteByte('\t')
-			name := network.Hostname(pod, a.opts.Node)
+			name := network.Hostname(pod, a.opts.Node.Name())
 			if pod.Spec.Subdomain != "" {
 				fmt.Fprintf(&b, "%s.%s.%s.svc.cluster.local\t", name, pod.Spec.Subdomain, pod.Namespace)
 			}

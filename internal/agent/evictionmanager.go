@@ -10,7 +10,6 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/agent/eviction"
 	"github.com/sampan-batch/sampan/internal/agent/machine"
-	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
@@ -72,7 +71,7 @@ func (m *evictionManager) look(ctx context.Context) time.Duration {
 	switch {
 	case a.Shortage != nil:
 		if !m.short {
-			m.note(warning, "EvictionThresholdMet", fmt.Sprintf("Attempting to reclaim %s", a.Shortage.Resource))
+			m.agent.opts.Node.Note(warning, "EvictionThresholdMet", fmt.Sprintf("Attempting to reclaim %s", a.Shortage.Resource))
 		}
 		m.short = true
 		m.relieve(ctx, a.Shortage)
@@ -98,7 +97,7 @@ func (m *evictionManager) assess() eviction.Assessment {
 	m.failed = failed
 	var a eviction.Assessment
 	m.state, a = eviction.Assess(&m.agent.opts.Eviction, m.state, time.Now(), seen)
-	m.agent.press(a.Conditions)
+	m.agent.opts.Node.SetPressures(a.Conditions)
 	return a
 }
 
@@ -176,11 +175,4 @@ func (m *evictionManager) measureProcesses(ctx context.Context, pods []eviction.
 		}
 		pods[i].Usage = u
 	}
-}
-
-func (m *evictionManager) note(kind, reason, message string) {
-	m.agent.opts.Client.Record(change.Note{
-		Regarding: corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: m.agent.opts.Node},
-		Component: component, Type: kind, Reason: reason, Message: message,
-	})
 }

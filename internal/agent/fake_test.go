@@ -26,6 +26,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/agent/eviction"
 	"github.com/sampan-batch/sampan/internal/agent/machine"
 	"github.com/sampan-batch/sampan/internal/agent/network"
+	"github.com/sampan-batch/sampan/internal/agent/node"
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/fake"
@@ -503,12 +504,17 @@ func (b *bench) close() {
 // boot starts the node.
 func (b *bench) boot() {
 	b.t.Helper()
+	n, err := node.New(node.Config{
+		Name: "n1", Addresses: []string{"192.0.2.1"}, API: b.fakeClient, Health: &b.health, Log: discard,
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
 	a, err := New(Options{
-		Node: "n1", Dir: b.dir, Network: network.Host([]string{"192.0.2.1"}),
+		Node: n, Dir: b.dir, Network: network.Host([]string{"192.0.2.1"}),
 		Client: b.fakeClient, Images: b.images, Class: runner.Sandbox,
 		Runners: map[runner.Class]runner.Runner{runner.Sandbox: b.run, runner.Host: b.host},
 		Machine: b.device, Eviction: eviction.Config{Thresholds: eviction.Defaults(), Transition: eviction.DefaultTransition},
-		Health:  &b.health,
 		HandLog: b.hand, Log: discard,
 	})
 	if err != nil {

@@ -40,7 +40,7 @@ func (h *fakeHealth) Disk() error {
 func TestNodeIsAsItsRuntimesAre(t *testing.T) {
 	story(t, func(b *bench) {
 		b.health.set(errors.New("the supervisor of class host, process 7, does not answer"), nil)
-		after(healthPeriod + time.Second)
+		after(11 * time.Second)
 		want := "False KubeletNotReady container runtime is down: the supervisor of class host, process 7, does not answer"
 		if got := b.nodeCondition(corev1.NodeReady); got != want {
 			t.Errorf("got %q, want %q", got, want)
@@ -50,7 +50,7 @@ func TestNodeIsAsItsRuntimesAre(t *testing.T) {
 			t.Errorf("the disk: %q", got)
 		}
 		b.health.set(nil, nil)
-		after(unhealthyPeriod + time.Second)
+		after(2 * time.Second)
 		if got := b.nodeCondition(corev1.NodeReady); got != "True KubeletReady kubelet is posting ready status" {
 			t.Errorf("again: %q", got)
 		}
@@ -67,7 +67,7 @@ func TestDiskThatTakesNothing(t *testing.T) {
 		b.put(testPod("p", nil))
 		after(time.Second)
 		b.health.set(nil, errors.New("read-only file system"))
-		after(healthPeriod + time.Second)
+		after(11 * time.Second)
 		if got := b.nodeCondition(corev1.NodeDiskPressure); got != "True KubeletHasDiskPressure kubelet has disk pressure" {
 			t.Errorf("got %q", got)
 		}
@@ -78,7 +78,7 @@ func TestDiskThatTakesNothing(t *testing.T) {
 		after(time.Minute)
 		b.want("p", corev1.PodRunning)
 		b.health.set(nil, nil)
-		after(unhealthyPeriod + time.Second)
+		after(2 * time.Second)
 		if got := b.nodeCondition(corev1.NodeDiskPressure); got != "False KubeletHasNoDiskPressure kubelet has no disk pressure" {
 			t.Errorf("again: %q", got)
 		}

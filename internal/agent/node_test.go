@@ -7,33 +7,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-func TestNodeName(t *testing.T) {
-	t.Parallel()
-	for in, want := range map[string]string{
-		"box": "box", "My-Box.Local": "my-box.local", "a_b": "a-b", "-x.": "x", "": "localhost", "北": "localhost",
-	} {
-		if got := NodeName(in); got != want {
-			t.Errorf("%q: got %q, want %q", in, got, want)
-		}
-	}
-}
-
-func TestCapacity(t *testing.T) {
-	t.Parallel()
-	list, err := Capacity(t.TempDir(), 123)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage} {
-		if q := list[name]; q.Value() <= 0 {
-			t.Errorf("%s: %v", name, q.String())
-		}
-	}
-	if q := list[corev1.ResourcePods]; q.Value() != 123 {
-		t.Errorf("pods: %v", q.String())
-	}
-}
-
 func TestNodeIsKept(t *testing.T) {
 	story(t, func(b *bench) {
 		node := func() *corev1.Node {
@@ -71,14 +44,6 @@ func TestNodeIsKept(t *testing.T) {
 			t.Errorf("got %+v after %+v", next, ready)
 		}
 	})
-}
-
-func TestNodeConditionsOfOthersStay(t *testing.T) {
-	t.Parallel()
-	got := nodeConditions([]corev1.NodeCondition{{Type: "Example", Status: corev1.ConditionTrue}}, nodeState{}, time.Now())
-	if len(got) != 5 || got[0].Type != "Example" {
-		t.Errorf("got %+v", got)
-	}
 }
 
 func TestNewRefuses(t *testing.T) {

@@ -3,12 +3,10 @@ package agent
 import (
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/sampan-batch/sampan/internal/agent/node"
 	"github.com/sampan-batch/sampan/internal/agent/podstate"
 	"github.com/sampan-batch/sampan/internal/change"
 )
-
-// component is who the Events of pods come from, as everywhere in Kubernetes.
-const component = "kubelet"
 
 // note returns an Event about the pod, or about its container c if that is not
 // nil.
@@ -24,7 +22,7 @@ func note(pod *corev1.Pod, c *podstate.Container, kind, reason, message string) 
 			ref.FieldPath = "spec.initContainers{" + c.Spec.Name + "}"
 		}
 	}
-	return change.Note{Regarding: ref, Component: component, Type: kind, Reason: reason, Message: message}
+	return change.Note{Regarding: ref, Component: node.Component, Type: kind, Reason: reason, Message: message}
 }
 
 const (

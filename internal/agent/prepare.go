@@ -176,6 +176,6 @@ func (a *Agent) setVolumes(ctx context.Context, pod *corev1.Pod) error {
 func (a *Agent) volumesOf(ctx context.Context, pod *corev1.Pod) *volume.Pod {
 	return &volume.Pod{
 		Object: pod, Class: a.class(pod), Objects: objects{ctx, a.opts.Client, pod.Namespace}, Paths: a.paths,
-		Addresses: a.opts.Network.Of(pod), Allocatable: a.opts.Allocatable,
+		Addresses: a.opts.Network.Of(pod), Allocatable: a.opts.Node.Allocatable(),
 	}
 }

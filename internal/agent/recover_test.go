@@ -15,6 +15,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/agent/network"
+	"github.com/sampan-batch/sampan/internal/agent/node"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
@@ -164,8 +165,13 @@ func TestFilesOfFormerPodsAreRemoved(t *testing.T) {
 
 // A thread that Go has made stays, and at 10,000 of them the process dies.
 func TestManyPodsGoWithFewThreads(t *testing.T) {
+	client := newFakeClient()
+	n, err := node.New(node.Config{Name: "n1", API: client, Log: discard})
+	if err != nil {
+		t.Fatal(err)
+	}
 	a, err := New(Options{
-		Node: "n1", Dir: t.TempDir(), Network: network.Host(nil), Client: newFakeClient(), Images: &fakeImages{}, Log: discard,
+		Node: n, Dir: t.TempDir(), Network: network.Host(nil), Client: client, Images: &fakeImages{}, Log: discard,
 		Class: runner.Sandbox, Runners: map[runner.Class]runner.Runner{runner.Sandbox: newFakeRunner()},
 	})
 	if err != nil {

@@ -155,7 +155,7 @@ func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
 	o := &a.worker.agent.opts
 	in := &runspec.Input{
 		Pod: a.pod, Container: a.container.Spec, Class: a.class,
-		Addresses: o.Network.Of(a.pod), Allocatable: o.Allocatable, Hostname: network.Hostname(a.pod, o.Node),
+		Addresses: o.Network.Of(a.pod), Allocatable: o.Node.Allocatable(), Hostname: network.Hostname(a.pod, o.Node.Name()),
 		ImageEnv: o.HostEnv, PodPids: o.PodPids,
 	}
 	if img := a.image; img != nil {

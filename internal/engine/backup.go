@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sampan-batch/sampan/internal/agent"
+	"github.com/sampan-batch/sampan/internal/agent/node"
 	"github.com/sampan-batch/sampan/internal/backup"
 	"github.com/sampan-batch/sampan/internal/disk"
 	"github.com/sampan-batch/sampan/internal/image"
@@ -241,5 +241,5 @@ func openArchive(dir string, o BackupOptions) (*archive, error) {
 // agentNode is the name of this machine's node, unless a flag says otherwise.
 func agentNode() (string, error) {
 	host, err := os.Hostname()
-	return agent.NodeName(host), err
+	return node.NameOf(host), err
 }

@@ -13,8 +13,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/sampan-batch/sampan/internal/agent"
 	"github.com/sampan-batch/sampan/internal/agent/eviction"
+	"github.com/sampan-batch/sampan/internal/agent/node"
 	"github.com/sampan-batch/sampan/internal/image"
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/server"
@@ -143,7 +143,7 @@ func (c *Config) complete() error {
 		if err != nil {
 			return err
 		}
-		c.NodeName = agent.NodeName(host)
+		c.NodeName = node.NameOf(host)
 	}
 	switch {
 	case c.MaxPods == 0:

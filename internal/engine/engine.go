@@ -27,6 +27,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/agent"
 	"github.com/sampan-batch/sampan/internal/agent/machine"
 	"github.com/sampan-batch/sampan/internal/agent/network"
+	"github.com/sampan-batch/sampan/internal/agent/node"
 	"github.com/sampan-batch/sampan/internal/control"
 	"github.com/sampan-batch/sampan/internal/image"
 	"github.com/sampan-batch/sampan/internal/kind"
@@ -99,22 +100,7 @@ func (e *Engine) open() (err error) {
 		Source: control.FromStore(e.store), Kinds: kinds, Controllers: control.Controllers(kinds),
 		Recorder: e.recorder, Logger: c.Logger,
 	})
-	capacity, err := agent.Capacity(c.DataDir, c.MaxPods)
-	if err != nil {
-		return err
-	}
-	e.agent, err = agent.New(agent.Options{
-		Node: c.NodeName, Dir: c.DataDir, Class: c.Runtime, Version: server.KubernetesVersion(c.Version), Log: c.Logger,
-		Network: network.Host(addresses()), HostEnv: hostEnv(), Capacity: capacity,
-		Client:  &nodeClient{store: e.store, kinds: kinds, recorder: e.recorder},
-		Images:  newNodeImages(e.images, c.Private),
-		Runners: map[runner.Class]runner.Runner{runner.Sandbox: e.runner, runner.Host: e.runner},
-		PodPids: max(c.PodPids, 0), UserNamespace: os.Geteuid() != 0,
-		Machine: &machine.Machine{Dir: c.DataDir, ImageDir: c.ImageDir}, Eviction: c.eviction,
-		Health:  e.health,
-		HandLog: c.HandLog,
-	})
-	if err != nil {
+	if e.agent, err = e.newAgent(kinds); err != nil {
 		return err
 	}
 	e.server, err = server.New(server.Options{
@@ -123,6 +109,32 @@ func (e *Engine) open() (err error) {
 		Live: e.health.live(), Ready: e.health.ready(), Backup: e.Backup,
 	})
 	return err
+}
+
+// newAgent makes this machine's node.
+func (e *Engine) newAgent(kinds *kind.Kinds) (*agent.Agent, error) {
+	c := &e.config
+	capacity, err := node.Capacity(c.DataDir, c.MaxPods)
+	if err != nil {
+		return nil, err
+	}
+	client, pods := &nodeClient{store: e.store, kinds: kinds, recorder: e.recorder}, network.Host(addresses())
+	self, err := node.New(node.Config{
+		Name: c.NodeName, Addresses: pods.Node(), Capacity: capacity, Version: server.KubernetesVersion(c.Version),
+		Health: e.health, API: client, Log: c.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return agent.New(agent.Options{
+		Node: self, Dir: c.DataDir, Class: c.Runtime, Log: c.Logger,
+		Network: pods, HostEnv: hostEnv(), Client: client,
+		Images:  newNodeImages(e.images, c.Private),
+		Runners: map[runner.Class]runner.Runner{runner.Sandbox: e.runner, runner.Host: e.runner},
+		PodPids: max(c.PodPids, 0), UserNamespace: os.Geteuid() != 0,
+		Machine: &machine.Machine{Dir: c.DataDir, ImageDir: c.ImageDir}, Eviction: c.eviction,
+		HandLog: c.HandLog,
+	})
 }
 
 // Ready is closed when the API answers and pods can run.

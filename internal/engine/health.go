@@ -79,10 +79,10 @@ func failing(checks []healthz.HealthChecker) error {
 	return nil
 }
 
-// Disk implements agent.Health.
+// Disk implements node.Health.
 func (h *health) Disk() error { return h.disk.answer() }
 
-// Runtimes implements agent.Health.
+// Runtimes implements node.Health.
 func (h *health) Runtimes() error {
 	var errs []error
 	for _, r := range h.runtimes {

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/sampan-batch/sampan/internal/agent"
+	"github.com/sampan-batch/sampan/internal/agent/node"
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/control"
 	"github.com/sampan-batch/sampan/internal/kind"
@@ -28,7 +29,10 @@ type nodeClient struct {
 	recorder *control.Recorder
 }
 
-var _ agent.Client = (*nodeClient)(nil)
+var (
+	_ agent.Client = (*nodeClient)(nil)
+	_ node.API     = (*nodeClient)(nil)
+)
 
 // WatchPods implements agent.Client.
 func (c *nodeClient) WatchPods(ctx context.Context, node string, deliver func(agent.PodChanges)) error {
@@ -146,7 +150,7 @@ func (c *nodeClient) ServiceAccount(_ context.Context, namespace, name string) (
 // Record implements agent.Client.
 func (c *nodeClient) Record(notes ...change.Note) { c.recorder.Record(notes...) }
 
-// RegisterNode implements agent.Client.
+// RegisterNode implements node.API.
 func (c *nodeClient) RegisterNode(ctx context.Context, node *corev1.Node) (*corev1.Node, error) {
 	key := change.Key{Resource: "nodes", Name: node.Name}
 	var done *corev1.Node
@@ -172,7 +176,7 @@ func (c *nodeClient) RegisterNode(ctx context.Context, node *corev1.Node) (*core
 	return done, err
 }
 
-// UpdateNodeStatus implements agent.Client.
+// UpdateNodeStatus implements node.API.
 func (c *nodeClient) UpdateNodeStatus(ctx context.Context, name string, status func(*corev1.Node) corev1.NodeStatus) error {
 	key := change.Key{Resource: "nodes", Name: name}
 	return c.redo(ctx, func(view *store.View) (change.Set, error) {
@@ -194,7 +198,7 @@ func (c *nodeClient) UpdateNodeStatus(ctx context.Context, name string, status f
 // leases is the resource of a node's sign of life.
 const leases = "leases.coordination.k8s.io"
 
-// RenewLease implements agent.Client. It does not wait for the disk.
+// RenewLease implements node.API. It does not wait for the disk.
 func (c *nodeClient) RenewLease(ctx context.Context, lease *coordinationv1.Lease) error {
 	key := change.Key{Resource: leases, Namespace: lease.Namespace, Name: lease.Name}
 	return c.redo(ctx, func(view *store.View) (change.Set, error) {

@@ -1,0 +1,167 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+)
+
+const (
+	// leasePeriod is how often the node says that it lives, leaseSeconds how
+	// long it is believed; statusPeriod is how often its whole status is written.
+	leasePeriod  = 10 * time.Second
+	leaseSeconds = 40
+	statusPeriod = 5 * time.Minute
+	// statusRetry is how soon a status is written again that could not be.
+	statusRetry = time.Second
+	// A registration that fails is tried again with a growing delay.
+	minRetry = 100 * time.Millisecond
+	maxRetry = 10 * time.Second
+)
+
+// Run registers the node, renews its lease, and writes its status now and then and
+// whenever its conditions change, until ctx ends. It returns when its goroutines have.
+func (n *Node) Run(ctx context.Context) {
+	var group sync.WaitGroup
+	defer group.Wait()
+	if n.config.Health != nil {
+		group.Go(func() { n.watchHealth(ctx) })
+	}
+	if n.register(ctx) {
+		(&heartbeat{node: n}).run(ctx)
+	}
+}
+
+// register registers the node, or returns false when ctx ends before that is done.
+func (n *Node) register(ctx context.Context) bool {
+	for delay := minRetry; ctx.Err() == nil; delay = min(2*delay, maxRetry) {
+		object := n.object()
+		object.Status = n.status(&corev1.NodeStatus{}, n.now(), time.Now())
+		stored, err := n.config.API.RegisterNode(ctx, object)
+		if err == nil {
+			n.registered(stored.UID)
+			n.Note(corev1.EventTypeNormal, "Starting", "Starting kubelet.")
+			return true
+		}
+		if ctx.Err() == nil {
+			n.config.Log.Warn("cannot register the node", "node", n.config.Name, "err", err)
+			pause(ctx, delay, nil)
+		}
+	}
+	return false
+}
+
+// object returns the node as it registers, without its status.
+func (n *Node) object() *corev1.Node {
+	return &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: n.config.Name, Labels: map[string]string{
+			corev1.LabelHostname:   n.config.Name,
+			corev1.LabelOSStable:   runtime.GOOS,
+			corev1.LabelArchStable: runtime.GOARCH,
+		}},
+	}
+}
+
+// status returns the node's status at now, given the present one and how it fares.
+func (n *Node) status(present *corev1.NodeStatus, is state, now time.Time) corev1.NodeStatus {
+	s := *present
+	s.Capacity, s.Allocatable = n.config.Capacity, n.config.Allocatable
+	s.NodeInfo = n.info
+	s.Addresses = nil
+	for _, ip := range n.config.Addresses {
+		s.Addresses = append(s.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: ip})
+	}
+	s.Addresses = append(s.Addresses, corev1.NodeAddress{Type: corev1.NodeHostName, Address: n.config.Name})
+	s.Conditions = conditions(present.Conditions, is, now)
+	return s
+}
+
+// heartbeat keeps a node that is registered alive in the API's eyes.
+type heartbeat struct {
+	node *Node
+	told state     // what the last status says
+	at   time.Time // when it was written
+}
+
+// run writes status and lease until ctx ends.
+func (h *heartbeat) run(ctx context.Context) {
+	log, name := h.node.config.Log, h.node.config.Name
+	for ctx.Err() == nil {
+		wait := leasePeriod
+		if err := h.status(ctx, time.Now()); err != nil {
+			log.Warn("cannot write the node's status", "node", name, "err", err)
+			wait = statusRetry
+		}
+		if err := h.renew(ctx); err != nil && ctx.Err() == nil {
+			log.Warn("cannot renew the node's lease", "node", name, "err", err)
+		}
+		pause(ctx, wait, h.node.changed)
+	}
+}
+
+// status writes the node's status as of now if it says something new, or has not been
+// written for long, and records Events of the conditions that have changed.
+func (h *heartbeat) status(ctx context.Context, now time.Time) error {
+	is := h.node.now()
+	if now.Sub(h.at) < statusPeriod && is.equal(h.told) {
+		return nil
+	}
+	err := h.node.config.API.UpdateNodeStatus(ctx, h.node.config.Name, func(node *corev1.Node) corev1.NodeStatus {
+		return h.node.status(&node.Status, is, now)
+	})
+	if err != nil {
+		return err
+	}
+	for _, t := range [...]corev1.NodeConditionType{corev1.NodeMemoryPressure, corev1.NodeDiskPressure, corev1.NodePIDPressure} {
+		if slices.Contains(is.conditions(), t) != slices.Contains(h.told.conditions(), t) {
+			h.note(pressure(t, is.conditions()).Reason)
+		}
+	}
+	if (is.runtimes == "") != (h.told.runtimes == "") {
+		h.note(readiness(is.runtimes).Reason)
+	}
+	h.told, h.at = is, now
+	return nil
+}
+
+// note records that the node has a condition, by the condition's reason.
+func (h *heartbeat) note(reason string) {
+	reason = "Node" + strings.TrimPrefix(reason, "Kubelet")
+	h.node.Note(corev1.EventTypeNormal, reason, fmt.Sprintf("Node %s status is now: %s", h.node.config.Name, reason))
+}
+
+// renew renews the node's lease.
+func (h *heartbeat) renew(ctx context.Context) error {
+	name, uid := h.node.config.Name, h.node.uid()
+	return h.node.config.API.RenewLease(ctx, &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: corev1.NamespaceNodeLease, Name: name,
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: name, UID: uid}},
+		},
+		Spec: coordinationv1.LeaseSpec{
+			HolderIdentity:       ptr.To(name),
+			LeaseDurationSeconds: ptr.To[int32](leaseSeconds),
+			RenewTime:            ptr.To(metav1.NewMicroTime(time.Now().Truncate(time.Microsecond))),
+		},
+	})
+}
+
+// pause waits for d, or until something is sent on wake, or ctx ends.
+func pause(ctx context.Context, d time.Duration, wake <-chan struct{}) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-wake:
+	case <-ctx.Done():
+	}
+}
