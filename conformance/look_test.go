@@ -16,6 +16,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/sampan-batch/sampan/internal/reason"
 )
 
 // listOf returns the objects of a kind that have the labels.
@@ -114,15 +116,8 @@ func (s *session) pods(args []string) (string, error) {
 	return strings.Join(lines, ""), nil
 }
 
-// ours are the reasons of events that Kubernetes does not write: it does the
-// same, but silently. docs/differences.md lists them for users.
-var ours = map[string]bool{
-	"CronJobSuspended": true, "ClockSetBack": true, "JobAlreadyExists": true,
-	"MissSchedule": true, // which it means to write, but never does: kubernetes/kubernetes#101148
-	"BackOff":      true, "IndexFailed": true, "ManagedBy": true, "NotReplaced": true, "PodAdopted": true, "PodFailureIgnored": true,
-	"PodNotCounted": true, "PodReleased": true, "WaitingForTermination": true,
-}
-
+// events shows those that Kubernetes writes, too. Those that it does not are listed for
+// users in docs/differences.md.
 func (s *session) events([]string) (string, error) {
 	all, err := listOf[corev1.Event](s, "event", "")
 	if err != nil {
@@ -130,7 +125,7 @@ func (s *session) events([]string) (string, error) {
 	}
 	var lines []string
 	for _, e := range all {
-		if !ours[e.Reason] {
+		if !reason.IsOurs(e.InvolvedObject.Kind, e.Reason) {
 			lines = append(lines, s.normal(fmt.Sprintf("%s/%s %s %s: %s", strings.ToLower(e.InvolvedObject.Kind), e.InvolvedObject.Name,
 				e.Type, e.Reason, e.Message))+"\n")
 		}

@@ -6,6 +6,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	sigsyaml "sigs.k8s.io/yaml"
+
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // text is an object as YAML, without what differs from cluster to cluster.
@@ -15,7 +17,7 @@ func (s *session) text(value any) string {
 			for _, field := range []string{"uid", "creationTimestamp", "managedFields"} {
 				unstructured.RemoveNestedField(object, "metadata", field)
 			}
-			for _, annotation := range []string{"sampan.dev/schedule", "sampan.dev/explained-until", "sampan.dev/backoff"} {
+			for _, annotation := range []string{kind.CronJobSchedule, kind.CronJobExplained, kind.JobBackoff} {
 				unstructured.RemoveNestedField(object, "metadata", "annotations", annotation)
 			}
 			if a, found, _ := unstructured.NestedMap(object, "metadata", "annotations"); found && len(a) == 0 {

@@ -28,6 +28,23 @@ type use struct{ what, where string }
 func packages(t *testing.T) map[string]*source {
 	t.Helper()
 	all := map[string]*source{}
+	eachFile(t, func(name string) error {
+		pkg := filepath.ToSlash(filepath.Dir(name))
+		if all[pkg] == nil {
+			all[pkg] = &source{ours: map[string]string{}}
+		}
+		if strings.HasSuffix(name, "_test.go") || strings.HasPrefix(filepath.Base(name), "zz_generated") {
+			return nil
+		}
+		return all[pkg].read(name)
+	})
+	delete(all, "internal") // these tests
+	return all
+}
+
+// eachFile visits the Go files of the module by their names in it.
+func eachFile(t *testing.T, visit func(name string) error) {
+	t.Helper()
 	err := filepath.WalkDir("..", func(file string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -41,20 +58,11 @@ func packages(t *testing.T) map[string]*source {
 		if !strings.HasSuffix(file, ".go") {
 			return nil
 		}
-		name := filepath.ToSlash(filepath.Dir(strings.TrimPrefix(file, "../")))
-		if all[name] == nil {
-			all[name] = &source{ours: map[string]string{}}
-		}
-		if strings.HasSuffix(file, "_test.go") || strings.HasPrefix(d.Name(), "zz_generated") {
-			return nil
-		}
-		return all[name].read(file)
+		return visit(strings.TrimPrefix(file, "../"))
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	delete(all, "internal") // this test
-	return all
 }
 
 // ownModule tells whether a directory below the module's is another module.
@@ -63,18 +71,23 @@ func ownModule(dir string) bool {
 	return err == nil && dir != ".."
 }
 
-func (s *source) read(name string) error {
+// parse reads a file; at says where a node is. A generator is no part of a package: nil.
+func parse(name string) (file *ast.File, at func(ast.Node) string, err error) {
 	files := token.NewFileSet()
-	file, err := parser.ParseFile(files, name, nil, parser.SkipObjectResolution|parser.ParseComments)
+	file, err = parser.ParseFile(files, filepath.Join("..", name), nil, parser.SkipObjectResolution|parser.ParseComments)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	if len(file.Comments) > 0 && file.Comments[0].List[0].Text == "//go:build ignore" {
-		return nil // a generator, which is no part of the package
+		return nil, nil, nil
 	}
-	at := func(n ast.Node) string {
-		p := files.Position(n.Pos())
-		return fmt.Sprintf("%s:%d", strings.TrimPrefix(p.Filename, "../"), p.Line)
+	return file, func(n ast.Node) string { return fmt.Sprintf("%s:%d", name, files.Position(n.Pos()).Line) }, nil
+}
+
+func (s *source) read(name string) error {
+	file, at, err := parse(name)
+	if file == nil {
+		return err
 	}
 	imported := map[string]string{} // by the name that the file knows it by
 	for _, spec := range file.Imports {

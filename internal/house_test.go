@@ -19,6 +19,7 @@ var house = map[string][]string{
 	// leaves
 	"internal/change":                     nil,
 	"internal/kind":                       {"internal/change", "internal/kind/podspec"},
+	"internal/reason":                     nil,
 	"internal/kind/openapi":               nil,
 	"internal/kind/podspec":               nil,
 	"internal/store":                      {"internal/change", "internal/disk", "internal/store/page"},
@@ -50,11 +51,11 @@ var house = map[string][]string{
 	// cores
 	"internal/access":  nil,
 	"internal/podset":  {"internal/kind"}, // what those have in common that make pods from a template
-	"internal/job":     {"internal/change", "internal/kind", "internal/podset"},
-	"internal/cron":    {"internal/change", "internal/kind"},
-	"internal/place":   {"internal/change", "internal/kind/podspec"},
+	"internal/job":     {"internal/change", "internal/kind", "internal/podset", "internal/reason"},
+	"internal/cron":    {"internal/change", "internal/kind", "internal/reason"},
+	"internal/place":   {"internal/change", "internal/kind/podspec", "internal/reason"},
 	"internal/sweep":   {"internal/change", "internal/kind"},
-	"internal/explain": {"internal/cron", "internal/job", "internal/kind"},
+	"internal/explain": {"internal/cron", "internal/job", "internal/kind", "internal/reason"},
 
 	// the shell around the cores
 	"internal/control": {"internal/change", "internal/cron", "internal/job", "internal/kind", "internal/place", "internal/store", "internal/sweep", "internal/work"},

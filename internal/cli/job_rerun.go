@@ -14,7 +14,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/ptr"
 
-	"github.com/sampan-batch/sampan/internal/explain"
 	"github.com/sampan-batch/sampan/internal/job"
 	"github.com/sampan-batch/sampan/internal/kind"
 )
@@ -38,7 +37,7 @@ func rerunJob(ctx context.Context, client kubernetes.Interface, namespace, oldNa
 	}
 	if done.Len() > 0 {
 		next.Spec.Suspend = ptr.To(true)
-		next.Annotations[explain.CarriedAnnotation] = done.String()
+		next.Annotations[kind.JobCarriedIndexes] = done.String()
 	}
 	if err := keepCronJob(ctx, client, old, next); err != nil {
 		return nil, err
@@ -91,7 +90,7 @@ func keepCronJob(ctx context.Context, client kubernetes.Interface, old, next *ba
 	}
 	if c.UID == owner.UID {
 		next.OwnerReferences = []metav1.OwnerReference{manualOwner(c.Name, c)}
-		next.Annotations[explain.InstantiateAnnotation] = "manual"
+		next.Annotations[kind.JobInstantiate] = "manual"
 	}
 	return nil
 }

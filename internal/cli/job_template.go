@@ -14,7 +14,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
-	"github.com/sampan-batch/sampan/internal/explain"
 	corejob "github.com/sampan-batch/sampan/internal/job"
 	"github.com/sampan-batch/sampan/internal/kind"
 )
@@ -36,8 +35,8 @@ func fromCronJob(c *batchv1.CronJob, name string) *batchv1.Job {
 	if job.Annotations == nil {
 		job.Annotations = make(map[string]string, 1)
 	}
-	if _, set := job.Annotations[explain.InstantiateAnnotation]; !set {
-		job.Annotations[explain.InstantiateAnnotation] = "manual"
+	if _, set := job.Annotations[kind.JobInstantiate]; !set {
+		job.Annotations[kind.JobInstantiate] = "manual"
 	}
 	return job
 }
@@ -121,11 +120,11 @@ func again(old *batchv1.Job) (*batchv1.Job, error) {
 	}
 	for key := range job.Annotations {
 		switch key {
-		case corev1.LastAppliedConfigAnnotation, "batch.kubernetes.io/job-tracking", explain.CarriedAnnotation, explain.InstantiateAnnotation, corejob.BackoffAnnotation:
+		case corev1.LastAppliedConfigAnnotation, "batch.kubernetes.io/job-tracking", kind.JobCarriedIndexes, kind.JobInstantiate, corejob.BackoffAnnotation:
 			delete(job.Annotations, key)
 		}
 	}
-	job.Annotations[explain.RerunAnnotation] = old.Name
+	job.Annotations[kind.JobRerunOf] = old.Name
 	old.Spec.DeepCopyInto(&job.Spec)
 	job.Spec.Selector, job.Spec.ManualSelector, job.Spec.Suspend = nil, nil, nil
 	job.Spec.Template.Labels = ownLabels(job.Spec.Template.Labels)

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/reason"
 )
 
 // census is the CronJob's Jobs, by what they are to it.
@@ -88,9 +89,9 @@ func stillActive(s State, expired []*batchv1.Job) ([]corev1.ObjectReference, []n
 		job := s.Job(ref.Name)
 		switch {
 		case job == nil:
-			notes = append(notes, normal("MissingJob", "Active job went missing: "+ref.Name))
+			notes = append(notes, normal(reason.MissingJob, "Active job went missing: "+ref.Name))
 		case job.UID == ref.UID && metav1.IsControlledBy(job, s.CronJob) && finished(job) != "":
-			notes = append(notes, normal("SawCompletedJob", "Saw completed job: "+job.Name+", condition: "+string(finished(job))))
+			notes = append(notes, normal(reason.SawCompletedJob, "Saw completed job: "+job.Name+", condition: "+string(finished(job))))
 		default:
 			// A Job that is not the CronJob's any more stays, as in Kubernetes, as
 			// long as there is one of that name.

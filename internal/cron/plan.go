@@ -7,6 +7,8 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sampan-batch/sampan/internal/reason"
 )
 
 // plan is what is done about the slots now.
@@ -49,16 +51,16 @@ func (p *plan) due(now time.Time, s State, all slots, slot time.Time) {
 		p.missedBefore(now, c, all, slot)
 	}
 	if isSuspended(c) {
-		p.explain(slot, normal("CronJobSuspended", "Not starting job because the CronJob is suspended"))
+		p.explain(slot, normal(reason.CronJobSuspended, "Not starting job because the CronJob is suspended"))
 		return
 	}
 	switch hindranceOf(now, c, p.active, slot) {
 	case TooLate:
-		p.explain(slot, warning("MissSchedule", "Missed scheduled time to start a job: "+slot.UTC().Format(time.RFC1123Z)))
+		p.explain(slot, warning(reason.MissSchedule, "Missed scheduled time to start a job: "+slot.UTC().Format(time.RFC1123Z)))
 	case SameMinute:
-		p.explain(slot, normal("JobAlreadyExists", "Not starting job because the one of this minute is running: "+jobName(c, slot)))
+		p.explain(slot, normal(reason.JobAlreadyExists, "Not starting job because the one of this minute is running: "+jobName(c, slot)))
 	case Forbidden:
-		p.explain(slot, normal("JobAlreadyActive", "Not starting job because prior execution is running and concurrency policy is Forbid"))
+		p.explain(slot, normal(reason.JobAlreadyActive, "Not starting job because prior execution is running and concurrency policy is Forbid"))
 	case Unhindered:
 		if s.Namespace.DeletionTimestamp == nil {
 			p.start(s, slot, jobName(c, slot))
@@ -78,11 +80,11 @@ func (p *plan) start(s State, slot time.Time, name string) {
 	}
 	if s.Job(name) != nil {
 		// Also when it is the CronJob's: slots of one minute share a name.
-		p.explain(slot, warning("JobAlreadyExists", "Not starting job because there is one of that name: "+name))
+		p.explain(slot, warning(reason.JobAlreadyExists, "Not starting job because there is one of that name: "+name))
 		return
 	}
 	if s.Refused != nil { // not all of a template is checked before
-		p.explain(slot, warning("FailedCreate", "Error creating job: "+s.Refused.Error()))
+		p.explain(slot, warning(reason.FailedCreate, "Error creating job: "+s.Refused.Error()))
 		return
 	}
 	job := jobOf(s, slot, name)
@@ -103,7 +105,7 @@ func (p *plan) explain(slot time.Time, n note) {
 // to start them, and they are not made up for.
 func (p *plan) missedBefore(now time.Time, c *batchv1.CronJob, all slots, slot time.Time) {
 	if n := all.missed(c.Spec.StartingDeadlineSeconds, now); n > 100 && slot.After(p.explained) {
-		p.missed = append(p.missed, warning("TooManyMissedTimes",
+		p.missed = append(p.missed, warning(reason.TooManyMissedTimes,
 			"too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew"))
 	}
 	const limit = 100
@@ -119,7 +121,7 @@ func (p *plan) missedBefore(now time.Time, c *batchv1.CronJob, all slots, slot t
 		}
 		message = fmt.Sprintf("Missed %s scheduled times to start a job: %s to %s", count, first.UTC().Format(time.RFC1123Z), last.UTC().Format(time.RFC1123Z))
 	}
-	p.missed, p.explained = append(p.missed, warning("MissSchedule", message)), last
+	p.missed, p.explained = append(p.missed, warning(reason.MissSchedule, message)), last
 }
 
 // clockSetBack explains why nothing is due for longer than the schedule says:
@@ -128,7 +130,7 @@ func (p *plan) clockSetBack(now time.Time, all slots) {
 	if !all.base.After(now.Add(time.Second)) {
 		return
 	}
-	p.explain(all.base, warning("ClockSetBack", fmt.Sprintf(
+	p.explain(all.base, warning(reason.ClockSetBack, fmt.Sprintf(
 		"Not starting jobs before %s: slots up to then were dealt with before the clock was set back", all.base.UTC().Format(time.RFC1123Z))))
 }
 
@@ -136,7 +138,7 @@ func (p *plan) clockSetBack(now time.Time, all slots) {
 // the time zone left out, from untold on.
 func (p *plan) skippedByZone(now time.Time, all slots, untold time.Time) {
 	for _, at := range all.leftOut(untold, now) {
-		p.notes = append(p.notes, warning("MissSchedule",
+		p.notes = append(p.notes, warning(reason.MissSchedule,
 			fmt.Sprintf("Missed scheduled time to start a job: %s does not exist in time zone %s, whose clocks go forward at %s",
 				at.wall.Format("2006-01-02 15:04"), all.zone, at.change.UTC().Format(time.RFC1123Z))))
 		p.explained = later(p.explained, at.change)

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+
+	"github.com/sampan-batch/sampan/internal/reason"
 )
 
 // reading is a CronJob's schedule as it is understood now.
@@ -39,18 +41,18 @@ func read(now time.Time, c *batchv1.CronJob, zones Zones) reading {
 func parse(spec *batchv1.CronJobSpec, zones Zones, local *time.Location, base time.Time) (_ slots, complaints []note, ok bool) {
 	zone, err := zones.of(spec, local)
 	if err != nil {
-		return slots{}, []note{warning("UnknownTimeZone", fmt.Sprintf("invalid timeZone: %q: %s", *spec.TimeZone, err))}, false
+		return slots{}, []note{warning(reason.UnknownTimeZone, fmt.Sprintf("invalid timeZone: %q: %s", *spec.TimeZone, err))}, false
 	}
 	p, err := zones.slots(spec.Schedule, zone, base)
 	if err != nil {
-		return slots{}, []note{warning("UnparseableSchedule", fmt.Sprintf("unparseable schedule: %q : %s", spec.Schedule, err))}, false
+		return slots{}, []note{warning(reason.UnparseableSchedule, fmt.Sprintf("unparseable schedule: %q : %s", spec.Schedule, err))}, false
 	}
 	if strings.Contains(spec.Schedule, "TZ") {
-		complaints = append(complaints, warning("UnsupportedSchedule", fmt.Sprintf("CRON_TZ or TZ used in schedule %q is not officially supported, "+
+		complaints = append(complaints, warning(reason.UnsupportedSchedule, fmt.Sprintf("CRON_TZ or TZ used in schedule %q is not officially supported, "+
 			"see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details", spec.Schedule)))
 	}
 	if p.next(p.base).IsZero() {
-		return slots{}, append(complaints, warning("InvalidSchedule",
+		return slots{}, append(complaints, warning(reason.InvalidSchedule,
 			fmt.Sprintf("invalid schedule: %s : time difference between two schedules is less than 1 second", spec.Schedule))), false
 	}
 	return p, complaints, true

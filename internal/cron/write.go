@@ -12,6 +12,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/reason"
 )
 
 // write turns a decision into the set that carries it out.
@@ -25,7 +26,7 @@ func write(now time.Time, s State, c census, r reading, p plan) change.Set {
 	w.create(p.job)
 	w.note(p.notes...)
 	for _, job := range c.unexpected {
-		w.note(warning("UnexpectedJob", "Saw a job that the controller did not create or forgot: "+job.Name))
+		w.note(warning(reason.UnexpectedJob, "Saw a job that the controller did not create or forgot: "+job.Name))
 	}
 	w.set.Wake(p.wakeAt)
 	w.update(c, r, p)
@@ -44,7 +45,7 @@ func (w *writer) delete(jobs []*batchv1.Job) {
 	for _, job := range jobs {
 		if deletion, ok := w.s.JobKind.Removal(job, change.RevOf(job), w.now, nil); ok {
 			w.set.Writes = append(w.set.Writes, deletion)
-			w.note(normal("SuccessfulDelete", "Deleted job "+job.Name))
+			w.note(normal(reason.SuccessfulDelete, "Deleted job "+job.Name))
 		}
 	}
 }
@@ -57,7 +58,7 @@ func (w *writer) create(job *batchv1.Job) {
 	w.set.Guards = append(w.set.Guards, change.Guard{
 		Key: change.Key{Resource: "namespaces", Name: job.Namespace}, Rev: change.RevOf(w.s.Namespace),
 	})
-	w.note(normal("SuccessfulCreate", "Created job "+job.Name))
+	w.note(normal(reason.SuccessfulCreate, "Created job "+job.Name))
 }
 
 // update writes the CronJob's new state, if it is one; else the set depends on the

@@ -88,7 +88,7 @@ func (c *Config) openStore(kinds *kind.Kinds) (*store.Store, error) {
 		c.Logger.Warn("the store is not as it was left", "path", path, "found", note)
 	}
 	if unknown := s.Unknown(); len(unknown) > 0 {
-		c.Logger.Warn("a newer version has stored objects that this one does not know; they are kept, and served by nobody", "objects", counts(unknown))
+		c.Logger.Warn("a newer version has stored objects that this one does not know; they are kept, and served by nobody", "found", counts(unknown))
 	}
 	return s, nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/cron"
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/reason"
 )
 
 // cronStory is an answer about a CronJob in the making.
@@ -46,7 +47,7 @@ func CronJob(now time.Time, zones cron.Zones, c *batchv1.CronJob, jobs []*batchv
 		s.is(Never, "never starts a Job: its schedule cannot be read.")
 		s.why("schedule %q%s: %v", c.Spec.Schedule, s.read, err)
 		s.next("nothing until the schedule or its time zone is corrected")
-		s.covered = append(s.covered, "UnparseableSchedule", "UnknownTimeZone")
+		s.covered = append(s.covered, reason.UnparseableSchedule, reason.UnknownTimeZone)
 	case ptr.Deref(c.Spec.Suspend, false):
 		s.suspended()
 	default:
@@ -72,7 +73,7 @@ func (s *cronStory) history() {
 		}
 		shown++
 		s.soFar("%s", s.run(j))
-		if ev := latest(s.events, "UnexpectedJob"); ev != nil && byHand(j) && strings.HasSuffix(ev.Message, " "+j.Name) {
+		if ev := latest(s.events, reason.UnexpectedJob); ev != nil && byHand(j) && strings.HasSuffix(ev.Message, " "+j.Name) {
 			s.covered = append(s.covered, ev.Reason)
 		}
 	}
@@ -83,7 +84,7 @@ func (s *cronStory) history() {
 
 // byHand: the Job was not started by the schedule.
 func byHand(j *batchv1.Job) bool {
-	return j.Annotations[InstantiateAnnotation] == "manual"
+	return j.Annotations[kind.JobInstantiate] == "manual"
 }
 
 // run is a line about one Job.
@@ -104,7 +105,7 @@ func (s *cronStory) run(j *batchv1.Job) string {
 	case end == nil:
 		return line + " was created " + s.c.at(j.CreationTimestamp.Time)
 	case end.Type == batchv1.JobFailed:
-		return fmt.Sprintf("%s Failed %s: %s", line, s.c.at(end.LastTransitionTime.Time), reason(end))
+		return fmt.Sprintf("%s Failed %s: %s", line, s.c.at(end.LastTransitionTime.Time), whyOf(end))
 	default:
 		return line + " was Complete " + s.c.at(end.LastTransitionTime.Time)
 	}
@@ -114,7 +115,7 @@ func (s *cronStory) run(j *batchv1.Job) string {
 // last may.
 func (s *cronStory) suspended() {
 	s.is(Suspended, "is suspended.")
-	s.covered = append(s.covered, "CronJobSuspended")
+	s.covered = append(s.covered, reason.CronJobSuspended)
 	s.why("spec.suspend is true: no Job is started, those that run go on")
 	s.next("nothing until somebody resumes it: %s", s.command(fmt.Sprintf(`kubectl patch cronjob %s -p '{"spec":{"suspend":false}}'`, s.cronJob.Name)))
 	o := &s.outlook
@@ -169,19 +170,19 @@ func (s *cronStory) active() []string {
 // due explains why the most recent slot has not been started.
 func (s *cronStory) due(active []string) {
 	o, slot := &s.outlook, s.c.span(s.outlook.Slot)
-	refused := latest(s.events, "FailedCreate", "JobAlreadyExists")
+	refused := latest(s.events, reason.FailedCreate, reason.JobAlreadyExists)
 	switch {
 	case o.Hindrance == cron.TooLate:
 		s.why("the slot of %s was missed: its deadline passed %s (startingDeadlineSeconds %d)",
 			slot, s.c.at(o.Until), *s.cronJob.Spec.StartingDeadlineSeconds)
-		s.covered = append(s.covered, "MissSchedule")
+		s.covered = append(s.covered, reason.MissSchedule)
 	case o.Hindrance == cron.SameMinute:
 		s.why("the slot of %s is not started: a Job of the same minute still runs, and has its name", slot)
-		s.covered = append(s.covered, "JobAlreadyExists")
+		s.covered = append(s.covered, reason.JobAlreadyExists)
 	case o.Hindrance == cron.Forbidden:
 		s.why("the slot of %s waits: concurrencyPolicy is Forbid, and %s still runs", slot, strings.Join(active, ", "))
 		s.next("when that has ended, the most recent slot is started at once%s", s.unlessLate())
-		s.covered = append(s.covered, "JobAlreadyActive")
+		s.covered = append(s.covered, reason.JobAlreadyActive)
 	case refused != nil && !kind.LastHappened(refused).Before(o.Slot):
 		s.is(Pending, "cannot start the Job that is due.")
 		s.why("the slot of %s: %s", slot, firstLine(refused.Message))
@@ -214,7 +215,7 @@ func (s *cronStory) upcoming(active []string) {
 	}
 	if slots == 0 {
 		s.next("never: no time within the next five years matches %q", s.cronJob.Spec.Schedule)
-		s.covered = append(s.covered, "InvalidSchedule")
+		s.covered = append(s.covered, reason.InvalidSchedule)
 		if len(active) == 0 {
 			s.is(Never, "never starts a Job: its schedule matches no time.")
 		}

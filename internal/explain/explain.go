@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/reason"
 )
 
 // State is what an object does, in a word for scripts.
@@ -168,8 +169,8 @@ func (a *Answer) deleted(c clock, meta *metav1.ObjectMeta) {
 
 // telling are the Normal events that explain what was not done.
 var telling = []string{
-	"BackOff", "WaitingForTermination", "PodFailureIgnored", "NotReplaced", "JobAlreadyActive", "CronJobSuspended",
-	"JobAlreadyExists", "MissingJob", "PodAdopted", "PodReleased", "PodNotCounted",
+	reason.BackOff, reason.WaitingForTermination, reason.PodFailureIgnored, reason.NotReplaced, reason.JobAlreadyActive, reason.CronJobSuspended,
+	reason.JobAlreadyExists, reason.MissingJob, reason.PodAdopted, reason.PodReleased, reason.PodNotCounted,
 }
 
 // events adds the most recent events that warn or explain, of those about one

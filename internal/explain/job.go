@@ -14,16 +14,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/job"
 	"github.com/sampan-batch/sampan/internal/kind"
-)
-
-const (
-	// RerunAnnotation names the Job that one runs once more.
-	RerunAnnotation = "sampan.dev/rerun-of"
-	// InstantiateAnnotation marks Jobs of a CronJob that were started by hand, as
-	// kubectl does: "manual".
-	InstantiateAnnotation = "cronjob.kubernetes.io/instantiate"
-	// CarriedAnnotation names the indexes of that Job that need no second run.
-	CarriedAnnotation = "sampan.dev/carried-indexes"
+	"github.com/sampan-batch/sampan/internal/reason"
 )
 
 // examples is how many pods an answer about a Job shows of those that are alike.
@@ -59,7 +50,7 @@ func Job(now time.Time, j *batchv1.Job, pods []*corev1.Pod, events []*corev1.Eve
 	} else {
 		s.underWay()
 	}
-	s.Answer.events(s.c, events, append(s.covered, "BackOff", string(batchv1.JobReasonBackoffLimitExceeded))...)
+	s.Answer.events(s.c, events, append(s.covered, reason.BackOff, string(batchv1.JobReasonBackoffLimitExceeded))...)
 	return s.Answer
 }
 
@@ -79,16 +70,16 @@ func (s *jobStory) progress() {
 		done = fmt.Sprintf("a work queue: %s succeeded", count(int(st.Succeeded), "pod"))
 	}
 	s.soFar("%s; %s, %d active, %s failed", began, done, st.Active, count(int(st.Failed), "pod"))
-	if from := s.job.Annotations[RerunAnnotation]; from != "" {
+	if from := s.job.Annotations[kind.JobRerunOf]; from != "" {
 		line := "runs once more what job/" + from + " ran"
-		if carried := s.job.Annotations[CarriedAnnotation]; carried != "" {
+		if carried := s.job.Annotations[kind.JobCarriedIndexes]; carried != "" {
 			line += fmt.Sprintf("; %s had succeeded there and counts as done", indexes(job.ParseIndexes(carried, math.MaxInt32)))
 		}
 		s.soFar("%s", line)
 	}
 	if s.outlook.Lost.Len() > 0 {
 		s.soFar("%s failed for good", indexes(s.outlook.Lost))
-		s.covered = append(s.covered, "IndexFailed")
+		s.covered = append(s.covered, reason.IndexFailed)
 	}
 }
 
@@ -110,10 +101,10 @@ func (s *jobStory) over(end *batchv1.JobCondition) {
 	at := end.LastTransitionTime.Time
 	if end.Type == batchv1.JobComplete {
 		s.is(Complete, "has been Complete since %s.", s.c.span(at))
-		s.why("%s", strings.TrimPrefix(reason(end), "CompletionsReached: "))
+		s.why("%s", strings.TrimPrefix(whyOf(end), "CompletionsReached: "))
 	} else {
 		s.is(Failed, "Failed %s.", s.c.at(at))
-		s.why("%s", reason(end)+s.limit(end.Reason))
+		s.why("%s", whyOf(end)+s.limit(end.Reason))
 		s.failures()
 	}
 	if n := len(s.outlook.Active) + len(s.outlook.Terminating); n > 0 {
@@ -139,7 +130,7 @@ func (s *jobStory) over(end *batchv1.JobCondition) {
 	}
 }
 
-func reason(c *batchv1.JobCondition) string { return because(c.Reason, c.Message) }
+func whyOf(c *batchv1.JobCondition) string { return because(c.Reason, c.Message) }
 
 func because(reason, message string) string {
 	if reason == "" || message == "" {
@@ -174,7 +165,7 @@ func (s *jobStory) failures() {
 			how = []string{"it does not say why"}
 		}
 		if rule, ok := job.Ignored(s.job, pod); ok {
-			s.covered = append(s.covered, "PodFailureIgnored")
+			s.covered = append(s.covered, reason.PodFailureIgnored)
 			how = append(how, fmt.Sprintf("it does not count (Ignore rule at index %d of podFailurePolicy)", rule))
 		}
 		s.why("pod %s failed%s: %s", pod.Name, endedAt(s.c, pod), strings.Join(how, "; "))
@@ -248,7 +239,7 @@ func (s *jobStory) running() {
 		s.states()
 	case !wait.Until.IsZero():
 		s.is(Waiting, "waits before it tries again.")
-		s.covered = append(s.covered, "FailedCreate")
+		s.covered = append(s.covered, reason.FailedCreate)
 	case len(s.outlook.Terminating) > 0:
 		s.is(Pending, "waits for pods to end.")
 	case ptr.Deref(s.job.Spec.Parallelism, 1) == 0:
@@ -266,7 +257,7 @@ func (s *jobStory) running() {
 	if len(s.outlook.Terminating) > 0 {
 		s.shown(s.outlook.Terminating, "")
 		if missing > 0 && s.outlook.AfterEnd {
-			s.covered = append(s.covered, "WaitingForTermination")
+			s.covered = append(s.covered, reason.WaitingForTermination)
 			s.next("terminating pods are replaced only when they have ended (podReplacementPolicy Failed)")
 		}
 	}
@@ -275,11 +266,11 @@ func (s *jobStory) running() {
 
 // noPods: nothing keeps the Job from starting pods, but there are none.
 func (s *jobStory) noPods() {
-	if ev := latest(s.events, "FailedCreate"); ev != nil {
+	if ev := latest(s.events, reason.FailedCreate); ev != nil {
 		s.is(Pending, "does not run: its pods are refused.")
 		s.why("%s", firstLine(ev.Message))
 		s.next("the controller tries again and again, until a pod is accepted")
-		s.covered = append(s.covered, "FailedCreate")
+		s.covered = append(s.covered, reason.FailedCreate)
 		return
 	}
 	if failed := s.job.Status.Failed; failed > 0 && len(s.failed) == 0 {
@@ -318,10 +309,10 @@ func (s *jobStory) noPods() {
 
 // someRefused: the latest try to start pods beside those that are active failed.
 func (s *jobStory) someRefused(missing int) {
-	if ev := latest(s.events, "FailedCreate", "SuccessfulCreate"); ev != nil && ev.Reason == "FailedCreate" {
+	if ev := latest(s.events, reason.FailedCreate, reason.SuccessfulCreate); ev != nil && ev.Reason == reason.FailedCreate {
 		s.why("%s refused: %s", plural(missing, "more pod is", "more pods are"), firstLine(ev.Message))
 		s.next("the controller tries again and again to start %s", plural(missing, "more pod", "more pods"))
-		s.covered = append(s.covered, "FailedCreate")
+		s.covered = append(s.covered, reason.FailedCreate)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/job"
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/reason"
 )
 
 // Pod explains a pod, from itself and the events about it.
@@ -160,9 +161,9 @@ func runs(pod *corev1.Pod, events []*corev1.Event) state {
 	}
 	if ready := kind.PodCondition(pod, corev1.PodReady); ready != nil && ready.Status != corev1.ConditionTrue && len(st.why) == 0 {
 		st.now = "is running, but not ready"
-		if ev := latest(events, "Unhealthy"); ev != nil {
+		if ev := latest(events, reason.Unhealthy); ev != nil {
 			st.why = append(st.why, firstLine(ev.Message))
-			st.covered = []string{"Unhealthy"}
+			st.covered = []string{reason.Unhealthy}
 		}
 	}
 	return st
@@ -185,7 +186,7 @@ func leaving(c clock, pod *corev1.Pod) state {
 
 // unplaced is the state of a pod without a node.
 func unplaced(c clock, pod *corev1.Pod, events []*corev1.Event) state {
-	st := state{class: "unscheduled", now: "waits for a node", covered: []string{"FailedScheduling"}}
+	st := state{class: "unscheduled", now: "waits for a node", covered: []string{reason.FailedScheduling}}
 	placed := kind.PodCondition(pod, corev1.PodScheduled)
 	switch {
 	case len(pod.Spec.SchedulingGates) > 0:
@@ -201,7 +202,7 @@ func unplaced(c clock, pod *corev1.Pod, events []*corev1.Event) state {
 		st.why = append(st.why, firstLine(placed.Message))
 		st.next = append(st.next, "it is scheduled as soon as a node fits: one that is added or changed, or when other pods end")
 	default:
-		if ev := latest(events, "FailedScheduling"); ev != nil {
+		if ev := latest(events, reason.FailedScheduling); ev != nil {
 			st.class, st.now = "unschedulable", "cannot be scheduled"
 			st.why = append(st.why, firstLine(ev.Message))
 		} else {
@@ -232,38 +233,38 @@ func lookAt(c clock, pod *corev1.Pod, s *corev1.ContainerStatus, what string, ev
 		st.class, st.now = "without image", fmt.Sprintf("cannot get the image %s of %s", s.Image, what)
 		st.pullError(w.Reason, events)
 		st.next = append(st.next, "the pull is tried again, at most 5 minutes apart; the pod does not fail for want of an image")
-		st.covered = []string{"Failed", "BackOff"}
+		st.covered = []string{reason.Failed, reason.BackOff}
 	case "ErrImageNeverPull":
 		st.class, st.now = "without image", fmt.Sprintf("does not find the image %s of %s on its node", s.Image, what)
 		st.next = append(st.next, "it starts when the node has the image: imagePullPolicy is Never")
-		st.covered = []string{"Failed", hindrances[0]}
+		st.covered = []string{reason.Failed, hindrances[0]}
 	case "InvalidImageName":
 		st.class, st.now = "without image", fmt.Sprintf("cannot start: the image of %s has no valid name", what)
 		st.next = append(st.next, "nothing until the image is corrected; in a Job, that takes a new Job")
-		st.covered = []string{"Failed", "InspectFailed"}
+		st.covered = []string{reason.Failed, reason.InspectFailed}
 	case "CrashLoopBackOff":
 		st.class, st.now = "crash loop", fmt.Sprintf("waits before %s is started again", what)
 		st.crashLoop(c, s)
 	case "CreateContainerConfigError":
 		st.now = fmt.Sprintf("cannot start %s: something that its spec refers to is missing", what)
 		st.next = append(st.next, "it starts when that exists; the node keeps trying")
-		st.covered = []string{"Failed"}
+		st.covered = []string{reason.Failed}
 	default:
 		st.now = fmt.Sprintf("cannot start %s: %s", what, w.Reason)
 		st.next = append(st.next, "the node keeps trying")
-		st.covered = []string{"Failed"}
+		st.covered = []string{reason.Failed}
 	}
 	return st, true
 }
 
 // pullError finds why an image cannot be pulled: while the next try is waited
 // for, only an event tells.
-func (st *state) pullError(reason string, events []*corev1.Event) {
-	if reason != "ImagePullBackOff" {
+func (st *state) pullError(waiting string, events []*corev1.Event) {
+	if waiting != "ImagePullBackOff" {
 		return
 	}
 	for _, ev := range byTime(events) {
-		if ev.Reason == "Failed" && !strings.HasPrefix(ev.Message, "Error: ") {
+		if ev.Reason == reason.Failed && !strings.HasPrefix(ev.Message, "Error: ") {
 			st.why = []string{firstLine(ev.Message)}
 			return
 		}
@@ -274,7 +275,7 @@ func (st *state) pullError(reason string, events []*corev1.Event) {
 // next: the message holds the wait, which counts from the end.
 func (st *state) crashLoop(c clock, s *corev1.ContainerStatus) {
 	message := strings.Join(st.why, "")
-	st.why, st.covered = nil, []string{"BackOff"}
+	st.why, st.covered = nil, []string{reason.BackOff}
 	last := s.LastTerminationState.Terminated
 	if last == nil {
 		st.why = append(st.why, message)
@@ -296,13 +297,13 @@ func (st *state) crashLoop(c clock, s *corev1.ContainerStatus) {
 }
 
 // hindrances are the reasons of events of pods that do not get to start.
-var hindrances = []string{"ErrImageNeverPull", "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "FailedMapVolume", "NetworkNotReady", "FailedPrepareDynamicResources"}
+var hindrances = []string{reason.ErrImageNeverPull, reason.FailedMount, reason.FailedAttachVolume, reason.FailedCreatePodSandBox, reason.FailedMapVolume, reason.NetworkNotReady, reason.FailedPrepareDynamicResources}
 
 func hindrance(events []*corev1.Event) []string {
 	if ev := latest(events, hindrances...); ev != nil {
 		return []string{ev.Reason + ": " + firstLine(ev.Message)}
 	}
-	if ev := latest(events, "Pulling", "Pulled", "Created", "Started"); ev != nil && ev.Reason == "Pulling" {
+	if ev := latest(events, reason.Pulling, reason.Pulled, reason.Created, reason.Started); ev != nil && ev.Reason == reason.Pulling {
 		return []string{firstLine(ev.Message)}
 	}
 	return nil

@@ -6,6 +6,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/sampan-batch/sampan/internal/reason"
 )
 
 // account is which pods are accounted for now, and what that adds to the status.
@@ -48,7 +50,7 @@ func accountOf(c census, p progress, v verdict, pl plan) account {
 			e.counts = true
 			a.succeeded++
 		case e.as == void && ofNoIndex(c.job, e.pod):
-			e.note = say(normal("PodNotCounted", "Pod "+e.pod.Name+" is not counted: it has no completion index of this Job"))
+			e.note = say(normal(reason.PodNotCounted, "Pod "+e.pod.Name+" is not counted: it has no completion index of this Job"))
 		case e.as == failure || e.as == lostFailure:
 			a.countFailure(e, c, p, v)
 		}
@@ -119,13 +121,13 @@ func (a *account) countFailure(e *entry, c census, p progress, v verdict) {
 	}
 	f := judge(c.job.Spec.PodFailurePolicy, e.pod)
 	if !f.counted() {
-		e.note = say(normal("PodFailureIgnored", fmt.Sprintf("Failure of pod %s is not counted: it matches Ignore rule at index %d", e.pod.Name, f.rule)))
+		e.note = say(normal(reason.PodFailureIgnored, fmt.Sprintf("Failure of pod %s is not counted: it matches Ignore rule at index %d", e.pod.Name, f.rule)))
 		return
 	}
 	e.counts = true
 	a.failed++
 	if !v.failure() && c.job.Spec.Completions == nil && p.successes > 0 {
-		e.note = say(normal("NotReplaced", fmt.Sprintf(
+		e.note = say(normal(reason.NotReplaced, fmt.Sprintf(
 			"Not replacing failed pod %s: another pod has succeeded, so that the work queue is taken to be done", e.pod.Name)))
 	}
 }

@@ -51,6 +51,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/reason"
 )
 
 // Component is the name under which decisions about Jobs are reported.
@@ -91,7 +92,7 @@ func Decide(now time.Time, s State) change.Set {
 		return releaseLeftovers(now, s)
 	case !knownMode(s.Job):
 		w := writer{now: now, s: s}
-		w.note(warning("UnknownCompletionMode", "Skipped Job sync because completion mode is unknown"))
+		w.note(warning(reason.UnknownCompletionMode, "Skipped Job sync because completion mode is unknown"))
 		return w.set
 	}
 	c := takeCensus(s)
@@ -112,7 +113,7 @@ func Decide(now time.Time, s State) change.Set {
 func tellManagedBy(now time.Time, s State) change.Set {
 	w := writer{now: now, s: s}
 	if s.Job.Status.StartTime == nil && len(s.Job.Status.Conditions) == 0 {
-		w.note(normal("ManagedBy", "Not starting pods: spec.managedBy leaves the Job to "+*s.Job.Spec.ManagedBy))
+		w.note(normal(reason.ManagedBy, "Not starting pods: spec.managedBy leaves the Job to "+*s.Job.Spec.ManagedBy))
 	}
 	return w.set
 }

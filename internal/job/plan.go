@@ -10,6 +10,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/podset"
+	"github.com/sampan-batch/sampan/internal/reason"
 )
 
 // plan is what is done about the number of the Job's pods, and what waits. A plan
@@ -179,7 +180,7 @@ func (pl *plan) startIndexes(now time.Time, c census, x indexes, n int32) {
 // refuse starts nothing, as the API would not have it.
 func (pl *plan) refuse(now time.Time, why error) {
 	pl.start = nil
-	pl.notes = append(pl.notes, warning("FailedCreate", "Error creating: "+why.Error()))
+	pl.notes = append(pl.notes, warning(reason.FailedCreate, "Error creating: "+why.Error()))
 	pl.wake(now.Add(createRetry))
 }
 
@@ -202,7 +203,7 @@ func waitsForBackoff(s streak) note {
 	if s.failures > 1 {
 		what = fmt.Sprintf("%d pods in a row failed", s.failures)
 	}
-	return normal("BackOff", fmt.Sprintf("Waiting %s before starting another pod, until %s: %s",
+	return normal(reason.BackOff, fmt.Sprintf("Waiting %s before starting another pod, until %s: %s",
 		backoff(s.failures), s.until().UTC().Format(time.RFC3339), what))
 }
 
@@ -213,5 +214,5 @@ func waitsForTermination(n int32) note {
 	if n > 1 {
 		what = fmt.Sprintf("%d terminating pods before they have", n)
 	}
-	return normal("WaitingForTermination", "Not replacing "+what+" ended: podReplacementPolicy is Failed")
+	return normal(reason.WaitingForTermination, "Not replacing "+what+" ended: podReplacementPolicy is Failed")
 }

@@ -9,6 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/reason"
 )
 
 // wholeSeconds is a time as the API keeps it.
@@ -70,11 +72,11 @@ func suspend(st *batchv1.JobStatus, job *batchv1.Job, now time.Time) []note {
 	case suspended(job):
 		st.StartTime = nil
 		if setCondition(st, now, batchv1.JobSuspended, corev1.ConditionTrue, "JobSuspended", "Job suspended") {
-			return []note{normal("Suspended", "Job suspended")}
+			return []note{normal(reason.Suspended, "Job suspended")}
 		}
 	case setCondition(st, now, batchv1.JobSuspended, corev1.ConditionFalse, "JobResumed", "Job resumed"):
 		st.StartTime = wholeSeconds(now)
-		return []note{normal("Resumed", "Job resumed")}
+		return []note{normal(reason.Resumed, "Job resumed")}
 	}
 	return nil
 }
@@ -94,9 +96,9 @@ func (v verdict) record(st *batchv1.JobStatus, job *batchv1.Job, now time.Time, 
 		return []note{warning(v.reason, v.message)}
 	}
 	st.CompletionTime = wholeSeconds(now)
-	done := normal("Completed", "Job completed")
+	done := normal(reason.Completed, "Job completed")
 	if c := job.Spec.Completions; c != nil && st.Succeeded > *c {
-		return []note{warning("TooManySucceededPods", "Too many succeeded pods running after completion count reached"), done}
+		return []note{warning(reason.TooManySucceededPods, "Too many succeeded pods running after completion count reached"), done}
 	}
 	return []note{done}
 }
@@ -179,6 +181,6 @@ func (d *decision) waitingIndexes(now time.Time, told Indexes) (string, []note) 
 			first = at
 		}
 	}
-	return next, []note{normal("BackOff", fmt.Sprintf("Waiting before retrying failed %s, until %s at the earliest",
+	return next, []note{normal(reason.BackOff, fmt.Sprintf("Waiting before retrying failed %s, until %s at the earliest",
 		naming(untold), first.UTC().Format(time.RFC3339)))}
 }

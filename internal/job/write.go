@@ -11,6 +11,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/podset"
+	"github.com/sampan-batch/sampan/internal/reason"
 )
 
 // decision is what has been found out and made up about a Job, each on the grounds
@@ -28,7 +29,7 @@ func write(now time.Time, s State, d decision) change.Set {
 	w := writer{now: now, s: s, owner: d.owner, adopted: maps.Clone(d.adopted)}
 	more := w.letGo(d.unmatched) || d.plan.more || d.account.more
 	if len(d.index.fresh) > 0 {
-		w.note(warning("IndexFailed", "Not retrying "+naming(d.index.fresh)+": failed for good"))
+		w.note(warning(reason.IndexFailed, "Not retrying "+naming(d.index.fresh)+": failed for good"))
 	}
 	lingering := w.delete(d.remove)
 	w.note(d.plan.notes...)
@@ -78,7 +79,7 @@ func (w *writer) letGo(pods []*corev1.Pod) (more bool) {
 				return true
 			}
 			w.put(pod, w.owner.Release(pod))
-			w.note(normal("PodReleased", "Released pod "+pod.Name+": its labels do not match the selector any more"))
+			w.note(normal(reason.PodReleased, "Released pod "+pod.Name+": its labels do not match the selector any more"))
 		case tracked(pod):
 			w.release(pod)
 		}
@@ -93,7 +94,7 @@ func (w *writer) own(pod *corev1.Pod) *corev1.Pod {
 		return &next
 	}
 	delete(w.adopted, pod)
-	w.note(normal("PodAdopted", "Adopted pod "+pod.Name+": it has no owner, and its labels match the selector"))
+	w.note(normal(reason.PodAdopted, "Adopted pod "+pod.Name+": it has no owner, and its labels match the selector"))
 	return w.owner.Adopt(pod)
 }
 
@@ -132,7 +133,7 @@ func (w *writer) delete(pods []*corev1.Pod) (lingering int32) {
 	for _, pod := range pods {
 		next := w.own(pod)
 		next.Finalizers = w.owner.Untracked(pod)
-		w.note(normal("SuccessfulDelete", "Deleted pod: "+pod.Name))
+		w.note(normal(reason.SuccessfulDelete, "Deleted pod: "+pod.Name))
 		// An active pod's deletion has not begun, so that it always does now.
 		deletion, _ := w.s.PodKind.Removal(next, change.RevOf(pod), w.now, nil)
 		if deletion.Op == change.Update {
@@ -149,7 +150,7 @@ func (w *writer) create(pl plan, prior map[int32]*corev1.Pod) {
 	for _, index := range pl.start {
 		pod := podOfIndex(w.s.Job, w.owner.Make(), index, prior[index])
 		w.set.Create(podKey(pod.Namespace, ""), pod)
-		created := event(w.s.Job, normal("SuccessfulCreate", "Created pod: "))
+		created := event(w.s.Job, normal(reason.SuccessfulCreate, "Created pod: "))
 		created.NameOf = pod
 		w.set.Note(created)
 	}

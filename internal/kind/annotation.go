@@ -10,6 +10,17 @@ const (
 	JobBackoff       = "sampan.dev/backoff"
 )
 
+// Annotations that say where a Job comes from.
+const (
+	// JobRerunOf names the Job that one runs once more.
+	JobRerunOf = "sampan.dev/rerun-of"
+	// JobCarriedIndexes names the indexes of that Job that need no second run.
+	JobCarriedIndexes = "sampan.dev/carried-indexes"
+	// JobInstantiate marks Jobs of a CronJob that were started by hand, as kubectl
+	// does: "manual".
+	JobInstantiate = "cronjob.kubernetes.io/instantiate"
+)
+
 // keepAnnotations keeps those of a controller when a client writes the whole
 // object anew, as it knows it: without them. They can be changed, not removed.
 func keepAnnotations(obj, old *metav1.ObjectMeta) {

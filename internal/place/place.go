@@ -21,6 +21,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind/podspec"
+	"github.com/sampan-batch/sampan/internal/reason"
 )
 
 // Component is the name under which placement reports.
@@ -88,7 +89,7 @@ func Bind(pod *corev1.Pod, node string, now time.Time) change.Note {
 	})
 	return change.Note{
 		Regarding: regarding(pod), Component: Component,
-		Type: corev1.EventTypeNormal, Reason: "Scheduled",
+		Type: corev1.EventTypeNormal, Reason: reason.Scheduled,
 		Message: fmt.Sprintf("Successfully assigned %s/%s to %s", pod.Namespace, pod.Name, node),
 	}
 }
@@ -275,7 +276,7 @@ func refuse(pod *corev1.Pod, message string, now time.Time, set *change.Set) boo
 	})
 	set.Note(change.Note{
 		Regarding: regarding(pod), Component: Component,
-		Type: corev1.EventTypeWarning, Reason: "FailedScheduling", Message: message,
+		Type: corev1.EventTypeWarning, Reason: reason.FailedScheduling, Message: message,
 	})
 	return true
 }

@@ -143,7 +143,7 @@ func (l *Launcher) Launch(ctx context.Context, spec *runner.Spec, stdin, stdout,
 			Pod: spec.Pod.UID, PodPids: spec.PodPids, Name: spec.ID, Resources: spec.Resources,
 		})
 		if err != nil {
-			l.env.Log.Warn("a container runs without what its cgroup should do", "id", spec.ID, "err", err)
+			l.env.Log.Warn("a container runs without what its cgroup should do", "container", spec.ID, "err", err)
 		}
 	} else if spec.Resources != (runner.Resources{}) {
 		p.ignored = "not on " + runtime.GOARCH

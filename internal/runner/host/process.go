@@ -120,7 +120,7 @@ func (p *process) Wait() (runner.ExitInfo, error) {
 		if !p.added {
 			if p.group != nil {
 				if err := p.group.Kill(); err != nil {
-					p.launcher.env.Log.Error("a container's processes do not end", "id", p.id, "err", err)
+					p.launcher.env.Log.Error("a container's processes do not end", "container", p.id, "err", err)
 				}
 			}
 			p.launcher.ps.killContainer(p)
@@ -136,7 +136,7 @@ func (p *process) Wait() (runner.ExitInfo, error) {
 		return runner.ExitInfo{}, err
 	}
 	if err := p.words.collect(); err != nil {
-		p.launcher.env.Log.Error("a termination message is lost", "id", p.id, "err", err)
+		p.launcher.env.Log.Error("a termination message is lost", "container", p.id, "err", err)
 	}
 	info := runner.ExitFromWait(ws)
 	if p.group != nil && !p.added {

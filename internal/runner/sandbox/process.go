@@ -72,7 +72,7 @@ func (p *process) killGroup() {
 		return
 	}
 	if err := p.group.Kill(); err != nil {
-		p.l.env.Log.Error("a container's processes do not end", "id", p.spec.ID, "err", err)
+		p.l.env.Log.Error("a container's processes do not end", "container", p.spec.ID, "err", err)
 	}
 }
 
@@ -104,7 +104,7 @@ func (p *process) killOthers() {
 		})
 	}
 	if err != nil {
-		p.l.env.Log.Warn("cannot end a container's processes", "id", p.spec.ID, "err", err)
+		p.l.env.Log.Warn("cannot end a container's processes", "container", p.spec.ID, "err", err)
 	}
 }
 

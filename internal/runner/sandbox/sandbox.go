@@ -262,7 +262,7 @@ func (c *container) prepare() error {
 		Pod: c.spec.Pod.UID, PodPids: c.spec.PodPids, Name: c.spec.ID, Resources: c.spec.Resources,
 	})
 	if err != nil {
-		c.l.env.Log.Warn("a container runs without what its cgroup should do", "id", c.spec.ID, "err", err)
+		c.l.env.Log.Warn("a container runs without what its cgroup should do", "container", c.spec.ID, "err", err)
 	}
 	return nil
 }
@@ -335,7 +335,7 @@ func (c *container) undo() {
 	}
 	if c.group != nil {
 		if err := c.group.Remove(); err != nil {
-			c.l.env.Log.Warn("cannot remove cgroup", "id", c.spec.ID, "err", err)
+			c.l.env.Log.Warn("cannot remove cgroup", "container", c.spec.ID, "err", err)
 		}
 	}
 	if c.made {

@@ -164,7 +164,7 @@ func (s *Supervisor) watch(c *container, st *streams) {
 	exit, err := c.proc.Wait()
 	now := time.Now()
 	if err != nil {
-		s.log.Error("waiting for a container", "id", c.spec.ID, "error", err)
+		s.log.Error("waiting for a container", "container", c.spec.ID, "err", err)
 	}
 	deadline := now.Add(drainLimit)
 	st.deadline.Store(&deadline)
@@ -187,7 +187,7 @@ func (s *Supervisor) watch(c *container, st *streams) {
 	status := c.status
 	c.mu.Unlock()
 	if err := s.journal.end(&status); err != nil {
-		s.log.Error("recording a container's end", "id", c.spec.ID, "error", err)
+		s.log.Error("recording a container's end", "container", c.spec.ID, "err", err)
 	}
 	close(c.ended)
 	s.push(verbState, &status, nil)
@@ -197,7 +197,7 @@ func (s *Supervisor) watch(c *container, st *streams) {
 func (s *Supervisor) pump(c *container, st *streams, pipe *os.File, name crilog.Stream) {
 	raw, err := pipe.SyscallConn()
 	if err != nil {
-		s.log.Error("reading a container's output", "id", c.spec.ID, "error", err)
+		s.log.Error("reading a container's output", "container", c.spec.ID, "err", err)
 		return
 	}
 	// The buffer is held only while there is something to read, not while

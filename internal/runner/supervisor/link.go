@@ -76,7 +76,7 @@ func (l *link) run() {
 		if err != nil {
 			if held++; !errors.Is(err, errHeld) || held > maxHeld {
 				l.set(nil, err)
-				l.client.Log.Error("no supervisor", "class", l.opts.Class, "error", err)
+				l.client.Log.Error("no supervisor", "class", l.opts.Class, "err", err)
 			}
 			select {
 			case <-l.ctx.Done():

@@ -23,7 +23,7 @@ func (s *Supervisor) notWritten(c *container, err error) {
 		c.saidRotation = true
 		c.mu.Unlock()
 		if !said {
-			s.log.Error("a container's log is not rotated", "id", c.spec.ID, "error", err)
+			s.log.Error("a container's log is not rotated", "container", c.spec.ID, "err", err)
 		}
 		return
 	}
@@ -36,7 +36,7 @@ func (s *Supervisor) notWritten(c *container, err error) {
 	c.gathering = true
 	c.mu.Unlock()
 	if first {
-		s.log.Error("a container's output is lost", "id", c.spec.ID, "error", err)
+		s.log.Error("a container's output is lost", "container", c.spec.ID, "err", err)
 	}
 	if !gathering {
 		time.AfterFunc(lossPause, func() { s.tellLoss(c) })

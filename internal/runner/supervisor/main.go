@@ -164,13 +164,13 @@ func run(ctx context.Context, opts Options, ready *os.File) error {
 	background.Go(func() { s.heed(ctx, signals) })
 	fmt.Fprintln(ready, "ready")
 	ready.Close()
-	log.Info("ready", "containers", len(s.containers))
+	log.Info("ready", "count", len(s.containers))
 
 	<-ctx.Done()
 	err = s.stop()
 	listener.Close() // its name stays, so that the next one needs no more of the disk
 	s.hangUp()
-	log.Info("stopped", "error", err)
+	log.Info("stopped", "err", err)
 	return err
 }
 
@@ -242,7 +242,7 @@ func (s *Supervisor) accept(listener net.Listener) {
 			return
 		}
 		if err != nil { // out of file descriptors, perhaps
-			s.log.Error("accepting a client", "error", err)
+			s.log.Error("accepting a client", "err", err)
 			time.Sleep(100 * time.Millisecond)
 			continue
 		}

@@ -188,7 +188,7 @@ func (s *Supervisor) pushLocked(v verb, body any, except *session) {
 		if text == nil {
 			var err error
 			if text, err = json.Marshal(body); err != nil {
-				s.log.Error("telling the clients", "error", err)
+				s.log.Error("telling the clients", "err", err)
 				return
 			}
 		}

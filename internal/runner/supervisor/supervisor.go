@@ -63,7 +63,7 @@ func newSupervisor(opts Options, launcher runner.Launcher, log *slog.Logger) (*S
 		return nil, err
 	}
 	if skipped > 0 {
-		log.Error("the journal is damaged; containers may be unknown", "lines", skipped)
+		log.Error("the journal is damaged; containers may be unknown", "count", skipped)
 	}
 	starts, giveUp := context.WithCancel(context.Background())
 	return &Supervisor{
@@ -124,9 +124,9 @@ func (s *Supervisor) recover() error {
 		c.status.Message = "The supervisor of the container died, and the container with it"
 		close(c.ended)
 		if err := s.journal.end(&c.status); err != nil { // it is owed
-			s.log.Error("recording a container's end", "id", spec.ID, "error", err)
+			s.log.Error("recording a container's end", "container", spec.ID, "err", err)
 		}
-		s.log.Warn("a container was lost", "id", spec.ID)
+		s.log.Warn("a container was lost", "container", spec.ID)
 	}
 	return nil
 }
@@ -266,7 +266,7 @@ func (s *Supervisor) remove(id string, from *session) error {
 		return errorf(id, runner.ErrNotFound)
 	}
 	if err := s.journal.gone(id); err != nil { // it is owed
-		s.log.Error("recording a container's removal", "id", id, "error", err)
+		s.log.Error("recording a container's removal", "container", id, "err", err)
 	}
 	s.push(verbGone, &idRequest{ID: id}, from)
 	return nil

@@ -62,7 +62,7 @@ func (s *Supervisor) finish(errs []error) error {
 	s.finishing.Do(func() { s.remains = s.launcher.Finish(ctx) })
 	remains := s.remains
 	if err := s.journal.settle(); err != nil { // the next supervisor takes these containers for lost
-		s.log.Error("recording how containers ended", "error", err)
+		s.log.Error("recording how containers ended", "err", err)
 	}
 	if failed := brief(errs); failed != nil {
 		if remains != nil {
