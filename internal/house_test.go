@@ -76,7 +76,7 @@ var house = map[string][]string{
 	"internal/cli":            {"internal/backup", "internal/cron", "internal/engine", "internal/explain", "internal/image", "internal/job", "internal/kind", "internal/runner"},
 
 	// what wires them, and what stands around the product
-	"internal/engine": {"internal/agent", "internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/backup", "internal/change", "internal/control", "internal/disk", "internal/image",
+	"internal/engine": {"internal/agent", "internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/agent/runspec", "internal/backup", "internal/change", "internal/control", "internal/disk", "internal/image",
 		"internal/kind", "internal/runner", "internal/runner/host", "internal/runner/sandbox", "internal/runner/supervisor", "internal/server",
 		"internal/store", "internal/tree"},
 	"cmd/sampan":  {"internal/cli"},

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/sampan-batch/sampan/internal/agent/eviction"
 	"github.com/sampan-batch/sampan/internal/agent/network"
@@ -91,17 +90,17 @@ type Agent struct {
 	removing chan struct{}
 
 	mu   sync.Mutex
-	pods map[types.UID]*entry
+	pods map[string]*entry
 	// found are the containers that were there when Run began, until the
 	// first delivery of pods tells whose they are.
-	found map[types.UID][]runner.Status
+	found map[string][]runner.Status
 	// foundPods are the pods that the runners had something of then.
 	foundPods map[runner.Class][]string
 }
 
 // entry is a pod of which the API, or this node's disk, still has something.
 type entry struct {
-	ref    PodRef
+	ref    runner.PodRef
 	pod    *corev1.Pod // the latest state
 	worker *podWorker  // nil when the pod is over
 	gone   bool        // the API has it no more
@@ -133,7 +132,7 @@ func New(o Options) (*Agent, error) {
 		paths:         hostpath.New(reap.New()),
 		alarm:         make(chan struct{}, 1),
 		removing:      make(chan struct{}, 8),
-		pods:          make(map[types.UID]*entry),
+		pods:          make(map[string]*entry),
 	}, nil
 }
 
@@ -192,7 +191,7 @@ func (a *Agent) lookSoon() {
 // find lists the containers that a former run of the node has left. One runner
 // may keep those of several classes.
 func (a *Agent) find(ctx context.Context) error {
-	found := make(map[types.UID][]runner.Status)
+	found := make(map[string][]runner.Status)
 	foundPods := make(map[runner.Class][]string)
 	seen := make(map[string]bool)
 	for class, r := range a.opts.Runners {
@@ -213,8 +212,7 @@ func (a *Agent) find(ctx context.Context) error {
 			if st.Class == "" {
 				st.Class = class
 			}
-			uid := types.UID(st.Pod.UID)
-			found[uid] = append(found[uid], st)
+			found[st.Pod.UID] = append(found[st.Pod.UID], st)
 		}
 	}
 	a.mu.Lock()
@@ -228,9 +226,9 @@ func (a *Agent) deliver(ctx context.Context, ch PodChanges) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if ch.All {
-		listed := make(map[types.UID]bool, len(ch.Pods))
+		listed := make(map[string]bool, len(ch.Pods))
 		for _, pod := range ch.Pods {
-			listed[pod.UID] = true
+			listed[string(pod.UID)] = true
 		}
 		for uid, e := range a.pods {
 			if !listed[uid] {
@@ -255,12 +253,13 @@ func (a *Agent) deliver(ctx context.Context, ch PodChanges) {
 
 // seeLocked takes the latest state of a pod.
 func (a *Agent) seeLocked(ctx context.Context, pod *corev1.Pod) {
-	e := a.pods[pod.UID]
+	ref := RefOf(pod)
+	e := a.pods[ref.UID]
 	if e == nil {
-		e = &entry{ref: RefOf(pod)}
-		a.pods[pod.UID] = e
-		found := a.found[pod.UID]
-		delete(a.found, pod.UID)
+		e = &entry{ref: ref}
+		a.pods[ref.UID] = e
+		found := a.found[ref.UID]
+		delete(a.found, ref.UID)
 		if !kind.PodEnded(pod) {
 			e.pod = pod
 			e.worker = newPodWorker(a, e.ref, pod, found)
@@ -317,8 +316,8 @@ func deleting(pod *corev1.Pod) bool {
 }
 
 // logDir is where the logs of a pod's containers are.
-func (a *Agent) logDir(ref PodRef) string {
-	return filepath.Join(a.opts.Dir, "logs", ref.Namespace+"_"+ref.Name+"_"+string(ref.UID))
+func (a *Agent) logDir(ref runner.PodRef) string {
+	return filepath.Join(a.opts.Dir, "logs", ref.Namespace+"_"+ref.Name+"_"+ref.UID)
 }
 
 // sleep waits for d, and reports whether ctx still lives.

@@ -60,8 +60,8 @@ func (s *sink) WatchPods(ctx context.Context, _ string, deliver func(PodChanges)
 	}
 }
 
-func (s *sink) UpdatePodStatus(_ context.Context, ref PodRef, status func(*corev1.Pod) corev1.PodStatus) (*corev1.Pod, error) {
-	old, _ := s.pods.Load(ref.UID)
+func (s *sink) UpdatePodStatus(_ context.Context, ref runner.PodRef, status func(*corev1.Pod) corev1.PodStatus) (*corev1.Pod, error) {
+	old, _ := s.pods.Load(types.UID(ref.UID))
 	next := *old.(*corev1.Pod)
 	next.Status = status(&next)
 	if kind.PodEnded(&next) {

@@ -4,9 +4,9 @@ import (
 	"context"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/runner"
 )
 
 // Client is the API as the node uses it for its pods; node.API is what it says of itself. In the engine's process it is a
@@ -31,11 +31,11 @@ type Client interface {
 	// share memory with that. When the returned status is the present one, nothing
 	// needs to be written. NotFound: the pod is gone, or one of another uid has
 	// its name.
-	UpdatePodStatus(ctx context.Context, pod PodRef, status func(now *corev1.Pod) corev1.PodStatus) (*corev1.Pod, error)
+	UpdatePodStatus(ctx context.Context, pod runner.PodRef, status func(now *corev1.Pod) corev1.PodStatus) (*corev1.Pod, error)
 	// DeletePod ends the grace period of a pod whose containers have all
 	// stopped: the API's DELETE with grace period 0 and the uid as
 	// precondition. That it is gone already is no error.
-	DeletePod(ctx context.Context, pod PodRef) error
+	DeletePod(ctx context.Context, pod runner.PodRef) error
 
 	ConfigMap(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error)
 	Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error)
@@ -45,15 +45,9 @@ type Client interface {
 	Record(notes ...change.Note)
 }
 
-// PodRef names one pod for its whole life.
-type PodRef struct {
-	Namespace, Name string
-	UID             types.UID
-}
-
-// RefOf returns the reference of pod.
-func RefOf(pod *corev1.Pod) PodRef {
-	return PodRef{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID}
+// RefOf returns what names pod for its whole life, and its containers' runner by.
+func RefOf(pod *corev1.Pod) runner.PodRef {
+	return runner.PodRef{Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID)}
 }
 
 // PodChanges is one delivery of a watch: pods that appeared or changed, in
@@ -62,5 +56,5 @@ type PodChanges struct {
 	// All says that Pods are all pods of the node: every other one is gone.
 	All  bool
 	Pods []*corev1.Pod
-	Gone []PodRef
+	Gone []runner.PodRef
 }

@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/sampan-batch/sampan/internal/agent/machine"
 	"github.com/sampan-batch/sampan/internal/agent/network"
@@ -63,7 +62,7 @@ func (a *Agent) cut(path string) {
 	uid, file, _ := strings.Cut(name, ".")
 	var pod *corev1.Pod
 	a.mu.Lock()
-	if e := a.pods[types.UID(uid)]; e != nil {
+	if e := a.pods[uid]; e != nil {
 		pod = e.pod
 	}
 	a.mu.Unlock()

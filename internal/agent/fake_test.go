@@ -27,6 +27,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/agent/machine"
 	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/agent/node"
+	"github.com/sampan-batch/sampan/internal/agent/runspec"
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/fake"
@@ -128,11 +129,11 @@ func (f *fakeClient) removeLocked(name string) {
 	pod := f.pods[name]
 	delete(f.pods, name)
 	if f.watch != nil {
-		f.watch(PodChanges{Gone: []PodRef{RefOf(pod)}})
+		f.watch(PodChanges{Gone: []runner.PodRef{RefOf(pod)}})
 	}
 }
 
-func (f *fakeClient) UpdatePodStatus(ctx context.Context, ref PodRef, status func(*corev1.Pod) corev1.PodStatus) (*corev1.Pod, error) {
+func (f *fakeClient) UpdatePodStatus(ctx context.Context, ref runner.PodRef, status func(*corev1.Pod) corev1.PodStatus) (*corev1.Pod, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.fail != nil {
@@ -141,7 +142,7 @@ func (f *fakeClient) UpdatePodStatus(ctx context.Context, ref PodRef, status fun
 		}
 	}
 	old := f.pods[ref.Name]
-	if old == nil || old.UID != ref.UID {
+	if old == nil || string(old.UID) != ref.UID {
 		return nil, notFound("pods", ref.Name)
 	}
 	pod := *old
@@ -150,10 +151,10 @@ func (f *fakeClient) UpdatePodStatus(ctx context.Context, ref PodRef, status fun
 	return f.putLocked(&pod), nil
 }
 
-func (f *fakeClient) DeletePod(ctx context.Context, ref PodRef) error {
+func (f *fakeClient) DeletePod(ctx context.Context, ref runner.PodRef) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if pod := f.pods[ref.Name]; pod != nil && pod.UID == ref.UID {
+	if pod := f.pods[ref.Name]; pod != nil && string(pod.UID) == ref.UID {
 		f.removeLocked(ref.Name)
 	}
 	return nil
@@ -369,7 +370,7 @@ type fakeImages struct {
 	mu       sync.Mutex
 	errs     []*ImageError // of the first calls
 	image    Image
-	users    map[string]User
+	users    map[string]runspec.User
 	released []string
 	reclaim  func() // what Reclaim does, if set
 }
@@ -390,18 +391,18 @@ func (f *fakeImages) Ensure(ctx context.Context, req ImageRequest) (*Image, erro
 	return &img, nil
 }
 
-func (f *fakeImages) LookupUser(ctx context.Context, img *Image, user string) (User, error) {
+func (f *fakeImages) LookupUser(ctx context.Context, img *Image, user string) (runspec.User, error) {
 	if user == "" {
-		return User{}, nil
+		return runspec.User{}, nil
 	}
 	if u, ok := f.users[user]; ok {
 		return u, nil
 	}
 	n, err := strconv.Atoi(user)
 	if err != nil {
-		return User{}, fmt.Errorf("unable to find user %s: no matching entries in passwd file", user)
+		return runspec.User{}, fmt.Errorf("unable to find user %s: no matching entries in passwd file", user)
 	}
-	return User{UID: uint32(n)}, nil
+	return runspec.User{UID: uint32(n)}, nil
 }
 
 func (f *fakeImages) Reclaim(context.Context) error {

@@ -29,7 +29,7 @@ func (a *Agent) release(ctx context.Context, w *podWorker) {
 }
 
 // leftovers returns the containers that the runners still have of a pod.
-func (a *Agent) leftovers(ctx context.Context, ref PodRef) []runner.Status {
+func (a *Agent) leftovers(ctx context.Context, ref runner.PodRef) []runner.Status {
 	var left []runner.Status
 	for class, r := range a.opts.Runners {
 		list, err := r.List(ctx)
@@ -37,7 +37,7 @@ func (a *Agent) leftovers(ctx context.Context, ref PodRef) []runner.Status {
 			a.log.Warn("cannot list containers", "class", class, "err", err)
 		}
 		for _, st := range list {
-			if st.Pod.UID == string(ref.UID) && (st.Class == class || st.Class == "") {
+			if st.Pod.UID == ref.UID && (st.Class == class || st.Class == "") {
 				st.Class = class
 				left = append(left, st)
 			}
@@ -48,21 +48,21 @@ func (a *Agent) leftovers(ctx context.Context, ref PodRef) []runner.Status {
 
 // releasePod releases a pod none of whose containers is left; pod is nil when
 // the API has it no more.
-func (a *Agent) releasePod(ctx context.Context, ref PodRef, pod *corev1.Pod) {
+func (a *Agent) releasePod(ctx context.Context, ref runner.PodRef, pod *corev1.Pod) {
 	for class, r := range a.opts.Runners {
 		if pod != nil && class != a.class(pod) {
 			continue
 		}
-		if err := r.RemovePod(ctx, string(ref.UID)); err != nil && ctx.Err() == nil {
+		if err := r.RemovePod(ctx, ref.UID); err != nil && ctx.Err() == nil {
 			a.log.Warn("cannot release a pod", "ns", ref.Namespace, "name", ref.Name, "uid", ref.UID, "err", err)
 		}
 	}
-	a.opts.Images.Release(string(ref.UID))
+	a.opts.Images.Release(ref.UID)
 	if pod == nil || a.class(pod) != runner.Host {
-		a.removeEtc(string(ref.UID), pod)
+		a.removeEtc(ref.UID, pod)
 	}
 	if a.formerVolumes {
-		a.removeAll(filepath.Join(a.opts.Dir, "pods", string(ref.UID)))
+		a.removeAll(filepath.Join(a.opts.Dir, "pods", ref.UID))
 	}
 }
 
@@ -131,7 +131,7 @@ func (a *Agent) sweepDir(root, dir string, keep func(name string) bool) {
 }
 
 // delete tells the API that a pod that is being deleted is over.
-func (a *Agent) delete(ctx context.Context, ref PodRef) {
+func (a *Agent) delete(ctx context.Context, ref runner.PodRef) {
 	for delay := minRetry; ; delay = min(2*delay, maxRetry) {
 		err := a.opts.Client.DeletePod(ctx, ref)
 		if err == nil || ctx.Err() != nil {

@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/agent/podstate"
+	"github.com/sampan-batch/sampan/internal/agent/runspec"
 )
 
 // Images provides the images of containers. All methods are safe for
@@ -19,7 +20,7 @@ type Images interface {
 	// LookupUser finds the user of a container in the image's /etc/passwd and
 	// /etc/group. user is what an image's configuration may say: "", "name",
 	// "name:group", "uid", "uid:gid" and mixtures.
-	LookupUser(ctx context.Context, img *Image, user string) (User, error)
+	LookupUser(ctx context.Context, img *Image, user string) (runspec.User, error)
 	// Reclaim removes what no container uses and what can be had again.
 	Reclaim(ctx context.Context) error
 	// Release says that the pod is gone: none of its containers uses an image.
@@ -65,18 +66,10 @@ type Image struct {
 	ByHand bool
 }
 
-// User is a user as the kernel and a program's environment know it.
-type User struct {
-	UID, GID uint32
-	Groups   []uint32 // supplementary
-	Name     string   // "" when only the number is known
-	Home     string
-}
-
 // ImageError says why there is no image, in Kubernetes' words.
 type ImageError struct {
 	// Reason is the waiting reason: ErrImagePull, ErrImageNeverPull,
-	// InvalidImageName, ImageInspectError, RegistryUnavailable.
+	// InvalidImageName, ImageInspectError.
 	Reason  string
 	Message string
 }
@@ -86,10 +79,9 @@ func (e *ImageError) Error() string { return e.Message }
 // The reasons of an ImageError, and the one that the agent gives while it waits
 // to try again.
 const (
-	ErrImagePull        = podstate.ErrImagePull
-	ErrImageNeverPull   = "ErrImageNeverPull"
-	InvalidImageName    = "InvalidImageName"
-	ImageInspectError   = "ImageInspectError"
-	RegistryUnavailable = "RegistryUnavailable"
-	ImagePullBackOff    = podstate.ImagePullBackOff
+	ErrImagePull      = podstate.ErrImagePull
+	ErrImageNeverPull = "ErrImageNeverPull"
+	InvalidImageName  = "InvalidImageName"
+	ImageInspectError = "ImageInspectError"
+	ImagePullBackOff  = podstate.ImagePullBackOff
 )

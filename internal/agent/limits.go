@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"k8s.io/apimachinery/pkg/types"
-
 	"github.com/sampan-batch/sampan/internal/agent/eviction"
 )
 
@@ -28,7 +26,7 @@ type limitEnforcer struct {
 	log   *slog.Logger
 
 	mu  sync.Mutex
-	due map[types.UID]time.Time // when to measure a pod that took long
+	due map[string]time.Time // when to measure a pod that took long
 }
 
 // run measures until ctx ends.
@@ -41,7 +39,7 @@ func (e *limitEnforcer) run(ctx context.Context) {
 func (e *limitEnforcer) enforceAll(ctx context.Context) {
 	now := time.Now()
 	limited := e.agent.workers(eviction.Limited)
-	due := make(map[types.UID]time.Time)
+	due := make(map[string]time.Time)
 	list := limited[:0]
 	for _, w := range limited {
 		if at := e.due[w.ref.UID]; now.Before(at) {

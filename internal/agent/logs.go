@@ -133,7 +133,7 @@ func names(list []corev1.Container) []string {
 // know yet, and a channel that is closed when its process has ended.
 func (a *Agent) containerNow(pod *corev1.Pod, name string) (*corev1.ContainerStatus, <-chan struct{}) {
 	a.mu.Lock()
-	e := a.pods[pod.UID]
+	e := a.pods[string(pod.UID)]
 	var w *podWorker
 	known := []*corev1.Pod{pod}
 	if e != nil {

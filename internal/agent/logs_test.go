@@ -115,7 +115,7 @@ func TestLogsOfWhatTheNodeWasNotYetToldOf(t *testing.T) {
 		behind := b.get("p").DeepCopy()
 		behind.Status = corev1.PodStatus{Phase: corev1.PodPending}
 		b.agent.mu.Lock()
-		b.agent.pods[behind.UID].pod = behind
+		b.agent.pods[string(behind.UID)].pod = behind
 		b.agent.mu.Unlock()
 		if got := b.logs("p", &corev1.PodLogOptions{Follow: true}); got != "short\n" {
 			t.Errorf("got %q", got)
@@ -256,13 +256,13 @@ func TestFollowBeforeThePodIsTakenUp(t *testing.T) {
 	}
 	pod := b.get("p").DeepCopy()
 	b.agent.mu.Lock()
-	taken := b.agent.pods[pod.UID]
-	delete(b.agent.pods, pod.UID)
+	taken := b.agent.pods[string(pod.UID)]
+	delete(b.agent.pods, string(pod.UID))
 	b.agent.mu.Unlock()
 	time.AfterFunc(200*time.Millisecond, func() {
 		b.agent.mu.Lock()
 		defer b.agent.mu.Unlock()
-		b.agent.pods[pod.UID] = taken
+		b.agent.pods[string(pod.UID)] = taken
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()

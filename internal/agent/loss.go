@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"k8s.io/apimachinery/pkg/types"
-
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
@@ -27,7 +25,7 @@ func (a *Agent) learnLosses(ctx context.Context) {
 	for _, r := range a.opts.Runners {
 		a.tasks.Go(func() {
 			r.Losses(ctx, func(st runner.Status) {
-				if w := a.workerOf(types.UID(st.Pod.UID)); w != nil {
+				if w := a.workerOf(st.Pod.UID); w != nil {
 					w.post(func() { w.outputLost(st, time.Now()) })
 				}
 			})
@@ -36,7 +34,7 @@ func (a *Agent) learnLosses(ctx context.Context) {
 }
 
 // workerOf is the pod worker of a pod, or nil.
-func (a *Agent) workerOf(uid types.UID) *podWorker {
+func (a *Agent) workerOf(uid string) *podWorker {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if e := a.pods[uid]; e != nil {

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/crilog"
 )
 
@@ -36,7 +36,7 @@ const logPatience = time.Minute
 
 // openLog opens the log at path, which must exist. The reading ends with ctx, and
 // when the log is closed.
-func (a *Agent) openLog(ctx context.Context, ref PodRef, path string, opts crilog.Options, owed bool) (*openLog, error) {
+func (a *Agent) openLog(ctx context.Context, ref runner.PodRef, path string, opts crilog.Options, owed bool) (*openLog, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	out, in := io.Pipe()
 	l := &openLog{PipeReader: out, path: path, cancel: cancel, done: make(chan struct{}), owed: owed}
@@ -57,7 +57,7 @@ func (a *Agent) openLog(ctx context.Context, ref PodRef, path string, opts crilo
 }
 
 // keepLogs keeps the files of a pod for a log, until letGo is called.
-func (a *Agent) keepLogs(uid types.UID, l *openLog) (letGo func()) {
+func (a *Agent) keepLogs(uid string, l *openLog) (letGo func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	e := a.pods[uid]

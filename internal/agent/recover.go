@@ -177,7 +177,7 @@ func (a *Agent) class(pod *corev1.Pod) runner.Class {
 // orphansLocked ends the containers whose pods exist no more.
 func (a *Agent) orphansLocked(ctx context.Context) {
 	for uid, list := range a.found {
-		ref := PodRef{UID: uid}
+		ref := runner.PodRef{UID: uid}
 		if len(list) > 0 {
 			ref.Namespace, ref.Name = list[0].Pod.Namespace, list[0].Pod.Name
 		}
@@ -190,7 +190,7 @@ func (a *Agent) orphansLocked(ctx context.Context) {
 
 // discard ends and removes containers that nobody wants any more: a stop
 // signal, two seconds, SIGKILL.
-func (a *Agent) discard(ctx context.Context, ref PodRef, list []runner.Status) {
+func (a *Agent) discard(ctx context.Context, ref runner.PodRef, list []runner.Status) {
 	for _, st := range list {
 		r := a.opts.Runners[st.Class]
 		if st.Phase != runner.Exited {

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/agent/network"
@@ -177,9 +176,9 @@ func TestManyPodsGoWithFewThreads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	refs := make([]PodRef, 5000)
+	refs := make([]runner.PodRef, 5000)
 	for i := range refs {
-		refs[i] = PodRef{Namespace: "ns", Name: "p", UID: types.UID(fmt.Sprint(i))}
+		refs[i] = runner.PodRef{Namespace: "ns", Name: "p", UID: fmt.Sprint(i)}
 		writeTestFile(a.logPath(refs[i], "c", 0), "log")
 	}
 	threads := pprof.Lookup("threadcreate")

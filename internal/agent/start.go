@@ -34,8 +34,8 @@ type attempt struct {
 }
 
 // containerID is how the runner knows an attempt.
-func containerID(ref PodRef, container string, number int) string {
-	return string(ref.UID) + "_" + container + "_" + strconv.Itoa(number)
+func containerID(ref runner.PodRef, container string, number int) string {
+	return ref.UID + "_" + container + "_" + strconv.Itoa(number)
 }
 
 // start begins an attempt to run container i.
@@ -161,10 +161,7 @@ func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
 	if img := a.image; img != nil {
 		in.Layers, in.Entrypoint, in.Cmd, in.ImageEnv = img.Layers, img.Entrypoint, img.Cmd, img.Env
 		in.WorkingDir, in.ImageUser = img.WorkingDir, img.User
-		in.LookupUser = func(user string) (runspec.Account, error) {
-			u, err := o.Images.LookupUser(ctx, img, user)
-			return runspec.Account{UID: u.UID, GID: u.GID, Groups: u.Groups, Home: u.Home}, err
-		}
+		in.LookupUser = func(user string) (runspec.User, error) { return o.Images.LookupUser(ctx, img, user) }
 	}
 	refs := objects{ctx, o.Client, a.pod.Namespace}
 	in.Mounts = func(env *runspec.Env) ([]runner.Mount, error) {
@@ -192,7 +189,7 @@ func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
 }
 
 // logPath is the log file of an attempt.
-func (a *Agent) logPath(ref PodRef, container string, number int) string {
+func (a *Agent) logPath(ref runner.PodRef, container string, number int) string {
 	return filepath.Join(a.logDir(ref), container, strconv.Itoa(number)+".log")
 }
 

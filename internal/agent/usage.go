@@ -17,14 +17,14 @@ import (
 // usage returns what a pod takes of the disk: its containers' writable layers
 // and its volumes, which the runner measures, their logs, and the small files
 // that the node keeps for it.
-func (a *Agent) usage(ctx context.Context, ref PodRef, pod *corev1.Pod) (*eviction.Usage, error) {
+func (a *Agent) usage(ctx context.Context, ref runner.PodRef, pod *corev1.Pod) (*eviction.Usage, error) {
 	u := &eviction.Usage{Containers: map[string]eviction.Use{}, Volumes: map[string]eviction.Disk{}}
 	class := a.class(pod)
 	r := a.opts.Runners[class]
 	if r == nil {
 		return u, nil // it has nothing
 	}
-	measured, err := r.Usage(ctx, string(ref.UID))
+	measured, err := r.Usage(ctx, ref.UID)
 	if err != nil {
 		return nil, err
 	}
@@ -38,8 +38,8 @@ func (a *Agent) usage(ctx context.Context, ref PodRef, pod *corev1.Pod) (*evicti
 	}
 	eachContainer(pod, func(c *corev1.Container) { use(u, c.Name, logUsage(filepath.Join(a.logDir(ref), c.Name))) })
 	if class != runner.Host {
-		addFile(&u.Other, a.etcFile(string(ref.UID), hostsPath))
-		addFile(&u.Other, a.etcFile(string(ref.UID), resolvPath))
+		addFile(&u.Other, a.etcFile(ref.UID, hostsPath))
+		addFile(&u.Other, a.etcFile(ref.UID, resolvPath))
 	}
 	return u, nil
 }

@@ -23,7 +23,7 @@ import (
 // takes time runs beside it and posts its result.
 type podWorker struct {
 	agent *Agent
-	ref   PodRef
+	ref   runner.PodRef
 
 	latest atomic.Pointer[corev1.Pod] // written by update, read by run
 	gone   atomic.Bool                // the API has the pod no more
@@ -60,7 +60,7 @@ type task struct {
 	loss       loss
 }
 
-func newPodWorker(a *Agent, ref PodRef, pod *corev1.Pod, found []runner.Status) *podWorker {
+func newPodWorker(a *Agent, ref runner.PodRef, pod *corev1.Pod, found []runner.Status) *podWorker {
 	w := &podWorker{
 		agent: a,
 		ref:   ref,

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/agent"
+	"github.com/sampan-batch/sampan/internal/agent/runspec"
 	"github.com/sampan-batch/sampan/internal/image"
 )
 
@@ -81,12 +82,12 @@ func (n *nodeImages) Ensure(ctx context.Context, req agent.ImageRequest) (*agent
 }
 
 // LookupUser implements agent.Images.
-func (n *nodeImages) LookupUser(_ context.Context, img *agent.Image, user string) (agent.User, error) {
+func (n *nodeImages) LookupUser(_ context.Context, img *agent.Image, user string) (runspec.User, error) {
 	u, err := (&image.Image{Layers: img.Layers}).ResolveUser(user)
 	if err != nil {
-		return agent.User{}, err
+		return runspec.User{}, err
 	}
-	return agent.User{UID: u.UID, GID: u.GID, Groups: u.Groups, Home: u.Home, Name: u.Name}, nil
+	return runspec.User{UID: u.UID, GID: u.GID, Groups: u.Groups, Home: u.Home}, nil
 }
 
 // Reclaim implements agent.Images: images that were pulled and that no container

@@ -18,6 +18,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/control"
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/store"
 )
 
@@ -91,7 +92,7 @@ func podChanges(events []store.Event, node string) agent.PodChanges {
 }
 
 // UpdatePodStatus implements agent.Client.
-func (c *nodeClient) UpdatePodStatus(ctx context.Context, ref agent.PodRef, status func(*corev1.Pod) corev1.PodStatus) (*corev1.Pod, error) {
+func (c *nodeClient) UpdatePodStatus(ctx context.Context, ref runner.PodRef, status func(*corev1.Pod) corev1.PodStatus) (*corev1.Pod, error) {
 	var done *corev1.Pod
 	err := c.redo(ctx, func(view *store.View) (change.Set, error) {
 		pod, err := c.pod(view, ref)
@@ -112,7 +113,7 @@ func (c *nodeClient) UpdatePodStatus(ctx context.Context, ref agent.PodRef, stat
 }
 
 // DeletePod implements agent.Client.
-func (c *nodeClient) DeletePod(ctx context.Context, ref agent.PodRef) error {
+func (c *nodeClient) DeletePod(ctx context.Context, ref runner.PodRef) error {
 	pods := c.kinds.ByResource("pods")
 	err := c.redo(ctx, func(view *store.View) (change.Set, error) {
 		pod, err := c.pod(view, ref)
@@ -239,9 +240,9 @@ func (c *nodeClient) redo(ctx context.Context, decide func(*store.View) (change.
 	}
 }
 
-func (c *nodeClient) pod(view *store.View, ref agent.PodRef) (*corev1.Pod, error) {
+func (c *nodeClient) pod(view *store.View, ref runner.PodRef) (*corev1.Pod, error) {
 	obj, ok := view.Get(podKey(ref))
-	if !ok || obj.GetUID() != ref.UID {
+	if !ok || string(obj.GetUID()) != ref.UID {
 		return nil, notFound("pods", ref.Name)
 	}
 	return obj.(*corev1.Pod), nil
@@ -260,7 +261,7 @@ func notFound(resource, name string) error {
 	return apierrors.NewNotFound(corev1.Resource(resource), name)
 }
 
-func podKey(ref agent.PodRef) change.Key {
+func podKey(ref runner.PodRef) change.Key {
 	return change.Key{Resource: "pods", Namespace: ref.Namespace, Name: ref.Name}
 }
 

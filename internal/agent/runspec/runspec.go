@@ -4,6 +4,7 @@
 package runspec
 
 import (
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -30,21 +31,17 @@ type Input struct {
 	// ImageUser is the user as the image names it.
 	ImageUser string
 	// LookupUser finds a user in the image; see agent.Images.
-	LookupUser func(user string) (Account, error)
+	LookupUser func(user string) (User, error)
 	// Mounts returns what the container mounts, given its environment.
 	Mounts func(env *Env) ([]runner.Mount, error)
 }
 
-// Account is a user of an image.
-type Account struct {
+// User is a user of an image, as the kernel and a program's environment know it.
+type User struct {
 	UID, GID uint32
-	Groups   []uint32
+	Groups   []uint32 // supplementary
 	Home     string
 }
-
-// defaultPath is where a sandboxed program looks for others when its image
-// does not say.
-const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // ConfigError is a container whose configuration cannot be satisfied now:
 // Kubernetes' CreateContainerConfigError.
@@ -105,34 +102,13 @@ func noCommand(class runner.Class) error {
 	return &runner.StartError{Reason: "CreateContainerError", Message: msg}
 }
 
-// environ returns the whole environment: what the image says, replaced and
-// followed by what the pod says, and the few variables that every container has.
+// environ returns the environment: what the image says, replaced and followed by
+// what the pod says. A sandbox adds what every container has; of that only the
+// user's home is to be known here, where the user was looked up.
 func environ(in *Input, env *Env, home string) []string {
-	out := make([]string, 0, len(in.ImageEnv)+len(env.list)+3)
-	has := func(name string) bool {
-		if _, ok := env.index[name]; ok {
-			return true
-		}
-		for _, kv := range in.ImageEnv {
-			if strings.HasPrefix(kv, name) && len(kv) > len(name) && kv[len(name)] == '=' {
-				return true
-			}
-		}
-		return false
-	}
-	if in.Class != runner.Host {
-		if !has("PATH") {
-			out = append(out, "PATH="+defaultPath)
-		}
-		if !has("HOSTNAME") {
-			out = append(out, "HOSTNAME="+in.Hostname)
-		}
-		if in.Container.TTY && !has("TERM") {
-			out = append(out, "TERM=xterm")
-		}
-		if !has("HOME") && home != "" {
-			out = append(out, "HOME="+home)
-		}
+	out := make([]string, 0, len(in.ImageEnv)+len(env.list)+1)
+	if in.Class != runner.Host && home != "" && !hasHome(in, env) {
+		out = append(out, "HOME="+home)
 	}
 	for _, kv := range in.ImageEnv {
 		name, _, _ := strings.Cut(kv, "=")
@@ -141,4 +117,12 @@ func environ(in *Input, env *Env, home string) []string {
 		}
 	}
 	return append(out, env.list...)
+}
+
+// hasHome reports whether the pod or the image says where home is.
+func hasHome(in *Input, env *Env) bool {
+	if _, ok := env.index["HOME"]; ok {
+		return true
+	}
+	return slices.ContainsFunc(in.ImageEnv, func(kv string) bool { return strings.HasPrefix(kv, "HOME=") })
 }

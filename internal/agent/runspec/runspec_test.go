@@ -117,16 +117,16 @@ func testInput(c corev1.Container) *Input {
 		Container: &c, Addresses: network.Host([]string{"192.0.2.1", "2001:db8::1"}).Of(nil), Class: runner.Sandbox, Hostname: "p",
 		Allocatable: corev1.ResourceList{"cpu": resource.MustParse("4"), "memory": resource.MustParse("8Gi")},
 		Entrypoint:  []string{"run"},
-		LookupUser: func(user string) (Account, error) {
+		LookupUser: func(user string) (User, error) {
 			switch user {
 			case "":
-				return Account{Home: "/root"}, nil
+				return User{Home: "/root"}, nil
 			case "app", "1000":
-				return Account{UID: 1000, GID: 1000, Groups: []uint32{7}, Home: "/home/app"}, nil
+				return User{UID: 1000, GID: 1000, Groups: []uint32{7}, Home: "/home/app"}, nil
 			case "1666": // an image that says this were root
-				return Account{UID: 0, Home: "/root"}, nil
+				return User{UID: 0, Home: "/root"}, nil
 			}
-			return Account{}, fmt.Errorf("unable to find user %s", user)
+			return User{}, fmt.Errorf("unable to find user %s", user)
 		},
 		Mounts: func(*Env) ([]runner.Mount, error) { return nil, nil },
 	}
@@ -424,7 +424,7 @@ func TestSpec(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"HOSTNAME=p", "TERM=xterm", "HOME=/root", "PATH=/bin", "A=1", "B=own"}; !slices.Equal(spec.Env, want) {
+	if want := []string{"HOME=/root", "PATH=/bin", "A=1", "B=own"}; !slices.Equal(spec.Env, want) {
 		t.Errorf("env: got %q, want %q", spec.Env, want)
 	}
 	if spec.Dir != "/srv" || !spec.ReadOnlyRoot || spec.AllowPrivilegeEscalation || !spec.SeccompUnconfined || spec.Privileged || len(spec.Capabilities) != 13 || spec.UnmaskedProc {
