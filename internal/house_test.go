@@ -62,13 +62,14 @@ var house = map[string][]string{
 
 	// edges
 	"internal/server": {"internal/access", "internal/change", "internal/disk", "internal/kind", "internal/kind/openapi", "internal/store"},
-	"internal/agent": {"internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/agent/podstate", "internal/agent/probe",
+	"internal/agent": {"internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/agent/podfiles", "internal/agent/podstate", "internal/agent/probe",
 		"internal/agent/runspec", "internal/agent/volume", "internal/change", "internal/kind", "internal/runner", "internal/runner/crilog", "internal/runner/hostpath",
-		"internal/runner/reap", "internal/tree"},
+		"internal/runner/reap"},
 	"internal/agent/eviction": {"internal/kind/podspec"},
 	"internal/agent/machine":  {"internal/agent/eviction", "internal/runner/cgroup"},
 	"internal/agent/network":  nil,
 	"internal/agent/node":     {"internal/change"},
+	"internal/agent/podfiles": {"internal/runner", "internal/tree"},
 	"internal/agent/podstate": {"internal/agent/network", "internal/kind/podspec"},
 	"internal/agent/probe":    {"internal/runner"},
 	"internal/agent/runspec":  {"internal/agent/network", "internal/runner"},

@@ -5,16 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/agent/eviction"
+	"github.com/sampan-batch/sampan/internal/agent/machine"
 	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/agent/node"
+	"github.com/sampan-batch/sampan/internal/agent/podfiles"
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/hostpath"
@@ -73,11 +73,8 @@ const DefaultStatusDelay = 50 * time.Millisecond
 type Agent struct {
 	opts Options
 	log  *slog.Logger
-	// hasResolv says that the machine has a resolv.conf.
-	hasResolv bool
-	// formerVolumes says that a former version has left volumes, which it had below
-	// Dir/pods. Its supervisor may still show them to pods that run.
-	formerVolumes bool
+	// files are those that the node keeps for its pods.
+	files *podfiles.Files
 	// paths is who looks at the machine's paths that manifests name.
 	paths *hostpath.Scout
 
@@ -85,9 +82,6 @@ type Agent struct {
 	alarm chan struct{}
 
 	tasks sync.WaitGroup // everything that Run has to wait for
-	// removing is full when enough goroutines remove files: one that waits for
-	// the disk has a thread, which stays, and thousands of pods may go at once.
-	removing chan struct{}
 
 	mu   sync.Mutex
 	pods map[string]*entry
@@ -121,18 +115,13 @@ func New(o Options) (*Agent, error) {
 	if o.RunDir == "" {
 		o.RunDir = o.Dir
 	}
-	_, err := os.Stat(resolvPath)
-	_, former := os.Stat(filepath.Join(o.Dir, "pods"))
 	return &Agent{
-		opts:      o,
-		log:       o.Log,
-		hasResolv: err == nil,
-
-		formerVolumes: former == nil,
-		paths:         hostpath.New(reap.New()),
-		alarm:         make(chan struct{}, 1),
-		removing:      make(chan struct{}, 8),
-		pods:          make(map[string]*entry),
+		opts:  o,
+		log:   o.Log,
+		files: podfiles.New(o.Dir, o.RunDir, o.Log),
+		paths: hostpath.New(reap.New()),
+		alarm: make(chan struct{}, 1),
+		pods:  make(map[string]*entry),
 	}, nil
 }
 
@@ -140,10 +129,8 @@ func New(o Options) (*Agent, error) {
 // Containers keep running; the next Run finds them.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.tasks.Wait()
-	for _, dir := range []string{"termination", "etc"} {
-		if err := os.MkdirAll(filepath.Join(a.opts.RunDir, dir), 0o755); err != nil {
-			return fmt.Errorf("agent: %w", err)
-		}
+	if err := a.files.Prepare(); err != nil {
+		return fmt.Errorf("agent: %w", err)
 	}
 	if err := a.find(ctx); err != nil {
 		return err
@@ -174,10 +161,32 @@ func (a *Agent) guard(ctx context.Context) {
 	m.assess() // likewise
 	a.tasks.Go(func() { m.run(ctx) })
 	a.tasks.Go(func() {
-		if err := a.opts.Machine.Keep(ctx, a.caps(), a.cut); ctx.Err() == nil {
+		caps := []machine.Cap{
+			{Dir: a.files.TerminationDir(), Size: podfiles.MaxTerminationLog},
+			{Dir: a.files.EtcDir(), Size: podfiles.MaxEtcFile},
+		}
+		if err := a.opts.Machine.Keep(ctx, caps, a.cut); ctx.Err() == nil {
 			a.log.Warn("termination messages and files in /etc can grow", "err", err)
 		}
 	})
+}
+
+// cut records that a file which containers write to has been cut off. A termination
+// message that is too long loses nothing that anybody would see.
+func (a *Agent) cut(path string) {
+	uid, file, ok := a.files.EtcOwner(path)
+	if !ok {
+		return
+	}
+	var pod *corev1.Pod
+	a.mu.Lock()
+	if e := a.pods[uid]; e != nil {
+		pod = e.pod
+	}
+	a.mu.Unlock()
+	if pod != nil {
+		a.opts.Client.Record(note(pod, nil, warning, "FileTruncated", fmt.Sprintf("%s is longer than %d bytes: the rest was cut off", file, podfiles.MaxEtcFile)))
+	}
 }
 
 // lookSoon has the eviction manager look at the machine now, not when it is time.
@@ -313,11 +322,6 @@ func (a *Agent) over(ctx context.Context, w *podWorker) {
 // deleting reports whether the pod waits for its node to let it go.
 func deleting(pod *corev1.Pod) bool {
 	return pod.DeletionTimestamp != nil && (pod.DeletionGracePeriodSeconds == nil || *pod.DeletionGracePeriodSeconds > 0)
-}
-
-// logDir is where the logs of a pod's containers are.
-func (a *Agent) logDir(ref runner.PodRef) string {
-	return filepath.Join(a.opts.Dir, "logs", ref.Namespace+"_"+ref.Name+"_"+ref.UID)
 }
 
 // sleep waits for d, and reports whether ctx still lives.

@@ -44,7 +44,7 @@ func TestDiskPressure(t *testing.T) {
 		}
 		after(time.Second)
 		b.uses("small", 1<<20)
-		b.uses("large", 3*gi-logUsage(filepath.Join(b.agent.logDir(RefOf(b.get("large"))), "c")).Bytes) // with its log
+		b.uses("large", 3*gi-b.agent.files.LogUsage(RefOf(b.get("large")), "c").Bytes) // with its log
 		b.uses("other", 2<<20)
 		after(30 * time.Second)
 		if got, want := b.nodeCondition(corev1.NodeDiskPressure), "False KubeletHasNoDiskPressure kubelet has no disk pressure"; got != want {
@@ -244,14 +244,16 @@ func TestLocalStorage(t *testing.T) {
 	}{
 		"layer": {func(b *bench) { b.uses("p", 11<<20) }, pod},
 		"below": {func(b *bench) { b.uses("p", 9<<20) }, ""},
-		"log":   {func(b *bench) { writeTestFile(b.agent.logPath(RefOf(b.get("p")), "c", 0), strings.Repeat("x", 11<<20)) }, pod},
+		"log": {func(b *bench) {
+			writeTestFile(b.agent.files.Log(RefOf(b.get("p")), "c", 0), strings.Repeat("x", 11<<20))
+		}, pod},
 		"hosts": {func(b *bench) {
 			b.uses("p", 9<<20)
-			writeTestFile(b.agent.etcFile("uid-p", hostsPath), strings.Repeat("x", 2<<20))
+			writeTestFile(filepath.Join(b.agent.files.EtcDir(), "uid-p.hosts"), strings.Repeat("x", 2<<20))
 		}, pod},
 		"termination message": {func(b *bench) {
 			b.uses("p", 9<<20)
-			writeTestFile(b.agent.terminationFile("uid-p_c_0"), strings.Repeat("x", 2<<20))
+			writeTestFile(b.agent.files.TerminationLog("uid-p_c_0"), strings.Repeat("x", 2<<20))
 		}, pod},
 		"volume": {func(b *bench) {
 			b.run.SetUsage("uid-p", runner.PodUsage{Volumes: map[string]runner.DiskUsage{"v": {Bytes: 11 << 20}}})

@@ -1,14 +1,10 @@
 package agent
 
 import (
-	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 	"unicode/utf8"
 
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -65,14 +61,6 @@ func (a *attempt) exit(st runner.Status) *corev1.ContainerStateTerminated {
 	return t
 }
 
-// terminationLog is the file in which a container leaves its last words.
-func (a *attempt) terminationLog() string { return a.worker.agent.terminationFile(a.id) }
-
-// terminationFile is that of the container that the runner knows by id.
-func (a *Agent) terminationFile(id string) string {
-	return filepath.Join(a.opts.RunDir, "termination", id)
-}
-
 // makeTerminationLog gives the container a place for its termination message.
 // A sandbox shows the file inside the container, so that it must exist.
 func (a *attempt) makeTerminationLog(spec *runner.Spec) error {
@@ -80,52 +68,27 @@ func (a *attempt) makeTerminationLog(spec *runner.Spec) error {
 	if spec.TerminationLogPath == "" {
 		spec.TerminationLogPath = corev1.TerminationMessagePathDefault
 	}
-	spec.TerminationLog = a.terminationLog()
+	spec.TerminationLog = a.worker.agent.files.TerminationLog(a.id)
 	if a.class == runner.Host {
 		return nil
 	}
-	const flags = unix.O_CREAT | unix.O_WRONLY | unix.O_TRUNC | unix.O_CLOEXEC
-	fd, err := unix.Open(spec.TerminationLog, flags, 0o666)
-	if err != nil {
-		return &os.PathError{Op: "create", Path: spec.TerminationLog, Err: err}
-	}
-	defer unix.Close(fd)
-	return unix.Fchmod(fd, 0o666) // whoever the container runs as; the umask does not count
+	return a.worker.agent.files.MakeTerminationLog(a.id)
 }
-
-func (a *attempt) dropTerminationLog() { a.worker.agent.removeFile(a.terminationLog()) }
 
 // terminationMessage returns what the container said last, and removes it.
 func (a *attempt) terminationMessage(code int32) string {
-	message := ""
-	var st unix.Stat_t
-	if err := unix.Stat(a.terminationLog(), &st); err == nil {
-		if st.Size > 0 {
-			containers := int64(len(a.pod.Spec.InitContainers) + len(a.pod.Spec.Containers))
-			message = readHead(a.terminationLog(), min(maxTermination, maxTerminationPod/containers))
-		}
-		a.dropTerminationLog()
-	}
+	containers := int64(len(a.pod.Spec.InitContainers) + len(a.pod.Spec.Containers))
+	message := a.worker.agent.files.TakeTerminationLog(a.id, min(maxTermination, maxTerminationPod/containers))
 	if message == "" && code != 0 && a.container.Spec.TerminationMessagePolicy == corev1.TerminationMessageFallbackToLogsOnError {
 		message = a.logTail()
 	}
 	return strings.ToValidUTF8(message, string(utf8.RuneError))
 }
 
-func readHead(path string, limit int64) string {
-	f, err := os.Open(path)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	data, _ := io.ReadAll(io.LimitReader(f, limit))
-	return string(data)
-}
-
 // logTail returns the end of what the container wrote.
 func (a *attempt) logTail() string {
 	lines, tail := int64(maxTerminationLines), &lastBytes{limit: maxTerminationLog}
-	path := a.worker.agent.logPath(a.worker.ref, a.container.Spec.Name, a.number)
+	path := a.worker.agent.files.Log(a.worker.ref, a.container.Spec.Name, a.number)
 	if err := crilog.Read(a.worker.ctx, path, crilog.Options{Tail: &lines}, tail); err != nil {
 		a.worker.log().Warn("cannot read the end of a log", "container", a.id, "err", err)
 	}

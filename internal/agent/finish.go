@@ -2,17 +2,11 @@ package agent
 
 import (
 	"context"
-	"errors"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/runner"
-	"github.com/sampan-batch/sampan/internal/tree"
 )
 
 // release gives back what the pod of a pod worker held: its ended containers, what
@@ -59,19 +53,9 @@ func (a *Agent) releasePod(ctx context.Context, ref runner.PodRef, pod *corev1.P
 	}
 	a.opts.Images.Release(ref.UID)
 	if pod == nil || a.class(pod) != runner.Host {
-		a.removeEtc(ref.UID, pod)
+		a.files.RemoveEtc(ref.UID, pod)
 	}
-	if a.formerVolumes {
-		a.removeAll(filepath.Join(a.opts.Dir, "pods", ref.UID))
-	}
-}
-
-func (a *Agent) removeAll(dir string) {
-	a.removing <- struct{}{}
-	defer func() { <-a.removing }()
-	if err := tree.Remove(dir); err != nil {
-		a.log.Warn("cannot remove a pod's files", "dir", dir, "err", err)
-	}
+	a.files.RemoveVolumes(ref.UID)
 }
 
 // sweepLocked removes the files of pods that have ended, or gone, while the
@@ -86,17 +70,7 @@ func (a *Agent) sweepLocked(ctx context.Context) {
 		known[string(uid)], alive[string(uid)] = true, true // discard removes them
 	}
 	a.sweepPodsLocked(ctx, alive)
-	// Former versions had their volumes here.
-	a.sweepDir(a.opts.Dir, "pods", func(name string) bool { return alive[name] })
-	a.sweepDir(a.opts.RunDir, "etc", func(name string) bool {
-		uid, _, _ := strings.Cut(name, ".")
-		return alive[uid]
-	})
-	a.sweepDir(a.opts.RunDir, "termination", func(name string) bool {
-		uid, _, _ := strings.Cut(name, "_")
-		return alive[uid]
-	})
-	a.sweepDir(a.opts.Dir, "logs", func(name string) bool { return known[name[strings.LastIndexByte(name, '_')+1:]] })
+	a.files.Sweep(alive, known)
 }
 
 // sweepPodsLocked releases the pods that runners still have something of, and
@@ -112,20 +86,6 @@ func (a *Agent) sweepPodsLocked(ctx context.Context, alive map[string]bool) {
 					a.log.Warn("cannot release a former pod", "uid", uid, "err", err)
 				}
 			})
-		}
-	}
-}
-
-// sweepDir removes what is in a directory of the node and is not to be kept.
-func (a *Agent) sweepDir(root, dir string, keep func(name string) bool) {
-	dir = filepath.Join(root, dir)
-	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		a.log.Warn("cannot look for files of former pods", "err", err)
-	}
-	for _, e := range entries {
-		if !keep(e.Name()) {
-			a.removeAll(filepath.Join(dir, e.Name()))
 		}
 	}
 }

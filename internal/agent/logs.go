@@ -57,7 +57,7 @@ func (a *Agent) Logs(ctx context.Context, pod *corev1.Pod, opts *corev1.PodLogOp
 	if opts.Stream != nil && *opts.Stream != corev1.LogStreamAll {
 		read.Stream = crilog.Stream(strings.ToLower(*opts.Stream))
 	}
-	log, err := a.openLog(ctx, RefOf(pod), a.logPath(RefOf(pod), name, number), read, false)
+	log, err := a.openLog(ctx, RefOf(pod), a.files.Log(RefOf(pod), name, number), read, false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, notHere(name, pod.Name)
 	}

@@ -134,7 +134,7 @@ func TestOpenLogsOutliveTheirPod(t *testing.T) {
 	b.put(testPod("p", nil))
 	eventually(t, "the pod ends", func() bool { return b.get("p").Status.Phase == corev1.PodSucceeded })
 	ref := RefOf(b.get("p"))
-	path := b.agent.logPath(ref, "c", 0)
+	path := b.agent.files.Log(ref, "c", 0)
 	w, err := crilog.Open(path, crilog.Limits{Size: 100_000, Files: 5})
 	if err != nil {
 		t.Fatal(err)
@@ -165,7 +165,7 @@ func TestOpenLogsOutliveTheirPod(t *testing.T) {
 		t.Errorf("got %d bytes of %d, %v", len(got), len(want), err)
 	}
 	eventually(t, "the files are removed", func() bool {
-		_, err := os.Stat(b.agent.logDir(ref))
+		_, err := os.Stat(b.agent.files.LogDir(ref))
 		return errors.Is(err, fs.ErrNotExist)
 	})
 	_, err = b.agent.Logs(t.Context(), pod, &corev1.PodLogOptions{Follow: true})
@@ -191,7 +191,7 @@ func TestLogsAreHandedOver(t *testing.T) {
 	b.run.scripts["c"] = []script{{out: "one\n", runs: time.Millisecond}}
 	b.run.scripts["d"] = []script{{out: "two\n"}}
 	b.put(testPod("p", func(p *corev1.Pod) { p.Spec.Containers = append(p.Spec.Containers, testContainer("d")) }))
-	dir := b.agent.logDir(RefOf(b.get("p")))
+	dir := b.agent.files.LogDir(RefOf(b.get("p")))
 	eventually(t, "the logs are handed over", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
@@ -221,7 +221,7 @@ func TestTerminationMessageAcrossARotation(t *testing.T) {
 		pod := testPod("p", func(p *corev1.Pod) {
 			p.Spec.Containers[0].TerminationMessagePolicy = corev1.TerminationMessageFallbackToLogsOnError
 		})
-		old := b.agent.logPath(RefOf(pod), "c", 0) + ".20000101-000000.000000000.51"
+		old := b.agent.files.Log(RefOf(pod), "c", 0) + ".20000101-000000.000000000.51"
 		writeTestFile(old, "2000-01-01T00:00:00.000000000Z stdout F in the old\n")
 		b.put(pod)
 		after(time.Minute)

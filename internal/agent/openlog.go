@@ -116,13 +116,13 @@ func (a *Agent) openLogs(e *entry, path string) (list []*openLog) {
 // read. If the node ends before, the next one does it.
 func (a *Agent) erase(ctx context.Context, e *entry) {
 	if a.awaitLogs(ctx, a.openLogs(e, "")) {
-		a.removeAll(a.logDir(e.ref))
+		a.files.RemoveLogs(e.ref)
 	}
 }
 
 // dropLog removes the log of an attempt that is two behind, when it has been read.
 func (w *podWorker) dropLog(container string, number int) {
-	a, path := w.agent, w.agent.logPath(w.ref, container, number)
+	a, path := w.agent, w.agent.files.Log(w.ref, container, number)
 	a.mu.Lock()
 	e := a.pods[w.ref.UID]
 	a.mu.Unlock()
@@ -144,7 +144,7 @@ func (w *podWorker) handOver(a *attempt) {
 		return
 	}
 	opts := crilog.Options{Follow: true, Ended: w.tasks[a.index].life.Done()}
-	path := w.agent.logPath(w.ref, a.container.Spec.Name, a.number)
+	path := w.agent.files.Log(w.ref, a.container.Spec.Name, a.number)
 	// Not with the pod worker's context, which ends with the pod.
 	log, err := w.agent.openLog(context.WithoutCancel(w.ctx), w.ref, path, opts, true)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/agent/podstate"
 	"github.com/sampan-batch/sampan/internal/agent/volume"
 	"github.com/sampan-batch/sampan/internal/runner"
@@ -123,7 +124,7 @@ func (a *Agent) ownFiles(pod *corev1.Pod) error {
 	if a.class(pod) == runner.Host {
 		return nil
 	}
-	if err := a.writeEtc(pod); err != nil {
+	if err := a.files.WriteEtc(pod, network.Hostname(pod, a.opts.Node.Name()), a.opts.Network.Of(pod).Pod); err != nil {
 		return &filesError{err}
 	}
 	return nil

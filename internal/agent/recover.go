@@ -183,7 +183,7 @@ func (a *Agent) orphansLocked(ctx context.Context) {
 		}
 		a.tasks.Go(func() {
 			a.discard(ctx, ref, list)
-			a.removeAll(a.logDir(ref))
+			a.files.RemoveLogs(ref)
 		})
 	}
 }

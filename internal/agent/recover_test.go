@@ -142,7 +142,7 @@ func TestFilesOfFormerPodsAreRemoved(t *testing.T) {
 		b.put(testPod("p", nil))
 		after(2 * time.Second)
 		b.stop()
-		keep := b.agent.logPath(RefOf(b.get("p")), "c", 0)
+		keep := b.agent.files.Log(RefOf(b.get("p")), "c", 0)
 		writeTestFile(keep, "log")
 		for _, path := range []string{"logs/ns_old_uid-old/c/0.log", "pods/uid-p/volumes/x", "pods/uid-old/x", "etc/uid-old.hosts", "termination/uid-old_c_0"} {
 			writeTestFile(filepath.Join(b.dir, path), "x")
@@ -179,7 +179,7 @@ func TestManyPodsGoWithFewThreads(t *testing.T) {
 	refs := make([]runner.PodRef, 5000)
 	for i := range refs {
 		refs[i] = runner.PodRef{Namespace: "ns", Name: "p", UID: fmt.Sprint(i)}
-		writeTestFile(a.logPath(refs[i], "c", 0), "log")
+		writeTestFile(a.files.Log(refs[i], "c", 0), "log")
 	}
 	threads := pprof.Lookup("threadcreate")
 	before := threads.Count()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -128,7 +127,7 @@ func (a *attempt) launch(ctx context.Context) (runner.Status, *runner.Spec, erro
 		st, err = a.find()
 	}
 	if err != nil {
-		a.dropTerminationLog()
+		a.worker.agent.files.RemoveTerminationLog(a.id)
 		return st, nil, err
 	}
 	a.note(normal, "Created", "Container created")
@@ -167,7 +166,7 @@ func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
 	in.Mounts = func(env *runspec.Env) ([]runner.Mount, error) {
 		mounts, err := a.worker.agent.volumesOf(ctx, a.pod).Mounts(a.container.Spec, env)
 		if err == nil && a.class != runner.Host {
-			mounts = a.worker.agent.etcMounts(a.pod, a.container.Spec, mounts)
+			mounts = a.worker.agent.files.EtcMounts(a.pod, a.container.Spec, mounts)
 		}
 		return mounts, err
 	}
@@ -181,16 +180,11 @@ func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
 	}
 	spec.ID, spec.Attempt = a.id, a.number
 	spec.Pod = runner.PodRef{Namespace: a.pod.Namespace, Name: a.pod.Name, UID: string(a.pod.UID)}
-	spec.LogPath = a.worker.agent.logPath(a.worker.ref, spec.Container, a.number)
+	spec.LogPath = a.worker.agent.files.Log(a.worker.ref, spec.Container, a.number)
 	if a.number >= 2 { // one earlier log is kept
 		a.worker.dropLog(spec.Container, a.number-2)
 	}
 	return spec, a.makeTerminationLog(spec)
-}
-
-// logPath is the log file of an attempt.
-func (a *Agent) logPath(ref runner.PodRef, container string, number int) string {
-	return filepath.Join(a.logDir(ref), container, strconv.Itoa(number)+".log")
 }
 
 // objects looks up what a pod refers to.

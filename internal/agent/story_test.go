@@ -262,7 +262,7 @@ func TestForcedDeletion(t *testing.T) {
 		b.run.scripts["c"] = []script{{onTerm: -1}}
 		b.put(testPod("p", nil))
 		after(time.Second)
-		writeTestFile(b.agent.logPath(runner.PodRef{Namespace: "ns", Name: "p", UID: "uid-p"}, "c", 0), "log")
+		writeTestFile(b.agent.files.Log(runner.PodRef{Namespace: "ns", Name: "p", UID: "uid-p"}, "c", 0), "log")
 		b.remove("p")
 		after(time.Second)
 		if b.run.left() != 1 {
@@ -272,7 +272,7 @@ func TestForcedDeletion(t *testing.T) {
 		if b.run.left() != 0 {
 			t.Error("the runner still has the container")
 		}
-		if _, err := os.Stat(b.agent.logDir(runner.PodRef{Namespace: "ns", Name: "p", UID: "uid-p"})); !os.IsNotExist(err) {
+		if _, err := os.Stat(b.agent.files.LogDir(runner.PodRef{Namespace: "ns", Name: "p", UID: "uid-p"})); !os.IsNotExist(err) {
 			t.Errorf("the logs are still there: %v", err)
 		}
 	})

@@ -2,12 +2,9 @@ package agent
 
 import (
 	"context"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/agent/eviction"
@@ -31,17 +28,21 @@ func (a *Agent) usage(ctx context.Context, ref runner.PodRef, pod *corev1.Pod) (
 	u.Other = eviction.Disk(measured.Shared)
 	for id, d := range measured.Containers {
 		use(u, containerOf(id), eviction.Disk(d))
-		addFile(&u.Other, a.terminationFile(id))
+		add(&u.Other, a.files.TerminationUsage(id))
 	}
 	for name, d := range measured.Volumes {
 		u.Volumes[name] = eviction.Disk(d)
 	}
-	eachContainer(pod, func(c *corev1.Container) { use(u, c.Name, logUsage(filepath.Join(a.logDir(ref), c.Name))) })
+	eachContainer(pod, func(c *corev1.Container) { use(u, c.Name, eviction.Disk(a.files.LogUsage(ref, c.Name))) })
 	if class != runner.Host {
-		addFile(&u.Other, a.etcFile(ref.UID, hostsPath))
-		addFile(&u.Other, a.etcFile(ref.UID, resolvPath))
+		add(&u.Other, a.files.EtcUsage(ref.UID))
 	}
 	return u, nil
+}
+
+func add(sum *eviction.Disk, d runner.DiskUsage) {
+	sum.Bytes += d.Bytes
+	sum.Inodes += d.Inodes
 }
 
 // use adds what attempts to run a container take.
@@ -57,28 +58,6 @@ func containerOf(id string) string {
 	_, rest, _ := strings.Cut(id, "_")
 	name, _, _ := strings.Cut(rest, "_")
 	return name
-}
-
-// logUsage is what the logs of a container take: a few files, which are rotated.
-func logUsage(dir string) (sum eviction.Disk) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return sum
-	}
-	addFile(&sum, dir)
-	for _, e := range entries {
-		addFile(&sum, filepath.Join(dir, e.Name()))
-	}
-	return sum
-}
-
-// addFile adds what a file takes, if it is there.
-func addFile(sum *eviction.Disk, path string) {
-	var st unix.Stat_t
-	if unix.Lstat(path, &st) == nil {
-		sum.Bytes += st.Blocks * 512
-		sum.Inodes++
-	}
 }
 
 // workers returns the pod workers of the pods that are alive and that want says so of.

@@ -195,22 +195,3 @@ func TestNamesFiles(t *testing.T) {
 		}
 	})
 }
-
-func TestResolv(t *testing.T) {
-	t.Parallel()
-	machine := "# comment\nnameserver 1.1.1.1\nsearch old.test\nsearch m.test\noptions ndots:5 rotate\n"
-	for _, test := range []struct {
-		config *corev1.PodDNSConfig
-		want   string
-	}{
-		{nil, "search m.test\nnameserver 1.1.1.1\noptions ndots:5 rotate\n"},
-		{&corev1.PodDNSConfig{
-			Nameservers: []string{"1.1.1.1", "2.2.2.2"}, Searches: []string{"p.test"},
-			Options: []corev1.PodDNSConfigOption{{Name: "ndots", Value: ptr.To("1")}},
-		}, "search m.test p.test\nnameserver 1.1.1.1\nnameserver 2.2.2.2\noptions rotate ndots:1\n"},
-	} {
-		if got := resolv(machine, test.config); got != test.want {
-			t.Errorf("got %q, want %q", got, test.want)
-		}
-	}
-}

@@ -1,4 +1,4 @@
-package agent
+package podfiles
 
 import (
 	"errors"
@@ -13,10 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/sampan-batch/sampan/internal/agent/machine"
-	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/runner"
-	"github.com/sampan-batch/sampan/internal/tree"
 )
 
 // The files by which a sandboxed program resolves names. A pod has a hosts file
@@ -37,50 +34,37 @@ fe00::1	ip6-allnodes
 fe00::2	ip6-allrouters
 `
 
-// A container can write to its termination message and to the files in /etc. What
-// is reported of a message is far less than maxTerminationFile.
-const (
-	maxTerminationFile = 64 << 10
-	maxEtcFile         = 1 << 20
-)
+// MaxEtcFile is how long a file in /etc may get: containers can write to it.
+const MaxEtcFile = 1 << 20
 
-// caps are what bounds those files.
-func (a *Agent) caps() []machine.Cap {
-	return []machine.Cap{
-		{Dir: filepath.Join(a.opts.RunDir, "termination"), Size: maxTerminationFile},
-		{Dir: filepath.Join(a.opts.RunDir, "etc"), Size: maxEtcFile},
+// EtcDir is where pods' own versions of files in /etc are.
+func (f *Files) EtcDir() string { return filepath.Join(f.runDir, "etc") }
+
+// EtcOwner returns the uid of the pod that has a file below EtcDir, and the file that
+// it stands for. ok is false for a path that is elsewhere.
+func (f *Files) EtcOwner(path string) (uid, file string, ok bool) {
+	if filepath.Dir(path) != f.EtcDir() {
+		return "", "", false
 	}
+	uid, name := etcOwner(filepath.Base(path))
+	return uid, "/etc/" + name, true
 }
 
-// cut takes that a file has been cut off. A message that is too long loses
-// nothing that anybody would see.
-func (a *Agent) cut(path string) {
-	dir, name := filepath.Split(path)
-	if filepath.Base(dir) != "etc" {
-		return
-	}
-	uid, file, _ := strings.Cut(name, ".")
-	var pod *corev1.Pod
-	a.mu.Lock()
-	if e := a.pods[uid]; e != nil {
-		pod = e.pod
-	}
-	a.mu.Unlock()
-	if pod != nil {
-		a.opts.Client.Record(note(pod, nil, warning, "FileTruncated", fmt.Sprintf("/etc/%s is longer than %d bytes: the rest was cut off", file, maxEtcFile)))
-	}
+func etcOwner(name string) (uid, file string) {
+	uid, file, _ = strings.Cut(name, ".")
+	return uid, file
 }
 
 // etcFile is where a pod's own version of a file is: flat, so that a pod
 // without volumes needs no directory.
-func (a *Agent) etcFile(uid, path string) string {
-	return filepath.Join(a.opts.RunDir, "etc", uid+"."+filepath.Base(path))
+func (f *Files) etcFile(uid, path string) string {
+	return filepath.Join(f.EtcDir(), uid+"."+filepath.Base(path))
 }
 
-// writeEtc writes the pod's own files. Those that a former run of the node has
-// written stay: the pod may have changed them.
-func (a *Agent) writeEtc(pod *corev1.Pod) error {
-	if err := writeNew(a.etcFile(string(pod.UID), hostsPath), a.hosts(pod)); err != nil {
+// WriteEtc writes the pod's own files; hostname and ips are the pod's. Those that a
+// former run of the node has written stay: the pod may have changed them.
+func (f *Files) WriteEtc(pod *corev1.Pod, hostname string, ips []string) error {
+	if err := writeNew(f.etcFile(string(pod.UID), hostsPath), hosts(pod, hostname, ips)); err != nil {
 		return err
 	}
 	if !ownResolv(pod) {
@@ -91,7 +75,7 @@ func (a *Agent) writeEtc(pod *corev1.Pod) error {
 		data, _ := os.ReadFile(resolvPath) // a machine may have none
 		machine = string(data)
 	}
-	return writeNew(a.etcFile(string(pod.UID), resolvPath), []byte(resolv(machine, pod.Spec.DNSConfig)))
+	return writeNew(f.etcFile(string(pod.UID), resolvPath), []byte(resolv(machine, pod.Spec.DNSConfig)))
 }
 
 // writeNew writes a file that does not exist yet. Plain system calls: this is
@@ -114,45 +98,35 @@ func writeNew(path string, data []byte) error {
 	return nil
 }
 
-// removeEtc removes them. pod is nil when nothing is known but its uid.
-func (a *Agent) removeEtc(uid string, pod *corev1.Pod) {
-	a.removeFile(a.etcFile(uid, hostsPath))
+// RemoveEtc removes them. pod is nil when nothing is known but its uid.
+func (f *Files) RemoveEtc(uid string, pod *corev1.Pod) {
+	f.remove(f.etcFile(uid, hostsPath))
 	if pod == nil || ownResolv(pod) {
-		a.removeFile(a.etcFile(uid, resolvPath))
+		f.remove(f.etcFile(uid, resolvPath))
 	}
 }
 
-// removeFile removes a file that a container may have had its hands on: one with
-// CAP_LINUX_IMMUTABLE can have made it immutable. What stays is said.
-func (a *Agent) removeFile(path string) {
-	if err := unix.Unlink(path); err == nil || err == unix.ENOENT {
-		return
-	}
-	if err := tree.Remove(path); err != nil {
-		a.log.Warn("a file of a former pod cannot be removed", "err", err)
-	}
-}
-
-// etcMounts returns the mounts of the files, except where the container mounts
-// something of its own.
-func (a *Agent) etcMounts(pod *corev1.Pod, c *corev1.Container, mounts []runner.Mount) []runner.Mount {
+// EtcMounts adds the mounts of the files to those of a container, except where the
+// container mounts something of its own.
+func (f *Files) EtcMounts(pod *corev1.Pod, c *corev1.Container, mounts []runner.Mount) []runner.Mount {
 	taken := func(path string) bool {
 		return slices.ContainsFunc(c.VolumeMounts, func(vm corev1.VolumeMount) bool { return filepath.Clean(vm.MountPath) == path })
 	}
 	if !taken(hostsPath) {
-		mounts = append(mounts, runner.Mount{Source: a.etcFile(string(pod.UID), hostsPath), Target: hostsPath})
+		mounts = append(mounts, runner.Mount{Source: f.etcFile(string(pod.UID), hostsPath), Target: hostsPath})
 	}
 	switch {
 	case taken(resolvPath):
 	case ownResolv(pod):
-		mounts = append(mounts, runner.Mount{Source: a.etcFile(string(pod.UID), resolvPath), Target: resolvPath})
-	case a.hasResolv:
+		mounts = append(mounts, runner.Mount{Source: f.etcFile(string(pod.UID), resolvPath), Target: resolvPath})
+	case f.hasResolv:
 		mounts = append(mounts, runner.Mount{Source: resolvPath, Target: resolvPath, ReadOnly: true})
 	}
 	return mounts
 }
 
-func (a *Agent) hosts(pod *corev1.Pod) []byte {
+// hosts returns the hosts file of a pod.
+func hosts(pod *corev1.Pod, hostname string, ips []string) []byte {
 	var b strings.Builder
 	if pod.Spec.HostNetwork {
 		b.WriteString("# Kubernetes-managed hosts file (host network).\n")
@@ -160,14 +134,13 @@ func (a *Agent) hosts(pod *corev1.Pod) []byte {
 		b.Write(data)
 	} else {
 		b.WriteString(hostsHead)
-		for _, ip := range a.opts.Network.Of(pod).Pod {
+		for _, ip := range ips {
 			b.WriteString(ip)
 			b.WriteByte('\t')
-			name := network.Hostname(pod, a.opts.Node.Name())
 			if pod.Spec.Subdomain != "" {
-				fmt.Fprintf(&b, "%s.%s.%s.svc.cluster.local\t", name, pod.Spec.Subdomain, pod.Namespace)
+				fmt.Fprintf(&b, "%s.%s.%s.svc.cluster.local\t", hostname, pod.Spec.Subdomain, pod.Namespace)
 			}
-			b.WriteString(name)
+			b.WriteString(hostname)
 			b.WriteByte('\n')
 		}
 	}

@@ -1,0 +1,78 @@
+package podfiles
+
+import (
+	"bytes"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
+)
+
+// TestRemove: a file that a container has made immutable goes too, and one
+// that stays is said.
+func TestRemove(t *testing.T) {
+	t.Parallel()
+	var said bytes.Buffer
+	f := New(t.TempDir(), t.TempDir(), slog.New(slog.NewTextHandler(&said, nil)))
+	dir := t.TempDir()
+	path := filepath.Join(dir, "hosts")
+	f.remove(path)
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		file, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const immutable = 0x10
+		if err := unix.IoctlSetPointerInt(int(file.Fd()), unix.FS_IOC_SETFLAGS, immutable); err == nil && unix.Unlink(path) == nil {
+			t.Fatal("the attribute does nothing")
+		}
+		file.Close()
+	}
+	f.remove(path)
+	if _, err := os.Lstat(path); !os.IsNotExist(err) || said.Len() > 0 {
+		t.Errorf("it stays: %v, %s", err, &said)
+	}
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 { // a mount is what root cannot remove
+		if err := unix.Mount("stays", path, "tmpfs", 0, ""); err != nil {
+			t.Skip(err)
+		}
+		defer unix.Unmount(path, unix.MNT_DETACH)
+	} else if err := os.Chmod(dir, 0o500); err != nil {
+		t.Fatal(err)
+	} else {
+		defer os.Chmod(dir, 0o700)
+	}
+	if f.remove(path); strings.Count(said.String(), "cannot be removed") != 1 || !strings.Contains(said.String(), path) {
+		t.Errorf("said %s", &said)
+	}
+}
+
+func TestResolv(t *testing.T) {
+	t.Parallel()
+	machine := "# comment\nnameserver 1.1.1.1\nsearch old.test\nsearch m.test\noptions ndots:5 rotate\n"
+	for _, test := range []struct {
+		config *corev1.PodDNSConfig
+		want   string
+	}{
+		{nil, "search m.test\nnameserver 1.1.1.1\noptions ndots:5 rotate\n"},
+		{&corev1.PodDNSConfig{
+			Nameservers: []string{"1.1.1.1", "2.2.2.2"}, Searches: []string{"p.test"},
+			Options: []corev1.PodDNSConfigOption{{Name: "ndots", Value: ptr.To("1")}},
+		}, "search m.test p.test\nnameserver 1.1.1.1\nnameserver 2.2.2.2\noptions rotate ndots:1\n"},
+	} {
+		if got := resolv(machine, test.config); got != test.want {
+			t.Errorf("got %q, want %q", got, test.want)
+		}
+	}
+}
