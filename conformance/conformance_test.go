@@ -1,19 +1,17 @@
 package conformance
 
 import (
-	"bytes"
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/txtar"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 )
 
 var recordFrom = flag.String("record", "",
@@ -23,7 +21,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	// Sessions wait more than they work: as many at a time as there are cores is
 	// too few.
-	flag.Set("test.parallel", "16")
+	flag.Set("test.parallel", "32")
 	os.Exit(m.Run())
 }
 
@@ -34,15 +32,20 @@ func TestConformance(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no sessions: %v", err)
 	}
-	config := cluster(t)
+	archives := make(map[string]*txtar.Archive)
+	for _, file := range files {
+		if archives[file], err = txtar.ParseFile(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Those that wait longest begin first: the others fit in meanwhile.
+	slices.SortStableFunc(files, func(a, b string) int { return cmp.Compare(waits(archives[b]), waits(archives[a])) })
+	all := startClusters(t)
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			t.Parallel()
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			s := newSession(t, config, archive.Files)
+			archive := archives[file]
+			s := newSession(t, all.of(archive), archive.Files)
 			answered := s.run(t, string(archive.Comment))
 			if *recordFrom == "" {
 				return
@@ -55,54 +58,19 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// cluster is the cluster that is recorded, or else a fresh engine.
-func cluster(t *testing.T) *rest.Config {
-	t.Helper()
-	kubeconfig := *recordFrom
-	if kubeconfig == "" {
-		kubeconfig = startEngine(t)
-	}
-	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.QPS = -1
-	config.UserAgent = "conformance" // which the API takes for the name of the field manager
-	return config
-}
-
-// startEngine runs `sampan serve` until the test ends; it returns its
-// kubeconfig.
-func startEngine(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	sampan, data := filepath.Join(dir, "sampan"), filepath.Join(dir, "data")
-	build := exec.Command("go", "build", "-o", sampan, "../cmd/sampan")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, text)
-	}
-	var log bytes.Buffer
-	cmd := exec.Command(sampan, "serve", "--data-dir", data, "--listen", "127.0.0.1:0", "--runtime", "host")
-	cmd.Stderr = &log
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if out, err := exec.Command(sampan, "stop", "--data-dir", data, "--grace-period", "2s").CombinedOutput(); err != nil {
-			t.Errorf("sampan stop: %v\n%s", err, out)
+// waits is for how long a session waits for Kubernetes, by its own words.
+func waits(archive *txtar.Archive) (sum time.Duration) {
+	for line := range strings.Lines(string(archive.Comment)) {
+		command, argument, _ := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(line, "$ "), "\n"), " ")
+		d, err := time.ParseDuration(argument)
+		switch {
+		case command == "minute":
+			sum += time.Minute
+		case err == nil && (command == "after" || command == "still"):
+			sum += d
 		}
-		cmd.Wait()
-	})
-	line := make([]byte, 4096)
-	if n, err := out.Read(line); err != nil || !strings.HasPrefix(string(line[:n]), "sampan is ready: ") {
-		t.Fatalf("serve did not become ready: %q, %v\n%s", line[:n], err, log.String())
 	}
-	return filepath.Join(data, "kubeconfig")
+	return sum
 }
 
 // run goes through a session. It compares the answers with those in text, or,
@@ -127,23 +95,33 @@ func (s *session) run(t *testing.T, text string) string {
 			i++
 			want += lines[i][2:] + "\n"
 		}
-		got := s.answer(t, command, want)
-		if *recordFrom == "" && got != want {
-			t.Fatalf("line %d: %s\n%s", at, command, difference(want, got))
+		var marks []string
+		for i+1 < len(lines) && strings.HasPrefix(lines[i+1], "! ") {
+			i++
+			marks = append(marks, lines[i][2:])
+		}
+		got := s.answer(t, command, func(got string) bool { return unexplained(want, got, marks) == "" })
+		if *recordFrom == "" {
+			if why := unexplained(want, got, marks); why != "" {
+				t.Fatalf("line %d: %s\n%s", at, command, why)
+			}
 		}
 		for _, l := range strings.Split(strings.TrimSuffix(got, "\n"), "\n") {
 			if got != "" {
 				fmt.Fprintf(&answered, "  %s\n", l)
 			}
 		}
+		for _, mark := range marks {
+			fmt.Fprintf(&answered, "! %s\n", mark)
+		}
 	}
 	return answered.String()
 }
 
 // answer carries out one command. One that only reads is repeated until it
-// answers what is wanted, or a while has passed; it counts only once nothing
-// moves any more, so that what was wanted is not merely passed through.
-func (s *session) answer(t *testing.T, command, want string) string {
+// answers what is wanted, or nothing has moved for a while; it counts only once
+// nothing moves any more, so that what was wanted is not merely passed through.
+func (s *session) answer(t *testing.T, command string, wanted func(string) bool) string {
 	spelt, err := s.spell(command)
 	if err != nil {
 		t.Fatalf("%s: %v", command, err)
@@ -156,16 +134,15 @@ func (s *session) answer(t *testing.T, command, want string) string {
 	if !known {
 		t.Fatalf("%s: no such command", command)
 	}
-	deadline := time.Now().Add(s.patience)
-	for {
+	for began := time.Now(); ; {
 		if do.reads {
-			s.settle(t, deadline)
+			s.settle(t)
 		}
 		got, err := do.run(args[1:])
 		if err != nil {
 			t.Fatalf("%s: %v", command, err)
 		}
-		if !do.reads || *recordFrom != "" || got == want || time.Now().After(deadline) {
+		if !do.reads || *recordFrom != "" || wanted(got) || s.waited(began) {
 			return got
 		}
 	}
@@ -194,37 +171,4 @@ func fields(command string) ([]string, error) {
 		return nil, fmt.Errorf("not a command")
 	}
 	return all, nil
-}
-
-// difference shows the lines of two texts that are not the same.
-func difference(want, got string) string {
-	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
-	// The longest common subsequence, from the back.
-	length := make([][]int, len(w)+1)
-	for i := range length {
-		length[i] = make([]int, len(g)+1)
-	}
-	for i := len(w) - 1; i >= 0; i-- {
-		for j := len(g) - 1; j >= 0; j-- {
-			if length[i][j] = max(length[i+1][j], length[i][j+1]); w[i] == g[j] {
-				length[i][j] = length[i+1][j+1] + 1
-			}
-		}
-	}
-	var out strings.Builder
-	i, j := 0, 0
-	for i < len(w) || j < len(g) {
-		switch {
-		case i < len(w) && j < len(g) && w[i] == g[j]:
-			fmt.Fprintf(&out, "    %s\n", w[i])
-			i, j = i+1, j+1
-		case j == len(g) || i < len(w) && length[i+1][j] >= length[i][j+1]:
-			fmt.Fprintf(&out, "  - %s\n", w[i])
-			i++
-		default:
-			fmt.Fprintf(&out, "  + %s\n", g[j])
-			j++
-		}
-	}
-	return "- Kubernetes, + this engine:\n" + out.String()
 }

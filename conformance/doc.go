@@ -12,7 +12,18 @@
 //
 // Lines with "$ " are commands, see the method commands for what there is; lines
 // indented below are their answers; all else is prose. The files of the archive
-// are the manifests. Every session has a namespace of its own. Its pods are not
+// are the manifests. Where the engine differs on purpose, lines with "! " below an
+// answer say in which lines, and why:
+//
+//	$ table job
+//	  Name | Status | Completions
+//	! - Name | Status | Completions
+//	! + Name | Status | Completions | Queue
+//	! the queue is ours, see docs/differences.md
+//
+// What differs and is not marked is an error, and so is a mark that nothing differs by.
+//
+// Every session has a namespace of its own. Its pods are not
 // run by any node: they name a scheduler that does not exist, or a node, and the
 // session plays the kubelet for them.
 //

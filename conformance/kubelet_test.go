@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -46,26 +47,25 @@ func (s *session) play(args []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	deadline := time.Now().Add(s.patience)
-	for {
+	for began := time.Now(); ; {
 		pods, err := s.jobPods(job, index)
 		if err != nil {
 			return "", err
 		}
 		if pods = slices.DeleteFunc(pods, p.notFor); len(pods) < p.count {
-			if time.Now().After(deadline) {
+			if s.waited(began) {
 				return "", fmt.Errorf("%d such pods, not %d", len(pods), p.count)
 			}
 			time.Sleep(50 * time.Millisecond)
 			continue
 		}
 		slices.SortStableFunc(pods, func(a, b corev1.Pod) int { return strings.Compare(string(b.Status.Phase), string(a.Status.Phase)) })
+		var acts errgroup.Group
+		acts.SetLimit(8) // in turn, 600 would take longer than anything else here
 		for i := range pods[:p.count] {
-			if err := p.act(r, &pods[i]); err != nil {
-				return "", err
-			}
+			acts.Go(func() error { return p.act(r, &pods[i]) })
 		}
-		return "", nil
+		return "", acts.Wait()
 	}
 }
 

@@ -29,9 +29,11 @@ type session struct {
 	namespace string
 	files     map[string][]byte
 	// quiet is for how long nothing may move before it counts as settled, and
-	// patience how long an answer may take.
+	// patience for how long before no other answer is waited for.
 	quiet, patience time.Duration
-	began           time.Time
+	moves           *moves
+	notYet          time.Time         // until then Kubernetes may take for the next answer
+	began           time.Time         // in the session's words, 5m is before this
 	spelt           map[string]string // what spell writes, and for what
 
 	mu       sync.Mutex
@@ -75,6 +77,7 @@ type command struct {
 //	table KIND [NAME]                   what `kubectl get -o wide` prints; columns of that alone have a (1)
 //	pod JOB[/INDEX] STATE [KEY=VALUE]   play the kubelet, see play
 //	after DURATION                      before Kubernetes does what is asked for next
+//	minute                              the same, of what is done when the next minute begins
 //	still DURATION                      nothing moves for so long
 //
 // A NAME may end in *, as in pod/a-*: the oldest object whose name begins so.
@@ -95,6 +98,7 @@ func (s *session) commands() map[string]command {
 		"table":   {reads: true, run: s.table},
 		"pod":     {run: s.play},
 		"after":   {run: s.after},
+		"minute":  {run: func([]string) (string, error) { return s.after([]string{"65s"}) }},
 		"still":   {run: s.still},
 	}
 }
@@ -102,11 +106,11 @@ func (s *session) commands() map[string]command {
 func newSession(t *testing.T, config *rest.Config, files []txtar.File) *session {
 	t.Helper()
 	s := &session{
-		files: make(map[string][]byte), quiet: 200 * time.Millisecond, patience: 30 * time.Second,
+		files: make(map[string][]byte), quiet: 200 * time.Millisecond, patience: 5 * time.Second,
 		began: time.Now().UTC(), spelt: make(map[string]string),
 	}
 	if *recordFrom != "" {
-		s.quiet = 3 * time.Second // the Job controller gathers what happens for a second
+		s.quiet, s.patience = 3*time.Second, 30*time.Second // the Job controller gathers what happens for a second
 	}
 	for _, f := range files {
 		s.files[f.Name] = f.Data
@@ -131,6 +135,9 @@ func newSession(t *testing.T, config *rest.Config, files []txtar.File) *session 
 		t.Fatal(err)
 	}
 	s.namespace = ns.GetName()
+	if s.moves, err = watchMoves(t, config, s.namespace); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		if err := namespaces.Delete(ctx, s.namespace, metav1.DeleteOptions{}); err != nil {
 			t.Error(err)
@@ -216,8 +223,20 @@ func (s *session) after(args []string) (string, error) {
 	if *recordFrom != "" {
 		time.Sleep(d)
 	}
-	s.patience = max(s.patience, d+30*time.Second)
+	s.notYet = time.Now().Add(d)
 	return "", nil
+}
+
+// waited tells whether no other answer is to be expected any more, from what was begun
+// at a time: nothing has moved for long.
+func (s *session) waited(begun time.Time) bool {
+	last, _ := s.moves.last()
+	for _, t := range []time.Time{begun, s.notYet} {
+		if t.After(last) {
+			last = t
+		}
+	}
+	return time.Since(last) > s.patience
 }
 
 // still says whether anything moved in the namespace for so long.
@@ -226,52 +245,31 @@ func (s *session) still(args []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	was, err := s.state()
-	if err != nil {
-		return "", err
-	}
+	began := time.Now()
 	time.Sleep(d)
-	is, err := s.state()
-	if is != was {
+	last, err := s.moves.last()
+	if last.After(began) {
 		return "something moved\n", err
 	}
 	return "", err
 }
 
 // settle waits until nothing moves in the namespace.
-func (s *session) settle(t *testing.T, deadline time.Time) {
+func (s *session) settle(t *testing.T) {
 	t.Helper()
-	was, since := "", time.Now()
-	for time.Since(since) < s.quiet {
-		is, err := s.state()
+	for began := time.Now(); time.Since(began) < time.Minute; {
+		last, err := s.moves.last()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if is != was {
-			was, since = is, time.Now()
-			if since.After(deadline.Add(30 * time.Second)) {
-				t.Fatal("the namespace does not come to rest")
-			}
+		if last.Before(began) {
+			last = began
 		}
-		time.Sleep(s.quiet / 5)
+		still := time.Since(last)
+		if still >= s.quiet {
+			return
+		}
+		time.Sleep(s.quiet - still)
 	}
-}
-
-// state is the revisions of what is in the namespace.
-func (s *session) state() (string, error) {
-	var state strings.Builder
-	for _, kind := range []string{"job", "cronjob", "pod", "event"} {
-		r, err := s.resource(kind)
-		if err != nil {
-			return "", err
-		}
-		list, err := r.List(context.Background(), metav1.ListOptions{})
-		if err != nil {
-			return "", err
-		}
-		for _, u := range list.Items {
-			fmt.Fprintln(&state, kind, u.GetName(), u.GetResourceVersion())
-		}
-	}
-	return state.String(), nil
+	t.Fatal("the namespace does not come to rest")
 }
