@@ -60,7 +60,7 @@ func (s *Store) prepare(set *change.Set) (*commit, error) {
 		if err != nil {
 			return nil, fmt.Errorf("store: encode %s: %w", w.Key, err)
 		}
-		st.data = data
+		st.data, st.next.size = data, len(data)
 		s.describe(st.next)
 	}
 	return c, nil

@@ -116,7 +116,7 @@ func decode(codec Codec, k, v []byte) (*item, error) {
 	}
 	obj.SetResourceVersion(strconv.FormatUint(rev, 10))
 	key.Namespace, key.Name = obj.GetNamespace(), obj.GetName() // held once
-	return &item{key: key, rev: rev, obj: obj}, nil
+	return &item{key: key, rev: rev, obj: obj, size: len(data)}, nil
 }
 
 func number(b []byte) uint64 {

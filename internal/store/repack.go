@@ -49,7 +49,7 @@ func (s *Store) copied(it *item) (*item, error) {
 	obj.SetResourceVersion(strconv.FormatUint(it.rev, 10))
 	again := &item{
 		key: change.Key{Resource: it.key.Resource, Namespace: obj.GetNamespace(), Name: obj.GetName()},
-		rev: it.rev, obj: obj,
+		rev: it.rev, obj: obj, size: len(data),
 	}
 	s.describe(again)
 	return again, nil

@@ -15,6 +15,7 @@ type item struct {
 	key    change.Key
 	rev    uint64
 	obj    change.Object
+	size   int // of obj, encoded
 	owners []owned
 	terms  []termed
 }

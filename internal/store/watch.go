@@ -20,7 +20,7 @@ type Event = change.Event
 type retained struct {
 	Event
 	at   time.Time // when it was committed
-	size int       // of Object, encoded; 0 for a Delete
+	size int       // of what only the history holds, encoded
 }
 
 // retainTime is how long a write is retained even if there are many: longer than a
@@ -36,7 +36,7 @@ const (
 // by the others.
 type history struct {
 	retain int // how many at most
-	size   int // of all together
+	size   int // of what is held by nobody else, in bytes
 
 	mu     sync.Mutex
 	rev    uint64 // everything up to it is in the lines
@@ -120,9 +120,12 @@ func (h *history) append(rev uint64, commits []*commit) {
 	for _, c := range commits {
 		for i := range c.steps {
 			st := &c.steps[i]
-			e := &retained{Event: Event{Op: st.op, Key: st.next.key, Rev: st.next.rev, Object: st.next.obj}, at: now, size: len(st.data)}
+			e := &retained{Event: Event{Op: st.op, Key: st.next.key, Rev: st.next.rev, Object: st.next.obj}, at: now}
 			if st.old != nil {
-				e.Prev = st.old.obj
+				e.Prev, e.size = st.old.obj, st.old.size
+				if st.op == change.Delete {
+					e.size *= 2 // Object is a copy of it
+				}
 			}
 			own := h.lineLocked(e.Key.Resource)
 			own.push(e)

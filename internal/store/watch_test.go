@@ -231,6 +231,41 @@ func TestWatchersSeeEveryWriteOnce(t *testing.T) {
 	}
 }
 
+// TestHistoryLetsGoOfWhatIsDeleted: what is deleted is nobody's but the history's.
+func TestHistoryLetsGoOfWhatIsDeleted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := mustOpen(t, Options{})
+		defer s.Close()
+		value := strings.Repeat("x", 64<<10)
+		const n = 3 * retainBytes / (64 << 10)
+		for i := range n {
+			pod := key("pods", fmt.Sprint("p", i))
+			mustApply(t, s, change.Set{Writes: []change.Write{{Op: change.Create, Key: pod, Object: object(pod, value)}}})
+		}
+		if size := s.history.size; size != 0 {
+			t.Errorf("%d bytes are held that the store holds anyway", size)
+		}
+		for i := range uint64(n) {
+			mustApply(t, s, change.Set{Writes: []change.Write{{Op: change.Delete, Key: key("pods", fmt.Sprint("p", i)), Rev: i + 1}}})
+		}
+		after := s.View().Rev()
+		time.Sleep(retainTime + time.Second)
+		lease := key("leases.coordination.k8s.io", "l")
+		mustApply(t, s, change.Set{Writes: []change.Write{{Op: change.Create, Key: lease, Object: object(lease, "")}}})
+		if size := s.history.size; size > retainBytes || size < retainBytes*9/10 {
+			t.Errorf("%d bytes are retained", size)
+		}
+		const kept = retainBytes / (2 * 65 << 10) // as it was, and as it was deleted
+		events, _ := drain(t, mustWatch(t, s, "pods", after-kept/2))
+		if len(events) != kept/2 || events[0].Op != change.Delete {
+			t.Errorf("%d of the last %d deletes are retained", len(events), kept/2)
+		}
+		if _, err := s.Watch("pods", after-2*kept); !errors.Is(err, ErrGone) {
+			t.Errorf("more than %d deletes are retained: %v", 2*kept, err)
+		}
+	})
+}
+
 // TestHistoryLetsGo: a burst is retained for retainTime whatever its size, then no
 // more of it than retainBytes; who has to resume before that is told so.
 func TestHistoryLetsGo(t *testing.T) {
