@@ -63,19 +63,20 @@ func TestVocabulary(t *testing.T) {
 					used[n.Sel.Name] = true
 				}
 			case *ast.CallExpr:
-				if word := reasonOf(n); word != "" && !later(name) {
+				if word := reasonOf(n); word != "" {
 					t.Errorf("%s: the reason %q has a home in package reason", at(n), word)
 				}
 				for _, key := range keysOf(n) {
 					logged[key] = true
-					if logKeys[key] == "" && !later(name) {
+					if logKeys[key] == "" {
 						t.Errorf("%s: %q is no key of the log: take one of logKeys, or say there what it means", at(n), key)
 					}
 				}
-			case *ast.BasicLit:
-				if later(name) {
-					used[literal(n)] = true
+			case *ast.CompositeLit:
+				if word := reasonIn(n); word != "" {
+					t.Errorf("%s: the reason %q has a home in package reason", at(n), word)
 				}
+			case *ast.BasicLit:
 				if word := literal(n); name != "internal/kind/annotation.go" && strings.HasPrefix(word, "sampan.dev/") {
 					t.Errorf("%s: %q has a home in kind/annotation.go", at(n), word)
 				}
@@ -96,19 +97,44 @@ func TestVocabulary(t *testing.T) {
 	}
 }
 
-// later: the agent is being reshaped, and takes its words from their homes then.
-func later(name string) bool { return strings.HasPrefix(name, "internal/agent/") }
-
 // capital is how a reason is written.
 var capital = regexp.MustCompile(`^[A-Z][A-Za-z]+$`)
 
 // reasonOf returns the reason that is a literal in a call that makes a note, or "".
 func reasonOf(call *ast.CallExpr) string {
-	if !slices.Contains([]string{"normal", "warning", "note", "record", "latest"}, calledName(call)) {
+	if !slices.Contains([]string{"normal", "warning", "note", "record", "latest"}, strings.ToLower(calledName(call))) {
 		return ""
 	}
 	for _, arg := range call.Args {
 		if word := literal(arg); capital.MatchString(word) {
+			return word
+		}
+	}
+	return ""
+}
+
+// reasonIn returns the reason that is a literal in a note, or in what becomes one, or "".
+func reasonIn(lit *ast.CompositeLit) string {
+	switch kind := lit.Type.(type) {
+	case *ast.SelectorExpr:
+		if kind.Sel.Name != "Note" {
+			return ""
+		}
+	case *ast.Ident:
+		if kind.Name != "refusal" && kind.Name != "note" {
+			return ""
+		}
+	default:
+		return ""
+	}
+	for _, field := range lit.Elts {
+		if pair, ok := field.(*ast.KeyValueExpr); ok {
+			if key, ok := pair.Key.(*ast.Ident); !ok || !strings.EqualFold(key.Name, "reason") {
+				continue
+			}
+			field = pair.Value
+		}
+		if word := literal(field); capital.MatchString(word) {
 			return word
 		}
 	}

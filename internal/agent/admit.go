@@ -12,6 +12,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/agent/eviction"
 	"github.com/sampan-batch/sampan/internal/agent/podstate"
+	"github.com/sampan-batch/sampan/internal/reason"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
@@ -26,7 +27,7 @@ func (a *Agent) admit(p *podstate.Pod) *refusal {
 		return nil
 	}
 	if message := eviction.Refuses(a.opts.Node.Pressures(), p.Object); message != "" {
-		return &refusal{evicted, message}
+		return &refusal{reason.Evicted, message}
 	}
 	return forbids(p.Object)
 }
@@ -44,10 +45,10 @@ func (w *podWorker) refuse(r *refusal) {
 // may: a kubelet's admission.
 func forbids(pod *corev1.Pod) *refusal {
 	if err := forbiddenSysctl(pod); err != nil {
-		return &refusal{"SysctlForbidden", fmt.Sprintf("forbidden sysctl: %v", err)}
+		return &refusal{reason.SysctlForbidden, fmt.Sprintf("forbidden sysctl: %v", err)}
 	}
 	if _, local := appArmor(pod); local {
-		return &refusal{"AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host"}
+		return &refusal{reason.AppArmor, "Cannot enforce AppArmor: AppArmor is not enabled on the host"}
 	}
 	return nil
 }

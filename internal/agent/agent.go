@@ -16,6 +16,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/agent/node"
 	"github.com/sampan-batch/sampan/internal/agent/podfiles"
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/reason"
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/hostpath"
 	"github.com/sampan-batch/sampan/internal/runner/reap"
@@ -185,7 +186,7 @@ func (a *Agent) cut(path string) {
 	}
 	a.mu.Unlock()
 	if pod != nil {
-		a.opts.Client.Record(note(pod, nil, warning, "FileTruncated", fmt.Sprintf("%s is longer than %d bytes: the rest was cut off", file, podfiles.MaxEtcFile)))
+		a.opts.Client.Record(note(pod, nil, warning, reason.FileTruncated, fmt.Sprintf("%s is longer than %d bytes: the rest was cut off", file, podfiles.MaxEtcFile)))
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/agent/eviction"
 	"github.com/sampan-batch/sampan/internal/agent/machine"
+	"github.com/sampan-batch/sampan/internal/reason"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
@@ -71,7 +72,7 @@ func (m *evictionManager) look(ctx context.Context) time.Duration {
 	switch {
 	case a.Shortage != nil:
 		if !m.short {
-			m.agent.opts.Node.Note(warning, "EvictionThresholdMet", fmt.Sprintf("Attempting to reclaim %s", a.Shortage.Resource))
+			m.agent.opts.Node.Note(warning, reason.EvictionThresholdMet, fmt.Sprintf("Attempting to reclaim %s", a.Shortage.Resource))
 		}
 		m.short = true
 		m.relieve(ctx, a.Shortage)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/agent/podstate"
 	"github.com/sampan-batch/sampan/internal/agent/probe"
+	"github.com/sampan-batch/sampan/internal/reason"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
@@ -70,7 +71,7 @@ func (w *podWorker) postStartDone(i int, id string, err error) {
 		return
 	}
 	w.log().Info("a postStart hook failed", "container", id, "err", err)
-	w.note(c, warning, "FailedPostStartHook", "PostStartHook failed")
+	w.note(c, warning, reason.FailedPostStartHook, "PostStartHook failed")
 	c.Reason, c.Message = "PostStartHookError", "PostStartHook failed: "+err.Error()
 	if c.Phase == podstate.Running {
 		w.stopContainer(i, "FailedPostStartHook", nil)
@@ -94,7 +95,7 @@ func (w *podWorker) preStop(i int) {
 			c := &w.state.Containers[i]
 			if failed {
 				w.log().Info("a preStop hook failed", "container", id, "err", err)
-				w.note(c, warning, "FailedPreStopHook", "PreStopHook failed")
+				w.note(c, warning, reason.FailedPreStopHook, "PreStopHook failed")
 			}
 			if c.ID == id {
 				c.Stop.Hook = false

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sampan-batch/sampan/internal/reason"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
@@ -110,6 +111,6 @@ func (w *podWorker) tellLoss(i int) {
 		another = "another "
 	}
 	l.told = l.seen.Bytes
-	w.note(c, warning, "OutputLost", fmt.Sprintf("Container %s lost %s%d bytes of its output, which could not be written to its log: %s",
+	w.note(c, warning, reason.OutputLost, fmt.Sprintf("Container %s lost %s%d bytes of its output, which could not be written to its log: %s",
 		c.Spec.Name, another, lost, l.seen.Message))
 }

@@ -131,7 +131,7 @@ func (w *podWorker) dropLog(container string, number int) {
 			return // it goes with the pod's
 		}
 		if err := crilog.Remove(path); err != nil {
-			w.log().Warn("cannot remove an old log", "log", path, "err", err)
+			w.log().Warn("cannot remove an old log", "path", path, "err", err)
 		}
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/agent/podstate"
 	"github.com/sampan-batch/sampan/internal/agent/volume"
+	"github.com/sampan-batch/sampan/internal/reason"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
@@ -37,11 +38,11 @@ func (w *podWorker) prepare() {
 	pod := w.state.Object
 	class := w.agent.class(pod)
 	if err := w.agent.noSandbox(pod, class); err != nil {
-		w.note(nil, warning, "FailedCreatePodSandBox", fmt.Sprintf("Failed to create pod sandbox: %v", err))
+		w.note(nil, warning, reason.FailedCreatePodSandBox, fmt.Sprintf("Failed to create pod sandbox: %v", err))
 		return
 	}
 	if what := unenforced(pod); what != "" && !w.state.Begun() {
-		w.note(nil, warning, "NotEnforced", "No effect on this node: "+what)
+		w.note(nil, warning, reason.NotEnforced, "No effect on this node: "+what)
 	}
 	if err := w.agent.ownFiles(pod); err != nil { // a full disk, say: again with the volumes
 		w.mounted(err, time.Now())
@@ -105,11 +106,11 @@ func (w *podWorker) mounted(err error, now time.Time) {
 func (w *podWorker) noteUnprepared(err error) {
 	var files *filesError
 	if errors.As(err, &files) {
-		w.note(nil, warning, "FailedCreatePodSandBox", err.Error())
+		w.note(nil, warning, reason.FailedCreatePodSandBox, err.Error())
 		return
 	}
 	for _, err := range split(err) {
-		w.note(nil, warning, "FailedMount", err.Error())
+		w.note(nil, warning, reason.FailedMount, err.Error())
 	}
 }
 
@@ -133,23 +134,18 @@ func (a *Agent) ownFiles(pod *corev1.Pod) error {
 // evict ends the pod because of what it uses. disrupted says that the node needs
 // that, and not that the pod has broken a limit of its own.
 func (w *podWorker) evict(message string, disrupted bool) {
-	if w.state.Ending != nil && w.state.Ending.Reason == evicted {
+	if w.state.Ending != nil && w.state.Ending.Reason == reason.Evicted {
 		return
 	}
-	w.note(nil, warning, evicted, message)
+	w.note(nil, warning, reason.Evicted, message)
 	w.state.End(podstate.Ending{
-		Since: time.Now(), Grace: evictionGrace, Failed: true, Reason: evicted, Message: message, Disrupted: disrupted,
+		Since: time.Now(), Grace: evictionGrace, Failed: true, Reason: reason.Evicted, Message: message, Disrupted: disrupted,
 	})
 	w.report.dirty = true
 }
 
-const (
-	// evicted is the reason of a pod that its node has ended, or did not take,
-	// because of what it, or the node, uses.
-	evicted = "Evicted"
-	// evictionGrace is what an evicted pod has to end in.
-	evictionGrace = time.Second
-)
+// evictionGrace is what an evicted pod has to end in.
+const evictionGrace = time.Second
 
 // split returns the errors that err joins.
 func split(err error) []error {

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/sampan-batch/sampan/internal/reason"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
@@ -15,14 +16,14 @@ import (
 func (a *attempt) ensureImage(ctx context.Context) error {
 	ref, policy := a.container.Spec.Image, a.container.Spec.ImagePullPolicy
 	if a.class == runner.Host {
-		a.note(normal, "ImageNotUsed", fmt.Sprintf("Container image %q is not used: the command runs as a process of this machine", ref))
+		a.note(normal, reason.ImageNotUsed, fmt.Sprintf("Container image %q is not used: the command runs as a process of this machine", ref))
 		return nil
 	}
 	o := &a.worker.agent.opts
 	img, err := o.Images.Ensure(ctx, ImageRequest{
 		Ref: ref, Policy: policy, PodUID: string(a.pod.UID),
 		Secrets: a.pullSecrets,
-		Pulling: func() { a.note(normal, "Pulling", fmt.Sprintf("Pulling image %q", ref)) },
+		Pulling: func() { a.note(normal, reason.Pulling, fmt.Sprintf("Pulling image %q", ref)) },
 	})
 	var image *ImageError
 	switch {
@@ -42,23 +43,23 @@ func (a *attempt) ensureImage(ctx context.Context) error {
 func (a *attempt) noteImage(ref string, img *Image) {
 	switch {
 	case img.Pulled:
-		a.note(normal, "Pulled", fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %v bytes.",
+		a.note(normal, reason.Pulled, fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %v bytes.",
 			ref, img.PullTime.Truncate(time.Millisecond), (img.PullTime+img.WaitTime).Truncate(time.Millisecond), img.Size))
 	case img.ByHand && a.container.Spec.ImagePullPolicy == corev1.PullAlways:
-		a.note(normal, "Pulled", fmt.Sprintf("Container image %q was loaded by hand on this machine: no registry was asked", ref))
+		a.note(normal, reason.Pulled, fmt.Sprintf("Container image %q was loaded by hand on this machine: no registry was asked", ref))
 	default:
-		a.note(normal, "Pulled", fmt.Sprintf("Container image %q already present on machine and can be accessed by the pod", ref))
+		a.note(normal, reason.Pulled, fmt.Sprintf("Container image %q already present on machine and can be accessed by the pod", ref))
 	}
 }
 
 func (a *attempt) noteImageError(ref string, err *ImageError) {
 	switch err.Reason {
 	case ErrImageNeverPull:
-		a.note(warning, "ErrImageNeverPull", err.Message)
+		a.note(warning, reason.ErrImageNeverPull, err.Message)
 	case InvalidImageName, ImageInspectError:
-		a.note(warning, "InspectFailed", err.Message)
+		a.note(warning, reason.InspectFailed, err.Message)
 	default:
-		a.note(warning, "Failed", fmt.Sprintf("Failed to pull image %q: %s", ref, err.Message))
+		a.note(warning, reason.Failed, fmt.Sprintf("Failed to pull image %q: %s", ref, err.Message))
 	}
 }
 
@@ -87,7 +88,7 @@ func (a *attempt) pullSecrets(ctx context.Context) []*corev1.Secret {
 		secrets = append(secrets, secret)
 	}
 	if missing != "" {
-		a.note(warning, "FailedToRetrieveImagePullSecret", fmt.Sprintf(
+		a.note(warning, reason.FailedToRetrieveImagePullSecret, fmt.Sprintf(
 			"Unable to retrieve some image pull secrets (%s); attempting to pull the image may not succeed.", missing[2:]))
 	}
 	return secrets

@@ -14,6 +14,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/agent/podstate"
 	"github.com/sampan-batch/sampan/internal/agent/runspec"
+	"github.com/sampan-batch/sampan/internal/reason"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
@@ -130,8 +131,8 @@ func (a *attempt) launch(ctx context.Context) (runner.Status, *runner.Spec, erro
 		a.worker.agent.files.RemoveTerminationLog(a.id)
 		return st, nil, err
 	}
-	a.note(normal, "Created", "Container created")
-	a.note(normal, "Started", "Container started")
+	a.note(normal, reason.Created, "Container created")
+	a.note(normal, reason.Started, "Container started")
 	return st, spec, nil
 }
 
@@ -175,7 +176,7 @@ func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
 		return nil, err
 	}
 	if names := runspec.Withheld(in); len(names) > 0 && a.number == 0 {
-		a.note(warning, "CapabilityWithheld", fmt.Sprintf("Container %s does not get %s: pods share this machine's network, and only those with hostNetwork: true have power over it",
+		a.note(warning, reason.CapabilityWithheld, fmt.Sprintf("Container %s does not get %s: pods share this machine's network, and only those with hostNetwork: true have power over it",
 			spec.Container, strings.Join(names, " and ")))
 	}
 	spec.ID, spec.Attempt = a.id, a.number
@@ -262,7 +263,7 @@ func describe(c *podstate.Container, img *Image) {
 func (w *podWorker) limitsIgnored(st runner.Status) {
 	if st.LimitsIgnored != "" && !w.saidLimits {
 		w.saidLimits = true
-		w.note(nil, warning, "LimitsIgnored", "Resource requests and limits are not enforced on this node: "+st.LimitsIgnored)
+		w.note(nil, warning, reason.LimitsIgnored, "Resource requests and limits are not enforced on this node: "+st.LimitsIgnored)
 	}
 }
 
@@ -273,7 +274,7 @@ func (w *podWorker) contextIgnored(a *attempt) {
 	}
 	if names := runspec.HostIgnores(a.pod, a.container.Spec); len(names) > 0 {
 		w.saidContext = true
-		w.note(nil, warning, "SecurityContextIgnored",
+		w.note(nil, warning, reason.SecurityContextIgnored,
 			"A container of the runtime class host is a process of this machine; without effect: "+strings.Join(names, ", "))
 	}
 }
@@ -314,11 +315,11 @@ func (w *podWorker) failed(a *attempt, err error, cancelled bool) {
 		c.Reason, c.Message = image.Reason, image.Message
 		c.Pull = c.Pull.AfterFailure(now)
 		c.Retry.Until = c.Pull.Until
-		w.note(c, warning, "Failed", "Error: "+image.Reason)
+		w.note(c, warning, reason.Failed, "Error: "+image.Reason)
 		return
 	case errors.As(err, &start) && start.Code != 0:
-		w.note(c, normal, "Created", "Container created")
-		w.note(c, warning, "Failed", "Error: "+start.Message)
+		w.note(c, normal, reason.Created, "Container created")
+		w.note(c, warning, reason.Failed, "Error: "+start.Message)
 		w.unstartable(a, start, now)
 		return
 	case errors.As(err, &start):
@@ -329,7 +330,7 @@ func (w *podWorker) failed(a *attempt, err error, cancelled bool) {
 		c.Reason, c.Message = "CreateContainerError", err.Error()
 		w.uncertain = true
 	}
-	w.note(c, warning, "Failed", "Error: "+c.Message)
+	w.note(c, warning, reason.Failed, "Error: "+c.Message)
 	c.Retry.Until = now.Add(configRetry)
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/agent/podstate"
 	"github.com/sampan-batch/sampan/internal/agent/runspec"
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/reason"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
@@ -257,11 +258,11 @@ func (w *podWorker) backOff(b podstate.Block) {
 	w.report.dirty = true
 	pod := w.state.Object
 	if b.Reason == podstate.CrashLoopBackOff {
-		w.note(c, warning, "BackOff", fmt.Sprintf("Back-off restarting failed container %s in pod %s", c.Spec.Name, runspec.PodName(pod)))
+		w.note(c, warning, reason.BackOff, fmt.Sprintf("Back-off restarting failed container %s in pod %s", c.Spec.Name, runspec.PodName(pod)))
 		return
 	}
-	w.note(c, normal, "BackOff", fmt.Sprintf("Back-off pulling image %q", c.Spec.Image))
-	w.note(c, warning, "Failed", "Error: "+ImagePullBackOff)
+	w.note(c, normal, reason.BackOff, fmt.Sprintf("Back-off pulling image %q", c.Spec.Image))
+	w.note(c, warning, reason.Failed, "Error: "+ImagePullBackOff)
 }
 
 // stop begins a container's end: its preStop hook runs at once, its stop
@@ -274,7 +275,7 @@ func (w *podWorker) stop(order podstate.StopOrder) {
 	if message == "" {
 		message = "Stopping container " + c.Spec.Name
 	}
-	w.note(c, normal, "Killing", message)
+	w.note(c, normal, reason.Killing, message)
 	t := &w.tasks[order.Index]
 	t.stopProbes()
 	if l := c.Spec.Lifecycle; l != nil && l.PreStop != nil && c.Stop.Grace > 0 && !t.hooking {

@@ -13,6 +13,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/reason"
 )
 
 const (
@@ -49,7 +51,7 @@ func (n *Node) register(ctx context.Context) bool {
 		stored, err := n.config.API.RegisterNode(ctx, object)
 		if err == nil {
 			n.registered(stored.UID)
-			n.Note(corev1.EventTypeNormal, "Starting", "Starting kubelet.")
+			n.Note(corev1.EventTypeNormal, reason.Starting, "Starting kubelet.")
 			return true
 		}
 		if ctx.Err() == nil {

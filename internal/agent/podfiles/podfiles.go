@@ -116,7 +116,7 @@ func (f *Files) removeTree(dir string) {
 	f.removing <- struct{}{}
 	defer func() { <-f.removing }()
 	if err := tree.Remove(dir); err != nil {
-		f.log.Warn("cannot remove a pod's files", "dir", dir, "err", err)
+		f.log.Warn("cannot remove a pod's files", "path", dir, "err", err)
 	}
 }
 

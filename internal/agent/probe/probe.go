@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/sampan-batch/sampan/internal/reason"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
@@ -107,9 +108,9 @@ func Run(ctx context.Context, kind Kind, p *corev1.Probe, started time.Time, t T
 		}
 		switch result {
 		case Failure:
-			record("Unhealthy", fmt.Sprintf("%s probe failed: %s", kind.title(), text))
+			record(reason.Unhealthy, fmt.Sprintf("%s probe failed: %s", kind.title(), text))
 		case Unknown:
-			record("Unhealthy", fmt.Sprintf("%s probe errored and resulted in unknown state: %s", kind.title(), text))
+			record(reason.Unhealthy, fmt.Sprintf("%s probe errored and resulted in unknown state: %s", kind.title(), text))
 			continue
 		}
 		if count.add(result == Success, kind != Readiness) {
