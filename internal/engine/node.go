@@ -219,9 +219,10 @@ func (c *nodeClient) RenewLease(ctx context.Context, lease *coordinationv1.Lease
 	})
 }
 
-// redo decides and applies until nobody writes in between.
+// redo decides and applies until nobody writes in between. It need not wait before it
+// decides anew: the store answers with a conflict when the view has what it lost against.
 func (c *nodeClient) redo(ctx context.Context, decide func(*store.View) (change.Set, error)) error {
-	for wait := 200 * time.Microsecond; ; wait = min(2*wait, 50*time.Millisecond) {
+	for ctx.Err() == nil {
 		set, err := decide(c.store.View())
 		if err != nil || len(set.Writes) == 0 {
 			return err
@@ -231,13 +232,8 @@ func (c *nodeClient) redo(ctx context.Context, decide func(*store.View) (change.
 		if !errors.As(err, &conflict) {
 			return err
 		}
-		// What it lost against becomes visible when it is on the disk.
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
 	}
+	return context.Cause(ctx)
 }
 
 func (c *nodeClient) pod(view *store.View, ref runner.PodRef) (*corev1.Pod, error) {

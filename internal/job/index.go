@@ -44,7 +44,7 @@ func parseIndexes(s string, completions int32) (set Indexes, exact bool) {
 			item.last, exact = completions-1, false
 		}
 		if n > 0 && item.first == set[n-1].last+1 {
-			// "3,4" is how a span of two prints; all other neighbours print joined.
+			// "3,4" is how a span of two prints; a longer one prints as a range.
 			exact = exact && short && item.first == item.last && set[n-1].first == set[n-1].last
 			set[n-1].last = item.last
 			continue

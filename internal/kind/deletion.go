@@ -47,7 +47,8 @@ func (k *Kind) Removal(obj change.Object, rev uint64, now time.Time, asked *int6
 
 // Settle returns w, turned into a Delete when the state that it writes is one
 // that nothing holds any more: deletion has begun, the grace period is over
-// and no finalizer is left. Every update goes through it.
+// and no finalizer is left. Every update goes through it that may take away what holds
+// an object: those of clients, and those of the cores that release or end something.
 func Settle(w change.Write) change.Write {
 	if w.Op != change.Update || w.Object.GetDeletionTimestamp() == nil {
 		return w

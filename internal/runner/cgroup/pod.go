@@ -195,7 +195,7 @@ func (p *pod) above(t *tree, dir string) []string {
 	return []string{t.home(), p.dir(t)}
 }
 
-// share takes that a container asks for so much of the cpu. Pods compete with
+// share records that a container asks for so much of the cpu. Pods compete with
 // each other by the sum of what their containers ask for.
 func (p *pod) share(t *tree, container string, shares int64) error {
 	if shares <= 0 {

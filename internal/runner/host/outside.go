@@ -57,7 +57,7 @@ func (o *outside) name() (string, error) {
 	return filepath.Join(o.path, strconv.Itoa(o.next)), nil
 }
 
-// free takes that what had a name is gone.
+// free records that what had a name is gone, and removes the directory after the last.
 func (o *outside) free() {
 	if o.used--; o.used > 0 {
 		return

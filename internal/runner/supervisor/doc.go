@@ -5,8 +5,7 @@
 // one class on a node. It starts them through a runner.Launcher, copies what
 // they write into log files (package crilog), and records how they ended. The
 // engine talks to it through a Client, which is a runner.Runner, over a unix
-// socket in the supervisor's directory, and starts it when it is not there
-// (Ensure).
+// socket in the supervisor's directory, and starts it when it is not there.
 //
 // # Two supervisors
 //

@@ -33,7 +33,7 @@ type verb uint8
 
 const (
 	// requests
-	verbHello     verb = 1  // helloRequest → helloAnswer, then a snapshot is pushed
+	verbHello     verb = 1  // helloRequest → helloAnswer, which has all containers; changes are pushed from then on
 	verbStart     verb = 2  // runner.Spec → runner.Status
 	verbSignal    verb = 3  // signalRequest
 	verbExec      verb = 4  // execRequest → runner.ExecResult

@@ -14,7 +14,7 @@ import (
 // of it: on a full disk every write fails.
 const lossPause = time.Second
 
-// notWritten takes that a container's log could not be written or rotated.
+// notWritten records that a container's log could not be written or rotated.
 func (s *Supervisor) notWritten(c *container, err error) {
 	var lost *crilog.LostError
 	if !errors.As(err, &lost) {
