@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,7 +12,6 @@ import (
 	"github.com/sampan-batch/sampan/internal/agent/eviction"
 	"github.com/sampan-batch/sampan/internal/agent/podstate"
 	"github.com/sampan-batch/sampan/internal/reason"
-	"github.com/sampan-batch/sampan/internal/runner"
 )
 
 // refusal is why a node does not take a pod that is bound to it: the pod has
@@ -22,20 +20,20 @@ type refusal struct{ reason, message string }
 
 // admit returns why the node does not take the pod, nil if it does. A pod of which
 // anything was started has been taken.
-func (a *Agent) admit(p *podstate.Pod) *refusal {
-	if p.Begun() {
+func (p *pod) admit() *refusal {
+	if p.state.Begun() {
 		return nil
 	}
-	if message := eviction.Refuses(a.opts.Node.Pressures(), p.Object); message != "" {
+	if message := eviction.Refuses(p.Node.Pressures(), p.state.Object); message != "" {
 		return &refusal{reason.Evicted, message}
 	}
-	return forbids(p.Object)
+	return forbids(p.state.Object)
 }
 
 // refuse ends a pod that the node does not take.
-func (w *podWorker) refuse(r *refusal) {
-	w.note(nil, warning, r.reason, r.message)
-	w.state.End(podstate.Ending{
+func (p *pod) refuse(r *refusal) {
+	p.note(warning, r.reason, r.message)
+	p.end(podstate.Ending{
 		Since: time.Now(), Failed: true, Refused: true,
 		Reason: r.reason, Message: "Pod was rejected: " + r.message,
 	})
@@ -77,22 +75,6 @@ func forbiddenSysctl(pod *corev1.Pod) error {
 		}
 	}
 	return nil
-}
-
-// noSandbox returns why a runner cannot make the pod's surroundings, nil if it
-// can: the pod waits for ever, as it does on a kubelet.
-func (a *Agent) noSandbox(pod *corev1.Pod, class runner.Class) error {
-	switch {
-	case a.opts.Runners[class] == nil:
-		return fmt.Errorf("no runtime for %q is configured", class)
-	case pod.Spec.HostUsers == nil || *pod.Spec.HostUsers:
-		return nil
-	case class == runner.Sandbox && a.opts.UserNamespace:
-		return nil // it is in one in any case
-	case pod.Spec.RuntimeClassName != nil:
-		return fmt.Errorf("can't set `spec.hostUsers: false`, RuntimeClass handler %q does not support user namespaces", class)
-	}
-	return errors.New("can't set `spec.hostUsers: false`, runtime does not support user namespaces")
 }
 
 // unenforced names what the pod's manifest says about its security, and what has

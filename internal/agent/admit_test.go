@@ -129,7 +129,7 @@ func TestHostUsers(t *testing.T) {
 	} {
 		t.Run("", func(t *testing.T) {
 			story(t, func(b *bench) {
-				b.agent.opts.UserNamespace = test.userns
+				b.agent.services.UserNamespace = test.userns
 				b.put(pod(test.class))
 				after(time.Second)
 				if test.refused == "" {
@@ -150,7 +150,7 @@ func TestHostUsers(t *testing.T) {
 
 func TestPodPids(t *testing.T) {
 	story(t, func(b *bench) {
-		b.agent.opts.PodPids = 99
+		b.agent.services.PodPids = 99
 		b.put(testPod("p", func(p *corev1.Pod) {
 			p.Spec.Containers[0].Resources.Limits = corev1.ResourceList{"cpu": resource.MustParse("1")}
 		}))

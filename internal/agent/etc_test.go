@@ -17,7 +17,7 @@ func TestEtcIsTriedAgain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			story(t, func(b *bench) {
-				etc := b.agent.files.EtcDir()
+				etc := b.agent.services.files.EtcDir()
 				if err := os.Rename(etc, etc+".away"); err != nil {
 					t.Fatal(err)
 				}

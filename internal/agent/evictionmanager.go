@@ -3,29 +3,14 @@ package agent
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/agent/eviction"
-	"github.com/sampan-batch/sampan/internal/agent/machine"
 	"github.com/sampan-batch/sampan/internal/reason"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
-
-// Machine is what a node knows of the machine that it is; package machine has
-// the real one.
-type Machine interface {
-	// Observe returns how much is left of what can run out. What could not be
-	// observed is missing, and the error says why.
-	Observe() (eviction.Observations, error)
-	// Use returns what containers use of memory and processes, by their first
-	// processes.
-	Use(first []int) map[int]eviction.Use
-	// Keep keeps files from growing until ctx ends, and tells which it has cut.
-	Keep(ctx context.Context, caps []machine.Cap, cut func(path string)) error
-}
 
 const (
 	// evictionPeriod is how often the eviction manager looks when all is well, and
@@ -44,8 +29,8 @@ const (
 // node gets a condition, what nobody uses is given up, and then pods are evicted,
 // one at a time. It is a kubelet's eviction manager.
 type evictionManager struct {
-	agent *Agent
-	log   *slog.Logger
+	*services
+	pods *podWorkers
 
 	state     eviction.State
 	short     bool      // it was when last looked at
@@ -59,7 +44,7 @@ func (m *evictionManager) run(ctx context.Context) {
 		timer := time.NewTimer(m.look(ctx))
 		select {
 		case <-timer.C:
-		case <-m.agent.alarm:
+		case <-m.alarm:
 		case <-ctx.Done():
 		}
 		timer.Stop()
@@ -72,7 +57,7 @@ func (m *evictionManager) look(ctx context.Context) time.Duration {
 	switch {
 	case a.Shortage != nil:
 		if !m.short {
-			m.agent.opts.Node.Note(warning, reason.EvictionThresholdMet, fmt.Sprintf("Attempting to reclaim %s", a.Shortage.Resource))
+			m.Node.Note(warning, reason.EvictionThresholdMet, fmt.Sprintf("Attempting to reclaim %s", a.Shortage.Resource))
 		}
 		m.short = true
 		m.relieve(ctx, a.Shortage)
@@ -87,18 +72,18 @@ func (m *evictionManager) look(ctx context.Context) time.Duration {
 
 // assess observes the machine, and has the node's conditions follow.
 func (m *evictionManager) assess() eviction.Assessment {
-	seen, err := m.agent.opts.Machine.Observe()
+	seen, err := m.Machine.Observe()
 	failed := ""
 	if err != nil {
 		failed = err.Error()
 	}
 	if failed != "" && failed != m.failed {
-		m.log.Warn("not everything that can run out can be observed", "err", err)
+		m.Log.Warn("not everything that can run out can be observed", "err", err)
 	}
 	m.failed = failed
 	var a eviction.Assessment
-	m.state, a = eviction.Assess(&m.agent.opts.Eviction, m.state, time.Now(), seen)
-	m.agent.opts.Node.SetPressures(a.Conditions)
+	m.state, a = eviction.Assess(&m.Eviction, m.state, time.Now(), seen)
+	m.Node.SetPressures(a.Conditions)
 	return a
 }
 
@@ -107,15 +92,15 @@ func (m *evictionManager) relieve(ctx context.Context, s *eviction.Shortage) {
 	onDisk := s.Resource != corev1.ResourceMemory && s.Signal != eviction.PIDAvailable
 	if now := time.Now(); onDisk && now.Sub(m.reclaimed) >= reclaimPeriod {
 		m.reclaimed = now
-		if err := m.agent.opts.Images.Reclaim(ctx); err != nil {
-			m.log.Warn("cannot remove unused images", "err", err)
+		if err := m.Images.Reclaim(ctx); err != nil {
+			m.Log.Warn("cannot remove unused images", "err", err)
 		}
 		a := m.assess()
 		if s = a.Shortage; s == nil {
 			return
 		}
 	}
-	workers := m.agent.workers(func(*corev1.Pod) bool { return true })
+	workers := m.pods.list(func(*corev1.Pod) bool { return true })
 	pods, owners := m.measure(ctx, s, workers)
 	i, message := eviction.Victim(s, pods)
 	if i < 0 || ctx.Err() != nil {
@@ -145,7 +130,7 @@ func (m *evictionManager) measure(ctx context.Context, s *eviction.Shortage, wor
 		return pods, owners
 	}
 	inPool(len(pods), func(i int) {
-		if u, err := m.agent.usage(ctx, owners[pods[i].Object].ref, pods[i].Object); err == nil {
+		if u, err := m.usage(ctx, owners[pods[i].Object].ref, pods[i].Object); err == nil {
 			pods[i].Usage = u
 		}
 	})
@@ -156,19 +141,17 @@ func (m *evictionManager) measure(ctx context.Context, s *eviction.Shortage, wor
 func (m *evictionManager) measureProcesses(ctx context.Context, pods []eviction.Pod) {
 	byPod := map[string][]runner.Status{}
 	var first []int
-	for class, r := range m.agent.opts.Runners {
-		list, err := r.List(ctx)
-		if err != nil {
-			m.log.Warn("cannot list containers", "class", class, "err", err)
-		}
-		for _, st := range list {
-			if st.PID > 0 && (st.Class == class || st.Class == "") {
-				byPod[st.Pod.UID] = append(byPod[st.Pod.UID], st)
-				first = append(first, st.PID)
-			}
+	list, err := m.containers(ctx)
+	if err != nil {
+		m.Log.Warn("cannot list containers", "err", err)
+	}
+	for _, st := range list {
+		if st.PID > 0 {
+			byPod[st.Pod.UID] = append(byPod[st.Pod.UID], st)
+			first = append(first, st.PID)
 		}
 	}
-	use := m.agent.opts.Machine.Use(first)
+	use := m.Machine.Use(first)
 	for i := range pods {
 		u := &eviction.Usage{Containers: map[string]eviction.Use{}}
 		for _, st := range byPod[string(pods[i].Object.UID)] {

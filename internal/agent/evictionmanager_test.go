@@ -44,7 +44,7 @@ func TestDiskPressure(t *testing.T) {
 		}
 		after(time.Second)
 		b.uses("small", 1<<20)
-		b.uses("large", 3*gi-b.agent.files.LogUsage(RefOf(b.get("large")), "c").Bytes) // with its log
+		b.uses("large", 3*gi-b.agent.services.files.LogUsage(RefOf(b.get("large")), "c").Bytes) // with its log
 		b.uses("other", 2<<20)
 		after(30 * time.Second)
 		if got, want := b.nodeCondition(corev1.NodeDiskPressure), "False KubeletHasNoDiskPressure kubelet has no disk pressure"; got != want {
@@ -245,15 +245,15 @@ func TestLocalStorage(t *testing.T) {
 		"layer": {func(b *bench) { b.uses("p", 11<<20) }, pod},
 		"below": {func(b *bench) { b.uses("p", 9<<20) }, ""},
 		"log": {func(b *bench) {
-			writeTestFile(b.agent.files.Log(RefOf(b.get("p")), "c", 0), strings.Repeat("x", 11<<20))
+			writeTestFile(b.agent.services.files.Log(RefOf(b.get("p")), "c", 0), strings.Repeat("x", 11<<20))
 		}, pod},
 		"hosts": {func(b *bench) {
 			b.uses("p", 9<<20)
-			writeTestFile(filepath.Join(b.agent.files.EtcDir(), "uid-p.hosts"), strings.Repeat("x", 2<<20))
+			writeTestFile(filepath.Join(b.agent.services.files.EtcDir(), "uid-p.hosts"), strings.Repeat("x", 2<<20))
 		}, pod},
 		"termination message": {func(b *bench) {
 			b.uses("p", 9<<20)
-			writeTestFile(b.agent.files.TerminationLog("uid-p_c_0"), strings.Repeat("x", 2<<20))
+			writeTestFile(b.agent.services.files.TerminationLog("uid-p_c_0"), strings.Repeat("x", 2<<20))
 		}, pod},
 		"volume": {func(b *bench) {
 			b.run.SetUsage("uid-p", runner.PodUsage{Volumes: map[string]runner.DiskUsage{"v": {Bytes: 11 << 20}}})
@@ -315,7 +315,7 @@ func (s *slow) Usage(ctx context.Context, uid string) (runner.PodUsage, error) {
 func TestMeasuringIsCheap(t *testing.T) {
 	story(t, func(b *bench) {
 		s := &slow{fakeRunner: b.run, takes: 2 * time.Second}
-		b.agent.opts.Runners[runner.Sandbox] = s
+		b.agent.services.Runners[runner.Sandbox] = s
 		for i := range 20 {
 			b.put(testPod(fmt.Sprintf("free-%d", i), nil))
 		}
@@ -345,7 +345,7 @@ func TestMeasuringIsCheap(t *testing.T) {
 // TestUnmeasuredPodStays: that a pod cannot be measured does not end it.
 func TestUnmeasuredPodStays(t *testing.T) {
 	story(t, func(b *bench) {
-		b.agent.opts.Runners[runner.Sandbox] = failing{b.run}
+		b.agent.services.Runners[runner.Sandbox] = failing{b.run}
 		b.put(testPod("p", func(p *corev1.Pod) {
 			p.Spec.Containers[0].Resources.Limits = corev1.ResourceList{corev1.ResourceEphemeralStorage: resource.MustParse("10Mi")}
 		}))
@@ -365,9 +365,9 @@ func TestCutIsTold(t *testing.T) {
 	story(t, func(b *bench) {
 		b.put(testPod("p", nil))
 		after(time.Second)
-		b.agent.cut(filepath.Join(b.dir, "etc", "uid-p.hosts"))
-		b.agent.cut(filepath.Join(b.dir, "etc", "uid-gone.hosts"))
-		b.agent.cut(filepath.Join(b.dir, "termination", "uid-p_c_0"))
+		b.agent.truncated(filepath.Join(b.dir, "etc", "uid-p.hosts"))
+		b.agent.truncated(filepath.Join(b.dir, "etc", "uid-gone.hosts"))
+		b.agent.truncated(filepath.Join(b.dir, "termination", "uid-p_c_0"))
 		b.wantEvents("FileTruncated: /etc/hosts is longer than 1048576 bytes: the rest was cut off")
 		n := 0
 		for _, ev := range b.events() {

@@ -2,11 +2,9 @@ package agent
 
 import (
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sampan-batch/sampan/internal/agent/podstate"
 	"github.com/sampan-batch/sampan/internal/runner"
@@ -23,9 +21,6 @@ const (
 	maxTerminationLines = 80
 )
 
-// apiTime returns t in the precision of the API.
-func apiTime(t time.Time) metav1.Time { return metav1.NewTime(t.Truncate(time.Second)) }
-
 // exit describes how the container of an attempt ended. It takes the
 // termination message, once.
 func (a *attempt) exit(st runner.Status) *corev1.ContainerStateTerminated {
@@ -33,8 +28,8 @@ func (a *attempt) exit(st runner.Status) *corev1.ContainerStateTerminated {
 		ExitCode:    int32(st.ExitCode),
 		Reason:      st.Reason,
 		Message:     st.Message,
-		StartedAt:   apiTime(st.StartedAt),
-		FinishedAt:  apiTime(st.FinishedAt),
+		StartedAt:   podstate.Seconds(st.StartedAt),
+		FinishedAt:  podstate.Seconds(st.FinishedAt),
 		ContainerID: podstate.ContainerID(a.id),
 	}
 	if t.Reason == "" {
@@ -68,17 +63,17 @@ func (a *attempt) makeTerminationLog(spec *runner.Spec) error {
 	if spec.TerminationLogPath == "" {
 		spec.TerminationLogPath = corev1.TerminationMessagePathDefault
 	}
-	spec.TerminationLog = a.worker.agent.files.TerminationLog(a.id)
+	spec.TerminationLog = a.pod.files.TerminationLog(a.id)
 	if a.class == runner.Host {
 		return nil
 	}
-	return a.worker.agent.files.MakeTerminationLog(a.id)
+	return a.pod.files.MakeTerminationLog(a.id)
 }
 
 // terminationMessage returns what the container said last, and removes it.
 func (a *attempt) terminationMessage(code int32) string {
-	containers := int64(len(a.pod.Spec.InitContainers) + len(a.pod.Spec.Containers))
-	message := a.worker.agent.files.TakeTerminationLog(a.id, min(maxTermination, maxTerminationPod/containers))
+	containers := int64(len(a.object.Spec.InitContainers) + len(a.object.Spec.Containers))
+	message := a.pod.files.TakeTerminationLog(a.id, min(maxTermination, maxTerminationPod/containers))
 	if message == "" && code != 0 && a.container.Spec.TerminationMessagePolicy == corev1.TerminationMessageFallbackToLogsOnError {
 		message = a.logTail()
 	}
@@ -88,9 +83,9 @@ func (a *attempt) terminationMessage(code int32) string {
 // logTail returns the end of what the container wrote.
 func (a *attempt) logTail() string {
 	lines, tail := int64(maxTerminationLines), &lastBytes{limit: maxTerminationLog}
-	path := a.worker.agent.files.Log(a.worker.ref, a.container.Spec.Name, a.number)
-	if err := crilog.Read(a.worker.ctx, path, crilog.Options{Tail: &lines}, tail); err != nil {
-		a.worker.log().Warn("cannot read the end of a log", "container", a.id, "err", err)
+	path := a.pod.files.Log(a.pod.ref, a.container.Spec.Name, a.number)
+	if err := crilog.Read(a.pod.ctx, path, crilog.Options{Tail: &lines}, tail); err != nil {
+		a.pod.log().Warn("cannot read the end of a log", "container", a.id, "err", err)
 	}
 	return string(tail.text)
 }

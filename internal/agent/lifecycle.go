@@ -2,9 +2,13 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/agent/podstate"
@@ -15,87 +19,179 @@ import (
 
 // startLifecycle begins what goes with a process that was just started: its postStart
 // hook, then its probes.
-func (w *podWorker) startLifecycle(i int) {
-	c, t := &w.state.Containers[i], &w.tasks[i]
-	w.beginLife(i)
+func (c *container) startLifecycle() {
+	c.beginLife()
 	l := c.Spec.Lifecycle
 	if l == nil || l.PostStart == nil {
-		w.startProbes(i)
+		c.startProbes()
 		return
 	}
-	c.Hook, t.hooking = true, true
-	life, id, handler := t.life, c.ID, l.PostStart
-	do := w.hook(i)
-	w.agent.tasks.Go(func() {
-		err := do(life, handler)
-		w.post(func() { w.postStartDone(i, id, err) })
+	c.Hook, c.hooking = true, true
+	life, id, handler, target := c.life, c.ID, l.PostStart, c.target()
+	c.pod.tasks.Go(func() {
+		err := probe.Hook(life, handler, target)
+		c.pod.post(func() { c.postStartDone(id, err) })
 	})
 }
 
-// resume does the same for a process that a former run of the node has
+// resumeLifecycle does the same for a process that a former run of the node has
 // started. Its hook is not run again.
-func (w *podWorker) resumeLifecycle(i int) {
-	w.beginLife(i)
-	w.startProbes(i)
+func (c *container) resumeLifecycle() {
+	c.beginLife()
+	c.startProbes()
 }
 
-// begun gives the process of container i a context.
-func (w *podWorker) beginLife(i int) {
-	t := &w.tasks[i]
-	t.life, t.end = context.WithCancel(w.ctx)
-	t.stopProbes = func() {}
+// beginLife gives the container's process a context.
+func (c *container) beginLife() {
+	c.life, c.end = context.WithCancel(c.pod.ctx)
+	c.stopProbes = func() {}
 }
 
 // endLife ends what went with a process.
-func (w *podWorker) endLife(i int) {
-	t := &w.tasks[i]
-	if t.end != nil {
-		t.end()
+func (c *container) endLife() {
+	if c.end != nil {
+		c.end()
 	}
-	t.hooking = false
+	c.hooking = false
 }
 
-// hooked takes that the postStart hook has returned.
-func (w *podWorker) postStartDone(i int, id string, err error) {
-	c := &w.state.Containers[i]
+// postStartDone goes on when the postStart hook of the process id has returned.
+func (c *container) postStartDone(id string, err error) {
 	if c.ID != id || !c.HasProcess() {
 		return
 	}
-	w.tasks[i].hooking = false
-	w.report.dirty = true
+	c.hooking = false
+	c.pod.dirty = true
 	if err == nil {
 		c.Hook = false
 		if c.Phase == podstate.Running {
-			w.startProbes(i)
+			c.startProbes()
 		}
 		return
 	}
-	w.log().Info("a postStart hook failed", "container", id, "err", err)
-	w.note(c, warning, reason.FailedPostStartHook, "PostStartHook failed")
+	c.pod.log().Info("a postStart hook failed", "container", id, "err", err)
+	c.note(warning, reason.FailedPostStartHook, "PostStartHook failed")
 	c.Reason, c.Message = "PostStartHookError", "PostStartHook failed: "+err.Error()
 	if c.Phase == podstate.Running {
-		w.stopContainer(i, "FailedPostStartHook", nil)
+		c.stopAlone("FailedPostStartHook", nil)
 	}
 }
 
-// preStop runs the container's preStop hook, which has until the end of the
-// grace period.
-func (w *podWorker) preStop(i int) {
-	c := &w.state.Containers[i]
+// target returns how the container's process is reached.
+func (c *container) target() probe.Target {
+	run, id := c.runner(), c.ID
+	return probe.Target{
+		IP: c.pod.Network.Of(c.pod.state.Object).PodIP(), Ports: c.Spec.Ports,
+		Exec: func(ctx context.Context, args []string, timeout time.Duration) (runner.ExecResult, error) {
+			return run.Exec(ctx, id, runner.ExecSpec{Args: args, Timeout: timeout})
+		},
+	}
+}
+
+// startProbes begins the container's probes: the startup probe first, then the others.
+func (c *container) startProbes() {
+	c.pod.dirty = true
+	if c.Started || c.Spec.StartupProbe == nil {
+		c.startupDone()
+		return
+	}
+	c.Started, c.Ready = false, false
+	probing, cancel := context.WithCancel(c.life)
+	c.stopProbes = cancel
+	c.runProbe(probing, probe.Startup, c.Spec.StartupProbe)
+}
+
+// startupDone goes on when the container has started in the sense of its startup probe.
+func (c *container) startupDone() {
+	c.Started = true
+	if p := c.Spec.ReadinessProbe; p != nil {
+		c.runProbe(c.life, probe.Readiness, p)
+	} else {
+		c.Ready = true
+	}
+	if p := c.Spec.LivenessProbe; p != nil {
+		probing, cancel := context.WithCancel(c.life)
+		c.stopProbes = cancel
+		c.runProbe(probing, probe.Liveness, p)
+	}
+}
+
+// runProbe runs one probe of the container until ctx ends.
+func (c *container) runProbe(ctx context.Context, kind probe.Kind, p *corev1.Probe) {
+	state, object, target := *c.Container, c.pod.state.Object, c.target()
+	record := func(reason, message string) {
+		c.pod.Client.Record(note(object, &state, warning, reason, message))
+	}
+	c.pod.tasks.Go(func() {
+		probe.Run(ctx, kind, p, state.StartedAt, target, record, func(ok bool) {
+			c.pod.post(func() {
+				if ctx.Err() == nil {
+					c.probed(kind, p, ok)
+				}
+			})
+		})
+	})
+}
+
+// probed acts on a probe's verdict, which has changed.
+func (c *container) probed(kind probe.Kind, p *corev1.Probe, ok bool) {
+	switch {
+	case kind == probe.Readiness:
+		c.Ready = ok
+		c.pod.dirty = true
+	case ok && kind == probe.Startup:
+		c.stopProbes()
+		c.startupDone()
+		c.pod.dirty = true
+	case !ok && c.Phase == podstate.Running:
+		message := fmt.Sprintf("Container %s failed %s probe", c.Spec.Name, kind)
+		if c.pod.state.RestartsAfterFailure(c.Container) {
+			message += ", will be restarted"
+		}
+		c.stopAlone(message, p.TerminationGracePeriodSeconds)
+	}
+}
+
+// stopAlone stops the container while its pod lives on. grace is nil for the pod's own.
+func (c *container) stopAlone(message string, grace *int64) {
+	s := podstate.Stop{Since: time.Now(), Grace: c.pod.state.Grace(), Alone: true}
+	if grace != nil {
+		s.Grace = time.Duration(*grace) * time.Second
+	}
+	c.stop(message, s)
+}
+
+// stop begins the container's end: its preStop hook runs at once, its stop signal
+// follows when the hook has returned and it is its turn. message is what the Event
+// says; "" is for the usual.
+func (c *container) stop(message string, s podstate.Stop) {
+	c.Phase, c.Stop = podstate.Stopping, s
+	c.pod.dirty = true
+	if message == "" {
+		message = "Stopping container " + c.Spec.Name
+	}
+	c.note(normal, reason.Killing, message)
+	c.stopProbes()
+	if l := c.Spec.Lifecycle; l != nil && l.PreStop != nil && s.Grace > 0 && !c.hooking {
+		c.preStop()
+	}
+}
+
+// preStop runs the container's preStop hook, which has until the end of the grace
+// period.
+func (c *container) preStop() {
 	c.Stop.Hook = true
-	life, id, handler := w.tasks[i].life, c.ID, c.Spec.Lifecycle.PreStop
+	life, id, handler, target := c.life, c.ID, c.Spec.Lifecycle.PreStop, c.target()
 	deadline := c.Stop.Since.Add(c.Stop.Grace)
-	do := w.hook(i)
-	w.agent.tasks.Go(func() {
+	c.pod.tasks.Go(func() {
 		ctx, cancel := context.WithDeadline(life, deadline)
 		defer cancel()
-		err := do(ctx, handler)
+		err := probe.Hook(ctx, handler, target)
 		failed := err != nil && ctx.Err() == nil
-		w.post(func() {
-			c := &w.state.Containers[i]
+		c.pod.post(func() {
 			if failed {
-				w.log().Info("a preStop hook failed", "container", id, "err", err)
-				w.note(c, warning, reason.FailedPreStopHook, "PreStopHook failed")
+				c.pod.log().Info("a preStop hook failed", "container", id, "err", err)
+				c.note(warning, reason.FailedPreStopHook, "PreStopHook failed")
 			}
 			if c.ID == id {
 				c.Stop.Hook = false
@@ -104,100 +200,44 @@ func (w *podWorker) preStop(i int) {
 	})
 }
 
-// hook returns what runs a hook of container i.
-func (w *podWorker) hook(i int) func(context.Context, *corev1.LifecycleHandler) error {
-	target := w.target(i)
-	return func(ctx context.Context, h *corev1.LifecycleHandler) error { return probe.Hook(ctx, h, target) }
+// terminate sends the container the signal that asks it to end.
+func (c *container) terminate(now time.Time) {
+	c.Stop.Signaled = now
+	c.signal(stopSignal(c.Spec, c.stopSignal))
 }
 
-// target returns how the process of container i is reached.
-func (w *podWorker) target(i int) probe.Target {
-	c := &w.state.Containers[i]
-	r, id := w.runner(i), c.ID
-	return probe.Target{
-		IP: w.agent.opts.Network.Of(w.state.Object).PodIP(), Ports: c.Spec.Ports,
-		Exec: func(ctx context.Context, args []string, timeout time.Duration) (runner.ExecResult, error) {
-			return r.Exec(ctx, id, runner.ExecSpec{Args: args, Timeout: timeout})
-		},
-	}
+// kill ends the container's process.
+func (c *container) kill() {
+	c.Stop.Killed = true
+	c.signal(int(unix.SIGKILL))
 }
 
-// stopAlone has container i stopped while its pod lives on. grace is nil for
-// the pod's own.
-func (w *podWorker) stopContainer(i int, message string, grace *int64) {
-	now := time.Now()
-	s := podstate.Stop{Since: now, Grace: w.state.Grace(), Alone: true}
-	if grace != nil {
-		s.Grace = time.Duration(*grace) * time.Second
-	}
-	w.stop(podstate.StopOrder{Index: i, Message: message, Stop: s})
-}
-
-// probe begins the probes of container i: the startup probe first, then the
-// others.
-func (w *podWorker) startProbes(i int) {
-	c := &w.state.Containers[i]
-	w.report.dirty = true
-	if c.Started || c.Spec.StartupProbe == nil {
-		w.startupDone(i)
-		return
-	}
-	c.Started, c.Ready = false, false
-	probing, cancel := context.WithCancel(w.tasks[i].life)
-	w.tasks[i].stopProbes = cancel
-	w.runProbe(i, probing, probe.Startup, c.Spec.StartupProbe)
-}
-
-// up takes that container i has started in the sense of its startup probe.
-func (w *podWorker) startupDone(i int) {
-	c, t := &w.state.Containers[i], &w.tasks[i]
-	c.Started = true
-	if p := c.Spec.ReadinessProbe; p != nil {
-		w.runProbe(i, t.life, probe.Readiness, p)
-	} else {
-		c.Ready = true
-	}
-	if p := c.Spec.LivenessProbe; p != nil {
-		probing, cancel := context.WithCancel(t.life)
-		t.stopProbes = cancel
-		w.runProbe(i, probing, probe.Liveness, p)
-	}
-}
-
-// watch runs one probe of container i until ctx ends.
-func (w *podWorker) runProbe(i int, ctx context.Context, kind probe.Kind, p *corev1.Probe) {
-	c := w.state.Containers[i]
-	pod, target := w.state.Object, w.target(i)
-	record := func(reason, message string) {
-		w.agent.opts.Client.Record(note(pod, &c, warning, reason, message))
-	}
-	w.agent.tasks.Go(func() {
-		probe.Run(ctx, kind, p, c.StartedAt, target, record, func(ok bool) {
-			w.post(func() {
-				if ctx.Err() == nil {
-					w.probed(i, kind, p, ok)
-				}
-			})
-		})
+// signal sends a signal to the container, beside the worker.
+func (c *container) signal(sig int) {
+	p, run, id := c.pod, c.runner(), c.ID
+	p.tasks.Go(func() {
+		err := run.Signal(p.ctx, id, sig)
+		if err != nil && !errors.Is(err, runner.ErrEnded) && !errors.Is(err, runner.ErrNotFound) && p.ctx.Err() == nil {
+			p.log().Warn("cannot signal a container", "container", id, "signal", sig, "err", err)
+		}
 	})
 }
 
-// probed takes that the verdict of a probe of container i has changed.
-func (w *podWorker) probed(i int, kind probe.Kind, p *corev1.Probe, ok bool) {
-	c, t := &w.state.Containers[i], &w.tasks[i]
-	switch {
-	case kind == probe.Readiness:
-		c.Ready = ok
-		w.report.dirty = true
-	case ok && kind == probe.Startup:
-		t.stopProbes()
-		w.startupDone(i)
-		w.report.dirty = true
-	case !ok && c.Phase == podstate.Running:
-		message := fmt.Sprintf("Container %s failed %s probe", c.Spec.Name, kind)
-		if w.state.RestartsAfterFailure(c) {
-			message += ", will be restarted"
-		}
-		w.stopContainer(i, message, p.TerminationGracePeriodSeconds)
+// stopSignal is the signal that asks a container to end: what the pod says, else its
+// image.
+func stopSignal(c *corev1.Container, image string) int {
+	name := image
+	if l := c.Lifecycle; l != nil && l.StopSignal != nil {
+		name = string(*l.StopSignal)
 	}
+	if n, err := strconv.Atoi(name); err == nil && n > 0 {
+		return n
+	}
+	if name != "" && !strings.HasPrefix(name, "SIG") {
+		name = "SIG" + name
+	}
+	if sig := unix.SignalNum(name); sig != 0 {
+		return int(sig)
+	}
+	return int(unix.SIGTERM)
 }

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -22,8 +21,8 @@ const (
 // limitEnforcer compares what pods take of the disk with their limits, and evicts those
 // that have outgrown one. Pods without a limit cost it nothing.
 type limitEnforcer struct {
-	agent *Agent
-	log   *slog.Logger
+	*services
+	pods *podWorkers
 
 	mu  sync.Mutex
 	due map[string]time.Time // when to measure a pod that took long
@@ -38,7 +37,7 @@ func (e *limitEnforcer) run(ctx context.Context) {
 
 func (e *limitEnforcer) enforceAll(ctx context.Context) {
 	now := time.Now()
-	limited := e.agent.workers(eviction.Limited)
+	limited := e.pods.list(eviction.Limited)
 	due := make(map[string]time.Time)
 	list := limited[:0]
 	for _, w := range limited {
@@ -59,7 +58,7 @@ func (e *limitEnforcer) enforceAll(ctx context.Context) {
 // enforce measures one pod.
 func (e *limitEnforcer) enforce(ctx context.Context, w *podWorker) {
 	began, pod := time.Now(), w.latest.Load()
-	u, err := e.agent.usage(ctx, w.ref, pod)
+	u, err := e.usage(ctx, w.ref, pod)
 	if err != nil {
 		if ctx.Err() == nil {
 			w.log().Warn("cannot measure a pod", "err", err)

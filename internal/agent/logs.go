@@ -13,7 +13,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
-	"github.com/sampan-batch/sampan/internal/agent/podstate"
 	"github.com/sampan-batch/sampan/internal/runner/crilog"
 )
 
@@ -57,7 +56,7 @@ func (a *Agent) Logs(ctx context.Context, pod *corev1.Pod, opts *corev1.PodLogOp
 	if opts.Stream != nil && *opts.Stream != corev1.LogStreamAll {
 		read.Stream = crilog.Stream(strings.ToLower(*opts.Stream))
 	}
-	log, err := a.openLog(ctx, RefOf(pod), a.files.Log(RefOf(pod), name, number), read, false)
+	log, err := a.services.logs.open(ctx, string(pod.UID), a.services.files.Log(RefOf(pod), name, number), read, false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, notHere(name, pod.Name)
 	}
@@ -132,18 +131,11 @@ func names(list []corev1.Container) []string {
 // containerNow returns the newest status of a container, which the API may not
 // know yet, and a channel that is closed when its process has ended.
 func (a *Agent) containerNow(pod *corev1.Pod, name string) (*corev1.ContainerStatus, <-chan struct{}) {
-	a.mu.Lock()
-	e := a.pods[string(pod.UID)]
-	var w *podWorker
 	known := []*corev1.Pod{pod}
-	if e != nil {
-		w = e.worker
-		if e.pod != nil {
-			known = append(known, e.pod)
-		}
+	if latest := a.pods.object(string(pod.UID)); latest != nil {
+		known = append(known, latest)
 	}
-	a.mu.Unlock()
-	if w != nil {
+	if w := a.pods.workerOf(string(pod.UID)); w != nil {
 		if st, life, ok := w.container(name); ok {
 			return st, life
 		}
@@ -177,13 +169,11 @@ func (w *podWorker) container(name string) (st *corev1.ContainerStatus, life <-c
 	answered := make(chan struct{})
 	w.post(func() {
 		defer close(answered)
-		s := podstate.Status(w.state, w.agent.opts.Network.Of(w.state.Object), &w.state.Object.Status, false, time.Now())
-		for i := range w.state.Containers {
-			if c := &w.state.Containers[i]; c.Spec.Name == name {
-				st, ok = findIn(&s, c), true
-				if t := w.tasks[i].life; t != nil {
-					life = t.Done()
-				}
+		if c := w.named(name); c != nil {
+			s := w.currentStatus(time.Now())
+			st, ok = statusOf(&s, c.Container), true
+			if c.life != nil {
+				life = c.life.Done()
 			}
 		}
 	})

@@ -114,9 +114,9 @@ func TestLogsOfWhatTheNodeWasNotYetToldOf(t *testing.T) {
 		b.want("p", corev1.PodSucceeded)
 		behind := b.get("p").DeepCopy()
 		behind.Status = corev1.PodStatus{Phase: corev1.PodPending}
-		b.agent.mu.Lock()
-		b.agent.pods[string(behind.UID)].pod = behind
-		b.agent.mu.Unlock()
+		b.agent.pods.mu.Lock()
+		b.agent.pods.pods[string(behind.UID)].pod = behind
+		b.agent.pods.mu.Unlock()
 		if got := b.logs("p", &corev1.PodLogOptions{Follow: true}); got != "short\n" {
 			t.Errorf("got %q", got)
 		}
@@ -134,7 +134,7 @@ func TestOpenLogsOutliveTheirPod(t *testing.T) {
 	b.put(testPod("p", nil))
 	eventually(t, "the pod ends", func() bool { return b.get("p").Status.Phase == corev1.PodSucceeded })
 	ref := RefOf(b.get("p"))
-	path := b.agent.files.Log(ref, "c", 0)
+	path := b.agent.services.files.Log(ref, "c", 0)
 	w, err := crilog.Open(path, crilog.Limits{Size: 100_000, Files: 5})
 	if err != nil {
 		t.Fatal(err)
@@ -156,16 +156,16 @@ func TestOpenLogsOutliveTheirPod(t *testing.T) {
 	pod := b.get("p")
 	b.remove("p")
 	eventually(t, "the pod is forgotten", func() bool {
-		b.agent.mu.Lock()
-		defer b.agent.mu.Unlock()
-		return b.agent.pods[ref.UID] == nil
+		b.agent.pods.mu.Lock()
+		defer b.agent.pods.mu.Unlock()
+		return b.agent.pods.pods[ref.UID] == nil
 	})
 	got, err := io.ReadAll(r)
 	if err != nil || string(got) != want {
 		t.Errorf("got %d bytes of %d, %v", len(got), len(want), err)
 	}
 	eventually(t, "the files are removed", func() bool {
-		_, err := os.Stat(b.agent.files.LogDir(ref))
+		_, err := os.Stat(b.agent.services.files.LogDir(ref))
 		return errors.Is(err, fs.ErrNotExist)
 	})
 	_, err = b.agent.Logs(t.Context(), pod, &corev1.PodLogOptions{Follow: true})
@@ -191,7 +191,7 @@ func TestLogsAreHandedOver(t *testing.T) {
 	b.run.scripts["c"] = []script{{out: "one\n", runs: time.Millisecond}}
 	b.run.scripts["d"] = []script{{out: "two\n"}}
 	b.put(testPod("p", func(p *corev1.Pod) { p.Spec.Containers = append(p.Spec.Containers, testContainer("d")) }))
-	dir := b.agent.files.LogDir(RefOf(b.get("p")))
+	dir := b.agent.services.files.LogDir(RefOf(b.get("p")))
 	eventually(t, "the logs are handed over", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
@@ -221,7 +221,7 @@ func TestTerminationMessageAcrossARotation(t *testing.T) {
 		pod := testPod("p", func(p *corev1.Pod) {
 			p.Spec.Containers[0].TerminationMessagePolicy = corev1.TerminationMessageFallbackToLogsOnError
 		})
-		old := b.agent.files.Log(RefOf(pod), "c", 0) + ".20000101-000000.000000000.51"
+		old := b.agent.services.files.Log(RefOf(pod), "c", 0) + ".20000101-000000.000000000.51"
 		writeTestFile(old, "2000-01-01T00:00:00.000000000Z stdout F in the old\n")
 		b.put(pod)
 		after(time.Minute)
@@ -255,14 +255,14 @@ func TestFollowBeforeThePodIsTakenUp(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	pod := b.get("p").DeepCopy()
-	b.agent.mu.Lock()
-	taken := b.agent.pods[string(pod.UID)]
-	delete(b.agent.pods, string(pod.UID))
-	b.agent.mu.Unlock()
+	b.agent.pods.mu.Lock()
+	taken := b.agent.pods.pods[string(pod.UID)]
+	delete(b.agent.pods.pods, string(pod.UID))
+	b.agent.pods.mu.Unlock()
 	time.AfterFunc(200*time.Millisecond, func() {
-		b.agent.mu.Lock()
-		defer b.agent.mu.Unlock()
-		b.agent.pods[string(pod.UID)] = taken
+		b.agent.pods.mu.Lock()
+		defer b.agent.pods.mu.Unlock()
+		b.agent.pods.pods[string(pod.UID)] = taken
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()

@@ -87,12 +87,12 @@ func TestLostOutputIsLookedInto(t *testing.T) {
 		after(time.Minute + time.Millisecond) // the eviction manager has just looked
 		b.device.left(eviction.NodefsAvailable, 1<<20, 100<<30)
 		after(time.Second)
-		if got := b.agent.opts.Node.Pressures(); len(got) > 0 {
+		if got := b.agent.services.Node.Pressures(); len(got) > 0 {
 			t.Fatalf("the node says %v already", got)
 		}
 		b.run.LoseOutput("uid-p_c_0", 1, "no space left on device")
 		after(0)
-		if got := b.agent.opts.Node.Pressures(); !slices.Equal(got, []corev1.NodeConditionType{corev1.NodeDiskPressure}) {
+		if got := b.agent.services.Node.Pressures(); !slices.Equal(got, []corev1.NodeConditionType{corev1.NodeDiskPressure}) {
 			t.Errorf("the node says %v", got)
 		}
 	})

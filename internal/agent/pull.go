@@ -19,9 +19,8 @@ func (a *attempt) ensureImage(ctx context.Context) error {
 		a.note(normal, reason.ImageNotUsed, fmt.Sprintf("Container image %q is not used: the command runs as a process of this machine", ref))
 		return nil
 	}
-	o := &a.worker.agent.opts
-	img, err := o.Images.Ensure(ctx, ImageRequest{
-		Ref: ref, Policy: policy, PodUID: string(a.pod.UID),
+	img, err := a.pod.Images.Ensure(ctx, ImageRequest{
+		Ref: ref, Policy: policy, PodUID: a.pod.ref.UID,
 		Secrets: a.pullSecrets,
 		Pulling: func() { a.note(normal, reason.Pulling, fmt.Sprintf("Pulling image %q", ref)) },
 	})
@@ -66,21 +65,21 @@ func (a *attempt) noteImageError(ref string, err *ImageError) {
 // pullSecrets returns the pod's image pull secrets, or those of its service
 // account when it names none itself.
 func (a *attempt) pullSecrets(ctx context.Context) []*corev1.Secret {
-	client := a.worker.agent.opts.Client
-	refs := a.pod.Spec.ImagePullSecrets
+	client := a.pod.Client
+	refs := a.object.Spec.ImagePullSecrets
 	if len(refs) == 0 {
-		name := a.pod.Spec.ServiceAccountName
+		name := a.object.Spec.ServiceAccountName
 		if name == "" {
 			name = "default"
 		}
-		if sa, err := client.ServiceAccount(ctx, a.pod.Namespace, name); err == nil {
+		if sa, err := client.ServiceAccount(ctx, a.object.Namespace, name); err == nil {
 			refs = sa.ImagePullSecrets
 		}
 	}
 	var secrets []*corev1.Secret
 	var missing string
 	for _, ref := range refs {
-		secret, err := client.Secret(ctx, a.pod.Namespace, ref.Name)
+		secret, err := client.Secret(ctx, a.object.Namespace, ref.Name)
 		if err != nil {
 			missing += ", " + ref.Name
 			continue

@@ -142,7 +142,7 @@ func TestFilesOfFormerPodsAreRemoved(t *testing.T) {
 		b.put(testPod("p", nil))
 		after(2 * time.Second)
 		b.stop()
-		keep := b.agent.files.Log(RefOf(b.get("p")), "c", 0)
+		keep := b.agent.services.files.Log(RefOf(b.get("p")), "c", 0)
 		writeTestFile(keep, "log")
 		for _, path := range []string{"logs/ns_old_uid-old/c/0.log", "pods/uid-p/volumes/x", "pods/uid-old/x", "etc/uid-old.hosts", "termination/uid-old_c_0"} {
 			writeTestFile(filepath.Join(b.dir, path), "x")
@@ -179,19 +179,19 @@ func TestManyPodsGoWithFewThreads(t *testing.T) {
 	refs := make([]runner.PodRef, 5000)
 	for i := range refs {
 		refs[i] = runner.PodRef{Namespace: "ns", Name: "p", UID: fmt.Sprint(i)}
-		writeTestFile(a.files.Log(refs[i], "c", 0), "log")
+		writeTestFile(a.services.files.Log(refs[i], "c", 0), "log")
 	}
 	threads := pprof.Lookup("threadcreate")
 	before := threads.Count()
 	var gone sync.WaitGroup
 	for _, ref := range refs {
-		gone.Go(func() { a.erase(t.Context(), &entry{ref: ref}) })
+		gone.Go(func() { a.pods.erase(t.Context(), ref) })
 	}
 	gone.Wait()
 	if made := threads.Count() - before; made > 40 {
 		t.Errorf("%d threads for %d pods", made, len(refs))
 	}
-	if left, _ := os.ReadDir(filepath.Join(a.opts.Dir, "logs")); len(left) > 0 {
+	if left, _ := os.ReadDir(filepath.Join(a.services.Dir, "logs")); len(left) > 0 {
 		t.Errorf("the logs of %d pods are left", len(left))
 	}
 }

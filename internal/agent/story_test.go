@@ -262,7 +262,7 @@ func TestForcedDeletion(t *testing.T) {
 		b.run.scripts["c"] = []script{{onTerm: -1}}
 		b.put(testPod("p", nil))
 		after(time.Second)
-		writeTestFile(b.agent.files.Log(runner.PodRef{Namespace: "ns", Name: "p", UID: "uid-p"}, "c", 0), "log")
+		writeTestFile(b.agent.services.files.Log(runner.PodRef{Namespace: "ns", Name: "p", UID: "uid-p"}, "c", 0), "log")
 		b.remove("p")
 		after(time.Second)
 		if b.run.left() != 1 {
@@ -272,7 +272,7 @@ func TestForcedDeletion(t *testing.T) {
 		if b.run.left() != 0 {
 			t.Error("the runner still has the container")
 		}
-		if _, err := os.Stat(b.agent.files.LogDir(runner.PodRef{Namespace: "ns", Name: "p", UID: "uid-p"})); !os.IsNotExist(err) {
+		if _, err := os.Stat(b.agent.services.files.LogDir(runner.PodRef{Namespace: "ns", Name: "p", UID: "uid-p"})); !os.IsNotExist(err) {
 			t.Errorf("the logs are still there: %v", err)
 		}
 	})
@@ -473,7 +473,7 @@ func TestLostAnswers(t *testing.T) {
 		s := &shaky{fakeRunner: b.run}
 		s.start.Store(1)
 		s.wait.Store(3)
-		b.agent.opts.Runners[runner.Sandbox] = s
+		b.agent.services.Runners[runner.Sandbox] = s
 		b.run.scripts["c"] = []script{{runs: 20 * time.Second, code: 3}}
 		b.put(testPod("p", nil))
 		after(5 * time.Second)
@@ -492,7 +492,7 @@ func TestLostStartOfDeletedPod(t *testing.T) {
 	story(t, func(b *bench) {
 		s := &shaky{fakeRunner: b.run}
 		s.start.Store(1)
-		b.agent.opts.Runners[runner.Sandbox] = s
+		b.agent.services.Runners[runner.Sandbox] = s
 		b.put(testPod("p", nil))
 		after(time.Second)
 		b.kill("p", -1)

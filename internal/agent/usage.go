@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"strings"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,28 +13,28 @@ import (
 // usage returns what a pod takes of the disk: its containers' writable layers
 // and its volumes, which the runner measures, their logs, and the small files
 // that the node keeps for it.
-func (a *Agent) usage(ctx context.Context, ref runner.PodRef, pod *corev1.Pod) (*eviction.Usage, error) {
+func (r *containerRuntime) usage(ctx context.Context, ref runner.PodRef, pod *corev1.Pod) (*eviction.Usage, error) {
 	u := &eviction.Usage{Containers: map[string]eviction.Use{}, Volumes: map[string]eviction.Disk{}}
-	class := a.class(pod)
-	r := a.opts.Runners[class]
-	if r == nil {
+	class := r.class(pod)
+	run := r.Runners[class]
+	if run == nil {
 		return u, nil // it has nothing
 	}
-	measured, err := r.Usage(ctx, ref.UID)
+	measured, err := run.Usage(ctx, ref.UID)
 	if err != nil {
 		return nil, err
 	}
 	u.Other = eviction.Disk(measured.Shared)
 	for id, d := range measured.Containers {
 		use(u, containerOf(id), eviction.Disk(d))
-		add(&u.Other, a.files.TerminationUsage(id))
+		add(&u.Other, r.files.TerminationUsage(id))
 	}
 	for name, d := range measured.Volumes {
 		u.Volumes[name] = eviction.Disk(d)
 	}
-	eachContainer(pod, func(c *corev1.Container) { use(u, c.Name, eviction.Disk(a.files.LogUsage(ref, c.Name))) })
+	eachContainer(pod, func(c *corev1.Container) { use(u, c.Name, eviction.Disk(r.files.LogUsage(ref, c.Name))) })
 	if class != runner.Host {
-		add(&u.Other, a.files.EtcUsage(ref.UID))
+		add(&u.Other, r.files.EtcUsage(ref.UID))
 	}
 	return u, nil
 }
@@ -51,26 +50,6 @@ func use(u *eviction.Usage, container string, d eviction.Disk) {
 	c.Bytes += d.Bytes
 	c.Inodes += d.Inodes
 	u.Containers[container] = c
-}
-
-// containerOf returns the name of the container in what containerID has made.
-func containerOf(id string) string {
-	_, rest, _ := strings.Cut(id, "_")
-	name, _, _ := strings.Cut(rest, "_")
-	return name
-}
-
-// workers returns the pod workers of the pods that are alive and that want says so of.
-func (a *Agent) workers(want func(*corev1.Pod) bool) []*podWorker {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	var list []*podWorker
-	for _, e := range a.pods {
-		if e.worker != nil && want(e.pod) {
-			list = append(list, e.worker)
-		}
-	}
-	return list
 }
 
 // measurers is how many pods are measured at once: whoever waits for their files

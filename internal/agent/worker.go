@@ -2,15 +2,10 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/agent/podstate"
@@ -20,67 +15,37 @@ import (
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
-// podWorker is the one goroutine that knows and decides about one pod. Work that
-// takes time runs beside it and posts its result.
+// podWorker is the goroutine that looks after one pod: it observes, decides, acts and
+// publishes.
 type podWorker struct {
-	agent *Agent
-	ref   runner.PodRef
-
+	pod
 	latest atomic.Pointer[corev1.Pod] // written by update, read by run
-	gone   atomic.Bool                // the API has the pod no more
-	wake   chan struct{}              // latest or gone changed
-	inbox  chan func()                // results, run by the pod worker
-	done   chan struct{}              // closed when run has returned
+	wake   chan struct{}              // latest or gone has changed
+	found  []runner.Status            // containers of a former run of the node
 
 	// What follows belongs to run alone.
-	ctx     context.Context
-	state   *podstate.Pod
-	found   []runner.Status // containers of a former run of the node
-	tasks   []task          // per container
-	report  report
-	volumes volumes
-
-	saidLimits  bool // that limits are not enforced
-	saidContext bool // that a part of its security context has no effect
-	uncertain   bool // a start failed in a way that may have left a container
+	containers []container
+	volumes    volumeSetup
+	status     statusWriter
 }
 
-// task is what runs beside the pod worker for one container.
-type task struct {
-	class runner.Class
-	// cancel ends the start under way.
-	cancel context.CancelFunc
-	// life is the context of what belongs to the running process, end ends it;
-	// stopProbes ends the probes that could have it restarted.
-	life            context.Context
-	end, stopProbes context.CancelFunc
-	// hooking says that the postStart hook is running.
-	hooking bool
-	// stopSignal is what the image names, for a container that names none.
-	stopSignal string
-	loss       loss
-}
-
-func newPodWorker(a *Agent, ref runner.PodRef, pod *corev1.Pod, found []runner.Status) *podWorker {
+func newPodWorker(s *services, ref runner.PodRef, object *corev1.Pod, found []runner.Status) *podWorker {
 	w := &podWorker{
-		agent: a,
-		ref:   ref,
-		wake:  make(chan struct{}, 1),
-		inbox: make(chan func()),
-		done:  make(chan struct{}),
-		found: found,
+		pod:  pod{services: s, ref: ref, inbox: make(chan func()), done: make(chan struct{})},
+		wake: make(chan struct{}, 1), found: found,
 	}
-	w.latest.Store(pod)
+	w.volumes.pod, w.status.pod = &w.pod, &w.pod
+	w.latest.Store(object)
 	return w
 }
 
-// update hands the pod worker the latest state of its pod.
-func (w *podWorker) update(pod *corev1.Pod) {
-	w.latest.Store(pod)
+// update hands the worker the latest state of its pod.
+func (w *podWorker) update(object *corev1.Pod) {
+	w.latest.Store(object)
 	w.nudge()
 }
 
-// abandon tells the pod worker that the API has its pod no more.
+// abandon tells the worker that the API has its pod no more.
 func (w *podWorker) abandon() {
 	w.gone.Store(true)
 	w.nudge()
@@ -93,16 +58,10 @@ func (w *podWorker) nudge() {
 	}
 }
 
-// post has f run by the pod worker, unless that has left.
-func (w *podWorker) post(f func()) {
-	select {
-	case w.inbox <- f:
-	case <-w.done:
-	}
-}
-
-// run keeps the pod until it is over, or node, the context of the node, ends.
-func (w *podWorker) run(node context.Context) {
+// run looks after the pod until it is over, or node, the context of the node, ends.
+// leave is called when nothing of the pod runs any more, its last status is written,
+// and what its containers held is released.
+func (w *podWorker) run(node context.Context, leave func()) {
 	ctx, cancel := context.WithCancel(node)
 	defer cancel()
 	defer close(w.done)
@@ -131,8 +90,8 @@ func (w *podWorker) run(node context.Context) {
 			return
 		}
 	}
-	w.agent.release(ctx, w)
-	w.agent.over(node, w)
+	w.finish()
+	leave()
 }
 
 // drain takes the results that are waiting.
@@ -149,36 +108,35 @@ func (w *podWorker) drain() {
 
 // begin sets up what is known of the pod.
 func (w *podWorker) begin() {
-	pod := w.latest.Load()
-	w.state = podstate.New(pod, time.Now())
-	w.tasks = make([]task, len(w.state.Containers))
-	w.recover()
-	if r := w.agent.admit(w.state); r != nil {
+	w.state = podstate.New(w.latest.Load(), time.Now())
+	w.containers = containersOf(&w.pod)
+	recoverContainers(&w.pod, w.containers, w.found)
+	w.found = nil
+	if r := w.admit(); r != nil {
 		w.refuse(r)
 	} else {
-		w.prepare()
+		w.volumes.prepare()
 	}
 	w.observe()
-	w.report.dirty = true
+	w.dirty = true
 }
 
 // observe takes the latest state of the pod's object.
 func (w *podWorker) observe() {
-	old, pod := w.state.Object, w.latest.Load()
-	w.state.Observe(pod)
-	w.remount(old, pod)
-	if pod.Generation != old.Generation {
-		w.report.dirty = true
+	old, now := w.state.Object, w.latest.Load()
+	w.state.Observe(now)
+	w.volumes.observe(old, now)
+	if now.Generation != old.Generation {
+		w.dirty = true
 	}
-	now := time.Now()
-	switch {
+	switch at := time.Now(); {
 	case w.gone.Load():
-		w.state.End(podstate.Ending{Since: now})
-	case pod.DeletionTimestamp != nil:
-		w.state.End(deletion(pod, now))
-	case kind.PodEnded(pod) && !w.report.final:
+		w.state.End(podstate.Ending{Since: at})
+	case now.DeletionTimestamp != nil:
+		w.state.End(deletion(now, at))
+	case kind.PodEnded(now) && !w.status.final:
 		// Somebody else has declared it to be over.
-		w.state.End(podstate.Ending{Since: now, Grace: w.state.Grace()})
+		w.state.End(podstate.Ending{Since: at, Grace: w.state.Grace()})
 	}
 }
 
@@ -202,14 +160,17 @@ func (w *podWorker) step(now time.Time) (wakeAt time.Time, over bool) {
 		d := podstate.Decide(w.state, now)
 		if d.End != nil {
 			w.state.Ending = d.End
-			w.report.dirty = true
+			w.dirty = true
 			continue
 		}
 		if w.act(&d, now) {
 			continue
 		}
-		wakeAt = earlier(earlier(d.WakeAt, w.mount(now)), w.tellLosses(now))
-		at, over := w.publish(d.Over && !w.volumes.busy, now)
+		wakeAt = earlier(d.WakeAt, w.volumes.mount(now))
+		for i := range w.containers {
+			wakeAt = earlier(wakeAt, w.containers[i].lossOver(now))
+		}
+		at, over := w.status.publish(d.Over && !w.volumes.busy, now)
 		return earlier(wakeAt, at), over
 	}
 }
@@ -229,98 +190,56 @@ func (w *podWorker) act(d *podstate.Decision, now time.Time) (again bool) {
 		w.backOff(b)
 	}
 	for _, i := range d.Start {
-		w.start(i, now)
+		w.containers[i].start(now)
 	}
 	for _, i := range d.Cancel {
-		w.tasks[i].cancel()
+		w.containers[i].cancel()
 	}
 	for _, s := range d.Stop {
-		w.stop(s)
+		w.containers[s.Index].stop(s.Message, s.Stop)
 		again = true
 	}
 	for _, i := range d.Signal {
-		c := &w.state.Containers[i]
-		c.Stop.Signaled = now
-		w.signal(i, stopSignal(c, w.tasks[i].stopSignal))
+		w.containers[i].terminate(now)
 		again = true
 	}
 	for _, i := range d.Kill {
-		w.state.Containers[i].Stop.Killed = true
-		w.signal(i, int(unix.SIGKILL))
+		w.containers[i].kill()
 	}
 	return again
 }
 
 // backOff shows that a container waits before it is tried again.
 func (w *podWorker) backOff(b podstate.Block) {
-	c := &w.state.Containers[b.Index]
+	c := &w.containers[b.Index]
 	c.Reason, c.Message = b.Reason, b.Message
-	w.report.dirty = true
-	pod := w.state.Object
+	w.dirty = true
 	if b.Reason == podstate.CrashLoopBackOff {
-		w.note(c, warning, reason.BackOff, fmt.Sprintf("Back-off restarting failed container %s in pod %s", c.Spec.Name, runspec.PodName(pod)))
+		c.note(warning, reason.BackOff, fmt.Sprintf("Back-off restarting failed container %s in pod %s", c.Spec.Name, runspec.PodName(w.state.Object)))
 		return
 	}
-	w.note(c, normal, reason.BackOff, fmt.Sprintf("Back-off pulling image %q", c.Spec.Image))
-	w.note(c, warning, reason.Failed, "Error: "+ImagePullBackOff)
+	c.note(normal, reason.BackOff, fmt.Sprintf("Back-off pulling image %q", c.Spec.Image))
+	c.note(warning, reason.Failed, "Error: "+ImagePullBackOff)
 }
 
-// stop begins a container's end: its preStop hook runs at once, its stop
-// signal follows when the hook has returned and it is its turn.
-func (w *podWorker) stop(order podstate.StopOrder) {
-	c := &w.state.Containers[order.Index]
-	c.Phase, c.Stop = podstate.Stopping, order.Stop
-	w.report.dirty = true
-	message := order.Message
-	if message == "" {
-		message = "Stopping container " + c.Spec.Name
+// finish gives back what the pod held: its ended containers, what they shared.
+func (w *podWorker) finish() {
+	w.forget(w.ctx, w.ended)
+	for i := range w.containers {
+		w.containers[i].endLife()
 	}
-	w.note(c, normal, reason.Killing, message)
-	t := &w.tasks[order.Index]
-	t.stopProbes()
-	if l := c.Spec.Lifecycle; l != nil && l.PreStop != nil && c.Stop.Grace > 0 && !t.hooking {
-		w.preStop(order.Index)
+	if w.uncertain {
+		w.discard(w.ctx, w.ref, w.leftovers(w.ctx, w.ref))
 	}
+	w.release(w.ctx, w.ref, w.state.Object)
 }
 
-// signal sends a signal to a container, beside the pod worker.
-func (w *podWorker) signal(i, sig int) {
-	c := &w.state.Containers[i]
-	r, id := w.runner(i), c.ID
-	w.agent.tasks.Go(func() {
-		err := r.Signal(w.ctx, id, sig)
-		if err != nil && !errors.Is(err, runner.ErrEnded) && !errors.Is(err, runner.ErrNotFound) && w.ctx.Err() == nil {
-			w.log().Warn("cannot signal a container", "container", id, "signal", sig, "err", err)
+// named returns a container of the pod by its name, or nil.
+func (w *podWorker) named(name string) *container {
+	for i := range w.containers {
+		if c := &w.containers[i]; c.Spec.Name == name {
+			return c
 		}
-	})
-}
-
-// stopSignal is the signal that asks the container to end: what the pod says,
-// else its image.
-func stopSignal(c *podstate.Container, image string) int {
-	name := image
-	if l := c.Spec.Lifecycle; l != nil && l.StopSignal != nil {
-		name = string(*l.StopSignal)
 	}
-	if n, err := strconv.Atoi(name); err == nil && n > 0 {
-		return n
-	}
-	if name != "" && !strings.HasPrefix(name, "SIG") {
-		name = "SIG" + name
-	}
-	if sig := unix.SignalNum(name); sig != 0 {
-		return int(sig)
-	}
-	return int(unix.SIGTERM)
-}
-
-// log returns a logger that names the pod.
-func (w *podWorker) log() *slog.Logger {
-	return w.agent.log.With("ns", w.ref.Namespace, "name", w.ref.Name, "uid", w.ref.UID)
-}
-
-func (w *podWorker) runner(i int) runner.Runner { return w.agent.opts.Runners[w.tasks[i].class] }
-
-func (w *podWorker) note(c *podstate.Container, kind, reason, message string) {
-	w.agent.opts.Client.Record(note(w.state.Object, c, kind, reason, message))
+	return nil
 }

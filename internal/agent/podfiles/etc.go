@@ -38,12 +38,12 @@ fe00::2	ip6-allrouters
 const MaxEtcFile = 1 << 20
 
 // EtcDir is where pods' own versions of files in /etc are.
-func (f *Files) EtcDir() string { return filepath.Join(f.runDir, "etc") }
+func (f *Files) EtcDir() string { return f.etc }
 
 // EtcOwner returns the uid of the pod that has a file below EtcDir, and the file that
 // it stands for. ok is false for a path that is elsewhere.
 func (f *Files) EtcOwner(path string) (uid, file string, ok bool) {
-	if filepath.Dir(path) != f.EtcDir() {
+	if filepath.Dir(path) != f.etc {
 		return "", "", false
 	}
 	uid, name := etcOwner(filepath.Base(path))
@@ -58,7 +58,7 @@ func etcOwner(name string) (uid, file string) {
 // etcFile is where a pod's own version of a file is: flat, so that a pod
 // without volumes needs no directory.
 func (f *Files) etcFile(uid, path string) string {
-	return filepath.Join(f.EtcDir(), uid+"."+filepath.Base(path))
+	return filepath.Join(f.etc, uid+"."+filepath.Base(path))
 }
 
 // WriteEtc writes the pod's own files; hostname and ips are the pod's. Those that a

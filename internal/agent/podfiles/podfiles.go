@@ -28,7 +28,8 @@ import (
 
 // Files are the files of one node's pods.
 type Files struct {
-	dir, runDir string
+	dir              string
+	termination, etc string // below RUNDIR
 	// hasResolv says that the machine has a resolv.conf.
 	hasResolv bool
 	// former says that a former version has left volumes, which it had below
@@ -47,14 +48,15 @@ func New(dir, runDir string, log *slog.Logger) *Files {
 	_, resolv := os.Stat(resolvPath)
 	_, former := os.Stat(filepath.Join(dir, "pods"))
 	return &Files{
-		dir: dir, runDir: runDir, hasResolv: resolv == nil, former: former == nil,
+		dir: dir, termination: filepath.Join(runDir, "termination"), etc: filepath.Join(runDir, "etc"),
+		hasResolv: resolv == nil, former: former == nil,
 		removing: make(chan struct{}, 8), log: log,
 	}
 }
 
 // Prepare makes the directories.
 func (f *Files) Prepare() error {
-	for _, dir := range []string{f.TerminationDir(), f.EtcDir()} {
+	for _, dir := range []string{f.termination, f.etc} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
@@ -86,21 +88,20 @@ func (f *Files) RemoveVolumes(uid string) {
 // there to see it. alive are the uids of pods that have not ended, known those that
 // the API, or a runner, still has.
 func (f *Files) Sweep(alive, known map[string]bool) {
-	f.sweep(f.dir, "pods", func(name string) bool { return alive[name] })
-	f.sweep(f.runDir, "etc", func(name string) bool {
+	f.sweep(filepath.Join(f.dir, "pods"), func(name string) bool { return alive[name] })
+	f.sweep(f.etc, func(name string) bool {
 		uid, _ := etcOwner(name)
 		return alive[uid]
 	})
-	f.sweep(f.runDir, "termination", func(name string) bool {
+	f.sweep(f.termination, func(name string) bool {
 		uid, _, _ := strings.Cut(name, "_")
 		return alive[uid]
 	})
-	f.sweep(f.dir, "logs", func(name string) bool { return known[name[strings.LastIndexByte(name, '_')+1:]] })
+	f.sweep(filepath.Join(f.dir, "logs"), func(name string) bool { return known[name[strings.LastIndexByte(name, '_')+1:]] })
 }
 
 // sweep removes what is in a directory and is not to be kept.
-func (f *Files) sweep(root, dir string, keep func(name string) bool) {
-	dir = filepath.Join(root, dir)
+func (f *Files) sweep(dir string, keep func(name string) bool) {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		f.log.Warn("cannot look for files of former pods", "err", err)

@@ -13,11 +13,11 @@ import (
 const MaxTerminationLog = 64 << 10
 
 // TerminationDir is where termination messages are.
-func (f *Files) TerminationDir() string { return filepath.Join(f.runDir, "termination") }
+func (f *Files) TerminationDir() string { return f.termination }
 
 // TerminationLog is the file in which the container that the runner knows by id
 // leaves its last words.
-func (f *Files) TerminationLog(id string) string { return filepath.Join(f.TerminationDir(), id) }
+func (f *Files) TerminationLog(id string) string { return filepath.Join(f.termination, id) }
 
 // MakeTerminationLog makes the file. A sandbox shows it inside the container, so that
 // it must exist.

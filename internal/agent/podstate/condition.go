@@ -39,7 +39,7 @@ func (p *Pod) conditions(s *corev1.PodStatus, present []corev1.PodCondition, ove
 		{Type: corev1.PodScheduled, Status: corev1.ConditionTrue},
 	} {
 		c.ObservedGeneration = p.Object.Generation
-		c.LastTransitionTime = seconds(now)
+		c.LastTransitionTime = Seconds(now)
 		for i := range present {
 			if old := &present[i]; old.Type == c.Type && old.Status == c.Status {
 				c.LastTransitionTime = old.LastTransitionTime
@@ -55,7 +55,7 @@ func (p *Pod) conditions(s *corev1.PodStatus, present []corev1.PodCondition, ove
 func (p *Pod) disrupt(list []corev1.PodCondition, now time.Time) []corev1.PodCondition {
 	c := corev1.PodCondition{
 		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, ObservedGeneration: p.Object.Generation,
-		Reason: corev1.PodReasonTerminationByKubelet, Message: p.Ending.Message, LastTransitionTime: seconds(now),
+		Reason: corev1.PodReasonTerminationByKubelet, Message: p.Ending.Message, LastTransitionTime: Seconds(now),
 	}
 	i := slices.IndexFunc(list, func(old corev1.PodCondition) bool { return old.Type == c.Type })
 	if i < 0 {

@@ -27,7 +27,7 @@ func Status(p *Pod, at network.Addresses, present *corev1.PodStatus, over bool, 
 		s.QOSClass = podspec.QOSClass(p.Object)
 	}
 	if s.StartTime == nil {
-		s.StartTime = ptr.To(seconds(p.StartTime))
+		s.StartTime = ptr.To(Seconds(p.StartTime))
 	}
 	if p.Ending != nil && p.Ending.Refused && over {
 		return s
@@ -102,7 +102,7 @@ func (p *Pod) containerState(c *Container) (state, last corev1.ContainerState) {
 	last.Terminated = c.Last
 	switch {
 	case c.shown():
-		state.Running = &corev1.ContainerStateRunning{StartedAt: seconds(c.StartedAt)}
+		state.Running = &corev1.ContainerStateRunning{StartedAt: Seconds(c.StartedAt)}
 	case c.Exit != nil && !c.HasProcess() && (c.Reason == "" || p.Ending != nil || c.Phase == Exited && !p.Restarts(c)):
 		state.Terminated = c.Exit
 	default:
@@ -191,5 +191,5 @@ func (p *Pod) initialized(s *corev1.PodStatus) bool {
 	return last.Exit != nil && last.Exit.ExitCode == 0
 }
 
-// seconds returns t in the precision of the API.
-func seconds(t time.Time) metav1.Time { return metav1.NewTime(t.Truncate(time.Second)) }
+// Seconds returns t in the precision of the API.
+func Seconds(t time.Time) metav1.Time { return metav1.NewTime(t.Truncate(time.Second)) }

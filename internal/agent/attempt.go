@@ -1,0 +1,51 @@
+package agent
+
+import (
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sampan-batch/sampan/internal/agent/podstate"
+	"github.com/sampan-batch/sampan/internal/runner"
+)
+
+// attempt is one attempt to run a container, from its image to its end. It runs beside
+// the pod's worker: of the pod it uses only what never changes, and of object and
+// container it has what they were when it began.
+type attempt struct {
+	pod       *pod
+	object    *corev1.Pod
+	container podstate.Container
+	class     runner.Class
+	runner    runner.Runner
+	number    int
+	id        string
+	image     *Image // nil until it is here, and for the class host
+}
+
+// newAttempt describes attempt number to run c.
+func newAttempt(c *container, number int) *attempt {
+	return &attempt{
+		pod: c.pod, object: c.pod.state.Object, container: *c.Container,
+		class: c.class, runner: c.runner(), number: number,
+		id: containerID(c.pod.ref, c.Spec.Name, number),
+	}
+}
+
+// containerID is how the runner knows an attempt.
+func containerID(ref runner.PodRef, container string, number int) string {
+	return ref.UID + "_" + container + "_" + strconv.Itoa(number)
+}
+
+// containerOf returns the name of the container in what containerID has made.
+func containerOf(id string) string {
+	_, rest, _ := strings.Cut(id, "_")
+	name, _, _ := strings.Cut(rest, "_")
+	return name
+}
+
+// note records an Event about the container.
+func (a *attempt) note(kind, reason, message string) {
+	a.pod.Client.Record(note(a.object, &a.container, kind, reason, message))
+}

@@ -1,0 +1,55 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	"github.com/sampan-batch/sampan/internal/agent/podstate"
+	"github.com/sampan-batch/sampan/internal/runner"
+)
+
+// container is one container of a pod: what is known of it, and what runs beside the
+// pod's worker for it. It belongs to the worker's goroutine.
+type container struct {
+	*podstate.Container
+	pod   *pod
+	class runner.Class
+
+	// cancel ends the start under way.
+	cancel context.CancelFunc
+	// life is the context of what belongs to the running process, its hooks and
+	// probes; end ends it. stopProbes ends the probes that could have the container
+	// restarted.
+	life            context.Context
+	end, stopProbes context.CancelFunc
+	// hooking says that the postStart hook is running.
+	hooking bool
+	// stopSignal is what the image names, for a container that names none.
+	stopSignal string
+	loss       loss
+}
+
+// loss is what an Event has told of the output that a container has lost.
+type loss struct {
+	attempt int
+	seen    runner.OutputLoss
+	told    int64     // bytes
+	until   time.Time // when it is over, if nothing more is lost; zero: it is
+}
+
+// containersOf returns the containers of a pod, in the order of its state.
+func containersOf(p *pod) []container {
+	list := make([]container, len(p.state.Containers))
+	for i := range list {
+		list[i] = container{Container: &p.state.Containers[i], pod: p, class: p.class(p.state.Object)}
+	}
+	return list
+}
+
+// runner returns what runs the container.
+func (c *container) runner() runner.Runner { return c.pod.Runners[c.class] }
+
+// note records an Event about the container.
+func (c *container) note(kind, reason, message string) {
+	c.pod.Client.Record(note(c.pod.state.Object, c.Container, kind, reason, message))
+}

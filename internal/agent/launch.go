@@ -1,0 +1,127 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/sampan-batch/sampan/internal/agent/network"
+	"github.com/sampan-batch/sampan/internal/agent/runspec"
+	"github.com/sampan-batch/sampan/internal/reason"
+	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/runner/crilog"
+)
+
+// launch gets the image and starts the process.
+func (a *attempt) launch(ctx context.Context) (runner.Status, *runner.Spec, error) {
+	if err := a.ensureImage(ctx); err != nil {
+		return runner.Status{}, nil, err
+	}
+	spec, err := a.spec(ctx)
+	if err != nil {
+		return runner.Status{}, nil, err
+	}
+	// From here on the container may exist: the worker's end, not that of the
+	// attempt, interrupts.
+	st, err := a.runner.Start(a.pod.ctx, spec)
+	if errors.Is(err, runner.ErrNoVolume) {
+		// The supervisor has died since it was made, and a volume in memory with it.
+		if err = a.pod.setVolumes(a.pod.ctx, a.object); err == nil {
+			st, err = a.runner.Start(a.pod.ctx, spec)
+		}
+	}
+	if errors.Is(err, runner.ErrExists) {
+		// An earlier Start has done it, and its answer was lost.
+		st, err = a.find()
+	}
+	if err != nil {
+		a.pod.files.RemoveTerminationLog(a.id)
+		return st, nil, err
+	}
+	a.note(normal, reason.Created, "Container created")
+	a.note(normal, reason.Started, "Container started")
+	return st, spec, nil
+}
+
+// find returns the status of the attempt's container, which exists.
+func (a *attempt) find() (runner.Status, error) {
+	list, err := a.runner.List(a.pod.ctx)
+	if err != nil {
+		return runner.Status{}, err
+	}
+	for _, st := range list {
+		if st.ID == a.id {
+			return st, nil
+		}
+	}
+	return runner.Status{}, runner.ErrNotFound
+}
+
+// wait waits for the container's end. ok is false when the worker has ended before.
+func (a *attempt) wait() (st runner.Status, ok bool) {
+	ctx := a.pod.ctx
+	st, err := a.runner.Wait(ctx, a.id)
+	for err != nil && ctx.Err() == nil {
+		if errors.Is(err, runner.ErrNotFound) {
+			// The runner does not know what it started: how it ended will never be known.
+			st = runner.Status{ID: a.id, Phase: runner.Exited, ExitCode: 137, FinishedAt: time.Now(), Lost: true}
+			break
+		}
+		// As long as the runner cannot be asked, the container may well be alive.
+		a.pod.log().Warn("cannot wait for a container", "container", a.id, "err", err)
+		sleep(ctx, time.Second)
+		st, err = a.runner.Wait(ctx, a.id)
+	}
+	return st, ctx.Err() == nil
+}
+
+// spec returns what the runner is told.
+func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
+	p := a.pod
+	in := &runspec.Input{
+		Pod: a.object, Container: a.container.Spec, Class: a.class,
+		Addresses: p.Network.Of(a.object), Allocatable: p.Node.Allocatable(), Hostname: network.Hostname(a.object, p.Node.Name()),
+		ImageEnv: p.HostEnv, PodPids: p.PodPids,
+	}
+	if img := a.image; img != nil {
+		in.Layers, in.Entrypoint, in.Cmd, in.ImageEnv = img.Layers, img.Entrypoint, img.Cmd, img.Env
+		in.WorkingDir, in.ImageUser = img.WorkingDir, img.User
+		in.LookupUser = func(user string) (runspec.User, error) { return p.Images.LookupUser(ctx, img, user) }
+	}
+	in.Mounts = func(env *runspec.Env) ([]runner.Mount, error) {
+		mounts, err := p.volumes(ctx, a.object).Mounts(a.container.Spec, env)
+		if err == nil && a.class != runner.Host {
+			mounts = p.files.EtcMounts(a.object, a.container.Spec, mounts)
+		}
+		return mounts, err
+	}
+	spec, err := runspec.New(in, objects{ctx, p.Client, a.object.Namespace})
+	if err != nil {
+		return nil, err
+	}
+	if names := runspec.Withheld(in); len(names) > 0 && a.number == 0 {
+		a.note(warning, reason.CapabilityWithheld, fmt.Sprintf("Container %s does not get %s: pods share this machine's network, and only those with hostNetwork: true have power over it",
+			spec.Container, strings.Join(names, " and ")))
+	}
+	spec.ID, spec.Attempt, spec.Pod = a.id, a.number, p.ref
+	spec.LogPath = p.files.Log(p.ref, spec.Container, a.number)
+	if a.number >= 2 { // one earlier log is kept
+		a.dropLog(a.number - 2)
+	}
+	return spec, a.makeTerminationLog(spec)
+}
+
+// dropLog removes the log of an earlier attempt, when it has been read.
+func (a *attempt) dropLog(number int) {
+	p, path := a.pod, a.pod.files.Log(a.pod.ref, a.container.Spec.Name, number)
+	p.tasks.Go(func() {
+		if !p.logs.await(p.ctx, p.ref.UID, path) {
+			return // it goes with the pod's
+		}
+		if err := crilog.Remove(path); err != nil {
+			p.log().Warn("cannot remove an old log", "path", path, "err", err)
+		}
+	})
+}

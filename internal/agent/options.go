@@ -1,0 +1,93 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/sampan-batch/sampan/internal/agent/eviction"
+	"github.com/sampan-batch/sampan/internal/agent/machine"
+	"github.com/sampan-batch/sampan/internal/agent/network"
+	"github.com/sampan-batch/sampan/internal/agent/node"
+	"github.com/sampan-batch/sampan/internal/runner"
+)
+
+// Options are what a node needs to know.
+type Options struct {
+	// Node is the node as the API knows it: its name, what pods may use of it, its
+	// conditions. The agent runs it.
+	Node *node.Node
+	// Dir is the directory of the node's files: pods' logs.
+	Dir string
+	// RunDir is a directory for the few small files that every sandboxed pod
+	// needs and that nobody misses after a reboot. In memory they cost a
+	// hundredth of what they cost on a disk. "" is Dir.
+	RunDir string
+	// Network is what the pods of this node are reached by.
+	Network *network.Network
+
+	Client Client
+	Images Images
+	// Runners start the containers of each class that this node offers.
+	Runners map[runner.Class]runner.Runner
+	// Class is the class of a pod without a runtimeClassName.
+	Class runner.Class
+	// HostEnv is the environment that a process of the host class starts from.
+	HostEnv []string
+
+	// PodPids is how many processes and threads a pod may have; 0: no limit.
+	PodPids int64
+	// UserNamespace says that the sandbox runs every pod in a user namespace: a
+	// pod that asks for one (hostUsers: false) has it.
+	UserNamespace bool
+
+	// Machine is what the node observes; nil: nothing, and nothing runs out.
+	Machine Machine
+	// Eviction says when what is left is too little.
+	Eviction eviction.Config
+
+	// StatusDelay is how long a status that is not final may wait for a newer
+	// one, so that a short pod needs one write; 0: DefaultStatusDelay.
+	StatusDelay time.Duration
+
+	// HandLog, if set, is handed the log of every container that is started.
+	HandLog LogHandler
+
+	Log *slog.Logger
+}
+
+// DefaultStatusDelay is long enough for a short process to end in, and too
+// short to be noticed.
+const DefaultStatusDelay = 50 * time.Millisecond
+
+// complete fills in what was left out, or says what must not be.
+func (o *Options) complete() error {
+	switch {
+	case o.Node == nil || o.Dir == "" || o.Network == nil || o.Client == nil || o.Images == nil || o.Log == nil:
+		return errors.New("agent: Node, Dir, Network, Client, Images and Log must be set")
+	case o.Runners[o.Class] == nil:
+		return fmt.Errorf("agent: no runner for the default class %q", o.Class)
+	}
+	if o.StatusDelay <= 0 {
+		o.StatusDelay = DefaultStatusDelay
+	}
+	if o.RunDir == "" {
+		o.RunDir = o.Dir
+	}
+	return nil
+}
+
+// Machine is what a node knows of the machine that it is; package machine has
+// the real one.
+type Machine interface {
+	// Observe returns how much is left of what can run out. What could not be
+	// observed is missing, and the error says why.
+	Observe() (eviction.Observations, error)
+	// Use returns what containers use of memory and processes, by their first
+	// processes.
+	Use(first []int) map[int]eviction.Use
+	// Keep keeps files from growing until ctx ends, and tells which it has cut.
+	Keep(ctx context.Context, caps []machine.Cap, cut func(path string)) error
+}

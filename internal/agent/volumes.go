@@ -1,0 +1,130 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sampan-batch/sampan/internal/agent/volume"
+	"github.com/sampan-batch/sampan/internal/reason"
+)
+
+// volumeSetup sets up the volumes of a pod, with the pod's own files, and refreshes
+// them as long as the pod runs.
+type volumeSetup struct {
+	pod      *pod
+	due      time.Time // when to set them up, or refresh them; zero: never
+	busy     bool      // that is being done
+	failures int       // in a row
+	said     string    // the last failure that was noted
+}
+
+const (
+	// refreshPeriod is how often volumes that show API objects are compared
+	// with them, as long as the pod runs.
+	refreshPeriod = time.Minute
+	// Volumes that cannot be set up are tried again with a growing delay.
+	minMountRetry = 500 * time.Millisecond
+	maxMountRetry = 2*time.Minute + 2*time.Second
+)
+
+// prepare gets ready what the pod's containers need before any of them starts.
+func (v *volumeSetup) prepare() {
+	p, object := v.pod, v.pod.state.Object
+	if err := p.canRun(object); err != nil {
+		p.note(warning, reason.FailedCreatePodSandBox, fmt.Sprintf("Failed to create pod sandbox: %v", err))
+		return
+	}
+	if what := unenforced(object); what != "" && !p.state.Begun() {
+		p.note(warning, reason.NotEnforced, "No effect on this node: "+what)
+	}
+	if err := p.writeFiles(object); err != nil { // a full disk, say: again with the volumes
+		v.mounted(err, time.Now())
+		return
+	}
+	if len(object.Spec.Volumes) == 0 {
+		p.state.Ready = true
+		return
+	}
+	v.due = time.Now()
+}
+
+// mount sets the volumes up, or refreshes them, when that is due. It returns when to
+// look again.
+func (v *volumeSetup) mount(now time.Time) time.Time {
+	p := v.pod
+	if v.busy || v.due.IsZero() || p.state.Ending != nil {
+		return time.Time{}
+	}
+	if now.Before(v.due) {
+		return v.due
+	}
+	v.busy, v.due = true, time.Time{}
+	object, ready := p.state.Object, p.state.Ready
+	p.tasks.Go(func() {
+		var err error
+		if !ready {
+			err = p.writeFiles(object)
+		}
+		if err == nil {
+			err = p.setVolumes(p.ctx, object)
+		}
+		p.post(func() { v.mounted(err, time.Now()) })
+	})
+	return time.Time{}
+}
+
+// mounted takes the outcome of setting up the volumes.
+func (v *volumeSetup) mounted(err error, now time.Time) {
+	p := v.pod
+	v.busy = false
+	if err == nil {
+		v.failures, v.said = 0, ""
+		if volume.Live(p.state.Object) {
+			v.due = now.Add(refreshPeriod)
+		}
+		if !p.state.Ready {
+			p.state.Ready, p.dirty = true, true
+		}
+		return
+	}
+	v.due = now.Add(min(minMountRetry<<min(v.failures, 20), maxMountRetry))
+	v.failures++
+	if text := err.Error(); text != v.said {
+		v.said = text
+		v.noteFailure(err)
+	}
+}
+
+// noteFailure records why the pod cannot start yet.
+func (v *volumeSetup) noteFailure(err error) {
+	var files *filesError
+	if errors.As(err, &files) {
+		v.pod.note(warning, reason.FailedCreatePodSandBox, err.Error())
+		return
+	}
+	for _, err := range split(err) {
+		v.pod.note(warning, reason.FailedMount, err.Error())
+	}
+}
+
+// split returns the errors that err joins.
+func split(err error) []error {
+	var joined interface{ Unwrap() []error }
+	if errors.As(err, &joined) {
+		return joined.Unwrap()
+	}
+	return []error{err}
+}
+
+// observe has the volumes refreshed soon if the pod's own labels or annotations have
+// changed, which they may show.
+func (v *volumeSetup) observe(old, now *corev1.Pod) {
+	if v.due.IsZero() || maps.Equal(old.Labels, now.Labels) && maps.Equal(old.Annotations, now.Annotations) {
+		return
+	}
+	v.due = time.Now()
+}
