@@ -9,8 +9,9 @@ import (
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
-// Client is the API as the node uses it for its pods; node.API is what it says of itself. In the engine's process it is a
-// function call on shared objects; another node speaks HTTPS.
+// Client is the API as the node uses it for its pods; what it tells of itself goes
+// through node.API. In the engine's process it is a function call on shared objects;
+// another node would speak HTTPS.
 //
 // Objects that a Client returns or delivers are shared: the agent never
 // changes them. Objects that the agent hands over are the Client's from then
@@ -45,7 +46,7 @@ type Client interface {
 	Record(notes ...change.Note)
 }
 
-// RefOf returns what names pod for its whole life, and its containers' runner by.
+// RefOf returns what identifies pod, here and to the runners, as long as it lives.
 func RefOf(pod *corev1.Pod) runner.PodRef {
 	return runner.PodRef{Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID)}
 }
@@ -53,7 +54,7 @@ func RefOf(pod *corev1.Pod) runner.PodRef {
 // PodChanges is one delivery of a watch: pods that appeared or changed, in
 // their latest state, and pods that are gone.
 type PodChanges struct {
-	// All says that Pods are all pods of the node: every other one is gone.
+	// All says that Pods are all the pods of the node, so that every other is gone.
 	All  bool
 	Pods []*corev1.Pod
 	Gone []runner.PodRef

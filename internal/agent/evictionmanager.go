@@ -20,20 +20,20 @@ const (
 	closePeriod    = time.Second
 	// reclaimPeriod is how often it makes the node give up what nobody uses.
 	reclaimPeriod = time.Minute
-	// partingTime is how long it waits for a pod that it has evicted to be gone,
+	// evictionWait is how long it waits for a pod that it has evicted to be gone,
 	// files and all, before it looks whether that was enough.
 	evictionWait = 30 * time.Second
 )
 
-// evictionManager watches what the machine has left, and acts when that is too little: the
-// node gets a condition, what nobody uses is given up, and then pods are evicted,
-// one at a time. It is a kubelet's eviction manager.
+// evictionManager is a kubelet's: it watches what the machine has left, and acts when
+// that is too little. The node gets a condition, what nobody uses is removed, and then
+// pods are evicted, one at a time.
 type evictionManager struct {
 	*services
 	pods *podWorkers
 
 	state     eviction.State
-	short     bool      // it was when last looked at
+	short     bool      // there was a shortage at the last look
 	reclaimed time.Time // when unused images were last removed
 	failed    string    // the last failure to observe that was logged
 }
@@ -111,13 +111,13 @@ func (m *evictionManager) relieve(ctx context.Context, s *eviction.Shortage) {
 	timer := time.NewTimer(evictionWait)
 	defer timer.Stop()
 	select {
-	case <-w.done: // its files are gone, too
+	case <-w.done: // and its files are gone
 	case <-timer.C:
 	case <-ctx.Done():
 	}
 }
 
-// measure finds out what the pods of pod workers use of what is short.
+// measure finds out how much the pods use of what is short.
 func (m *evictionManager) measure(ctx context.Context, s *eviction.Shortage, workers []*podWorker) ([]eviction.Pod, map[*corev1.Pod]*podWorker) {
 	owners := make(map[*corev1.Pod]*podWorker, len(workers))
 	pods := make([]eviction.Pod, len(workers))
@@ -137,7 +137,7 @@ func (m *evictionManager) measure(ctx context.Context, s *eviction.Shortage, wor
 	return pods, owners
 }
 
-// measureProcesses finds out what the containers' processes use.
+// measureProcesses finds out how much memory and how many processes the pods use.
 func (m *evictionManager) measureProcesses(ctx context.Context, pods []eviction.Pod) {
 	byPod := map[string][]runner.Status{}
 	var first []int

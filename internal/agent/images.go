@@ -21,9 +21,9 @@ type Images interface {
 	// /etc/group. user is what an image's configuration may say: "", "name",
 	// "name:group", "uid", "uid:gid" and mixtures.
 	LookupUser(ctx context.Context, img *Image, user string) (runspec.User, error)
-	// Reclaim removes what no container uses and what can be had again.
+	// Reclaim removes images that no container uses and that can be pulled again.
 	Reclaim(ctx context.Context) error
-	// Release says that the pod is gone: none of its containers uses an image.
+	// Release says that no container of the pod uses an image any more.
 	Release(podUID string)
 }
 
@@ -31,7 +31,7 @@ type Images interface {
 type ImageRequest struct {
 	Ref    string
 	Policy corev1.PullPolicy
-	// PodUID says for whom; see Images.Release.
+	// PodUID is the pod that the image is for; see Images.Release.
 	PodUID string
 	// Secrets returns the pod's image pull secrets, of the types
 	// kubernetes.io/dockerconfigjson and kubernetes.io/dockercfg, in the order in

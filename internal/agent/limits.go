@@ -35,6 +35,7 @@ func (e *limitEnforcer) run(ctx context.Context) {
 	}
 }
 
+// enforceAll measures the pods whose turn it is.
 func (e *limitEnforcer) enforceAll(ctx context.Context) {
 	now := time.Now()
 	limited := e.pods.list(eviction.Limited)
@@ -55,7 +56,7 @@ func (e *limitEnforcer) enforceAll(ctx context.Context) {
 	})
 }
 
-// enforce measures one pod.
+// enforce measures one pod, and evicts it if it has outgrown a limit.
 func (e *limitEnforcer) enforce(ctx context.Context, w *podWorker) {
 	began, pod := time.Now(), w.latest.Load()
 	u, err := e.usage(ctx, w.ref, pod)

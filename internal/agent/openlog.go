@@ -12,15 +12,16 @@ import (
 	"github.com/sampan-batch/sampan/internal/runner/crilog"
 )
 
-// openLog is a log that is being read. The files of a pod that is gone stay until
-// the logs that are open have been read to their ends: of one that was rotated
-// only the file that is just being read would outlive their removal.
+// openLog is a log that is being read. The files of a pod that is gone stay until its
+// open logs have been read to their ends. A reader has only one file of a rotated log
+// open, and would miss the others.
 type openLog struct {
 	*io.PipeReader
 	path   string
 	cancel context.CancelFunc
 	done   chan struct{} // closed when it is read, or closed
-	// owed: the node hands over this log by itself, and nobody else has it.
+	// owed says that the node hands over this log by itself, and that nobody can ask
+	// for it again.
 	owed bool
 }
 
@@ -31,7 +32,7 @@ func (l *openLog) Close() error {
 }
 
 // logPatience is how long the files of a pod that is gone are kept for those who
-// read them. Who is owed a log has as long as he needs.
+// read them. A log that is owed is waited for as long as it takes.
 const logPatience = time.Minute
 
 // openLogs are the logs that are being read, by the uids of their pods.

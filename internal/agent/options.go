@@ -14,18 +14,18 @@ import (
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
-// Options are what a node needs to know.
+// Options say what a node is, what it has, and whom it works with.
 type Options struct {
 	// Node is the node as the API knows it: its name, what pods may use of it, its
 	// conditions. The agent runs it.
 	Node *node.Node
-	// Dir is the directory of the node's files: pods' logs.
+	// Dir is the directory of the node's files, above all of pods' logs.
 	Dir string
 	// RunDir is a directory for the few small files that every sandboxed pod
 	// needs and that nobody misses after a reboot. In memory they cost a
 	// hundredth of what they cost on a disk. "" is Dir.
 	RunDir string
-	// Network is what the pods of this node are reached by.
+	// Network says which addresses the pods of this node have.
 	Network *network.Network
 
 	Client Client
@@ -45,7 +45,7 @@ type Options struct {
 
 	// Machine is what the node observes; nil: nothing, and nothing runs out.
 	Machine Machine
-	// Eviction says when what is left is too little.
+	// Eviction says how little may be left of what can run out.
 	Eviction eviction.Config
 
 	// StatusDelay is how long a status that is not final may wait for a newer
@@ -62,7 +62,7 @@ type Options struct {
 // short to be noticed.
 const DefaultStatusDelay = 50 * time.Millisecond
 
-// complete fills in what was left out, or says what must not be.
+// complete sets what has a default, and returns an error if something else is missing.
 func (o *Options) complete() error {
 	switch {
 	case o.Node == nil || o.Dir == "" || o.Network == nil || o.Client == nil || o.Images == nil || o.Log == nil:
@@ -79,15 +79,15 @@ func (o *Options) complete() error {
 	return nil
 }
 
-// Machine is what a node knows of the machine that it is; package machine has
-// the real one.
+// Machine is the machine that the node runs on; package machine has the real one.
 type Machine interface {
 	// Observe returns how much is left of what can run out. What could not be
-	// observed is missing, and the error says why.
+	// observed is left out, and the error says why.
 	Observe() (eviction.Observations, error)
-	// Use returns what containers use of memory and processes, by their first
-	// processes.
+	// Use returns how much memory and how many processes containers use, by the pids
+	// of their first processes.
 	Use(first []int) map[int]eviction.Use
-	// Keep keeps files from growing until ctx ends, and tells which it has cut.
+	// Keep bounds the files in some directories until ctx ends, and calls cut with
+	// the path of each that it has shortened.
 	Keep(ctx context.Context, caps []machine.Cap, cut func(path string)) error
 }

@@ -52,7 +52,7 @@ func (p *podWorkers) find(ctx context.Context) error {
 	return nil
 }
 
-// deliver takes one delivery of the watch. It blocks for no pod.
+// deliver handles one delivery of the watch, and waits for no pod.
 func (p *podWorkers) deliver(ctx context.Context, ch PodChanges) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -82,7 +82,7 @@ func (p *podWorkers) deliver(ctx context.Context, ch PodChanges) {
 	}
 }
 
-// seeLocked takes the latest state of a pod.
+// seeLocked records the latest state of a pod, and begins to look after a new one.
 func (p *podWorkers) seeLocked(ctx context.Context, pod *corev1.Pod) {
 	ref := RefOf(pod)
 	e := p.pods[ref.UID]
@@ -111,7 +111,7 @@ func (p *podWorkers) seeLocked(ctx context.Context, pod *corev1.Pod) {
 	}
 }
 
-// goneLocked drops a pod that the API has no more.
+// goneLocked lets go of a pod that the API has no more.
 func (p *podWorkers) goneLocked(ctx context.Context, e *entry) {
 	e.gone = true
 	if e.worker != nil {
@@ -122,7 +122,7 @@ func (p *podWorkers) goneLocked(ctx context.Context, e *entry) {
 	p.tasks.Go(func() { p.erase(ctx, e.ref) })
 }
 
-// over lets go of a pod whose worker has nothing left to do.
+// over follows when the worker of a pod has nothing left to do.
 func (p *podWorkers) over(ctx context.Context, e *entry) {
 	p.mu.Lock()
 	e.worker = nil
@@ -223,7 +223,7 @@ func (p *podWorkers) workerOf(uid string) *podWorker {
 	return nil
 }
 
-// list returns the workers of the pods that are not over and that want says so of.
+// list returns the workers of the pods that are not over and for which want is true.
 func (p *podWorkers) list(want func(*corev1.Pod) bool) []*podWorker {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -236,7 +236,7 @@ func (p *podWorkers) list(want func(*corev1.Pod) bool) []*podWorker {
 	return all
 }
 
-// learnLosses has the workers told of output that their containers lose, until ctx ends.
+// learnLosses tells the workers of output that their containers lose, until ctx ends.
 func (p *podWorkers) learnLosses(ctx context.Context) {
 	for _, r := range p.Runners {
 		p.tasks.Go(func() {

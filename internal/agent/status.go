@@ -81,7 +81,7 @@ func (s *statusWriter) write(over bool, now time.Time) {
 	})
 }
 
-// written takes the outcome of a write.
+// written records the outcome of a write.
 func (s *statusWriter) written(told []endedContainer, err error) {
 	p := s.pod
 	s.writing = false
@@ -89,7 +89,7 @@ func (s *statusWriter) written(told []endedContainer, err error) {
 	case err == nil:
 		s.failed, s.after = 0, time.Time{}
 	case apierrors.IsNotFound(err):
-		// The watch is about to say so too.
+		// The API has the pod no more; the watch is about to say so, too.
 		p.gone.Store(true)
 		p.state.End(podstate.Ending{Since: time.Now()})
 	default:

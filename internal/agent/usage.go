@@ -10,15 +10,14 @@ import (
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
-// usage returns what a pod takes of the disk: its containers' writable layers
-// and its volumes, which the runner measures, their logs, and the small files
-// that the node keeps for it.
+// usage returns what a pod takes of the disk: the writable layers of its containers
+// and its volumes, which the runner measures, and the files that the node keeps for it.
 func (r *containerRuntime) usage(ctx context.Context, ref runner.PodRef, pod *corev1.Pod) (*eviction.Usage, error) {
 	u := &eviction.Usage{Containers: map[string]eviction.Use{}, Volumes: map[string]eviction.Disk{}}
 	class := r.class(pod)
 	run := r.Runners[class]
 	if run == nil {
-		return u, nil // it has nothing
+		return u, nil // nothing of it was ever started
 	}
 	measured, err := run.Usage(ctx, ref.UID)
 	if err != nil {
@@ -44,7 +43,7 @@ func add(sum *eviction.Disk, d runner.DiskUsage) {
 	sum.Inodes += d.Inodes
 }
 
-// use adds what attempts to run a container take.
+// use adds to what a container takes.
 func use(u *eviction.Usage, container string, d eviction.Disk) {
 	c := u.Containers[container]
 	c.Bytes += d.Bytes
@@ -52,11 +51,10 @@ func use(u *eviction.Usage, container string, d eviction.Disk) {
 	u.Containers[container] = c
 }
 
-// measurers is how many pods are measured at once: whoever waits for their files
-// waits for the same disk.
+// measurers is how many pods are measured at once. More would wait for the same disk.
 const measurers = 2
 
-// inPool calls do for every i below n, so many at once, and returns when all are done.
+// inPool calls do for every i below n, measurers at a time, and returns when all are done.
 func inPool(n int, do func(i int)) {
 	var group sync.WaitGroup
 	turn := make(chan struct{}, measurers)

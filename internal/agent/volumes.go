@@ -77,7 +77,7 @@ func (v *volumeSetup) mount(now time.Time) time.Time {
 	return time.Time{}
 }
 
-// mounted takes the outcome of setting up the volumes.
+// mounted records the outcome of setting up the volumes.
 func (v *volumeSetup) mounted(err error, now time.Time) {
 	p := v.pod
 	v.busy = false

@@ -94,7 +94,7 @@ func (w *podWorker) run(node context.Context, leave func()) {
 	leave()
 }
 
-// drain takes the results that are waiting.
+// drain runs the results that are waiting, so that one decision follows them all.
 func (w *podWorker) drain() {
 	for {
 		select {
@@ -121,7 +121,7 @@ func (w *podWorker) begin() {
 	w.dirty = true
 }
 
-// observe takes the latest state of the pod's object.
+// observe notes the latest state of the pod's object, which may ask for its end.
 func (w *podWorker) observe() {
 	old, now := w.state.Object, w.latest.Load()
 	w.state.Observe(now)
@@ -135,7 +135,7 @@ func (w *podWorker) observe() {
 	case now.DeletionTimestamp != nil:
 		w.state.End(deletion(now, at))
 	case kind.PodEnded(now) && !w.status.final:
-		// Somebody else has declared it to be over.
+		// Somebody else has written that it is over.
 		w.state.End(podstate.Ending{Since: at, Grace: w.state.Grace()})
 	}
 }
@@ -222,7 +222,8 @@ func (w *podWorker) backOff(b podstate.Block) {
 	c.note(warning, reason.Failed, "Error: "+ImagePullBackOff)
 }
 
-// finish gives back what the pod held: its ended containers, what they shared.
+// finish gives back what the pod still holds: its ended containers, and what they
+// shared.
 func (w *podWorker) finish() {
 	w.forget(w.ctx, w.ended)
 	for i := range w.containers {

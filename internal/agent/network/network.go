@@ -1,8 +1,9 @@
-// Package network says by which addresses and names the pods of this node are known.
-// Whoever needs a pod's address asks here, and takes nobody else's for it.
+// Package network says which addresses and which host name a pod has. Whatever shows a
+// pod's address (its status, its environment, its hosts file, its probes) has it from
+// here, and none takes the node's address for it.
 //
-// There is one network so far, the machine's, and all pods are in it. One that gives
-// pods addresses of their own is to be put in its place.
+// There is only one kind of network so far, the machine's own, which all pods share. One
+// that gives pods addresses of their own would take its place.
 package network
 
 import corev1 "k8s.io/api/core/v1"
@@ -11,7 +12,7 @@ import corev1 "k8s.io/api/core/v1"
 type Network struct{ node []string }
 
 // Host returns the network of a machine that has these addresses, the primary one
-// first: those of its pods are the same.
+// first. Its pods have the same.
 func Host(addresses []string) *Network { return &Network{node: addresses} }
 
 // Node returns the addresses of the node, the primary one first.

@@ -170,7 +170,7 @@ func New(obj *corev1.Pod, now time.Time) *Pod {
 	return p
 }
 
-// Observe takes the latest state of the pod's API object.
+// Observe notes the latest state of the pod's API object.
 func (p *Pod) Observe(obj *corev1.Pod) {
 	p.Object = obj
 	for i := range p.Containers {

@@ -33,7 +33,7 @@ func hostCapabilities(caps *corev1.Capabilities) []string {
 }
 
 // setHostUser sets the user of a process of the machine: the runner's own
-// unless the pod says another. That one's group is the machine's to say.
+// unless the pod says another, whose group is then what the machine says.
 func setHostUser(spec *runner.Spec, uid, gid *int64, pod *corev1.PodSecurityContext) {
 	if uid != nil {
 		u := uint32(*uid)
@@ -46,7 +46,7 @@ func setHostUser(spec *runner.Spec, uid, gid *int64, pod *corev1.PodSecurityCont
 	addGroups(spec, pod)
 }
 
-// userVariables are the engine's own, and not those of another user.
+// userVariables belong to the engine's own user, and would mislead another.
 var userVariables = [...]string{"HOME", "USER", "LOGNAME", "TMPDIR"}
 
 // withoutUser returns an environment without what belongs to a user.

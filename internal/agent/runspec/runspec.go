@@ -103,8 +103,8 @@ func noCommand(class runner.Class) error {
 }
 
 // environ returns the environment: what the image says, replaced and followed by
-// what the pod says. A sandbox adds what every container has; of that only the
-// user's home is to be known here, where the user was looked up.
+// what the pod says. The sandbox adds what every container has, but HOME: the user's
+// home is known only here, where the user was looked up.
 func environ(in *Input, env *Env, home string) []string {
 	out := make([]string, 0, len(in.ImageEnv)+len(env.list)+1)
 	if in.Class != runner.Host && home != "" && !hasHome(in, env) {

@@ -182,7 +182,7 @@ func setUser(in *Input, spec *runner.Spec, pod *corev1.PodSecurityContext, own *
 	if uid != nil && account.UID != uint32(*uid) {
 		return "", &runner.StartError{Reason: "CreateContainerError", Message: fmt.Sprintf("runAsUser %d is user %d of the image", *uid, account.UID)}
 	}
-	// Asked again of what came out: the image's files have had their say.
+	// Checked again, now that the image's files have said which number a name is.
 	if isTrue(nonRoot) && account.UID == 0 {
 		return "", &ConfigError{"container has runAsNonRoot and image will run as root " + where(in)}
 	}
