@@ -24,23 +24,8 @@ import (
 func (p *process) forkExec(ctx context.Context, args []string, streams [3]*os.File, tty bool) (*reap.Child, error) {
 	prog := fork.NewProgram()
 	defer prog.Close()
-	call := func(name string, nr uintptr, args ...uintptr) { prog.Add(fork.Call(name, nr, args...)) }
-
-	call("unblock signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, prog.Space(8), 0, unsafe.Sizeof(uint64(0)))
-	if err := p.enterGroup(prog); err != nil {
+	if err := p.begin(prog, streams, tty); err != nil {
 		return nil, err
-	}
-	call("new session", unix.SYS_SETSID)
-	for i, f := range streams {
-		fd, err := prog.Inherit(int(f.Fd()))
-		if err != nil {
-			return nil, err
-		}
-		call("open stream", unix.SYS_DUP3, fd, uintptr(i), 0)
-	}
-	call("close files", unix.SYS_CLOSE_RANGE, fork.Status+1, 1<<32-1, 0)
-	if tty {
-		call("set controlling terminal", unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0)
 	}
 	// Before the change of user: the directories above may be the engine's alone.
 	made := prog.Len()
@@ -48,24 +33,8 @@ func (p *process) forkExec(ctx context.Context, args []string, streams [3]*os.Fi
 		prog.Add(hostpath.MakeDirectory(prog, p.dir)...)
 	}
 	entered := prog.Len()
-	call("enter "+p.dir, unix.SYS_CHDIR, prog.String(p.dir))
-	call("set limit of open files", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, fork.Place(prog, p.launcher.files), 0)
-	if n := p.launcher.processes; n > 0 {
-		call("set limit of processes", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NPROC, fork.Place(prog, unix.Rlimit{Cur: n, Max: n}), 0)
-	}
-	p.scoreForOOM(prog)
-	if tag := p.launcher.ps.tags.Of(p.launcher.mark(p.id)); tag != 0 {
-		call("set tag", unix.SYS_PRLIMIT64, 0, reap.LimitOfLocks, fork.Place(prog, unix.Rlimit{Cur: tag, Max: tag}), 0)
-	}
-	p.boundCapabilities(prog)
-	if c := p.rights.credential; c != nil {
-		call("set groups", unix.SYS_SETGROUPS, uintptr(len(c.Groups)), fork.PlaceAll(prog, c.Groups))
-		call("set group", unix.SYS_SETRESGID, uintptr(c.Gid), uintptr(c.Gid), uintptr(c.Gid))
-		call("set user", unix.SYS_SETRESUID, uintptr(c.Uid), uintptr(c.Uid), uintptr(c.Uid))
-	}
-	p.dropCapabilities(prog)
-	// A change of user clears it.
-	call("set parent-death signal", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
+	prog.Add(fork.Call("enter "+p.dir, unix.SYS_CHDIR, prog.String(p.dir)))
+	p.restrict(prog)
 	prog.MindParent()
 	command := p.command(prog, args)
 
@@ -89,6 +58,51 @@ func (p *process) forkExec(ctx context.Context, args []string, streams [3]*os.Fi
 		return nil, fmt.Errorf("start: %w", err)
 	}
 	return child, nil
+}
+
+// begin is the first part of a program: the control group, a session, and no file
+// open but the streams.
+func (p *process) begin(prog *fork.Program, streams [3]*os.File, tty bool) error {
+	call := func(name string, nr uintptr, args ...uintptr) { prog.Add(fork.Call(name, nr, args...)) }
+	call("unblock signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, prog.Space(8), 0, unsafe.Sizeof(uint64(0)))
+	if err := p.enterGroup(prog); err != nil {
+		return err
+	}
+	call("new session", unix.SYS_SETSID)
+	for i, f := range streams {
+		fd, err := prog.Inherit(int(f.Fd()))
+		if err != nil {
+			return err
+		}
+		call("open stream", unix.SYS_DUP3, fd, uintptr(i), 0)
+	}
+	call("close files", unix.SYS_CLOSE_RANGE, fork.Status+1, 1<<32-1, 0)
+	if tty {
+		call("set controlling terminal", unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0)
+	}
+	return nil
+}
+
+// restrict sets the limits of the process, and makes it its user's.
+func (p *process) restrict(prog *fork.Program) {
+	call := func(name string, nr uintptr, args ...uintptr) { prog.Add(fork.Call(name, nr, args...)) }
+	call("set limit of open files", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, fork.Place(prog, p.launcher.files), 0)
+	if n := p.launcher.processes; n > 0 {
+		call("set limit of processes", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NPROC, fork.Place(prog, unix.Rlimit{Cur: n, Max: n}), 0)
+	}
+	p.scoreForOOM(prog)
+	if tag := p.launcher.ps.tags.Of(p.launcher.mark(p.id)); tag != 0 {
+		call("set tag", unix.SYS_PRLIMIT64, 0, reap.LimitOfLocks, fork.Place(prog, unix.Rlimit{Cur: tag, Max: tag}), 0)
+	}
+	p.boundCapabilities(prog)
+	if c := p.rights.credential; c != nil {
+		call("set groups", unix.SYS_SETGROUPS, uintptr(len(c.Groups)), fork.PlaceAll(prog, c.Groups))
+		call("set group", unix.SYS_SETRESGID, uintptr(c.Gid), uintptr(c.Gid), uintptr(c.Gid))
+		call("set user", unix.SYS_SETRESUID, uintptr(c.Uid), uintptr(c.Uid), uintptr(c.Uid))
+	}
+	p.dropCapabilities(prog)
+	// A change of user clears it.
+	call("set parent-death signal", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
 }
 
 // command is the end of a program.
