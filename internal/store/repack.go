@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/sampan-batch/sampan/internal/change"
 )
@@ -12,8 +13,12 @@ import (
 // back; copies lie side by side. Nothing is changed and nobody is held up: when
 // something is written meanwhile, Repack gives up and returns false.
 //
+// The history of watches lets go of what is older than it has to be, in any case: what
+// was not deleted would be in memory twice.
+//
 // It costs a decode per object and, while it lasts, their memory twice.
 func (s *Store) Repack() (bool, error) {
+	s.history.forget(time.Now().Add(-retainTime))
 	view := s.View()
 	fresh := newTrees()
 	for _, tab := range view.tables {

@@ -2,7 +2,10 @@ package store
 
 import (
 	"context"
+	"errors"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/sampan-batch/sampan/internal/change"
 )
@@ -34,6 +37,32 @@ func TestRepack(t *testing.T) {
 	if events, _ := drain(t, mustWatch(t, s, "pods", 0)); len(events) != 4 {
 		t.Errorf("history: %v", describeEvents(events))
 	}
+}
+
+// TestRepackForgets: the history lets go of what it need not keep.
+func TestRepackForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := mustOpen(t, Options{})
+		defer s.Close()
+		create := func(name string) {
+			k := key("pods", name)
+			mustApply(t, s, change.Set{Writes: []change.Write{{Op: change.Create, Key: k, Object: object(k, "1")}}})
+		}
+		create("a")
+		time.Sleep(retainTime / 2)
+		create("b")
+		time.Sleep(retainTime/2 + time.Second)
+		if _, err := s.Repack(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Watch("pods", 0); !errors.Is(err, ErrGone) {
+			t.Errorf("a watch from before the older write: %v", err)
+		}
+		if events, _ := drain(t, mustWatch(t, s, "pods", 1)); len(events) != 1 || events[0].Key.Name != "b" {
+			t.Errorf("the newer write: %v", describeEvents(events))
+		}
+		mustWatch(t, s, "leases", 0) // of which nothing was forgotten
+	})
 }
 
 // TestRepackGivesWay: nothing that is written meanwhile is lost or waits.

@@ -150,6 +150,15 @@ func (h *history) dropLocked() {
 	h.size -= e.size
 }
 
+// forget drops the writes from before a moment.
+func (h *history) forget(before time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for h.all.n > 0 && h.all.at(0).at.Before(before) {
+		h.dropLocked()
+	}
+}
+
 func (h *history) watch(resource string, after uint64) (*Watch, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
