@@ -58,14 +58,15 @@ func (b *bench) burst(ctx context.Context, r *report) error {
 	return nil
 }
 
-// empty waits until no Job and no pod is left.
+// empty waits until no Job and no pod is left. It asks for all: the state of a list
+// that goes on is kept in memory for five minutes.
 func (e *engine) empty(ctx context.Context) error {
 	for {
-		jobs, err := e.client.BatchV1().Jobs("default").List(ctx, metav1.ListOptions{Limit: 1})
+		jobs, err := e.client.BatchV1().Jobs("default").List(ctx, metav1.ListOptions{})
 		if err != nil {
 			return err
 		}
-		pods, err := e.client.CoreV1().Pods("default").List(ctx, metav1.ListOptions{Limit: 1})
+		pods, err := e.client.CoreV1().Pods("default").List(ctx, metav1.ListOptions{})
 		if err != nil || len(jobs.Items)+len(pods.Items) == 0 {
 			return err
 		}

@@ -123,7 +123,7 @@ type ends struct {
 }
 
 func (e *engine) watchEnds(ctx context.Context) (*ends, error) {
-	list, err := e.client.BatchV1().Jobs("default").List(ctx, metav1.ListOptions{Limit: 1})
+	list, err := e.client.BatchV1().Jobs("default").List(ctx, metav1.ListOptions{FieldSelector: "metadata.name=none"}) // for its revision
 	if err != nil {
 		return nil, err
 	}

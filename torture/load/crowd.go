@@ -268,7 +268,8 @@ func (c *Crowd) Clear(ctx context.Context) error {
 		return err
 	}
 	for end := time.Now().Add(crowdWithin); time.Now().Before(end); pause(ctx, time.Second) {
-		list, err := c.client.CoreV1().Pods(Namespace).List(ctx, metav1.ListOptions{Limit: 1})
+		// All of them: a list that goes on keeps its whole state in the engine's memory for five minutes.
+		list, err := c.client.CoreV1().Pods(Namespace).List(ctx, metav1.ListOptions{})
 		if err != nil {
 			return err
 		}

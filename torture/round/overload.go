@@ -63,9 +63,9 @@ const (
 	// descriptorSlack is how many more descriptors an engine may have than before: of
 	// connections that it has not yet seen to be idle.
 	descriptorSlack = 16
-	// residentSlack is how much more memory it may have: an hour's Events, the writes
-	// that watches can resume after, and the collector's share of as much again.
-	residentSlack = 1 << 30
+	// residentSlack is how much more memory it may have: an hour's Events, 20,000 at
+	// most, the writes that watches can resume after, and what the collector needs.
+	residentSlack = 192 << 20
 	// calmWithin is how long it may take until it has given back the rest: Go's
 	// runtime collects every two minutes at the latest, and returns slowly.
 	calmWithin = 5 * time.Minute
