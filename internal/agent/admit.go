@@ -117,12 +117,3 @@ func appArmor(pod *corev1.Pod) (asked, local bool) {
 	})
 	return asked, local
 }
-
-// eachContainer calls visit for every container of the pod.
-func eachContainer(pod *corev1.Pod, visit func(*corev1.Container)) {
-	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
-		for i := range list {
-			visit(&list[i])
-		}
-	}
-}

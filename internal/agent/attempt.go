@@ -1,9 +1,6 @@
 package agent
 
 import (
-	"strconv"
-	"strings"
-
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/agent/podstate"
@@ -31,18 +28,6 @@ func newAttempt(c *container, number int) *attempt {
 		class: c.class, runner: c.runner(), number: number,
 		id: containerID(c.pod.ref, c.Spec.Name, number),
 	}
-}
-
-// containerID is how the runner knows an attempt.
-func containerID(ref runner.PodRef, container string, number int) string {
-	return ref.UID + "_" + container + "_" + strconv.Itoa(number)
-}
-
-// containerOf returns the name of the container in what containerID has made.
-func containerOf(id string) string {
-	_, rest, _ := strings.Cut(id, "_")
-	name, _, _ := strings.Cut(rest, "_")
-	return name
 }
 
 // note records an Event about the container.

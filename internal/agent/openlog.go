@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/sampan-batch/sampan/internal/runner/crilog"
 )
 
@@ -117,7 +115,3 @@ func (o *openLogs) of(uid, path string) (list []*openLog) {
 	}
 	return list
 }
-
-// LogHandler takes the log of a container, all that it writes until its end, and
-// must not block. Until it is read, or closed, its files stay.
-type LogHandler func(pod *corev1.Pod, container string, log io.ReadCloser)

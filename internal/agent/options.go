@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/agent/eviction"
 	"github.com/sampan-batch/sampan/internal/agent/machine"
@@ -57,6 +60,10 @@ type Options struct {
 
 	Log *slog.Logger
 }
+
+// LogHandler takes the log of a container, all that it writes until its end, and
+// must not block. Until it is read, or closed, its files stay.
+type LogHandler func(pod *corev1.Pod, container string, log io.ReadCloser)
 
 // DefaultStatusDelay is long enough for a short process to end in, and too
 // short to be noticed.

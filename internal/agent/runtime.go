@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -169,6 +171,27 @@ func (r *containerRuntime) release(ctx context.Context, ref runner.PodRef, pod *
 		r.files.RemoveEtc(ref.UID, pod)
 	}
 	r.files.RemoveVolumes(ref.UID)
+}
+
+// containerID is how the runner knows an attempt.
+func containerID(ref runner.PodRef, container string, number int) string {
+	return ref.UID + "_" + container + "_" + strconv.Itoa(number)
+}
+
+// containerOf returns the name of the container in what containerID has made.
+func containerOf(id string) string {
+	_, rest, _ := strings.Cut(id, "_")
+	name, _, _ := strings.Cut(rest, "_")
+	return name
+}
+
+// eachContainer calls visit for every container of the pod.
+func eachContainer(pod *corev1.Pod, visit func(*corev1.Container)) {
+	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			visit(&list[i])
+		}
+	}
 }
 
 // objects looks up what a pod refers to.
