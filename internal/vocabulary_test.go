@@ -258,3 +258,21 @@ func TestDifferencesListOurWords(t *testing.T) {
 		}
 	}
 }
+
+// TestContributingNamesWhatIsThere: the files that CONTRIBUTING.md sends people to exist.
+func TestContributingNamesWhatIsThere(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../CONTRIBUTING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("(?:`|\\]\\()((?:internal|docs|testdata|scripts|conformance)/[a-z0-9/._-]+|[A-Z]+\\.md)(?:`|\\))").FindAllStringSubmatch(string(text), -1)
+	if len(named) < 10 {
+		t.Fatalf("it names %q: the test does not see them", named)
+	}
+	for _, name := range named {
+		if _, err := os.Stat(filepath.Join("..", name[1])); err != nil {
+			t.Error(err)
+		}
+	}
+}
