@@ -83,7 +83,7 @@ func Decide(now time.Time, s State, key func(*corev1.Pod) (change.Key, uint64)) 
 // says so.
 func Bind(pod *corev1.Pod, node string, now time.Time) change.Note {
 	pod.Spec.NodeName = node
-	setScheduled(&pod.Status, corev1.PodCondition{
+	podspec.SetCondition(&pod.Status, corev1.PodCondition{
 		Type: corev1.PodScheduled, Status: corev1.ConditionTrue,
 		LastTransitionTime: metav1.NewTime(now), ObservedGeneration: pod.Generation,
 	})
@@ -269,7 +269,7 @@ func refuse(pod *corev1.Pod, message string, now time.Time, set *change.Set) boo
 			return false
 		}
 	}
-	setScheduled(&pod.Status, corev1.PodCondition{
+	podspec.SetCondition(&pod.Status, corev1.PodCondition{
 		Type: corev1.PodScheduled, Status: corev1.ConditionFalse,
 		Reason: corev1.PodReasonUnschedulable, Message: message,
 		LastTransitionTime: metav1.NewTime(now), ObservedGeneration: pod.Generation,
@@ -297,19 +297,6 @@ func unschedulable(nodes int, why map[string]int) string {
 	sort.Strings(parts)
 	return fmt.Sprintf("0/%d nodes are available: %s. preemption: 0/%d nodes are available: %d %s.",
 		nodes, strings.Join(parts, ", "), nodes, nodes, hopeless)
-}
-
-func setScheduled(status *corev1.PodStatus, c corev1.PodCondition) {
-	for i := range status.Conditions {
-		if status.Conditions[i].Type == c.Type {
-			if status.Conditions[i].Status == c.Status {
-				c.LastTransitionTime = status.Conditions[i].LastTransitionTime
-			}
-			status.Conditions[i] = c
-			return
-		}
-	}
-	status.Conditions = append(status.Conditions, c)
 }
 
 func regarding(pod *corev1.Pod) corev1.ObjectReference {

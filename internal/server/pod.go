@@ -13,11 +13,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/util/dryrun"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind/podspec"
 )
 
 // podStorage returns the subresources that only pods have, and the resource
@@ -60,7 +60,7 @@ func (b *binding) Create(ctx context.Context, name string, obj runtime.Object, v
 	if name != want.Name {
 		return nil, apierrors.NewBadRequest("name in URL does not match name in Binding object")
 	}
-	if errs := validateBinding(want); len(errs) > 0 {
+	if errs := podspec.ValidateBinding(want); len(errs) > 0 {
 		return nil, errs.ToAggregate()
 	}
 	if validate != nil {
@@ -83,18 +83,6 @@ func (b *binding) Create(ctx context.Context, name string, obj runtime.Object, v
 	return &metav1.Status{Status: metav1.StatusSuccess}, nil
 }
 
-func validateBinding(b *corev1.Binding) field.ErrorList {
-	var errs field.ErrorList
-	target := field.NewPath("target")
-	if kind := b.Target.Kind; kind != "" && kind != "Node" {
-		errs = append(errs, field.NotSupported(target.Child("kind"), kind, []string{"Node", "<empty>"}))
-	}
-	if b.Target.Name == "" {
-		errs = append(errs, field.Required(target.Child("name"), ""))
-	}
-	return errs
-}
-
 func bind(pod *corev1.Pod, b *corev1.Binding, now time.Time) error {
 	switch {
 	case pod.DeletionTimestamp != nil:
@@ -108,7 +96,7 @@ func bind(pod *corev1.Pod, b *corev1.Binding, now time.Time) error {
 	pod.Status.NominatedNodeName = ""
 	merge(&pod.Annotations, b.Annotations)
 	merge(&pod.Labels, b.Labels)
-	setCondition(&pod.Status, corev1.PodCondition{
+	podspec.SetCondition(&pod.Status, corev1.PodCondition{
 		Type: corev1.PodScheduled, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(now).Rfc3339Copy(),
 	})
 	return nil
@@ -122,23 +110,6 @@ func merge(into *map[string]string, more map[string]string) {
 		*into = make(map[string]string, len(more))
 	}
 	maps.Copy(*into, more)
-}
-
-// setCondition puts c among the pod's conditions; its transition time stays
-// what it was when the status is the same.
-func setCondition(status *corev1.PodStatus, c corev1.PodCondition) {
-	for i := range status.Conditions {
-		old := &status.Conditions[i]
-		if old.Type != c.Type {
-			continue
-		}
-		if old.Status == c.Status {
-			c.LastTransitionTime = old.LastTransitionTime
-		}
-		*old = c
-		return
-	}
-	status.Conditions = append(status.Conditions, c)
 }
 
 // legacyBinding is the resource bindings: the pod's name is the binding's.
@@ -214,7 +185,7 @@ func (e *eviction) Create(ctx context.Context, name string, obj runtime.Object, 
 		if err := mayEvict(pod, deletion.Preconditions); err != nil {
 			return err
 		}
-		setCondition(&pod.Status, corev1.PodCondition{
+		podspec.SetCondition(&pod.Status, corev1.PodCondition{
 			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "EvictionByEvictionAPI",
 			Message: "Eviction API: evicting", LastTransitionTime: metav1.NewTime(e.pods.now()).Rfc3339Copy(),
 		})

@@ -14,6 +14,23 @@ import (
 	netutils "k8s.io/utils/net"
 )
 
+// SetCondition puts c among the pod's conditions; its transition time stays what it was
+// when the status is the same. The conditions are changed in place.
+func SetCondition(status *corev1.PodStatus, c corev1.PodCondition) {
+	for i := range status.Conditions {
+		old := &status.Conditions[i]
+		if old.Type != c.Type {
+			continue
+		}
+		if old.Status == c.Status {
+			c.LastTransitionTime = old.LastTransitionTime
+		}
+		*old = c
+		return
+	}
+	status.Conditions = append(status.Conditions, c)
+}
+
 // ValidatePodStatus checks a write of the status.
 func ValidatePodStatus(pod, old *corev1.Pod) field.ErrorList {
 	c := newChecker(&pod.Spec, &pod.ObjectMeta)

@@ -125,7 +125,7 @@ func TestOpen(t *testing.T) {
 			}
 			continue
 		}
-		leads, err := os.Readlink(procFD(fd))
+		leads, err := os.Readlink(FDPath(fd))
 		must(t, err)
 		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 		must(t, err)

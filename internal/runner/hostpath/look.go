@@ -175,7 +175,7 @@ func (w away) mkdir(dir int, name string, mode uint32) error {
 
 func (w away) chmod(fd int, mode uint32) error {
 	_, err := w.visit(fd, func(p *plan) {
-		p.Add(fork.Call("chmod", unix.SYS_FCHMODAT, here, p.String(procFD(int(p.dir()))), uintptr(mode)))
+		p.Add(fork.Call("chmod", unix.SYS_FCHMODAT, here, p.String(FDPath(int(p.dir()))), uintptr(mode)))
 	})
 	return err
 }

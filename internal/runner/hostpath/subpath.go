@@ -38,7 +38,7 @@ func (direct) open(dir int, path string, how *unix.OpenHow) (int, uint32, error)
 }
 
 func (direct) mkdir(dir int, name string, mode uint32) error { return unix.Mkdirat(dir, name, mode) }
-func (direct) chmod(fd int, mode uint32) error               { return unix.Chmod(procFD(fd), mode) }
+func (direct) chmod(fd int, mode uint32) error               { return unix.Chmod(FDPath(fd), mode) }
 
 func (direct) owner(fd int) (uint32, error) {
 	var st unix.Stat_t
@@ -168,4 +168,6 @@ func makeBelow(w way, dir int, name string, mode uint32) (int, error) {
 	return fd, nil
 }
 
-func procFD(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
+// FDPath is a path to an open file, for calls that take no descriptor. Where it leads does
+// not depend on any directory on the way.
+func FDPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }

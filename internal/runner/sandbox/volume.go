@@ -97,7 +97,7 @@ func (v *volumes) set(vol *runner.Volume) error {
 		return err
 	}
 	defer unix.Close(fd)
-	w := fileWriter{dir: procFD(fd), uid: v.owner, gid: v.group(vol.Group)}
+	w := fileWriter{dir: hostpath.FDPath(fd), uid: v.owner, gid: v.group(vol.Group)}
 	if err := w.write(vol.Files); err != nil {
 		return err
 	}
@@ -348,5 +348,3 @@ func (l *Launcher) Finish(ctx context.Context) error {
 	}
 	return l.bin.Finish(ctx)
 }
-
-func procFD(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
