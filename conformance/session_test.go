@@ -106,7 +106,7 @@ func (s *session) commands() map[string]command {
 func newSession(t *testing.T, config *rest.Config, files []txtar.File) *session {
 	t.Helper()
 	s := &session{
-		files: make(map[string][]byte), quiet: 200 * time.Millisecond, patience: 5 * time.Second,
+		files: make(map[string][]byte), quiet: 200 * time.Millisecond, patience: 10 * time.Second,
 		began: time.Now().UTC(), spelt: make(map[string]string),
 	}
 	if *recordFrom != "" {
