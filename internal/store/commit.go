@@ -289,9 +289,9 @@ func (s *Store) finishLocked(b *batch, err error) {
 		s.armLocked()
 	}
 	answer(b.commits, nil)
-	if ahead := s.ahead; len(ahead) > 0 {
-		s.ahead = nil
-		s.publishLocked(s.aheadView, ahead)
+	if ahead, view := s.ahead, s.aheadView; len(ahead) > 0 {
+		s.ahead, s.aheadView = nil, nil
+		s.publishLocked(view, ahead)
 		s.floatLocked(ahead)
 		answer(ahead, nil)
 	}
@@ -330,7 +330,7 @@ func (s *Store) rollbackLocked(b *batch, err error) {
 	answer(b.commits, err)
 	answer(s.ahead, err)
 	answer(s.queue, err)
-	s.ahead, s.queue, s.afloat = nil, nil, b.lazy
+	s.ahead, s.aheadView, s.queue, s.afloat = nil, nil, nil, b.lazy
 	s.staged = thaw(s.View())
 	if len(s.afloat) > 0 {
 		s.armLocked()

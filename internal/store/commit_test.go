@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -119,6 +121,41 @@ func TestManySetsShareOneSync(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A state that has been replaced is nobody's: whatever was deleted since would stay
+// in memory with it.
+func TestFormerStatesAreLetGo(t *testing.T) {
+	t.Parallel()
+	for _, fails := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			d := &faultyDisk{}
+			s := mustOpen(t, Options{fault: d.fault})
+			mustApply(t, s, createSet(key("pods", "a"), "", false))
+			release := d.stop()
+			first := start(s, createSet(key("pods", "b"), "", false))
+			ahead := start(s, createSet(key("events", "e"), "", true)) // with a state of its own
+			if fails {
+				d.set(faultCommit, syscall.ENOSPC)
+			}
+			release()
+			synctest.Wait()
+			if !first.done.Load() || !ahead.done.Load() || (first.err != nil) != fails {
+				t.Fatalf("%+v %+v", first, ahead)
+			}
+			d.set("", nil)
+			old := weak.Make(s.View())
+			mustApply(t, s, change.Set{Writes: []change.Write{{Op: change.Delete, Key: key("pods", "a"), Rev: 1}}})
+			time.Sleep(2 * flushAfter)
+			synctest.Wait()
+			for range 3 {
+				runtime.GC()
+			}
+			if v := old.Value(); v != nil {
+				t.Errorf("fails %v: the state of revision %d is held, the store is at %d", fails, v.Rev(), s.View().Rev())
+			}
+		})
+	}
 }
 
 // What is staged while a batch is written is not visible with that batch.
