@@ -128,11 +128,12 @@ func (i *inspection) read(f *os.File) error {
 }
 
 // moved reports whether pages that transaction tx refers to may have been used
-// again. The engine frees them in the transaction after it, and uses them in the one after that.
+// again. The engine frees them in the next transaction. The one after that uses them, and
+// writes them before the meta page by which it can be seen.
 func moved(data []byte, tx uint64) (yes bool) {
 	err := page.Guard(func() error {
 		now, err := page.Open(data)
-		yes = err == nil && now.Tx > tx+1
+		yes = err == nil && now.Tx > tx
 		return err
 	})
 	return yes || err != nil
