@@ -166,6 +166,9 @@ func (r *Reaper) Start(ctx context.Context, begin func() (pid, pidfd int, s Star
 	var ended sync.WaitGroup
 	for _, c := range []*Child{second, first} {
 		if c != nil {
+			if ctx.Err() != nil { // it may have come to its command at this moment
+				_ = c.SignalSession(syscall.SIGKILL)
+			}
 			_ = c.Signal(syscall.SIGKILL)
 			ended.Go(func() { _, _ = c.Wait() })
 		}
