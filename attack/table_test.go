@@ -37,6 +37,12 @@ var table = []struct {
 	{"something else in place of /proc", []string{"volume in place of /proc", "internal/runner/sandbox.TestProcIsTheKernels"}},
 	{"one start that hangs holds up others", []string{"volume in place of /proc", "internal/runner/sandbox.TestHangingStart", "internal/runner/reap.TestHangingStart"}},
 	{"descriptors after execve", []string{"descriptors after execve", "internal/runner/sandbox.TestLaunch"}},
+	{"something else in place of /dev/pts, and the other end of a terminal", []string{
+		"internal/runner/sandbox.TestNoTerminalOfStrangers", "internal/runner/sandbox.TestTerminalIsItsOwn"}},
+	{"a pipe that is never emptied or filled, or of which nobody takes the output, holds up others", []string{
+		"internal/runner/supervisor.TestInputThatNobodyReads", "internal/runner/sandbox/conformance.TestSandbox", "internal/runner/supervisor.TestManyClients"}},
+	{"commands that outlive who had them executed", []string{
+		"internal/runner/supervisor.TestStreamsEndWithEngine", "internal/runner/sandbox/conformance.TestSandbox"}},
 	{"a subPath is swapped for a link meanwhile", []string{"internal/runner/sandbox.TestNobodyRedirectsASubPath", "internal/runner/sandbox.TestSubPathOfASource"}},
 
 	// Rights.

@@ -39,14 +39,15 @@ var house = map[string][]string{
 	"internal/runner/hostpath":            {"internal/runner/fork", "internal/runner/reap"},
 	"internal/runner/hostpath/hangs":      nil, // for tests
 	"internal/runner/reap":                nil,
+	"internal/runner/terminal":            nil,
 	"internal/runner/trash":               {"internal/runner", "internal/tree"},
 	"internal/runner/runnertest":          {"internal/runner", "internal/runner/crilog"},
 	"internal/runner/sandbox/conformance": nil, // for tests
 	"internal/runner/host": {"internal/runner", "internal/runner/cgroup", "internal/runner/fork", "internal/runner/hostpath",
-		"internal/runner/reap", "internal/runner/trash", "internal/tree"},
+		"internal/runner/reap", "internal/runner/terminal", "internal/runner/trash", "internal/tree"},
 	"internal/runner/sandbox": {"internal/runner", "internal/runner/cgroup", "internal/runner/fork", "internal/runner/hostpath",
-		"internal/runner/reap", "internal/runner/trash", "internal/tree"},
-	"internal/runner/supervisor": {"internal/runner", "internal/runner/crilog", "internal/runner/reap"},
+		"internal/runner/reap", "internal/runner/terminal", "internal/runner/trash", "internal/tree"},
+	"internal/runner/supervisor": {"internal/runner", "internal/runner/crilog", "internal/runner/reap", "internal/runner/terminal"},
 
 	// cores
 	"internal/access":  nil,

@@ -83,7 +83,7 @@ func (c *container) target() probe.Target {
 	return probe.Target{
 		IP: c.pod.Network.Of(c.pod.state.Object).PodIP(), Ports: c.Spec.Ports,
 		Exec: func(ctx context.Context, args []string, timeout time.Duration) (runner.ExecResult, error) {
-			return run.Exec(ctx, id, runner.ExecSpec{Args: args, Timeout: timeout})
+			return runner.ExecOutput(ctx, run, id, args, timeout)
 		},
 	}
 }

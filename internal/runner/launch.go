@@ -2,7 +2,9 @@ package runner
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"net"
 	"os"
 
 	"github.com/sampan-batch/sampan/internal/runner/reap"
@@ -20,8 +22,8 @@ import (
 type Launcher interface {
 	// Launch starts the container's first process with the given standard
 	// streams, which stay the caller's to close, and returns once execve has
-	// succeeded. A nil stdin is /dev/null. With Spec.TTY all three are the same
-	// terminal, which becomes the controlling one.
+	// succeeded. A nil stream is /dev/null. With Spec.TTY they are all nil: the
+	// process gets a terminal, see Process.Terminal.
 	// An error that the container's command, user or files are the cause of is a
 	// *StartError; whatever was made for the container is then gone again. When ctx
 	// ends before, the start is given up. A start may take as long as what it meets
@@ -45,6 +47,9 @@ type Launcher interface {
 	// whatever its state, and releases what they held. Of their Specs only ID,
 	// Class, Pod, Container and Attempt are known.
 	Recover(lost []*Spec) error
+	// Dial connects to a port of a pod as its own processes do. The pod has a container
+	// that runs.
+	Dial(ctx context.Context, podUID string, port uint16) (net.Conn, error)
 	// Finish is called last. It returns when the files that Release and RemovePod
 	// have left to be removed are, or when ctx ends. The error says what remains.
 	Finish(ctx context.Context) error
@@ -59,13 +64,18 @@ type Process interface {
 	// who could write to its streams. It is called once.
 	Wait() (ExitInfo, error)
 	// Signal sends a signal to the process; SIGKILL ends every process of the
-	// container (for one from Exec: that process and its process group). It is
+	// container (for one from Exec: every process of its session). It is
 	// os.ErrProcessDone when the process has ended.
 	Signal(sig int) error
 	// Exec starts a further process inside the container, as its user, with its
 	// environment and under the same restrictions. The streams stay the caller's.
-	// Like Launch it ends with ctx, but once it has returned, ctx means nothing.
+	// Like Launch it ends with ctx, but once it has returned, ctx means nothing. With
+	// ExecSpec.TTY the streams are nil, as in Launch. It is os.ErrProcessDone when the
+	// container has ended. WaitDelay is the caller's affair.
 	Exec(ctx context.Context, spec ExecSpec, stdin, stdout, stderr *os.File) (Process, error)
+	// Terminal is this side's end of the terminal that the process was started with,
+	// in the runtime's poller, and the caller's to close; nil without one.
+	Terminal() *os.File
 	// Release gives back what an ended container held: mounts, cgroup, writable
 	// layer. It is called once, after Wait, and on first processes only.
 	Release() error
@@ -101,4 +111,19 @@ func ExitFromWait(ws reap.Status) ExitInfo {
 		return ExitInfo{Code: 128 + int(ws.Signal()), Signal: int(ws.Signal())}
 	}
 	return ExitInfo{Code: ws.ExitStatus()}
+}
+
+// DialMachine connects to a port of this machine as "localhost", which is where pods
+// are that share its network.
+func DialMachine(ctx context.Context, port uint16) (net.Conn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp4", fmt.Sprintf("127.0.0.1:%d", port))
+	if err == nil {
+		return conn, nil
+	}
+	conn, err6 := d.DialContext(ctx, "tcp6", fmt.Sprintf("[::1]:%d", port))
+	if err6 == nil {
+		return conn, nil
+	}
+	return nil, fmt.Errorf("failed to connect to localhost:%d: %w, %w", port, err, err6)
 }

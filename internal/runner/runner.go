@@ -11,6 +11,7 @@ package runner
 import (
 	"context"
 	"errors"
+	"net"
 	"time"
 )
 
@@ -33,11 +34,26 @@ type Runner interface {
 	// Signal sends a signal to the container's first process; SIGKILL ends
 	// every process of the container. It returns ErrEnded when that is over.
 	Signal(ctx context.Context, id string, signal int) error
-	// Exec runs a command inside the container and returns its exit code and
-	// the first 10 KiB of what it wrote, stdout and stderr together. It returns a
-	// *StartError when the command could not be executed, ErrEnded when the
-	// container is not running. When ctx is done, the command is killed.
-	Exec(ctx context.Context, id string, cmd ExecSpec) (ExecResult, error)
+	// Exec runs a command inside the container with the streams, and returns how it
+	// ended. It returns a *StartError when the command could not be executed, ErrEnded
+	// when the container is not running. When ctx ends, or this engine dies, the
+	// command is killed with all that is in its session, and the error is the cause
+	// of ctx. See ExecOutput for commands of which a line or two is wanted.
+	Exec(ctx context.Context, id string, cmd ExecSpec, streams Streams) (ExitInfo, error)
+	// Attach connects the streams to those of the container's first process, and
+	// returns nil when that has ended and all that it wrote from now on has been
+	// handed over. It returns ErrEnded when the container is not running, the cause of
+	// ctx when that ends, and ErrSlow when the streams' writers are so slow that too
+	// much is waiting for them: the container and its log wait for nobody.
+	//
+	// A container that was started without Spec.Stdin or Spec.TTY has no input, and
+	// the streams' is not read. When the streams' input ends, so does that of a
+	// container with Spec.StdinOnce and without Spec.TTY, as when ctx ends; of others
+	// Attach lets go, and returns nil.
+	Attach(ctx context.Context, id string, streams Streams) error
+	// Dial connects to a TCP port of the pod, as its own processes do by "localhost".
+	// It returns ErrNotFound when no container of the pod runs.
+	Dial(ctx context.Context, podUID string, port uint16) (net.Conn, error)
 	// Remove forgets an ended container and removes its writable layer. Its log
 	// file stays; that is the agent's to remove.
 	Remove(ctx context.Context, id string) error
@@ -65,8 +81,12 @@ var (
 	ErrExists = errors.New("runner: container exists already")
 	// ErrRunning: Remove was asked to remove a container that has not ended.
 	ErrRunning = errors.New("runner: container is running")
-	// ErrEnded: Signal or Exec was asked of a container that has ended.
+	// ErrEnded: Signal, Exec or Attach was asked of a container that has ended.
 	ErrEnded = errors.New("runner: container has ended")
+	// ErrSlow: Attach could not hand over what the container wrote.
+	ErrSlow = errors.New("runner: the output was not taken as fast as the container wrote it")
+	// ErrBusy: so many streams are open that no more are taken.
+	ErrBusy = errors.New("runner: too many streams are open")
 	// ErrNoVolume: Start was given a mount of a volume that SetVolume has not made,
 	// or that was lost with a supervisor.
 	ErrNoVolume = errors.New("runner: no such volume")
@@ -165,9 +185,13 @@ type Spec struct {
 	TerminationLog     string
 	TerminationLogPath string
 
-	// Stdin keeps the standard input open for attach; else it is /dev/null.
-	Stdin bool
-	TTY   bool
+	// Stdin keeps the standard input open for Attach; else it is /dev/null. With
+	// StdinOnce it ends with the first Attach that has brought any.
+	Stdin     bool
+	StdinOnce bool
+	// TTY gives the container a terminal as its standard streams, which is its
+	// controlling one.
+	TTY bool
 }
 
 // PodRef tells whose the container is; for people, logs and recovery.
@@ -291,17 +315,4 @@ type OutputLoss struct {
 	Bytes   int64
 	Message string    // why the last of it could not
 	At      time.Time // when that was
-}
-
-// ExecSpec is a command to run inside a container, as its user.
-type ExecSpec struct {
-	Args    []string
-	Timeout time.Duration // 0: none
-}
-
-// ExecResult is how it ended.
-type ExecResult struct {
-	ExitCode int
-	Output   []byte
-	TimedOut bool
 }

@@ -70,6 +70,7 @@ func New(in *Input, objects Objects) (*runner.Spec, error) {
 		Resources:      Resources(&c.Resources),
 		PodPids:        in.PodPids,
 		Stdin:          c.Stdin,
+		StdinOnce:      c.StdinOnce,
 		TTY:            c.TTY,
 	}
 	if len(spec.Args) == 0 || spec.Args[0] == "" {

@@ -10,7 +10,9 @@ package fake
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
+	"net"
 	"slices"
 	"sync"
 	"syscall"
@@ -36,11 +38,15 @@ type Script struct {
 	On map[int]Script
 	// Exec is what Exec does; by default, what Shell says about the command.
 	Exec func(ctx context.Context, cmd runner.ExecSpec) (runner.ExecResult, error)
+	// Ports are those that somebody listens at, and serves a connection.
+	Ports map[uint16]func(net.Conn)
 }
 
-// Step is one thing that a process does: it writes, then sleeps, then waits.
+// Step is one thing that a process does: it writes, copies its input, sleeps, then
+// waits.
 type Step struct {
 	Stdout, Stderr string
+	Cat            bool // until the end of the input
 	Sleep          time.Duration
 	Wait           <-chan struct{}
 }
@@ -75,6 +81,7 @@ type container struct {
 	spec   *runner.Spec
 	script Script
 	log    *crilog.Writer // nil without a log path
+	stdio  stdio
 	status runner.Status
 	// signals wakes the process; it is asked in order, and never full for long.
 	signals chan int
@@ -90,6 +97,9 @@ func (r *Runner) Start(ctx context.Context, spec *runner.Spec) (runner.Status, e
 			Class: spec.Class, Phase: runner.Created,
 		},
 	}
+	if spec.Stdin {
+		c.stdio.in, c.stdio.input = io.Pipe()
+	}
 	if err := r.add(c); err != nil {
 		return runner.Status{}, err
 	}
@@ -100,6 +110,7 @@ func (r *Runner) Start(ctx context.Context, spec *runner.Spec) (runner.Status, e
 	if err == nil && spec.LogPath != "" {
 		c.log, err = crilog.Open(spec.LogPath, crilog.Limits{})
 	}
+	c.stdio.write = c.write
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
@@ -133,7 +144,7 @@ func (r *Runner) run(c *container) {
 	lost := false
 	for done := false; !done; {
 		var sig int
-		if sig = perform(script.Steps, c.write, c.signals); sig == 0 {
+		if sig = perform(script.Steps, &c.stdio, c.signals); sig == 0 {
 			done = true
 			continue
 		}
@@ -150,6 +161,7 @@ func (r *Runner) run(c *container) {
 	if c.log != nil {
 		_ = c.log.Close()
 	}
+	c.stdio.end()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := &c.status
@@ -162,42 +174,6 @@ func (r *Runner) run(c *container) {
 		s.Reason = "ContainerStatusUnknown"
 	}
 	close(c.ended)
-}
-
-// perform does the steps and returns 0, or the signal that interrupted them.
-func perform(steps []Step, write func(crilog.Stream, string), signals <-chan int) int {
-	for _, step := range steps {
-		write(crilog.Stdout, step.Stdout)
-		write(crilog.Stderr, step.Stderr)
-		if step.Sleep > 0 {
-			timer := time.NewTimer(step.Sleep)
-			select {
-			case <-timer.C:
-			case sig := <-signals:
-				timer.Stop()
-				return sig
-			}
-		}
-		if step.Wait != nil {
-			select {
-			case <-step.Wait:
-			case sig := <-signals:
-				return sig
-			}
-		}
-	}
-	select {
-	case sig := <-signals:
-		return sig
-	default:
-		return 0
-	}
-}
-
-func (c *container) write(stream crilog.Stream, text string) {
-	if c.log != nil && text != "" {
-		_ = c.log.Write(stream, []byte(text))
-	}
 }
 
 // endsByDefault tells whether a process that does not catch a signal is
@@ -320,21 +296,6 @@ func (r *Runner) Signal(ctx context.Context, id string, signal int) error {
 	}
 }
 
-// Exec implements runner.Runner.
-func (r *Runner) Exec(ctx context.Context, id string, cmd runner.ExecSpec) (runner.ExecResult, error) {
-	c, err := r.find(id)
-	if err != nil {
-		return runner.ExecResult{}, err
-	}
-	if isClosed(c.ended) {
-		return runner.ExecResult{}, fmt.Errorf("container %s: %w", id, runner.ErrEnded)
-	}
-	if c.script.Exec != nil {
-		return c.script.Exec(ctx, cmd)
-	}
-	return c.exec(ctx, cmd)
-}
-
 func isClosed(c <-chan struct{}) bool {
 	select {
 	case <-c:
@@ -342,38 +303,6 @@ func isClosed(c <-chan struct{}) bool {
 	default:
 		return false
 	}
-}
-
-// exec does what Shell says about a command in the container.
-func (c *container) exec(ctx context.Context, cmd runner.ExecSpec) (runner.ExecResult, error) {
-	script := Shell(&runner.Spec{Args: cmd.Args, Env: c.spec.Env})
-	if script.StartError != nil {
-		return runner.ExecResult{}, script.StartError
-	}
-	timed := ctx
-	if cmd.Timeout > 0 {
-		var cancel context.CancelFunc
-		timed, cancel = context.WithTimeout(ctx, cmd.Timeout)
-		defer cancel()
-	}
-	stop := make(chan int, 1)
-	defer context.AfterFunc(timed, func() { stop <- int(syscall.SIGKILL) })()
-	var output []byte
-	write := func(_ crilog.Stream, text string) { output = append(output, text...) }
-	res := runner.ExecResult{ExitCode: script.Exit}
-	sig := perform(script.Steps, write, stop)
-	if sig == 0 {
-		sig = script.Signal
-	}
-	if sig != 0 {
-		res.ExitCode = 128 + sig
-	}
-	res.Output = output[:min(len(output), 10<<10)]
-	if ctx.Err() != nil {
-		return runner.ExecResult{}, context.Cause(ctx)
-	}
-	res.TimedOut = timed.Err() != nil
-	return res, nil
 }
 
 // Remove implements runner.Runner.

@@ -14,7 +14,7 @@ import (
 
 // Shell makes a Script of a container's command. It understands the commands
 //
-//	true   false   echo …   printf TEXT   sleep SECONDS   sleep infinity   exit N   kill -N $$
+//	true   false   echo …   printf TEXT   cat   sleep SECONDS   sleep infinity   exit N   kill -N $$
 //
 // and sh -c, with these separated by ";" or newlines, with `>&2` after echo
 // and printf, with `trap 'COMMANDS' SIGNAL`, and with $NAME from the environment.
@@ -76,6 +76,9 @@ func (s *shell) command(words []string) bool {
 		s.print(strings.Join(args, " ")+"\n", toStderr)
 	case "printf":
 		s.print(strings.ReplaceAll(strings.Join(args, " "), `\n`, "\n"), toStderr)
+	case "cat":
+		s.script.Steps = append(s.script.Steps, Step{Cat: true})
+		return len(args) == 0
 	case "sleep":
 		return s.sleep(args)
 	case "exit":

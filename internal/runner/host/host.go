@@ -30,6 +30,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -63,7 +64,7 @@ type Launcher struct {
 	// files is the limit of open files that a container gets. Go raises the
 	// supervisor's own; programs that call select expect no more than 1024.
 	files unix.Rlimit
-	null  *os.File // what a process reads that has no standard input
+	null  *os.File // the standard streams that a process does not have
 	// inherited are the variables that a container gets from the supervisor when
 	// its own environment lacks them.
 	inherited []string
@@ -73,7 +74,7 @@ var _ runner.Launcher = (*Launcher)(nil)
 
 // New returns a Launcher.
 func New(env runner.LauncherEnv) (*Launcher, error) {
-	null, err := os.Open(os.DevNull)
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -152,6 +153,11 @@ func (l *Launcher) Launch(ctx context.Context, spec *runner.Spec, stdin, stdout,
 		return nil, errors.Join(err, p.Release())
 	}
 	return p, nil
+}
+
+// Dial implements runner.Launcher.
+func (l *Launcher) Dial(ctx context.Context, _ string, port uint16) (net.Conn, error) {
+	return runner.DialMachine(ctx, port)
 }
 
 func createError(format string, args ...any) error {

@@ -14,6 +14,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/cgroup"
 	"github.com/sampan-batch/sampan/internal/runner/reap"
+	"github.com/sampan-batch/sampan/internal/runner/terminal"
 )
 
 // process is a container's first process, or one that Exec added.
@@ -31,8 +32,9 @@ type process struct {
 	oomScore int64
 	words    *lastWords // nil: the process can write to the termination log itself
 
-	child   *reap.Child
-	started time.Time
+	child    *reap.Child
+	terminal *os.File // see Terminal
+	started  time.Time
 
 	// adding is held for reading while Exec adds a process; none is added once
 	// over is set, so that all there are get killed.
@@ -49,23 +51,48 @@ func (p *process) start(ctx context.Context, args []string, stdin, stdout, stder
 	if len(args) == 0 {
 		return configError("the host runtime needs a command: it has no image that would name one")
 	}
-	if stdin == nil {
-		stdin = p.launcher.null
+	streams, err := p.streams([3]*os.File{stdin, stdout, stderr}, tty)
+	if err != nil {
+		return err
+	}
+	if tty {
+		defer streams[0].Close()
 	}
 	p.started = time.Now()
 	p.launcher.sweeper.starting.Add(1)
 	defer p.launcher.sweeper.starting.Add(-1)
-	var err error
-	p.child, err = p.forkExec(ctx, args, [3]*os.File{stdin, stdout, stderr}, tty)
+	p.child, err = p.forkExec(ctx, args, streams, tty)
 	var other *runner.StartError
-	if errors.As(err, &other) {
-		return err
+	if err != nil && !errors.As(err, &other) {
+		err = notExecutable(args[0], err)
 	}
 	if err != nil {
-		return notExecutable(args[0], err)
+		if tty {
+			p.terminal.Close()
+		}
+		return err
 	}
 	p.launcher.ps.sessions.Store(p.PID(), p.id)
 	return nil
+}
+
+// streams completes the standard streams of a process. Those that it does not have
+// are /dev/null; a terminal is its own.
+func (p *process) streams(given [3]*os.File, tty bool) (streams [3]*os.File, err error) {
+	null := p.launcher.null
+	if tty {
+		uid := -1
+		if c := p.rights.credential; c != nil {
+			uid = int(c.Uid)
+		}
+		p.terminal, null, err = terminal.Open(uid)
+	}
+	for i := range given {
+		if streams[i] = given[i]; given[i] == nil || tty {
+			streams[i] = null
+		}
+	}
+	return streams, err
 }
 
 // startErrorCode is the exit code that Kubernetes reports for a command that
@@ -106,6 +133,9 @@ func candidates(name string, env []string, dir string) (paths []string, searched
 	return paths, true
 }
 
+// Terminal implements runner.Process.
+func (p *process) Terminal() *os.File { return p.terminal }
+
 // PID implements runner.Process.
 func (p *process) PID() int { return p.child.PID() }
 
@@ -116,8 +146,10 @@ func (p *process) Wait() (runner.ExitInfo, error) {
 		p.adding.Lock()
 		p.over = true
 		p.adding.Unlock()
-		_ = p.child.SignalGroup(syscall.SIGKILL)
+		// What a command has left in the background goes on, as Kubernetes has it,
+		// until the container ends.
 		if !p.added {
+			_ = p.child.SignalGroup(syscall.SIGKILL)
 			if p.group != nil {
 				if err := p.group.Kill(); err != nil {
 					p.launcher.env.Log.Error("a container's processes do not end", "container", p.id, "err", err)
@@ -150,6 +182,9 @@ func (p *process) Wait() (runner.ExitInfo, error) {
 // its first process has ended, by Wait.
 func (p *process) Signal(sig int) error {
 	if syscall.Signal(sig) == syscall.SIGKILL {
+		if p.added {
+			return p.child.SignalSession(syscall.SIGKILL)
+		}
 		return p.child.SignalGroup(syscall.SIGKILL)
 	}
 	return p.child.Signal(syscall.Signal(sig))
@@ -171,7 +206,7 @@ func (p *process) Exec(ctx context.Context, spec runner.ExecSpec, stdin, stdout,
 		launcher: p.launcher, id: p.id, added: true, group: p.group,
 		dir: p.dir, env: p.env, rights: p.rights, oomScore: p.oomScore,
 	}
-	if err := added.start(ctx, spec.Args, stdin, stdout, stderr, false); err != nil {
+	if err := added.start(ctx, spec.Args, stdin, stdout, stderr, spec.TTY); err != nil {
 		return nil, err
 	}
 	return added, nil

@@ -196,12 +196,12 @@ func (s suite) testExec(t *testing.T) {
 		{"echo out; echo err >&2", "out\nerr\n", 0},
 		{"true", "", 0},
 	} {
-		res, err := b.r.Exec(b.ctx, spec.ID, runner.ExecSpec{Args: []string{"sh", "-c", tc.script}})
+		res, err := runner.ExecOutput(b.ctx, b.r, spec.ID, []string{"sh", "-c", tc.script}, 0)
 		if err != nil || res.ExitCode != tc.code || string(res.Output) != tc.output || res.TimedOut {
 			t.Errorf("%s: %+v, %v", tc.script, res, err)
 		}
 	}
-	_, err := b.r.Exec(b.ctx, spec.ID, runner.ExecSpec{Args: []string{"nosuchcommand"}})
+	_, err := b.exec(spec, runner.Streams{}, "nosuchcommand")
 	var start *runner.StartError
 	if !errors.As(err, &start) || !strings.Contains(start.Message, "executable file not found in $PATH") {
 		t.Errorf("no such command: %v", err)
@@ -212,7 +212,7 @@ func (s suite) testExec(t *testing.T) {
 	if st := b.wait(spec); st.ExitCode != 137 {
 		t.Errorf("%+v", st)
 	}
-	_, err = b.r.Exec(b.ctx, spec.ID, runner.ExecSpec{Args: []string{"true"}})
+	_, err = b.exec(spec, runner.Streams{}, "true")
 	b.wantErr("in a dead one", err, runner.ErrEnded)
 	if got := b.log(spec, ""); got != "" {
 		t.Errorf("it is in the log: %q", got)
@@ -223,13 +223,11 @@ func (s suite) testExecTimeout(t *testing.T) {
 	b := s.setup(t)
 	spec := b.spec("sleep 1000")
 	b.start(spec)
-	res, err := b.r.Exec(b.ctx, spec.ID, runner.ExecSpec{
-		Args: []string{"sh", "-c", "echo begun; sleep 1000"}, Timeout: 300 * time.Millisecond,
-	})
+	res, err := runner.ExecOutput(b.ctx, b.r, spec.ID, []string{"sh", "-c", "echo begun; sleep 1000"}, 300*time.Millisecond)
 	if err != nil || !res.TimedOut || string(res.Output) != "begun\n" {
 		t.Errorf("%+v, %v", res, err)
 	}
-	res, err = b.r.Exec(b.ctx, spec.ID, runner.ExecSpec{Args: []string{"true"}, Timeout: patience})
+	res, err = runner.ExecOutput(b.ctx, b.r, spec.ID, []string{"true"}, patience)
 	if err != nil || res.TimedOut || res.ExitCode != 0 {
 		t.Errorf("in time: %+v, %v", res, err)
 	}
@@ -242,7 +240,7 @@ func (s suite) testExecCancel(t *testing.T) {
 	gone := errors.New("gone")
 	ctx, cancel := context.WithCancelCause(b.ctx)
 	time.AfterFunc(100*time.Millisecond, func() { cancel(gone) })
-	_, err := b.r.Exec(ctx, spec.ID, runner.ExecSpec{Args: []string{"sleep", "1000"}})
+	_, err := b.r.Exec(ctx, spec.ID, runner.ExecSpec{Args: []string{"sleep", "1000"}}, runner.Streams{})
 	b.wantErr("cancelled", err, gone)
 }
 
@@ -250,12 +248,12 @@ func (s suite) testExecOutput(t *testing.T) {
 	b := s.setup(t)
 	spec := b.spec("sleep 1000")
 	b.start(spec)
-	res, err := b.r.Exec(b.ctx, spec.ID, runner.ExecSpec{Args: []string{"sh", "-c", "yes | head -n 100000; exit 9"}})
+	res, err := runner.ExecOutput(b.ctx, b.r, spec.ID, []string{"sh", "-c", "yes | head -n 100000; exit 9"}, 0)
 	if err != nil || res.ExitCode != 9 || len(res.Output) != 10<<10 {
 		t.Errorf("much output: %d bytes, exit %d, %v", len(res.Output), res.ExitCode, err)
 	}
 	// A command that leaves something in the background does not hold up the answer.
-	res, err = b.r.Exec(b.ctx, spec.ID, runner.ExecSpec{Args: []string{"sh", "-c", "echo done; sleep 1000 & exit 2"}})
+	res, err = runner.ExecOutput(b.ctx, b.r, spec.ID, []string{"sh", "-c", "echo done; sleep 1000 & exit 2"}, 0)
 	if err != nil || res.ExitCode != 2 || string(res.Output) != "done\n" {
 		t.Errorf("with a background: %+v, %v", res, err)
 	}

@@ -132,8 +132,11 @@ func (s suite) testUnknown(t *testing.T) {
 	_, err := b.r.Wait(b.ctx, id)
 	b.wantErr("wait", err, runner.ErrNotFound)
 	b.wantErr("signal", b.r.Signal(b.ctx, id, 9), runner.ErrNotFound)
-	_, err = b.r.Exec(b.ctx, id, runner.ExecSpec{Args: []string{"true"}})
+	_, err = b.r.Exec(b.ctx, id, runner.ExecSpec{Args: []string{"true"}}, runner.Streams{})
 	b.wantErr("exec", err, runner.ErrNotFound)
+	b.wantErr("attach", b.r.Attach(b.ctx, id, runner.Streams{}), runner.ErrNotFound)
+	_, err = b.r.Dial(b.ctx, "0", 80)
+	b.wantErr("dial", err, runner.ErrNotFound)
 	b.wantErr("remove", b.r.Remove(b.ctx, id), runner.ErrNotFound)
 	if err := b.r.RemovePod(b.ctx, "0"); err != nil {
 		t.Errorf("remove a pod that nobody knows: %v", err)

@@ -22,7 +22,7 @@ import (
 type Options struct {
 	Class runner.Class
 	// Prepare completes a Spec, with Layers for instance. The commands of the suite
-	// are those of a POSIX sh, sleep, cat, env and yes, found in the PATH.
+	// are those of a POSIX sh, sleep, cat, env, yes, head, stty and tty, found in the PATH.
 	Prepare func(t *testing.T, spec *runner.Spec)
 	// Simulated says that there are no processes: what only those can show is
 	// left out, and commands are such as package fake understands.
@@ -83,6 +83,19 @@ func Run(t *testing.T, open func(t *testing.T) runner.Runner, opts Options) {
 		{"Zombies", s.testZombies, true},
 		{"ExecOutput", s.testExecOutput, true},
 		{"Terminal", s.testTerminal, true},
+		{"Streams", s.testStreams, false},
+		{"ManyStreams", s.testManyStreams, false},
+		{"BigStreams", s.testBigStreams, false},
+		{"StreamEnd", s.testStreamEnd, false},
+		{"StreamSignals", s.testStreamSignals, true},
+		{"StreamCancel", s.testStreamCancel, true},
+		{"ExecTerminal", s.testExecTerminal, true},
+		{"Attach", s.testAttach, false},
+		{"AttachAgain", s.testAttachAgain, false},
+		{"AttachOnce", s.testAttachOnce, false},
+		{"AttachTerminal", s.testAttachTerminal, true},
+		{"AttachSlow", s.testAttachSlow, true},
+		{"Dial", s.testDial, true},
 	}
 	for _, g := range groups {
 		t.Run(g.name, func(t *testing.T) {

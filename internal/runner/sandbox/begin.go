@@ -81,8 +81,16 @@ func (c *container) inherit(fd int, use func(fd uintptr)) error {
 }
 
 // streams puts the standard streams in their places; those that the container
-// does not have follow in missingStreams.
+// does not have follow in missingStreams, and a terminal in openTerminal.
 func (c *container) streams(files [3]*os.File) error {
+	if c.spec.TTY {
+		var err error
+		if c.console.mine, c.console.theirs, err = socketPair(); err != nil {
+			return err
+		}
+		c.opened = append(c.opened, c.console.mine, c.console.theirs)
+		return nil
+	}
 	for i, f := range files {
 		if f == nil {
 			c.missing = append(c.missing, uintptr(i))
@@ -102,8 +110,8 @@ func (c *container) streams(files [3]*os.File) error {
 	return nil
 }
 
-// ownStream gives a pipe or terminal to the container's user, who could not
-// open /dev/stdout or /dev/stderr otherwise.
+// ownStream gives a pipe to the container's user, who could not open /dev/stdout or
+// /dev/stderr otherwise.
 func (c *container) ownStream(i int, fd uintptr) {
 	if c.ids.uid == 0 || c.ids.nested {
 		return
@@ -112,18 +120,17 @@ func (c *container) ownStream(i int, fd uintptr) {
 	if err := unix.Fstat(int(fd), &st); err != nil {
 		return
 	}
-	if t := st.Mode & unix.S_IFMT; t == unix.S_IFIFO || t == unix.S_IFSOCK || (t == unix.S_IFCHR && c.spec.TTY) {
+	if t := st.Mode & unix.S_IFMT; t == unix.S_IFIFO || t == unix.S_IFSOCK {
 		c.add(fork.Call("own stream", unix.SYS_FCHOWN, uintptr(i), uintptr(c.ids.uid), ^uintptr(0)).TolerateAll())
 	}
 }
 
 // closeFiles closes all descriptors but the streams that the container has, the
-// way to the parent and, if it is not negative, one that is kept as the number
-// behind that.
-func (c *container) closeFiles(keep int) error {
+// way to the parent and those that are kept as the numbers behind that.
+func (c *container) closeFiles(keep ...int) error {
 	from := uintptr(fork.Status + 1)
-	if keep >= 0 {
-		if err := c.inherit(keep, func(fd uintptr) {
+	for _, file := range keep {
+		if err := c.inherit(file, func(fd uintptr) {
 			c.add(fork.Call("keep a file", unix.SYS_DUP3, fd, from, unix.O_CLOEXEC))
 		}); err != nil {
 			return err

@@ -2,13 +2,13 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sampan-batch/sampan/internal/runner"
-	"github.com/sampan-batch/sampan/internal/runner/cgroup"
 	"github.com/sampan-batch/sampan/internal/runner/fork"
 	"github.com/sampan-batch/sampan/internal/runner/reap"
 )
@@ -25,38 +25,59 @@ func (p *process) Exec(ctx context.Context, cmd runner.ExecSpec, stdin, stdout, 
 	}
 	target, err := p.child.PidFD()
 	if err != nil {
-		return nil, errGone
+		return nil, os.ErrProcessDone
 	}
 	defer unix.Close(target)
 	release, ok := p.group.Hold()
 	if !ok {
-		return nil, errGone
+		return nil, os.ErrProcessDone
 	}
 	defer release()
 	spec := *p.spec
-	spec.TTY = false
+	spec.TTY = cmd.TTY
 	c := p.l.newContainer(&spec, cmd.Args)
 	c.ids, c.group = p.ids, p.group
 	defer c.close()
-	if err := c.begin([3]*os.File{stdin, stdout, stderr}); err != nil {
+	if err := p.enter(c, target, [3]*os.File{stdin, stdout, stderr}); err != nil {
 		return nil, err
 	}
-	if err := c.closeFiles(target); err != nil {
-		return nil, err
+	child, err := p.l.startProgram(ctx, c.p, fork.Options{})
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	a := &added{child: child}
+	if a.terminal, err = c.takeTerminal(); err != nil {
+		return nil, errors.Join(err, a.discard())
+	}
+	return a, nil
+}
+
+// enter writes down the program of an added process; target is a pidfd of the first.
+func (p *process) enter(c *container, target int, streams [3]*os.File) error {
+	if err := c.begin(streams); err != nil {
+		return err
+	}
+	keep := []int{target}
+	if c.spec.TTY {
+		keep = append(keep, c.console.theirs)
+		c.missing = []uintptr{0, 1, 2} // until there is a terminal
+	}
+	if err := c.closeFiles(keep...); err != nil {
+		return err
 	}
 	p.join(c)
 	c.enterDir()
 	c.limits()
 	if err := c.restrict(); err != nil {
-		return nil, err
+		return err
 	}
-	c.missingStreams()
+	if c.spec.TTY {
+		c.openTerminal("/dev/pts/ptmx", fork.Status+2)
+	} else {
+		c.missingStreams()
+	}
 	c.command(!p.spec.HostPID)
-	child, err := p.l.startProgram(ctx, c.p, fork.Options{})
-	if err != nil {
-		return nil, c.explain(err)
-	}
-	return &added{child: child, group: p.group}, nil
+	return nil
 }
 
 // join writes down how to enter the container's namespaces, of which the pid
@@ -86,9 +107,19 @@ func (p *process) join(c *container) {
 
 // added is a process that Exec added to a container.
 type added struct {
-	child *reap.Child
-	group *cgroup.Group
+	child    *reap.Child
+	terminal *os.File
 }
+
+// discard ends a process that nobody has been given.
+func (a *added) discard() error {
+	_ = a.Signal(int(unix.SIGKILL))
+	_, err := a.Wait()
+	return err
+}
+
+// Terminal implements runner.Process.
+func (a *added) Terminal() *os.File { return a.terminal }
 
 // PID implements runner.Process.
 func (a *added) PID() int { return a.child.PID() }
@@ -105,7 +136,7 @@ func (a *added) Wait() (runner.ExitInfo, error) {
 // Signal implements runner.Process.
 func (a *added) Signal(sig int) error {
 	if sig == int(unix.SIGKILL) {
-		return a.child.SignalGroup(unix.SIGKILL)
+		return a.child.SignalSession(unix.SIGKILL)
 	}
 	return a.child.Signal(unix.Signal(sig))
 }

@@ -3,7 +3,6 @@ package sandbox
 import (
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -15,8 +14,8 @@ import (
 const quiet = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 
 // filesystems mounts what every container has, but for /proc.
-func (c *container) filesystems(streams [3]*os.File) error {
-	if err := c.dev(streams); err != nil {
+func (c *container) filesystems() error {
+	if err := c.dev(); err != nil {
 		return err
 	}
 	c.sys()
@@ -88,7 +87,7 @@ var devices = []struct {
 // in a user namespace, the machine's are bound, which are nobody's there whose
 // mode could be changed. Nodes that the container makes itself are of no use:
 // only the mounts of these are without nodev.
-func (c *container) dev(streams [3]*os.File) error {
+func (c *container) dev() error {
 	p := c.p
 	c.add(fork.Call("mkdir /dev", unix.SYS_MKDIRAT, rootFD, p.String("dev"), 0o755).Tolerate(unix.EEXIST))
 	c.enterOwn("/dev")
@@ -117,7 +116,11 @@ func (c *container) dev(streams [3]*os.File) error {
 		mkdirStep(p, "mqueue", 0o755),
 		mkdirStep(p, "shm", 0o755),
 	)
-	c.console(streams)
+	if c.spec.TTY {
+		if err := c.firstTerminal(); err != nil {
+			return err
+		}
+	}
 	if c.spec.HostIPC {
 		c.add(
 			bindStep(p, "/dev/mqueue", "mqueue", 0).Tolerate(unix.ENOENT),
@@ -203,18 +206,4 @@ func (c *container) sys() {
 		c.enterOwn("/sys")
 		c.add(mountStep(p, "cgroup2", "fs/cgroup", "cgroup2", flags, "").TolerateAll())
 	}
-}
-
-// console makes the terminal of the machine that the container's streams are
-// known inside, so that programs can find out its name. The working directory is
-// the container's /dev.
-func (c *container) console(streams [3]*os.File) {
-	if !c.spec.TTY || streams[0] == nil {
-		return
-	}
-	name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", streams[0].Fd()))
-	if err != nil || !strings.HasPrefix(name, "/dev/pts/") {
-		return
-	}
-	c.add(touchStep(c.p, "console"), bindStep(c.p, name, "console", 0).TolerateAll())
 }

@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -153,6 +152,3 @@ func (h *host) resolve(spec *runner.Spec) (ids, error) {
 	}
 	return i, nil
 }
-
-// errGone is what an Exec into an ended container returns.
-var errGone = errors.New("the container is not running")

@@ -102,7 +102,7 @@ func (c *container) pauseProgram(socket int) error {
 		chdirStep(p, "/"),
 		fork.Call("close streams", unix.SYS_CLOSE_RANGE, 0, 2, 0),
 	)
-	if err := c.closeFiles(-1); err != nil {
+	if err := c.closeFiles(); err != nil {
 		return err
 	}
 	if err := c.restrict(); err != nil {
@@ -133,14 +133,7 @@ func (c *container) sendProc(socket uintptr) {
 	// struct cmsghdr, and the descriptor in the last eight bytes.
 	control := p.Bytes(append(unix.UnixRights(0)[:unix.SizeofCmsghdr:unix.SizeofCmsghdr], make([]byte, 8)...))
 	p.PassTo(open+3, control+unix.SizeofCmsghdr)
-	text := p.String("proc")
-	type iovec struct{ base, len uintptr }
-	//lint:ignore U1000 the kernel reads all of it
-	type msghdr struct{ name, namelen, iov, iovlen, control, controllen, flags uintptr }
-	message := fork.Place(p, msghdr{
-		iov: fork.Place(p, iovec{text, 4}), iovlen: 1, control: control, controllen: uintptr(unix.CmsgLen(4)),
-	})
-	c.add(fork.Call("send proc", unix.SYS_SENDMSG, socket, message, 0))
+	c.add(c.sendStep("send proc", socket, control))
 }
 
 // socketPair makes a pair of sockets by which one process passes a file to another.

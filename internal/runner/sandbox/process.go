@@ -26,6 +26,8 @@ type process struct {
 	group   *cgroup.Group
 	ignored string
 	mountNS int // see joinPod; negative when the pid namespace is the container's own
+	// terminal is this side's end of it, with Spec.TTY.
+	terminal *os.File
 }
 
 func newProcess(c *container, child *reap.Child) *process {
@@ -34,6 +36,9 @@ func newProcess(c *container, child *reap.Child) *process {
 		mountNS: c.mountNS,
 	}
 }
+
+// Terminal implements runner.Process.
+func (p *process) Terminal() *os.File { return p.terminal }
 
 // PID implements runner.Process.
 func (p *process) PID() int { return p.child.PID() }

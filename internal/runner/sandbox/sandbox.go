@@ -35,6 +35,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -171,6 +172,11 @@ func (l *Launcher) Recover(lost []*runner.Spec) error {
 	return errors.Join(append(errs, l.recoverLayers())...)
 }
 
+// Dial implements runner.Launcher.
+func (l *Launcher) Dial(ctx context.Context, _ string, port uint16) (net.Conn, error) {
+	return runner.DialMachine(ctx, port)
+}
+
 // mark is the text that a container's tag is made of.
 func (l *Launcher) mark(id string) string { return l.env.Dir + "/" + id }
 
@@ -190,6 +196,7 @@ type container struct {
 	flags      uint64    // CLONE_NEW… of the namespaces that it gets at its birth
 	mountNS    int       // when it had to be made before; see joinPod
 	missing    []uintptr // the standard streams that it does not have
+	console    console   // with Spec.TTY
 	candidates []candidate
 
 	opened       []int // descriptors to close after the start
@@ -208,7 +215,7 @@ func (c *container) launch(ctx context.Context, streams [3]*os.File) (runner.Pro
 		func() error { return c.begin(streams) },
 		c.joinPod,
 		c.root,
-		func() error { return c.filesystems(streams) },
+		c.filesystems,
 		func() error { return c.mounts(ctx, notInProc) },
 		func() error { c.makeDir(); return nil },
 		c.proc,
@@ -220,13 +227,22 @@ func (c *container) launch(ctx context.Context, streams [3]*os.File) (runner.Pro
 			return nil, err
 		}
 	}
-	c.missingStreams()
+	if !c.spec.TTY {
+		c.missingStreams()
+	}
 	c.command(!c.ownsPIDs() && !c.spec.HostPID)
 	child, err := c.l.startProgram(ctx, c.p, fork.Options{Flags: c.flags})
 	if err != nil {
 		return nil, c.explain(err)
 	}
-	return newProcess(c, child), nil
+	p := newProcess(c, child)
+	if p.terminal, err = c.takeTerminal(); err != nil {
+		_ = p.Signal(int(unix.SIGKILL))
+		_, waitErr := p.Wait()
+		c.mountNS = -1 // Wait has closed it
+		return nil, errors.Join(err, waitErr)
+	}
+	return p, nil
 }
 
 // leave takes the machine out of the process's sight, and what it has open of it.
@@ -235,7 +251,7 @@ func (c *container) leave() error {
 	if c.ids.nested {
 		c.nestUser()
 	}
-	if err := c.closeFiles(-1); err != nil {
+	if err := c.closeFiles(); err != nil {
 		return err
 	}
 	c.enterDir()

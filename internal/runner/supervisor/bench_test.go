@@ -142,6 +142,38 @@ func benchmarkRunner(b *testing.B, n int, args []string) {
 	}
 }
 
+// BenchmarkExec is a command in a container, as a probe executes it.
+func BenchmarkExec(b *testing.B) {
+	for _, n := range []int{1, 8} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			ctx, dir := b.Context(), b.TempDir()
+			c, err := Open(ctx, dir, ClientOptions{Private: true, Command: selfCommand()})
+			if err != nil {
+				b.Fatal(err)
+			}
+			spec := shellSpec(dir, "a", "sleep 1000")
+			if _, err := c.Start(ctx, spec); err != nil {
+				b.Fatal(err)
+			}
+			l, err := c.link(runner.Host)
+			if err != nil {
+				b.Fatal(err)
+			}
+			args := trivial()
+			parallel(b, n, cpuOf(b, l.pid()), func(int) error {
+				res, err := runner.ExecOutput(ctx, c, spec.ID, args, time.Minute)
+				if err == nil && res.ExitCode != 0 {
+					err = fmt.Errorf("it ended with %d", res.ExitCode)
+				}
+				return err
+			})
+			if err := c.Stop(ctx); err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
+}
+
 // BenchmarkCodec is why the wire carries JSON: for a Spec of usual size, gob
 // saves some 25 µs. A start takes a millisecond.
 func BenchmarkCodec(b *testing.B) {

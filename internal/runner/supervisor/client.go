@@ -306,17 +306,6 @@ func (c *Client) Signal(ctx context.Context, id string, signal int) error {
 	return l.call(ctx, verbSignal, &signalRequest{ID: id, Signal: signal}, nil)
 }
 
-// Exec implements runner.Runner.
-func (c *Client) Exec(ctx context.Context, id string, cmd runner.ExecSpec) (runner.ExecResult, error) {
-	l, err := c.having(ctx, id)
-	if err != nil {
-		return runner.ExecResult{}, err
-	}
-	var res runner.ExecResult
-	err = l.call(ctx, verbExec, &execRequest{ID: id, Exec: cmd}, &res)
-	return res, err
-}
-
 // Remove implements runner.Runner.
 func (c *Client) Remove(ctx context.Context, id string) error {
 	l, err := c.having(ctx, id)

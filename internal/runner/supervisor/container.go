@@ -25,6 +25,7 @@ type container struct {
 	ended chan struct{} // closed when status is final
 
 	mu           sync.Mutex
+	streams      *streams // nil: as proc
 	status       runner.Status
 	gathering    bool // a loss of output is about to be told
 	saidRotation bool // that the log is not rotated
@@ -64,10 +65,11 @@ func (c *container) release() error {
 
 // streams are the ends of a container's standard streams on this side.
 type streams struct {
-	log   *crilog.Writer
-	stdin *os.File // the writing end, held open; or nil
-	pumps sync.WaitGroup
-	pipes []*os.File
+	log      *crilog.Writer
+	input    input
+	pumps    sync.WaitGroup
+	pipes    []*os.File
+	audience audience
 	// deadline is set when the container has ended: a process that got away with
 	// a pipe must not hold up the end, by being silent or by never pausing.
 	deadline atomic.Pointer[time.Time]
@@ -79,73 +81,59 @@ func (s *Supervisor) launch(ctx context.Context, c *container) (*streams, error)
 	if err != nil {
 		return nil, &runner.StartError{Reason: "CreateContainerError", Message: "open the log: " + err.Error()}
 	}
-	st := &streams{log: log}
-	stdin, stdout, stderr, err := st.open(c.spec)
+	st := &streams{log: log, audience: audience{waiting: &s.waiting}}
+	theirs, err := st.open(c.spec)
+	var proc runner.Process
 	if err == nil {
-		c.proc, err = s.launcher.Launch(ctx, c.spec, stdin, stdout, stderr)
+		proc, err = s.launcher.Launch(ctx, c.spec, theirs[0], theirs[1], theirs[2])
 	}
-	for _, theirs := range []*os.File{stdin, stdout} {
-		closeFile(theirs)
-	}
-	if stderr != stdout {
-		closeFile(stderr)
-	}
+	closeFiles(theirs[:])
 	if err != nil {
 		st.abandon()
 		return nil, err
 	}
+	if tty := proc.Terminal(); tty != nil {
+		st.pipes = []*os.File{tty}
+	}
+	c.mu.Lock()
+	c.proc, c.streams = proc, st
+	c.mu.Unlock()
 	names := []crilog.Stream{crilog.Stdout, crilog.Stderr}
 	for i, pipe := range st.pipes {
-		st.pumps.Go(func() { s.pump(c, st, pipe, names[i]) })
+		st.pumps.Go(func() { s.pump(c, st, pipe, i, names[i]) })
 	}
 	return st, nil
 }
 
-// open makes the streams and returns the container's ends of them.
-func (st *streams) open(spec *runner.Spec) (stdin, stdout, stderr *os.File, err error) {
+// open makes the streams and returns the container's ends of them. A terminal is
+// the launcher's to make.
+func (st *streams) open(spec *runner.Spec) (theirs [3]*os.File, err error) {
 	if spec.TTY {
-		mine, theirs, err := openTerminal()
-		if err != nil {
-			return nil, nil, nil, err
-		}
-		st.pipes = []*os.File{mine}
-		return theirs, theirs, theirs, nil
+		return theirs, nil
 	}
 	if spec.Stdin {
-		if stdin, st.stdin, err = os.Pipe(); err != nil {
-			return nil, nil, nil, err
+		if theirs[0], st.input.file, err = pipe(0, unix.O_NONBLOCK); err != nil {
+			return theirs, err
 		}
+		st.input.once = spec.StdinOnce
 	}
-	for _, end := range []**os.File{&stdout, &stderr} {
-		mine, theirs, err := pipe()
+	for i := range theirs[1:] {
+		mine, end, err := pipe(unix.O_NONBLOCK, 0)
 		if err != nil {
-			return stdin, stdout, nil, err
+			return theirs, err
 		}
 		st.pipes = append(st.pipes, mine)
-		*end = theirs
+		theirs[1+i] = end
 	}
-	return stdin, stdout, stderr, nil
+	return theirs, nil
 }
 
 func (st *streams) abandon() {
 	for _, f := range st.pipes {
 		f.Close()
 	}
-	closeFile(st.stdin)
+	st.input.end()
 	st.log.Close()
-}
-
-// pipe makes a pipe whose reading end is in the poller and whose writing end,
-// which is for a child, blocks.
-func pipe() (r, w *os.File, err error) {
-	var fds [2]int
-	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
-		return nil, nil, os.NewSyscallError("pipe2", err)
-	}
-	if _, err := unix.FcntlInt(uintptr(fds[1]), unix.F_SETFL, unix.O_WRONLY); err != nil {
-		return nil, nil, os.NewSyscallError("fcntl", err)
-	}
-	return os.NewFile(uintptr(fds[0]), "|0"), os.NewFile(uintptr(fds[1]), "|1"), nil
 }
 
 func closeFile(f *os.File) {
@@ -175,7 +163,8 @@ func (s *Supervisor) watch(c *container, st *streams) {
 	for _, f := range st.pipes {
 		f.Close()
 	}
-	closeFile(st.stdin)
+	st.input.end()
+	st.audience.end()
 	if err := st.log.Close(); err != nil {
 		s.notWritten(c, err)
 	}
@@ -193,8 +182,8 @@ func (s *Supervisor) watch(c *container, st *streams) {
 	s.push(verbState, &status, nil)
 }
 
-// pump copies a stream into the log until its end, or the deadline of watch.
-func (s *Supervisor) pump(c *container, st *streams, pipe *os.File, name crilog.Stream) {
+// pump copies a stream into the log, and to who is attached, until its end, or the deadline of watch.
+func (s *Supervisor) pump(c *container, st *streams, pipe *os.File, which int, name crilog.Stream) {
 	raw, err := pipe.SyscallConn()
 	if err != nil {
 		s.log.Error("reading a container's output", "container", c.spec.ID, "err", err)
@@ -218,6 +207,7 @@ func (s *Supervisor) pump(c *container, st *streams, pipe *os.File, name crilog.
 			if err := st.log.Write(name, (*buf)[:n]); err != nil {
 				s.notWritten(c, err)
 			}
+			st.audience.tell(which, (*buf)[:n])
 			if d := st.deadline.Load(); d != nil && time.Now().After(*d) {
 				return true
 			}

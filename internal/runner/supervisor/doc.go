@@ -7,6 +7,13 @@
 // engine talks to it through a Client, which is a runner.Runner, over a unix
 // socket in the supervisor's directory, and starts it when it is not there.
 //
+// A Client has one connection for requests, answers and news (session.go), and one
+// for each stream, that is for each command executed in a container, each client
+// attached to one, and each way to a port (stream.go). What flows in a stream flows
+// by descriptors that are sent through its connection, not through the supervisor:
+// a command has the client's pipes, and the client has the command's terminal. Only
+// what a container writes is copied, to its log and to who is attached (attach.go).
+//
 // # Two supervisors
 //
 // There is one supervisor per class, each started when its class is first
@@ -19,7 +26,9 @@
 // # Who dies with whom
 //
 // The engine may be killed, upgraded and restarted: the supervisor goes on, and
-// a new Client finds every container as it is. A supervisor that is killed
+// a new Client finds every container as it is. The engine's streams end with it: a
+// command that it had executed is killed with all of its session, the input of a
+// container with stdinOnce to which it was attached ends. A supervisor that is killed
 // takes its containers along (parent-death signal, pid namespaces; what
 // escaped both is ended when the next one starts), and they are reported as
 // Lost. A supervisor ends by itself only when told to (Client.Stop, or SIGTERM, by

@@ -19,6 +19,8 @@ func kinds() map[string]error {
 		"ended":    runner.ErrEnded,
 		"noVolume": runner.ErrNoVolume,
 		"remains":  runner.ErrRemains,
+		"slow":     runner.ErrSlow,
+		"busy":     runner.ErrBusy,
 		"stopping": errStopping,
 	}
 }

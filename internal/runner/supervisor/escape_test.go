@@ -76,7 +76,7 @@ func TestEscapes(t *testing.T) {
 			if program(bystander) == "" {
 				t.Error("another container's process is gone too")
 			}
-			res, err := c.Exec(t.Context(), other.ID, runner.ExecSpec{Args: []string{"sh", "-c", script + "; sleep 0.2"}})
+			res, err := runner.ExecOutput(t.Context(), c, other.ID, []string{"sh", "-c", script + "; sleep 0.2"}, 0)
 			if err != nil {
 				t.Fatal(err)
 			}

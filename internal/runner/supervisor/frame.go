@@ -17,7 +17,7 @@ import (
 // two sides use the smaller of theirs, so that a newer engine can talk to an
 // older supervisor. A new field needs no new version (fields that are not
 // known are ignored), a new verb does.
-const protocol = 2
+const protocol = 3
 
 // A frame on the wire is: length of the rest (4 bytes, big endian), id (8
 // bytes), verb (1 byte), and a body in JSON, which may be empty. A request's id
@@ -36,7 +36,7 @@ const (
 	verbHello     verb = 1  // helloRequest → helloAnswer, which has all containers; changes are pushed from then on
 	verbStart     verb = 2  // runner.Spec → runner.Status
 	verbSignal    verb = 3  // signalRequest
-	verbExec      verb = 4  // execRequest → runner.ExecResult
+	verbExec      verb = 4  // of engines that speak no version above 2: execRequest → runner.ExecResult
 	verbCancel    verb = 5  // cancelRequest: end an exec; no answer of its own
 	verbRemove    verb = 6  // idRequest
 	verbRemovePod verb = 7  // idRequest
@@ -46,9 +46,15 @@ const (
 	verbPods      verb = 11 // → podsAnswer
 	verbAlive     verb = 12 // an error when no container can be started any more
 
+	// requests of which each has a connection of its own; see stream.go
+	verbRun    verb = 13 // runRequest → runner.ExitInfo
+	verbAttach verb = 14 // attachRequest
+	verbDial   verb = 15 // dialRequest → a descriptor
+
 	// answers
 	verbOK    verb = 64
 	verbError verb = 65 // wireError
+	verbBegun verb = 66 // the stream has begun; what it brings is for the client
 
 	// pushed
 	verbState verb = 128 // runner.Status, whenever one changes
@@ -87,10 +93,41 @@ type signalRequest struct {
 
 type execRequest struct {
 	ID   string
-	Exec runner.ExecSpec
+	Exec formerExec
+}
+
+// formerExec is what runner.ExecSpec was in version 2.
+type formerExec struct {
+	Args    []string
+	Timeout time.Duration
 }
 
 type cancelRequest struct{ Request uint64 }
+
+// runRequest is a command, and which of the descriptors that come with it are its
+// standard streams; -1: none is.
+type runRequest struct {
+	ID    string
+	Args  []string
+	TTY   bool
+	Files [3]int
+}
+
+// attachRequest asks for the container's output, for which the client has sent
+// descriptors, and for its input or its terminal, for which it is sent one.
+type attachRequest struct {
+	ID            string
+	Stdin, Resize bool
+	Files         [3]int
+}
+
+// attached says what the descriptor is that an attached client is sent.
+type attached struct{ TTY bool }
+
+type dialRequest struct {
+	Pod  string
+	Port uint16
+}
 
 func newFrameReader(r io.Reader) *bufio.Reader { return bufio.NewReaderSize(r, 64<<10) }
 
@@ -100,6 +137,11 @@ func readFrame(r *bufio.Reader) (frame, error) {
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return frame{}, err
 	}
+	return readBody(r, head)
+}
+
+// readBody reads what comes after the header of a frame.
+func readBody(r io.Reader, head [frameHeader]byte) (frame, error) {
 	n := binary.BigEndian.Uint32(head[:4])
 	if n < frameHeader-4 || n > maxFrame {
 		return frame{}, fmt.Errorf("supervisor: a frame of %d bytes", n)

@@ -235,9 +235,9 @@ func awaitUnlocked(dir string) error {
 }
 
 // accept serves clients until the listener is closed.
-func (s *Supervisor) accept(listener net.Listener) {
+func (s *Supervisor) accept(listener *net.UnixListener) {
 	for {
-		conn, err := listener.Accept()
+		conn, err := listener.AcceptUnix()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -260,7 +260,7 @@ func (s *Supervisor) hangUp() {
 
 // listen makes the socket. A former supervisor's is replaced: whoever holds
 // the lock is the only one.
-func listen(dir string) (net.Listener, error) {
+func listen(dir string) (*net.UnixListener, error) {
 	name := filepath.Join(dir, "sock")
 	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -278,10 +278,9 @@ func listen(dir string) (net.Listener, error) {
 }
 
 // dial connects to the supervisor of a directory, if there is one.
-func dial(dir string) (net.Conn, error) {
-	var conn net.Conn
-	err := withShortPath(dir, func(short string) (err error) {
-		conn, err = net.Dial("unix", filepath.Join(short, "sock"))
+func dial(dir string) (conn *net.UnixConn, err error) {
+	err = withShortPath(dir, func(short string) (err error) {
+		conn, err = net.DialUnix("unix", nil, &net.UnixAddr{Name: filepath.Join(short, "sock"), Net: "unix"})
 		return err
 	})
 	return conn, err

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime/pprof"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -123,7 +124,9 @@ func selfCommand() Command {
 	return Command{Path: "/proc/self/exe", Env: []string{asVar + "=supervisor"}}
 }
 
-// engine starts a container for each line that it reads, until it is killed.
+// engine starts a container for each line that it reads, until it is killed. With
+// "exec " in front the line is a command inside the last one, whose output is the
+// engine's own; "attach" attaches to it. Neither gets an end of its input.
 func engine(dir string) error {
 	ctx := context.Background()
 	c, err := Open(ctx, dir, ClientOptions{Private: os.Getenv("SAMPAN_TEST_PRIVATE") != "", Command: selfCommand()})
@@ -131,7 +134,20 @@ func engine(dir string) error {
 		return err
 	}
 	lines := bufio.NewScanner(os.Stdin)
+	endless, _ := io.Pipe()
+	streams := runner.Streams{Stdin: endless, Stdout: os.Stdout}
 	for n := 0; lines.Scan(); n++ {
+		last := fmt.Sprintf("pod-%d_main_0", n-1)
+		if script, is := strings.CutPrefix(lines.Text(), "exec "); is {
+			n--
+			go c.Exec(ctx, last, runner.ExecSpec{Args: []string{"sh", "-c", script}}, streams)
+			continue
+		}
+		if lines.Text() == "attach" {
+			n--
+			go c.Attach(ctx, last, streams)
+			continue
+		}
 		if _, err := c.Start(ctx, shellSpec(dir, fmt.Sprintf("pod-%d", n), lines.Text())); err != nil {
 			return err
 		}

@@ -21,9 +21,26 @@ type session struct {
 	execs map[uint64]context.CancelFunc // by request
 }
 
-// serve answers one client until it goes away. Commands that it is still
+// serve answers whoever has connected. The first frame says what the connection is
+// for: a session, or one stream.
+func (s *Supervisor) serve(conn *net.UnixConn) {
+	defer conn.Close()
+	f, files, err := receive(conn)
+	if err != nil {
+		return
+	}
+	switch f.verb {
+	case verbRun, verbAttach, verbDial:
+		s.serveStream(conn, f, files)
+	default:
+		closeFiles(files)
+		s.serveSession(conn, f)
+	}
+}
+
+// serveSession answers one client until it goes away. Commands that it is still
 // executing in containers are killed then; nobody wants their results.
-func (s *Supervisor) serve(conn net.Conn) {
+func (s *Supervisor) serveSession(conn net.Conn, first frame) {
 	ss := &session{s: s, conn: conn, out: frameWriter{w: conn}, execs: make(map[uint64]context.CancelFunc)}
 	ctx, cancel := context.WithCancel(context.Background())
 	var requests sync.WaitGroup
@@ -36,11 +53,7 @@ func (s *Supervisor) serve(conn net.Conn) {
 		requests.Wait()
 	}()
 	r := newFrameReader(conn)
-	for {
-		f, err := readFrame(r)
-		if err != nil {
-			return
-		}
+	for f, err := first, error(nil); err == nil; f, err = readFrame(r) {
 		switch f.verb {
 		case verbHello:
 			ss.hello(f)
@@ -122,7 +135,7 @@ func (ss *session) handle(ctx context.Context, f frame) (any, error) {
 		if err := decode(&req); err != nil {
 			return nil, err
 		}
-		return s.exec(ctx, req)
+		return runner.ExecOutput(ctx, s, req.ID, req.Exec.Args, req.Exec.Timeout)
 	case verbRemove:
 		var req idRequest
 		if err := decode(&req); err != nil {

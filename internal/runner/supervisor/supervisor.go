@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -31,6 +32,8 @@ type Supervisor struct {
 	buffers  sync.Pool // *[]byte, to read output into
 	started  time.Time
 	measurer *measurer
+	quota    quota        // of open streams
+	waiting  atomic.Int64 // bytes of output that attached clients have not taken yet
 
 	// starting counts the containers that are being started; giveUp ends their
 	// starts, whose context is starts. None is added once stopping is set.
