@@ -28,26 +28,27 @@ var house = map[string][]string{
 	"internal/work":                       nil,
 	"internal/tree":                       nil,
 	"internal/disk":                       nil,
+	"internal/stdio":                      nil,
 	"internal/image":                      {"internal/disk", "internal/tree"},
 	"internal/image/imagetest":            nil,                 // for tests
 	"internal/golden":                     {"internal/change"}, // for tests
-	"internal/runner":                     {"internal/runner/reap"},
+	"internal/runner":                     {"internal/runner/reap", "internal/stdio"},
 	"internal/runner/cgroup":              {"internal/runner"},
 	"internal/runner/crilog":              nil,
-	"internal/runner/fake":                {"internal/runner", "internal/runner/crilog"},
+	"internal/runner/fake":                {"internal/runner", "internal/runner/crilog", "internal/stdio"},
 	"internal/runner/fork":                nil,
 	"internal/runner/hostpath":            {"internal/runner/fork", "internal/runner/reap"},
 	"internal/runner/hostpath/hangs":      nil, // for tests
 	"internal/runner/reap":                nil,
 	"internal/runner/terminal":            nil,
 	"internal/runner/trash":               {"internal/runner", "internal/tree"},
-	"internal/runner/runnertest":          {"internal/runner", "internal/runner/crilog"},
+	"internal/runner/runnertest":          {"internal/runner", "internal/runner/crilog", "internal/stdio"},
 	"internal/runner/sandbox/conformance": nil, // for tests
 	"internal/runner/host": {"internal/runner", "internal/runner/cgroup", "internal/runner/fork", "internal/runner/hostpath",
 		"internal/runner/reap", "internal/runner/terminal", "internal/runner/trash", "internal/tree"},
 	"internal/runner/sandbox": {"internal/runner", "internal/runner/cgroup", "internal/runner/fork", "internal/runner/hostpath",
 		"internal/runner/reap", "internal/runner/terminal", "internal/runner/trash", "internal/tree"},
-	"internal/runner/supervisor": {"internal/runner", "internal/runner/crilog", "internal/runner/reap", "internal/runner/terminal"},
+	"internal/runner/supervisor": {"internal/runner", "internal/runner/crilog", "internal/runner/reap", "internal/runner/terminal", "internal/stdio"},
 
 	// cores
 	"internal/access":  nil,
@@ -62,10 +63,10 @@ var house = map[string][]string{
 	"internal/control": {"internal/change", "internal/cron", "internal/job", "internal/kind", "internal/place", "internal/store", "internal/sweep", "internal/work"},
 
 	// edges
-	"internal/server": {"internal/access", "internal/change", "internal/disk", "internal/kind", "internal/kind/openapi", "internal/kind/podspec", "internal/store"},
+	"internal/server": {"internal/access", "internal/change", "internal/disk", "internal/kind", "internal/kind/openapi", "internal/kind/podspec", "internal/stdio", "internal/store"},
 	"internal/agent": {"internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/agent/podfiles", "internal/agent/podstate", "internal/agent/probe",
 		"internal/agent/runspec", "internal/agent/volume", "internal/change", "internal/kind", "internal/reason", "internal/runner", "internal/runner/crilog", "internal/runner/hostpath",
-		"internal/runner/reap"},
+		"internal/runner/reap", "internal/stdio"},
 	"internal/agent/eviction": {"internal/kind/podspec"},
 	"internal/agent/machine":  {"internal/agent/eviction", "internal/runner/cgroup"},
 	"internal/agent/network":  nil,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -231,6 +232,8 @@ type script struct {
 	onTerm  time.Duration // how long it takes to end when told to; negative: never
 	exec    func(args []string) (runner.ExecResult, error)
 	message string // what it leaves in its termination log
+	cat     bool   // it copies its input first
+	ports   map[uint16]func(net.Conn)
 }
 
 var discard = slog.New(slog.DiscardHandler)
@@ -239,7 +242,7 @@ const forEver = 1<<63 - 1
 
 // fake puts it into the terms of the fake runner.
 func (s script) fake() fake.Script {
-	out := fake.Script{StartError: s.err, Exit: s.code, Steps: []fake.Step{{Stdout: s.out, Sleep: s.runs}}}
+	out := fake.Script{StartError: s.err, Exit: s.code, Ports: s.ports, Steps: []fake.Step{{Stdout: s.out, Cat: s.cat, Sleep: s.runs}}}
 	if s.runs == 0 {
 		out.Steps[0].Sleep = forEver
 	}

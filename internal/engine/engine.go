@@ -105,10 +105,18 @@ func (e *Engine) open() (err error) {
 	}
 	e.server, err = server.New(server.Options{
 		Store: e.store, Kinds: kinds.All(), Scheme: kind.NewScheme(), Listen: c.Listen,
-		CertDir: filepath.Join(c.DataDir, "pki"), Pods: e.agent, Logger: c.Logger, Version: c.Version,
+		CertDir: filepath.Join(c.DataDir, "pki"), Node: e.node, Logger: c.Logger, Version: c.Version,
 		Live: e.health.live(), Ready: e.health.ready(), Backup: e.Backup,
 	})
 	return err
+}
+
+// node returns what gives the streams of a node's pods: there is one node.
+func (e *Engine) node(name string) server.PodStreams {
+	if name != e.config.NodeName {
+		return nil
+	}
+	return e.agent
 }
 
 // newAgent makes this machine's node.

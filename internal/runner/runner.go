@@ -13,6 +13,8 @@ import (
 	"errors"
 	"net"
 	"time"
+
+	"github.com/sampan-batch/sampan/internal/stdio"
 )
 
 // Runner starts and keeps containers. All methods are safe for concurrent use.
@@ -39,7 +41,7 @@ type Runner interface {
 	// when the container is not running. When ctx ends, or this engine dies, the
 	// command is killed with all that is in its session, and the error is the cause
 	// of ctx. See ExecOutput for commands of which a line or two is wanted.
-	Exec(ctx context.Context, id string, cmd ExecSpec, streams Streams) (ExitInfo, error)
+	Exec(ctx context.Context, id string, cmd ExecSpec, streams stdio.Streams) (ExitInfo, error)
 	// Attach connects the streams to those of the container's first process, and
 	// returns nil when that has ended and all that it wrote from now on has been
 	// handed over. It returns ErrEnded when the container is not running, the cause of
@@ -50,7 +52,7 @@ type Runner interface {
 	// the streams' is not read. When the streams' input ends, so does that of a
 	// container with Spec.StdinOnce and without Spec.TTY, as when ctx ends; of others
 	// Attach lets go, and returns nil.
-	Attach(ctx context.Context, id string, streams Streams) error
+	Attach(ctx context.Context, id string, streams stdio.Streams) error
 	// Dial connects to a TCP port of the pod, as its own processes do by "localhost".
 	// It returns ErrNotFound when no container of the pod runs.
 	Dial(ctx context.Context, podUID string, port uint16) (net.Conn, error)

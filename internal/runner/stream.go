@@ -6,36 +6,20 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"github.com/sampan-batch/sampan/internal/stdio"
 )
 
 // ExecSpec is a command to run inside a container, as its user.
 type ExecSpec struct {
 	Args []string
 	// TTY gives the command a terminal of its own as its standard streams, which is
-	// its controlling one. What it writes is all on Streams.Stdout then.
+	// its controlling one. What it writes is all on stdout then.
 	TTY bool
 	// WaitDelay is how long output is waited for when the command has ended, of which
 	// something in the background may go on writing; 0: until nobody can any more,
 	// as Kubernetes does. What was written by then is never lost.
 	WaitDelay time.Duration
-}
-
-// Streams are what a client brings to a process of a container. They are the
-// client's: nothing here closes them. A Read of Stdin, or a Write, that hangs is
-// not waited for, and may still be under way when Exec or Attach has returned.
-type Streams struct {
-	// Stdin is read until its end; nil: the process has no input.
-	Stdin io.Reader
-	// Stdout and Stderr are written to as the output comes; nil: it is dropped. When
-	// both are the same, it comes in the order in which it was written.
-	Stdout, Stderr io.Writer
-	// Resize says what size the terminal is to have, if there is one.
-	Resize <-chan TerminalSize
-}
-
-// TerminalSize is the size of a terminal, in characters.
-type TerminalSize struct {
-	Width, Height uint16
 }
 
 // ExecResult is how a command ended, and what it wrote first.
@@ -47,7 +31,7 @@ type ExecResult struct {
 
 // Executor is what ExecOutput needs of a Runner.
 type Executor interface {
-	Exec(ctx context.Context, id string, cmd ExecSpec, streams Streams) (ExitInfo, error)
+	Exec(ctx context.Context, id string, cmd ExecSpec, streams stdio.Streams) (ExitInfo, error)
 }
 
 const (
@@ -73,7 +57,7 @@ func ExecOutput(ctx context.Context, r Executor, id string, args []string, timeo
 		defer cancel()
 	}
 	var out head
-	exit, err := r.Exec(timed, id, ExecSpec{Args: args, WaitDelay: execDrain}, Streams{Stdout: &out, Stderr: &out})
+	exit, err := r.Exec(timed, id, ExecSpec{Args: args, WaitDelay: execDrain}, stdio.Streams{Stdout: &out, Stderr: &out})
 	if errors.Is(err, ErrTimeout) {
 		return ExecResult{Output: out.bytes(), TimedOut: true}, nil
 	}

@@ -25,8 +25,19 @@ func inNamespace(t *testing.T, namespace string) context.Context {
 	return genericapirequest.WithNamespace(t.Context(), namespace)
 }
 
+// only is the node of that name, and no other.
+func only(name string, node PodStreams) func(string) PodStreams {
+	return func(asked string) PodStreams {
+		if asked == name {
+			return node
+		}
+		return nil
+	}
+}
+
 // fakePods gives every container the same log, and remembers what was asked.
 type fakePods struct {
+	PodStreams
 	err   error
 	log   string
 	asked chan corev1.PodLogOptions

@@ -15,16 +15,6 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// PodStreams is what the server needs of the nodes.
-type PodStreams interface {
-	// Logs opens the log of a container of pod, as options ask: its lines, with
-	// times in front if asked so, until the end or, when following, until the
-	// container has ended. The options are valid, and options.Container is one of
-	// the pod's containers. Whether it has a log yet, or still, is the node's to
-	// know; its errors are those of the API. ctx ends the stream.
-	Logs(ctx context.Context, pod *corev1.Pod, options *corev1.PodLogOptions) (io.ReadCloser, error)
-}
-
 // podLog is pods/log.
 type podLog struct{ pods *resource }
 
@@ -79,10 +69,11 @@ func (l *podLog) Get(ctx context.Context, name string, opts runtime.Object) (run
 	if pod.Spec.NodeName == "" {
 		return &logStream{}, nil // an empty log, as in Kubernetes
 	}
-	if l.pods.pods == nil {
-		return nil, apierrors.NewInternalError(fmt.Errorf("node %q is not connected", pod.Spec.NodeName))
+	node, err := l.pods.node(pod)
+	if err != nil {
+		return nil, err
 	}
-	return &logStream{pods: l.pods.pods, pod: pod, options: options}, nil
+	return &logStream{node: node, pod: pod, options: options}, nil
 }
 
 func validateLogOptions(o *corev1.PodLogOptions) field.ErrorList {
@@ -141,7 +132,7 @@ func logContainer(pod *corev1.Pod, name string) (string, error) {
 // logStream is an object that the library answers by streaming it.
 type logStream struct {
 	metav1.TypeMeta
-	pods    PodStreams // nil: an empty log
+	node    PodStreams // nil: an empty log
 	pod     *corev1.Pod
 	options *corev1.PodLogOptions
 }
@@ -154,9 +145,9 @@ func (s *logStream) DeepCopyObject() runtime.Object { panic("server: a log strea
 
 // InputStream implements rest.ResourceStreamer.
 func (s *logStream) InputStream(ctx context.Context, _, _ string) (stream io.ReadCloser, flush bool, contentType string, err error) {
-	if s.pods == nil {
+	if s.node == nil {
 		return nil, false, "", nil
 	}
-	stream, err = s.pods.Logs(ctx, s.pod, s.options)
+	stream, err = s.node.Logs(ctx, s.pod, s.options)
 	return stream, s.options.Follow, "text/plain", err
 }

@@ -87,12 +87,14 @@ func TestEviction(t *testing.T) {
 func TestLogErrors(t *testing.T) {
 	t.Parallel()
 	waiting := apierrors.NewBadRequest(`container "a" in pod "two" is waiting to start: ContainerCreating`)
-	f := setup(t, func(o *Options) { o.Pods = &fakePods{err: waiting} })
+	f := setup(t, func(o *Options) { o.Node = only("n", &fakePods{err: waiting}) })
 	two := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "two", Namespace: "default", UID: "u"}, Spec: corev1.PodSpec{
 		NodeName: "n", InitContainers: []corev1.Container{{Name: "init"}}, Containers: []corev1.Container{{Name: "a"}, {Name: "b"}}}}
 	nowhere := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "nowhere", Namespace: "default", UID: "v"},
 		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "a"}}}}
-	f.put(t, two, nowhere)
+	away := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "away", Namespace: "default", UID: "w"},
+		Spec: corev1.PodSpec{NodeName: "m", Containers: []corev1.Container{{Name: "a"}}}}
+	f.put(t, two, nowhere, away)
 	f.run(t, []probe{
 		{name: "no pod", path: pods + "/none/log", code: 404, message: `pods "none" not found`},
 		{name: "no container", path: pods + "/two/log", code: 400, reason: "BadRequest",
@@ -100,6 +102,7 @@ func TestLogErrors(t *testing.T) {
 		{name: "no such container", path: pods + "/two/log?container=x", code: 400, message: `container x is not valid for pod two`},
 		{name: "what the node says", path: pods + "/two/log?container=a", code: 400, message: waiting.Error()},
 		{name: "nowhere yet", path: pods + "/nowhere/log", code: 204},
+		{name: "on another node", path: pods + "/away/log", code: 500, has: []string{`node \"m\" is not connected`}},
 		{name: "a negative tail", path: pods + "/two/log?container=a&tailLines=-1", code: 422, has: []string{"tailLines: Invalid value: -1: must be greater than or equal to 0"}},
 		{name: "no bytes", path: pods + "/two/log?container=a&limitBytes=0", code: 422, has: []string{"limitBytes: Invalid value: 0: must be greater than 0"}},
 		{name: "since twice", path: pods + "/two/log?container=a&sinceSeconds=1&sinceTime=2026-01-02T03:04:05Z", code: 422,
@@ -112,7 +115,7 @@ func TestLogErrors(t *testing.T) {
 func TestLogStream(t *testing.T) {
 	t.Parallel()
 	fake := &fakePods{log: "one\ntwo\n", asked: make(chan corev1.PodLogOptions, 1)}
-	f := setup(t, func(o *Options) { o.Pods = fake })
+	f := setup(t, func(o *Options) { o.Node = only("n", fake) })
 	f.put(t, &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "default", UID: "u"},
 		Spec:       corev1.PodSpec{NodeName: "n", Containers: []corev1.Container{{Name: "c"}}},

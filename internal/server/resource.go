@@ -27,7 +27,7 @@ type shared struct {
 	store     *store.Store
 	scheme    *runtime.Scheme
 	now       func() time.Time
-	pods      PodStreams
+	nodes     func(name string) PodStreams
 	views     *views
 	encodings *encodings
 	// guarded: namespaces are served, so that what is created in one needs it.
@@ -36,7 +36,7 @@ type shared struct {
 
 func newShared(o Options) *shared {
 	sh := &shared{
-		store: o.Store, scheme: o.Scheme, now: o.Now, pods: o.Pods,
+		store: o.Store, scheme: o.Scheme, now: o.Now, nodes: o.Node,
 		views: newViews(o.Now), encodings: newEncodings(),
 	}
 	for _, k := range o.Kinds {

@@ -54,8 +54,9 @@ type Options struct {
 	// administrator's. It is created, and its certificates are renewed when
 	// they near their end.
 	CertDir string
-	// Pods gives what only a node knows: logs. nil: no node is connected.
-	Pods PodStreams
+	// Node returns what gives the streams of a node's pods, nil when it is not
+	// connected. nil: none is.
+	Node func(name string) PodStreams
 	// Backup writes a backup of all that the engine keeps; nil: there is none.
 	Backup func(ctx context.Context, w io.Writer, o BackupOptions) error
 	// Live are the checks of /livez besides the library's own: what a restart may

@@ -81,7 +81,7 @@ type container struct {
 	spec   *runner.Spec
 	script Script
 	log    *crilog.Writer // nil without a log path
-	stdio  stdio
+	std    process
 	status runner.Status
 	// signals wakes the process; it is asked in order, and never full for long.
 	signals chan int
@@ -98,7 +98,7 @@ func (r *Runner) Start(ctx context.Context, spec *runner.Spec) (runner.Status, e
 		},
 	}
 	if spec.Stdin {
-		c.stdio.in, c.stdio.input = io.Pipe()
+		c.std.in, c.std.input = io.Pipe()
 	}
 	if err := r.add(c); err != nil {
 		return runner.Status{}, err
@@ -110,7 +110,7 @@ func (r *Runner) Start(ctx context.Context, spec *runner.Spec) (runner.Status, e
 	if err == nil && spec.LogPath != "" {
 		c.log, err = crilog.Open(spec.LogPath, crilog.Limits{})
 	}
-	c.stdio.write = c.write
+	c.std.write = c.write
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
@@ -144,7 +144,7 @@ func (r *Runner) run(c *container) {
 	lost := false
 	for done := false; !done; {
 		var sig int
-		if sig = perform(script.Steps, &c.stdio, c.signals); sig == 0 {
+		if sig = perform(script.Steps, &c.std, c.signals); sig == 0 {
 			done = true
 			continue
 		}
@@ -161,7 +161,7 @@ func (r *Runner) run(c *container) {
 	if c.log != nil {
 		_ = c.log.Close()
 	}
-	c.stdio.end()
+	c.std.end()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := &c.status

@@ -48,6 +48,7 @@ func TestShell(t *testing.T) {
 		{[]string{"/bin/true"}, fake.Script{}},
 		{[]string{"false"}, fake.Script{Exit: 1}},
 		{[]string{"sleep", "1.5"}, fake.Script{Steps: []fake.Step{{Sleep: 1500 * time.Millisecond}}}},
+		{[]string{"sleep", "infinity"}, fake.Script{Steps: []fake.Step{{Sleep: 1<<63 - 1}}}},
 		{[]string{"sh", "-c", "echo a  'b  c' \"$X ${X}\" >&2\nexit 3; echo no"},
 			fake.Script{Steps: []fake.Step{{Stderr: "a b  c 1 1\n"}}, Exit: 3}},
 		{[]string{"bash", "-c", "false; what"}, fake.Script{Steps: []fake.Step{{Stderr: "sh: what: not found\n"}}, Exit: 127}},

@@ -110,10 +110,10 @@ func (s *shell) sleep(args []string) bool {
 		return false
 	}
 	var d time.Duration
-	if seconds, err := strconv.ParseFloat(args[0], 64); err == nil {
-		d = time.Duration(seconds * float64(time.Second))
-	} else if args[0] == "infinity" {
+	if args[0] == "infinity" { // which is a number for ParseFloat
 		d = 1<<63 - 1
+	} else if seconds, err := strconv.ParseFloat(args[0], 64); err == nil {
+		d = time.Duration(seconds * float64(time.Second))
 	} else if d, err = time.ParseDuration(args[0]); err != nil {
 		return false
 	}

@@ -12,20 +12,21 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/crilog"
+	"github.com/sampan-batch/sampan/internal/stdio"
 )
 
-// stdio are the standard streams of a process.
-type stdio struct {
+// process has the standard streams of one.
+type process struct {
 	in    io.Reader // nil: it has no input
 	input *io.PipeWriter
 	write func(crilog.Stream, string)
 
 	mu       sync.Mutex
-	attached map[*runner.Streams]bool
+	attached map[*stdio.Streams]bool
 }
 
 // perform does the steps and returns 0, or the signal that interrupted them.
-func perform(steps []Step, std *stdio, signals <-chan int) int {
+func perform(steps []Step, std *process, signals <-chan int) int {
 	for _, step := range steps {
 		std.write(crilog.Stdout, step.Stdout)
 		std.write(crilog.Stderr, step.Stderr)
@@ -64,7 +65,7 @@ func await[T any](what <-chan T, signals <-chan int) int {
 }
 
 // cat copies the input until its end, when it closes what it returns.
-func (std *stdio) cat() <-chan struct{} {
+func (std *process) cat() <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -84,7 +85,7 @@ func (std *stdio) cat() <-chan struct{} {
 }
 
 // tell hands output over to those who are attached.
-func (std *stdio) tell(stream crilog.Stream, text string) {
+func (std *process) tell(stream crilog.Stream, text string) {
 	std.mu.Lock()
 	defer std.mu.Unlock()
 	for s := range std.attached {
@@ -92,11 +93,11 @@ func (std *stdio) tell(stream crilog.Stream, text string) {
 	}
 }
 
-func (std *stdio) attach(s *runner.Streams, is bool) {
+func (std *process) attach(s *stdio.Streams, is bool) {
 	std.mu.Lock()
 	defer std.mu.Unlock()
 	if std.attached == nil {
-		std.attached = make(map[*runner.Streams]bool)
+		std.attached = make(map[*stdio.Streams]bool)
 	}
 	if delete(std.attached, s); is {
 		std.attached[s] = true
@@ -104,13 +105,13 @@ func (std *stdio) attach(s *runner.Streams, is bool) {
 }
 
 // end ends the input, if there is any.
-func (std *stdio) end() {
+func (std *process) end() {
 	if std.input != nil {
 		std.input.Close()
 	}
 }
 
-func write(s runner.Streams, stream crilog.Stream, text string) {
+func write(s stdio.Streams, stream crilog.Stream, text string) {
 	w := s.Stdout
 	if stream == crilog.Stderr {
 		w = s.Stderr
@@ -124,7 +125,7 @@ func (c *container) write(stream crilog.Stream, text string) {
 	if c.log != nil && text != "" {
 		_ = c.log.Write(stream, []byte(text))
 	}
-	c.stdio.tell(stream, text)
+	c.std.tell(stream, text)
 }
 
 // running returns a container that runs.
@@ -137,7 +138,7 @@ func (r *Runner) running(id string) (*container, error) {
 }
 
 // Exec implements runner.Runner.
-func (r *Runner) Exec(ctx context.Context, id string, cmd runner.ExecSpec, streams runner.Streams) (runner.ExitInfo, error) {
+func (r *Runner) Exec(ctx context.Context, id string, cmd runner.ExecSpec, streams stdio.Streams) (runner.ExitInfo, error) {
 	c, err := r.running(id)
 	if err != nil {
 		return runner.ExitInfo{}, err
@@ -154,7 +155,7 @@ func (r *Runner) Exec(ctx context.Context, id string, cmd runner.ExecSpec, strea
 }
 
 // exec does what Shell says about a command in the container.
-func (c *container) exec(ctx context.Context, cmd runner.ExecSpec, streams runner.Streams) (runner.ExitInfo, error) {
+func (c *container) exec(ctx context.Context, cmd runner.ExecSpec, streams stdio.Streams) (runner.ExitInfo, error) {
 	script := Shell(&runner.Spec{Args: cmd.Args, Env: c.spec.Env})
 	if script.StartError != nil {
 		return runner.ExitInfo{}, script.StartError
@@ -171,7 +172,7 @@ func (c *container) exec(ctx context.Context, cmd runner.ExecSpec, streams runne
 		case <-over:
 		}
 	}()
-	std := &stdio{in: streams.Stdin, write: func(stream crilog.Stream, text string) { write(streams, stream, text) }}
+	std := &process{in: streams.Stdin, write: func(stream crilog.Stream, text string) { write(streams, stream, text) }}
 	sig := perform(script.Steps, std, stop)
 	if ctx.Err() != nil {
 		return runner.ExitInfo{}, context.Cause(ctx)
@@ -186,21 +187,21 @@ func (c *container) exec(ctx context.Context, cmd runner.ExecSpec, streams runne
 }
 
 // Attach implements runner.Runner. Its clients are never slow.
-func (r *Runner) Attach(ctx context.Context, id string, streams runner.Streams) error {
+func (r *Runner) Attach(ctx context.Context, id string, streams stdio.Streams) error {
 	c, err := r.running(id)
 	if err != nil {
 		return err
 	}
-	c.stdio.attach(&streams, true)
-	defer c.stdio.attach(&streams, false)
+	c.std.attach(&streams, true)
+	defer c.std.attach(&streams, false)
 	fed := make(chan struct{})
-	if c.stdio.input != nil && streams.Stdin != nil {
+	if c.std.input != nil && streams.Stdin != nil {
 		go func() {
 			defer close(fed)
-			_, _ = io.Copy(c.stdio.input, streams.Stdin)
+			_, _ = io.Copy(c.std.input, streams.Stdin)
 		}()
 		if c.spec.StdinOnce {
-			defer c.stdio.end()
+			defer c.std.end()
 		}
 	}
 	for {
@@ -209,7 +210,7 @@ func (r *Runner) Attach(ctx context.Context, id string, streams runner.Streams) 
 			if !c.spec.StdinOnce {
 				return nil
 			}
-			c.stdio.end()
+			c.std.end()
 			fed = nil
 		case <-c.ended:
 			return nil

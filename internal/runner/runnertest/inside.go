@@ -9,6 +9,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/crilog"
+	"github.com/sampan-batch/sampan/internal/stdio"
 )
 
 func (s suite) testLogs(t *testing.T) {
@@ -201,7 +202,7 @@ func (s suite) testExec(t *testing.T) {
 			t.Errorf("%s: %+v, %v", tc.script, res, err)
 		}
 	}
-	_, err := b.exec(spec, runner.Streams{}, "nosuchcommand")
+	_, err := b.exec(spec, stdio.Streams{}, "nosuchcommand")
 	var start *runner.StartError
 	if !errors.As(err, &start) || !strings.Contains(start.Message, "executable file not found in $PATH") {
 		t.Errorf("no such command: %v", err)
@@ -212,7 +213,7 @@ func (s suite) testExec(t *testing.T) {
 	if st := b.wait(spec); st.ExitCode != 137 {
 		t.Errorf("%+v", st)
 	}
-	_, err = b.exec(spec, runner.Streams{}, "true")
+	_, err = b.exec(spec, stdio.Streams{}, "true")
 	b.wantErr("in a dead one", err, runner.ErrEnded)
 	if got := b.log(spec, ""); got != "" {
 		t.Errorf("it is in the log: %q", got)
@@ -240,7 +241,7 @@ func (s suite) testExecCancel(t *testing.T) {
 	gone := errors.New("gone")
 	ctx, cancel := context.WithCancelCause(b.ctx)
 	time.AfterFunc(100*time.Millisecond, func() { cancel(gone) })
-	_, err := b.r.Exec(ctx, spec.ID, runner.ExecSpec{Args: []string{"sleep", "1000"}}, runner.Streams{})
+	_, err := b.r.Exec(ctx, spec.ID, runner.ExecSpec{Args: []string{"sleep", "1000"}}, stdio.Streams{})
 	b.wantErr("cancelled", err, gone)
 }
 

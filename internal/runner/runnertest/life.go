@@ -11,6 +11,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/crilog"
+	"github.com/sampan-batch/sampan/internal/stdio"
 )
 
 func (s suite) testExit(t *testing.T) {
@@ -132,9 +133,9 @@ func (s suite) testUnknown(t *testing.T) {
 	_, err := b.r.Wait(b.ctx, id)
 	b.wantErr("wait", err, runner.ErrNotFound)
 	b.wantErr("signal", b.r.Signal(b.ctx, id, 9), runner.ErrNotFound)
-	_, err = b.r.Exec(b.ctx, id, runner.ExecSpec{Args: []string{"true"}}, runner.Streams{})
+	_, err = b.r.Exec(b.ctx, id, runner.ExecSpec{Args: []string{"true"}}, stdio.Streams{})
 	b.wantErr("exec", err, runner.ErrNotFound)
-	b.wantErr("attach", b.r.Attach(b.ctx, id, runner.Streams{}), runner.ErrNotFound)
+	b.wantErr("attach", b.r.Attach(b.ctx, id, stdio.Streams{}), runner.ErrNotFound)
 	_, err = b.r.Dial(b.ctx, "0", 80)
 	b.wantErr("dial", err, runner.ErrNotFound)
 	b.wantErr("remove", b.r.Remove(b.ctx, id), runner.ErrNotFound)

@@ -18,10 +18,11 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/crilog"
+	"github.com/sampan-batch/sampan/internal/stdio"
 )
 
 // exec executes a command in a container.
-func (b *bench) exec(spec *runner.Spec, streams runner.Streams, args ...string) (runner.ExitInfo, error) {
+func (b *bench) exec(spec *runner.Spec, streams stdio.Streams, args ...string) (runner.ExitInfo, error) {
 	return b.r.Exec(b.ctx, spec.ID, runner.ExecSpec{Args: args}, streams)
 }
 
@@ -49,27 +50,27 @@ func (s suite) testStreams(t *testing.T) {
 	spec := b.spec("sleep 1000")
 	b.start(spec)
 	var out, errs text
-	exit, err := b.exec(spec, runner.Streams{Stdout: &out, Stderr: &errs}, "sh", "-c", "echo out; echo err >&2; exit 4")
+	exit, err := b.exec(spec, stdio.Streams{Stdout: &out, Stderr: &errs}, "sh", "-c", "echo out; echo err >&2; exit 4")
 	if err != nil || exit != (runner.ExitInfo{Code: 4}) || out.String() != "out\n" || errs.String() != "err\n" {
 		t.Errorf("%+v, %v, %q, %q", exit, err, out.String(), errs.String())
 	}
 	// The end of the input is the end of cat; without any it has ended at once.
 	for _, in := range []string{"", "a\x00b\xffc", strings.Repeat("0123456789\n", 20_000)} {
 		var out text
-		exit, err = b.exec(spec, runner.Streams{Stdin: strings.NewReader(in), Stdout: &out}, "cat")
+		exit, err = b.exec(spec, stdio.Streams{Stdin: strings.NewReader(in), Stdout: &out}, "cat")
 		if err != nil || exit.Code != 0 || out.String() != in {
 			t.Errorf("of %d bytes %d came, %+v, %v", len(in), len(out.String()), exit, err)
 		}
 	}
-	if exit, err = b.exec(spec, runner.Streams{Stdout: &out}, "cat"); err != nil || exit.Code != 0 {
+	if exit, err = b.exec(spec, stdio.Streams{Stdout: &out}, "cat"); err != nil || exit.Code != 0 {
 		t.Errorf("without input: %+v, %v", exit, err)
 	}
-	if exit, err = b.exec(spec, runner.Streams{}, "sh", "-c", "echo nobody reads this"); err != nil || exit.Code != 0 {
+	if exit, err = b.exec(spec, stdio.Streams{}, "sh", "-c", "echo nobody reads this"); err != nil || exit.Code != 0 {
 		t.Errorf("without streams: %+v, %v", exit, err)
 	}
 	// Who does not read its input does not hang, nor does who gives it.
 	endless, _ := io.Pipe()
-	if exit, err = b.exec(spec, runner.Streams{Stdin: endless}, "true"); err != nil || exit.Code != 0 {
+	if exit, err = b.exec(spec, stdio.Streams{Stdin: endless}, "true"); err != nil || exit.Code != 0 {
 		t.Errorf("with an input that does not end: %+v, %v", exit, err)
 	}
 }
@@ -92,7 +93,7 @@ func (s suite) testManyStreams(t *testing.T) {
 				feed.Close()
 			}()
 			var out text
-			exit, err := b.exec(spec, runner.Streams{Stdin: in, Stdout: &out}, "cat")
+			exit, err := b.exec(spec, stdio.Streams{Stdin: in, Stdout: &out}, "cat")
 			if err != nil || exit.Code != 0 || out.String() != fmt.Sprintf("%d\n", i) {
 				t.Errorf("%d: %+v, %v, %q", i, exit, err, out.String())
 				in.Close()
@@ -129,7 +130,7 @@ func (s suite) testBigStreams(t *testing.T) {
 	spec := b.spec("sleep 1000")
 	b.start(spec)
 	in, out := newNoise(100<<20), sha256.New()
-	exit, err := b.exec(spec, runner.Streams{Stdin: in, Stdout: out}, "cat")
+	exit, err := b.exec(spec, stdio.Streams{Stdin: in, Stdout: out}, "cat")
 	if err != nil || exit.Code != 0 || !bytes.Equal(in.sum.Sum(nil), out.Sum(nil)) {
 		t.Errorf("%+v, %v, not the same: %t", exit, err, !bytes.Equal(in.sum.Sum(nil), out.Sum(nil)))
 	}
@@ -140,18 +141,18 @@ func (s suite) testStreamSignals(t *testing.T) {
 	b := s.setup(t)
 	spec := b.spec("sleep 1000")
 	b.start(spec)
-	exit, err := b.exec(spec, runner.Streams{}, "sh", "-c", "kill -9 $$")
+	exit, err := b.exec(spec, stdio.Streams{}, "sh", "-c", "kill -9 $$")
 	if err != nil || exit != (runner.ExitInfo{Code: 137, Signal: 9}) {
 		t.Errorf("killed: %+v, %v", exit, err)
 	}
 	// A writer that nobody reads from any more is told.
-	exit, err = b.exec(spec, runner.Streams{Stdout: refusing{}}, "sh", "-c", "yes")
+	exit, err = b.exec(spec, stdio.Streams{Stdout: refusing{}}, "sh", "-c", "yes")
 	if err != nil || exit.Code != 141 && exit.Code != 1 {
 		t.Errorf("nobody reads: %+v, %v", exit, err)
 	}
 	// What a command leaves in the background goes on until the container ends.
 	var out text
-	exit, err = b.exec(spec, runner.Streams{Stdout: &out}, "sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!")
+	exit, err = b.exec(spec, stdio.Streams{Stdout: &out}, "sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!")
 	pid := strings.TrimSpace(out.String())
 	if err != nil || exit.Code != 0 || pid == "" {
 		t.Fatalf("with a background: %+v, %v, %q", exit, err, out.String())
@@ -193,7 +194,7 @@ func (s suite) testStreamCancel(t *testing.T) {
 			ended := make(chan error, 1)
 			go func() {
 				_, err := b.r.Exec(ctx, spec.ID, runner.ExecSpec{Args: []string{"sh", "-c", script}, TTY: tty},
-					runner.Streams{Stdin: in, Stdout: out, Stderr: io.Discard})
+					stdio.Streams{Stdin: in, Stdout: out, Stderr: io.Discard})
 				ended <- err
 			}()
 			var pid string
@@ -238,7 +239,7 @@ func (s suite) testStreamEnd(t *testing.T) {
 	out := &lines{c: make(chan string, 1)}
 	in, _ := io.Pipe()
 	go func() {
-		exit, err := b.exec(spec, runner.Streams{Stdin: in, Stdout: out}, "sh", "-c", "echo begun; sleep 1000")
+		exit, err := b.exec(spec, stdio.Streams{Stdin: in, Stdout: out}, "sh", "-c", "echo begun; sleep 1000")
 		if err != nil {
 			t.Error(err)
 		}
@@ -259,8 +260,8 @@ func (s suite) testExecTerminal(t *testing.T) {
 	b := s.setup(t)
 	spec := b.spec("sleep 1000")
 	b.start(spec)
-	resize := make(chan runner.TerminalSize, 1)
-	resize <- runner.TerminalSize{Width: 101, Height: 37}
+	resize := make(chan stdio.Size, 1)
+	resize <- stdio.Size{Width: 101, Height: 37}
 	in, feed := io.Pipe()
 	var out text
 	go func() {
@@ -277,7 +278,7 @@ func (s suite) testExecTerminal(t *testing.T) {
 		test -t 0 && test -t 1 && test -t 2 && (: </dev/tty) || exit 99
 		trap 'echo interrupted; exit 5' INT
 		echo ready; read line; echo "got $line"; stty size; tty
-		while :; do sleep 0.01; done`}}, runner.Streams{Stdin: in, Stdout: &out, Resize: resize})
+		while :; do sleep 0.01; done`}}, stdio.Streams{Stdin: in, Stdout: &out, Resize: resize})
 	got := strings.ReplaceAll(out.String(), "\r", "")
 	for _, want := range []string{"ready\n", "got go\n", "37 101\n", "/dev/pts/", "interrupted\n"} {
 		if !strings.Contains(got, want) {
@@ -299,11 +300,11 @@ func (s suite) testAttach(t *testing.T) {
 	var watched text
 	watching := make(chan error, 1)
 	began := make(chan struct{})
-	go func() { watching <- b.r.Attach(b.ctx, spec.ID, runner.Streams{Stdout: &watched}) }()
+	go func() { watching <- b.r.Attach(b.ctx, spec.ID, stdio.Streams{Stdout: &watched}) }()
 	time.AfterFunc(200*time.Millisecond, func() { close(began) })
 	<-began
 	var out text
-	if err := b.r.Attach(b.ctx, spec.ID, runner.Streams{Stdin: strings.NewReader("hello\n"), Stdout: &out}); err != nil {
+	if err := b.r.Attach(b.ctx, spec.ID, stdio.Streams{Stdin: strings.NewReader("hello\n"), Stdout: &out}); err != nil {
 		t.Errorf("attach: %v", err)
 	}
 	if got := out.String(); got != "hello\nafter\n" {
@@ -318,7 +319,7 @@ func (s suite) testAttach(t *testing.T) {
 	if got := b.log(spec, crilog.Stdout); got != "before\nhello\nafter\n" {
 		t.Errorf("the log has %q", got)
 	}
-	b.wantErr("attach to what has ended", b.r.Attach(b.ctx, spec.ID, runner.Streams{Stdout: &out}), runner.ErrEnded)
+	b.wantErr("attach to what has ended", b.r.Attach(b.ctx, spec.ID, stdio.Streams{Stdout: &out}), runner.ErrEnded)
 }
 
 // testAttachAgain: without StdinOnce the input stays open for the next.
@@ -328,7 +329,7 @@ func (s suite) testAttachAgain(t *testing.T) {
 	spec.Stdin = true
 	b.start(spec)
 	for _, line := range []string{"one\n", "two\n"} {
-		if err := b.r.Attach(b.ctx, spec.ID, runner.Streams{Stdin: strings.NewReader(line)}); err != nil {
+		if err := b.r.Attach(b.ctx, spec.ID, stdio.Streams{Stdin: strings.NewReader(line)}); err != nil {
 			t.Errorf("attach: %v", err)
 		}
 		b.awaitLog(spec, strings.TrimSpace(line))
@@ -336,8 +337,8 @@ func (s suite) testAttachAgain(t *testing.T) {
 	ctx, cancel := context.WithCancel(b.ctx)
 	in, _ := io.Pipe()
 	time.AfterFunc(50*time.Millisecond, cancel)
-	b.wantErr("who leaves", b.r.Attach(ctx, spec.ID, runner.Streams{Stdin: in}), context.Canceled)
-	if err := b.r.Attach(b.ctx, spec.ID, runner.Streams{Stdin: strings.NewReader("three\n")}); err != nil {
+	b.wantErr("who leaves", b.r.Attach(ctx, spec.ID, stdio.Streams{Stdin: in}), context.Canceled)
+	if err := b.r.Attach(b.ctx, spec.ID, stdio.Streams{Stdin: strings.NewReader("three\n")}); err != nil {
 		t.Errorf("attach: %v", err)
 	}
 	b.awaitLog(spec, "three")
@@ -357,7 +358,7 @@ func (s suite) testAttachOnce(t *testing.T) {
 	ctx, cancel := context.WithCancel(b.ctx)
 	in, _ := io.Pipe()
 	time.AfterFunc(50*time.Millisecond, cancel)
-	b.wantErr("who leaves", b.r.Attach(ctx, spec.ID, runner.Streams{Stdin: in}), context.Canceled)
+	b.wantErr("who leaves", b.r.Attach(ctx, spec.ID, stdio.Streams{Stdin: in}), context.Canceled)
 	if st := b.wait(spec); st.ExitCode != 0 || b.log(spec, "") != "end\n" {
 		t.Errorf("%+v, %q", st, b.log(spec, ""))
 	}
@@ -370,12 +371,12 @@ func (s suite) testAttachTerminal(t *testing.T) {
 	spec.Stdin, spec.TTY = true, true
 	b.start(spec)
 	b.awaitLog(spec, "ready")
-	resize := make(chan runner.TerminalSize, 1)
-	resize <- runner.TerminalSize{Width: 99, Height: 33}
+	resize := make(chan stdio.Size, 1)
+	resize <- stdio.Size{Width: 99, Height: 33}
 	in, feed := io.Pipe()
 	time.AfterFunc(200*time.Millisecond, func() { fmt.Fprint(feed, "go\r") })
 	var out text
-	if err := b.r.Attach(b.ctx, spec.ID, runner.Streams{Stdin: in, Stdout: &out, Resize: resize}); err != nil {
+	if err := b.r.Attach(b.ctx, spec.ID, stdio.Streams{Stdin: in, Stdout: &out, Resize: resize}); err != nil {
 		t.Errorf("attach: %v", err)
 	}
 	got := strings.ReplaceAll(out.String(), "\r", "")
@@ -401,9 +402,9 @@ func (s suite) testAttachSlow(t *testing.T) {
 	defer r.Close()
 	defer w.Close()
 	slow := make(chan error, 1)
-	go func() { slow <- b.r.Attach(b.ctx, spec.ID, runner.Streams{Stdout: w}) }()
+	go func() { slow <- b.r.Attach(b.ctx, spec.ID, stdio.Streams{Stdout: w}) }()
 	time.Sleep(200 * time.Millisecond)
-	if err := b.r.Attach(b.ctx, spec.ID, runner.Streams{Stdin: strings.NewReader("go\n")}); err != nil {
+	if err := b.r.Attach(b.ctx, spec.ID, stdio.Streams{Stdin: strings.NewReader("go\n")}); err != nil {
 		t.Errorf("attach: %v", err)
 	}
 	if st := b.wait(spec); st.ExitCode != 0 || st.OutputLost.Bytes != 0 {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/stdio"
 )
 
 // call is the client's end of a stream; see stream.go.
@@ -76,7 +77,7 @@ func (c *call) cancel() {
 }
 
 // Exec implements runner.Runner.
-func (c *Client) Exec(ctx context.Context, id string, cmd runner.ExecSpec, streams runner.Streams) (exit runner.ExitInfo, err error) {
+func (c *Client) Exec(ctx context.Context, id string, cmd runner.ExecSpec, streams stdio.Streams) (exit runner.ExitInfo, err error) {
 	l, err := c.having(ctx, id)
 	if err != nil {
 		return exit, err
@@ -86,7 +87,7 @@ func (c *Client) Exec(ctx context.Context, id string, cmd runner.ExecSpec, strea
 	}
 	mine := streams
 	if cmd.TTY {
-		mine = runner.Streams{Resize: streams.Resize}
+		mine = stdio.Streams{Resize: streams.Resize}
 	}
 	p, err := plumb(mine, 0)
 	if err != nil {
@@ -110,7 +111,7 @@ func (c *Client) Exec(ctx context.Context, id string, cmd runner.ExecSpec, strea
 
 // formerExec executes a command by a supervisor of a former version: without input
 // or terminal, as probes and hooks are.
-func (c *connection) formerExec(ctx context.Context, id string, cmd runner.ExecSpec, streams runner.Streams, err error) (runner.ExitInfo, error) {
+func (c *connection) formerExec(ctx context.Context, id string, cmd runner.ExecSpec, streams stdio.Streams, err error) (runner.ExitInfo, error) {
 	if err != nil {
 		return runner.ExitInfo{}, err
 	}
@@ -128,7 +129,7 @@ func (c *connection) formerExec(ctx context.Context, id string, cmd runner.ExecS
 }
 
 // Attach implements runner.Runner.
-func (c *Client) Attach(ctx context.Context, id string, streams runner.Streams) error {
+func (c *Client) Attach(ctx context.Context, id string, streams stdio.Streams) error {
 	l, err := c.having(ctx, id)
 	if err != nil {
 		return err
@@ -136,7 +137,7 @@ func (c *Client) Attach(ctx context.Context, id string, streams runner.Streams) 
 	if conn, err := l.connected(ctx); err != nil || conn.protocol < 3 {
 		return errors.Join(err, errOld)
 	}
-	p, err := plumb(runner.Streams{Stdout: streams.Stdout, Stderr: streams.Stderr, Resize: streams.Resize}, unix.O_NONBLOCK)
+	p, err := plumb(stdio.Streams{Stdout: streams.Stdout, Stderr: streams.Stderr, Resize: streams.Resize}, unix.O_NONBLOCK)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/stdio"
 )
 
 // begin starts a command inside a container. The files stay the caller's.
@@ -60,7 +61,7 @@ func await(ctx context.Context, id string, child runner.Process) (runner.ExitInf
 }
 
 // Exec implements runner.Executor, for clients that speak no version above 2.
-func (s *Supervisor) Exec(ctx context.Context, id string, cmd runner.ExecSpec, streams runner.Streams) (runner.ExitInfo, error) {
+func (s *Supervisor) Exec(ctx context.Context, id string, cmd runner.ExecSpec, streams stdio.Streams) (runner.ExitInfo, error) {
 	p, err := plumb(streams, 0)
 	if err != nil {
 		return runner.ExitInfo{}, err

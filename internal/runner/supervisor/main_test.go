@@ -16,6 +16,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/host"
+	"github.com/sampan-batch/sampan/internal/stdio"
 )
 
 // asVar makes the test program something else: a supervisor, or an engine that
@@ -135,7 +136,7 @@ func engine(dir string) error {
 	}
 	lines := bufio.NewScanner(os.Stdin)
 	endless, _ := io.Pipe()
-	streams := runner.Streams{Stdin: endless, Stdout: os.Stdout}
+	streams := stdio.Streams{Stdin: endless, Stdout: os.Stdout}
 	for n := 0; lines.Scan(); n++ {
 		last := fmt.Sprintf("pod-%d_main_0", n-1)
 		if script, is := strings.CutPrefix(lines.Text(), "exec "); is {

@@ -11,14 +11,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/terminal"
+	"github.com/sampan-batch/sampan/internal/stdio"
 )
 
 // plumbing connects a client's streams, which are readers and writers, with the
 // descriptors that a process has.
 type plumbing struct {
-	streams runner.Streams
+	streams stdio.Streams
 	theirs  []*os.File // the process's ends
 	index   [3]int     // which of them are its standard streams; -1: none is
 	input   *os.File   // our end of its input
@@ -30,7 +30,7 @@ type plumbing struct {
 
 // plumb makes the pipes that the streams need. With mode O_NONBLOCK the ends for
 // output are for somebody who uses a poller, with 0 for a process.
-func plumb(streams runner.Streams, mode int) (*plumbing, error) {
+func plumb(streams stdio.Streams, mode int) (*plumbing, error) {
 	p := &plumbing{streams: streams, index: [3]int{-1, -1, -1}, done: make(chan struct{})}
 	err := p.lay(mode)
 	if err != nil {

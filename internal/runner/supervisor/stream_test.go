@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/stdio"
 )
 
 // TestStreamsEndWithEngine: when the engine is killed its commands are, and the input
@@ -61,9 +62,9 @@ func TestStreamsEndWithSupervisor(t *testing.T) {
 	var began sync.WaitGroup
 	began.Add(2)
 	out := func() signalling { return signalling{sync.OnceFunc(began.Done)} }
-	go func() { ends <- c.Attach(t.Context(), spec.ID, runner.Streams{Stdout: out()}) }()
+	go func() { ends <- c.Attach(t.Context(), spec.ID, stdio.Streams{Stdout: out()}) }()
 	go func() {
-		_, err := c.Exec(t.Context(), spec.ID, runner.ExecSpec{Args: []string{"sh", "-c", "echo a; sleep 1000"}}, runner.Streams{Stdout: out()})
+		_, err := c.Exec(t.Context(), spec.ID, runner.ExecSpec{Args: []string{"sh", "-c", "echo a; sleep 1000"}}, stdio.Streams{Stdout: out()})
 		ends <- err
 	}()
 	began.Wait()
@@ -99,9 +100,9 @@ func TestInputThatNobodyReads(t *testing.T) {
 		var given atomic.Int64
 		attached := make(chan error, 1)
 		executed := make(chan error, 1)
-		go func() { attached <- c.Attach(ctx, spec.ID, runner.Streams{Stdin: endless{&given}}) }()
+		go func() { attached <- c.Attach(ctx, spec.ID, stdio.Streams{Stdin: endless{&given}}) }()
 		go func() {
-			_, err := c.Exec(ctx, spec.ID, runner.ExecSpec{Args: []string{"sleep", "1000"}, TTY: tty}, runner.Streams{Stdin: endless{&given}})
+			_, err := c.Exec(ctx, spec.ID, runner.ExecSpec{Args: []string{"sleep", "1000"}, TTY: tty}, stdio.Streams{Stdin: endless{&given}})
 			executed <- err
 		}()
 		eventually(t, "it is full", func() bool {
@@ -254,11 +255,11 @@ func TestOlderSupervisorExecutes(t *testing.T) {
 	if err != nil || !res.TimedOut {
 		t.Errorf("%+v, %v", res, err)
 	}
-	_, err = c.Exec(t.Context(), spec.ID, runner.ExecSpec{Args: []string{"true"}, TTY: true}, runner.Streams{})
+	_, err = c.Exec(t.Context(), spec.ID, runner.ExecSpec{Args: []string{"true"}, TTY: true}, stdio.Streams{})
 	if !errors.Is(err, errOld) {
 		t.Errorf("with a terminal: %v", err)
 	}
-	if err := c.Attach(t.Context(), spec.ID, runner.Streams{}); !errors.Is(err, errOld) {
+	if err := c.Attach(t.Context(), spec.ID, stdio.Streams{}); !errors.Is(err, errOld) {
 		t.Errorf("attach: %v", err)
 	}
 	if _, err := c.Dial(t.Context(), "a", 80); !errors.Is(err, errOld) {
