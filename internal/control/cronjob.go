@@ -1,7 +1,6 @@
 package control
 
 import (
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,9 +28,6 @@ func cronController(kinds *kind.Kinds) Controller {
 				}
 			case jobs:
 				controllersOf(k, ev, add)
-				if i := strings.LastIndexByte(ev.Key.Name, '-'); i > 0 && ev.Op == change.Delete {
-					add(k.Key(ev.Key.Namespace, ev.Key.Name[:i])) // which may have waited for the name
-				}
 			}
 		},
 		Decide: func(now time.Time, view change.View, key change.Key, refused error) change.Set {

@@ -29,9 +29,9 @@
 //   - Kubernetes does not start slots that a changed schedule would have had
 //     before the change, unless something else makes it look at the CronJob
 //     before the next slot. Here it never does.
-//   - A Job that has the name of a slot's Job already makes Kubernetes try again
-//     and again, ever less often, so that the slots after it may be late too.
-//     Here it looks again when that Job is gone.
+//   - When somebody else's Job has the name of a slot's, Kubernetes forgets to look
+//     at the CronJob again, even at the next slot, until it or one of its Jobs
+//     changes. Here the next slot is started as any.
 //   - The references in status.active have no resourceVersion: they are written
 //     in the commit that creates the Job.
 package cron

@@ -7,14 +7,15 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sampan-batch/sampan/internal/reason"
 )
 
 // plan is what is done about the slots now.
 type plan struct {
-	job       *batchv1.Job   // the Job of the slot that is started; nil if none is
-	slot      time.Time      // that slot
+	slot      time.Time      // the slot that is started; zero if none is
+	job       *batchv1.Job   // the Job that is created for it; nil if it is there already
 	replaced  []*batchv1.Job // Jobs that go so that it can start
 	active    []corev1.ObjectReference
 	missed    []note // of slots before the one that is due
@@ -36,7 +37,7 @@ func planOf(now time.Time, s State, c census, r reading) plan {
 	}
 	untold := later(r.slots.base, p.explained)
 	if slot, due := r.slots.last(now); due {
-		p.due(now, s, r.slots, slot)
+		p.due(now, s, c, r.slots, slot)
 	} else {
 		p.clockSetBack(now, r.slots)
 	}
@@ -45,31 +46,29 @@ func planOf(now time.Time, s State, c census, r reading) plan {
 }
 
 // due starts the most recent slot, or explains why not.
-func (p *plan) due(now time.Time, s State, all slots, slot time.Time) {
-	c := s.CronJob
-	if !isSuspended(c) {
-		p.missedBefore(now, c, all, slot)
-	}
-	if isSuspended(c) {
+func (p *plan) due(now time.Time, s State, c census, all slots, slot time.Time) {
+	if isSuspended(s.CronJob) {
 		p.explain(slot, normal(reason.CronJobSuspended, "Not starting job because the CronJob is suspended"))
 		return
 	}
-	switch hindranceOf(now, c, p.active, slot) {
+	p.missedBefore(now, s.CronJob, all, slot)
+	name := jobName(s.CronJob, slot)
+	switch hindranceOf(now, s.CronJob, p.active, slot) {
 	case TooLate:
 		p.explain(slot, warning(reason.MissSchedule, "Missed scheduled time to start a job: "+slot.UTC().Format(time.RFC1123Z)))
 	case SameMinute:
-		p.explain(slot, normal(reason.JobAlreadyExists, "Not starting job because the one of this minute is running: "+jobName(c, slot)))
+		p.explain(slot, normal(reason.JobAlreadyExists, "Not starting job because the one of this minute is running: "+name))
 	case Forbidden:
 		p.explain(slot, normal(reason.JobAlreadyActive, "Not starting job because prior execution is running and concurrency policy is Forbid"))
 	case Unhindered:
 		if s.Namespace.DeletionTimestamp == nil {
-			p.start(s, slot, jobName(c, slot))
+			p.start(s, c, slot, name)
 		}
 	}
 }
 
 // start makes the Job of a slot; with Replace in place of those that run.
-func (p *plan) start(s State, slot time.Time, name string) {
+func (p *plan) start(s State, c census, slot time.Time, name string) {
 	if s.CronJob.Spec.ConcurrencyPolicy == batchv1.ReplaceConcurrent {
 		for _, ref := range p.active {
 			if job := s.Job(ref.Name); !has(p.replaced, job.UID) { // the census dropped those that are gone
@@ -78,19 +77,25 @@ func (p *plan) start(s State, slot time.Time, name string) {
 		}
 		p.active = nil
 	}
-	if s.Job(name) != nil {
-		// Also when it is the CronJob's: slots of one minute share a name.
+	switch job := s.Job(name); {
+	case job != nil && metav1.IsControlledBy(job, s.CronJob) && !has(c.expired, job.UID):
+		// It counts as the slot's, ended or not: slots of one minute share a name.
+		p.started(slot, job)
+	case job != nil:
 		p.explain(slot, warning(reason.JobAlreadyExists, "Not starting job because there is one of that name: "+name))
-		return
-	}
-	if s.Refused != nil { // not all of a template is checked before
+	case s.Refused != nil: // not all of a template is checked before
 		p.explain(slot, warning(reason.FailedCreate, "Error creating job: "+s.Refused.Error()))
-		return
+	default:
+		p.job = jobOf(s, slot, name)
+		p.started(slot, p.job)
 	}
-	job := jobOf(s, slot, name)
-	p.job, p.slot = job, slot
+}
+
+// started takes note that a slot has its Job.
+func (p *plan) started(slot time.Time, job *batchv1.Job) {
+	p.slot = slot
 	p.active = append(slices.Clip(p.active), corev1.ObjectReference{
-		APIVersion: "batch/v1", Kind: "Job", Namespace: job.Namespace, Name: name, UID: s.UID,
+		APIVersion: "batch/v1", Kind: "Job", Namespace: job.Namespace, Name: job.Name, UID: job.UID,
 	})
 }
 

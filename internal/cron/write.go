@@ -66,7 +66,8 @@ func (w *writer) create(job *batchv1.Job) {
 func (w *writer) update(c census, r reading, p plan) {
 	old := w.s.CronJob
 	next := *old
-	if p.job != nil {
+	started := !p.slot.IsZero()
+	if started {
 		next.Status.LastScheduleTime = ptr.To(metav1.NewTime(p.slot))
 	}
 	next.Status.LastSuccessfulTime = c.lastSuccess
@@ -77,7 +78,7 @@ func (w *writer) update(c census, r reading, p plan) {
 	next.Annotations = annotate(next.Annotations, ExplainedAnnotation, explainedUntil(p.explained, next.Status.LastScheduleTime))
 	rev, key := change.RevOf(old), cronKey(old)
 	switch {
-	case p.job != nil, next.Status.LastSuccessfulTime != old.Status.LastSuccessfulTime,
+	case started, next.Status.LastSuccessfulTime != old.Status.LastSuccessfulTime,
 		!slices.Equal(next.Status.Active, old.Status.Active), !maps.Equal(next.Annotations, old.Annotations):
 		w.set.Update(key, rev, &next)
 	case len(w.set.Writes) > 0:

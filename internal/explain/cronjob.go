@@ -186,7 +186,11 @@ func (s *cronStory) due(active []string) {
 	case refused != nil && !kind.LastHappened(refused).Before(o.Slot):
 		s.is(Pending, "cannot start the Job that is due.")
 		s.why("the slot of %s: %s", slot, firstLine(refused.Message))
-		s.next("its controller tries again, until the next slot takes its place%s", s.unlessLate())
+		if refused.Reason == reason.JobAlreadyExists {
+			s.next("it is tried again only if the CronJob or one of its Jobs changes before the next slot%s", s.unlessLate())
+		} else {
+			s.next("its controller tries again, until the next slot takes its place%s", s.unlessLate())
+		}
 		s.covered = append(s.covered, refused.Reason)
 	default:
 		s.why("the slot of %s is due, and has not been started yet by its controller%s", slot, s.c.isItThere(o.Slot))
