@@ -25,20 +25,29 @@ func validateCronJob(cj *batchv1.CronJob) field.ErrorList {
 	if len(cj.Name) > maxCronJobName {
 		errs = append(errs, field.Invalid(field.NewPath("metadata", "name"), cj.Name, "must be no more than 52 characters"))
 	}
-	return errs
+	return append(errs, validateDeclared(&cj.Spec)...)
 }
 
 func validateCronJobUpdate(cj, old *batchv1.CronJob) field.ErrorList {
-	return append(validateMetaUpdate(&cj.ObjectMeta, &old.ObjectMeta), validateCronJobSpec(&cj.Spec, &old.Spec)...)
+	errs := validateMetaUpdate(&cj.ObjectMeta, &old.ObjectMeta)
+	errs = append(errs, validateCronJobSpec(&cj.Spec, &old.Spec)...)
+	return append(errs, validateDeclared(&cj.Spec)...)
+}
+
+// validateDeclared checks what the tags of Kubernetes' types say: it comes after
+// everything else.
+func validateDeclared(spec *batchv1.CronJobSpec) field.ErrorList {
+	if spec.Schedule == "" {
+		return field.ErrorList{field.Required(field.NewPath("spec", "schedule"), "")}
+	}
+	return nil
 }
 
 // validateCronJobSpec checks a spec; old is nil on create.
 func validateCronJobSpec(spec, old *batchv1.CronJobSpec) field.ErrorList {
 	var errs field.ErrorList
 	path := field.NewPath("spec")
-	if spec.Schedule == "" {
-		errs = append(errs, field.Required(path.Child("schedule"), ""))
-	} else {
+	if spec.Schedule != "" {
 		errs = append(errs, validateSchedule(spec, old, path.Child("schedule"))...)
 	}
 	errs = append(errs, nonnegative(spec.StartingDeadlineSeconds, path.Child("startingDeadlineSeconds"))...)

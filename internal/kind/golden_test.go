@@ -76,7 +76,7 @@ func create(k *Kind, obj Object) (field.ErrorList, []string) {
 		k.PrepareCreate(obj)
 	}
 	var warnings []string
-	errs := k.Validate(obj)
+	errs := k.Validate(obj).Filter() // equal errors are answered once
 	if k.Warn != nil && len(errs) == 0 {
 		warnings = k.Warn(obj, nil)
 	}

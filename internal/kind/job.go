@@ -12,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/duration"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 )
 
@@ -30,7 +29,7 @@ func Job() *Kind {
 		PrepareCreate:  changes(prepareJob),
 		PrepareUpdate:  updates(prepareJobUpdate),
 		PrepareStatus:  updates(prepareJobStatus),
-		Validate:       checks(func(job *batchv1.Job) field.ErrorList { return validateJob(job, nil) }),
+		Validate:       checks(validateJob),
 		ValidateUpdate: checksUpdate(validateJobUpdate),
 		ValidateStatus: checksUpdate(validateJobStatusUpdate),
 		Warn:           warns(warnJob),

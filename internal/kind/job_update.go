@@ -12,11 +12,10 @@ import (
 	"github.com/sampan-batch/sampan/internal/kind/podspec"
 )
 
-// validateJobUpdate checks a changed Job: as a Job, and for what may change.
-// Like Kubernetes it reports what is wrong with the spec twice.
+// validateJobUpdate checks a changed Job: its spec, and for what may change. That the
+// generated labels are those of a new Job is not asked again.
 func validateJobUpdate(job, old *batchv1.Job) field.ErrorList {
-	errs := validateJob(job, old)
-	errs = append(errs, validateMetaUpdate(&job.ObjectMeta, &old.ObjectMeta)...)
+	errs := validateMetaUpdate(&job.ObjectMeta, &old.ObjectMeta)
 	errs = append(errs, validateWholeJobSpec(job, old)...)
 
 	path, spec, before := field.NewPath("spec"), &job.Spec, &old.Spec
@@ -27,7 +26,8 @@ func validateJobUpdate(job, old *batchv1.Job) field.ErrorList {
 	errs = append(errs, immutableInternal(spec.PodFailurePolicy, before.PodFailurePolicy, path.Child("podFailurePolicy"))...)
 	errs = append(errs, immutable(spec.BackoffLimitPerIndex, before.BackoffLimitPerIndex, path.Child("backoffLimitPerIndex"))...)
 	errs = append(errs, immutable(spec.ManagedBy, before.ManagedBy, path.Child("managedBy"))...)
-	return append(errs, immutableInternal(spec.SuccessPolicy, before.SuccessPolicy, path.Child("successPolicy"))...)
+	errs = append(errs, immutableInternal(spec.SuccessPolicy, before.SuccessPolicy, path.Child("successPolicy"))...)
+	return append(errs, validateIndexedName(job)...)
 }
 
 // validateCompletionsUpdate lets an Indexed Job grow and shrink, as long as

@@ -146,21 +146,11 @@ func TestJobMutability(t *testing.T) {
 			want: []string{"spec.selector: Invalid value: field is immutable"}},
 		{name: "uid in the template's labels", change: func(job *batchv1.Job) {
 			job.Spec.Template.Labels["controller-uid"] = "other"
-		}, want: []string{
-			"spec.template.metadata.labels[controller-uid]: Invalid value: must be '11111111-2222-3333-4444-555555555555'",
-			"spec.template: Invalid value: field is immutable",
-		}},
-		{name: "a wrong number, told twice", change: func(job *batchv1.Job) { job.Spec.BackoffLimit = ptr.To[int32](-1) },
-			want: []string{
-				"spec.backoffLimit: Invalid value: must be greater than or equal to 0",
-				"spec.backoffLimit: Invalid value: must be greater than or equal to 0",
-			}},
+		}, want: []string{"spec.template: Invalid value: field is immutable"}},
+		{name: "a wrong number", change: func(job *batchv1.Job) { job.Spec.BackoffLimit = ptr.To[int32](-1) },
+			want: []string{"spec.backoffLimit: Invalid value: must be greater than or equal to 0"}},
 		{name: "name", change: func(job *batchv1.Job) { job.Name = "other" },
-			want: []string{
-				"spec.template.metadata.labels[job-name]: Invalid value: must be 'other'",
-				"spec.template.metadata.labels[batch.kubernetes.io/job-name]: Invalid value: must be 'other'",
-				"metadata.name: Invalid value: field is immutable",
-			}},
+			want: []string{"metadata.name: Invalid value: field is immutable"}},
 		{name: "a Job from before the prefixed labels", before: func(job *batchv1.Job) {
 			delete(job.Spec.Template.Labels, batchv1.JobNameLabel)
 			delete(job.Spec.Template.Labels, batchv1.ControllerUidLabel)

@@ -22,9 +22,8 @@ const (
 	maxManagedBy       = 63
 )
 
-// validateJob checks a whole Job; old is nil for a new one, else what it
-// replaces, whose old sins are forgiven.
-func validateJob(job, old *batchv1.Job) field.ErrorList {
+// validateJob checks a new Job.
+func validateJob(job *batchv1.Job) field.ErrorList {
 	meta := job.ObjectMeta
 	if maps.Equal(meta.Labels, generatedLabels(job)) {
 		// Nobody wrote these. If they are wrong (a name that is too long for a
@@ -32,14 +31,14 @@ func validateJob(job, old *batchv1.Job) field.ErrorList {
 		meta.Labels = nil
 	}
 	errs := validateMeta(&meta, true, apivalidation.NameIsDNSSubdomain)
-	errs = append(errs, validateGenerated(job, old)...)
-	errs = append(errs, validateWholeJobSpec(job, old)...)
+	errs = append(errs, validateGenerated(job)...)
+	errs = append(errs, validateWholeJobSpec(job, nil)...)
 	return append(errs, validateIndexedName(job)...)
 }
 
 // validateGenerated checks the labels and the selector that generateSelector
 // makes, unless the user chose his own.
-func validateGenerated(job, old *batchv1.Job) field.ErrorList {
+func validateGenerated(job *batchv1.Job) field.ErrorList {
 	if ptr.Deref(job.Spec.ManualSelector, false) || job.Spec.Selector == nil {
 		return nil
 	}
@@ -47,10 +46,7 @@ func validateGenerated(job, old *batchv1.Job) field.ErrorList {
 	if job.UID == "" {
 		errs = append(errs, field.Required(field.NewPath("metadata", "uid"), ""))
 	}
-	want := []string{legacyControllerUIDLabel, legacyJobNameLabel}
-	if old == nil || hasPrefixedLabels(old) {
-		want = append(want, batchv1.ControllerUidLabel, batchv1.JobNameLabel)
-	}
+	want := []string{legacyControllerUIDLabel, legacyJobNameLabel, batchv1.ControllerUidLabel, batchv1.JobNameLabel}
 	generated, expected := generatedLabels(job), labels.Set{}
 	for _, label := range want {
 		expected[label] = generated[label]
@@ -61,12 +57,6 @@ func validateGenerated(job, old *batchv1.Job) field.ErrorList {
 		errs = append(errs, field.Invalid(field.NewPath("spec", "selector"), job.Spec.Selector, "`selector` not auto-generated"))
 	}
 	return errs
-}
-
-// hasPrefixedLabels is false for Jobs from before Kubernetes 1.27.
-func hasPrefixedLabels(job *batchv1.Job) bool {
-	has := func(label string) bool { _, ok := job.Spec.Template.Labels[label]; return ok }
-	return has(batchv1.JobNameLabel) && has(batchv1.ControllerUidLabel)
 }
 
 func validateHasLabel(set map[string]string, label, want string) field.ErrorList {

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 
+	"k8s.io/apimachinery/pkg/api/operation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -32,7 +33,23 @@ type strategy struct {
 var _ interface {
 	rest.RESTCreateStrategy
 	rest.RESTUpdateStrategy
+	rest.DeclarativeValidationStrategy
 } = strategy{}
+
+// Rules are what k8s.io/apiserver holds a write to.
+type Rules interface {
+	rest.RESTCreateStrategy
+	rest.RESTUpdateStrategy
+}
+
+// RulesOf returns the rules of a row for requests in version gv, to the resource
+// itself or, if it is said, through /status.
+func RulesOf(scheme *runtime.Scheme, k *kind.Kind, gv schema.GroupVersion, status bool) Rules {
+	if status {
+		return newStrategy(scheme, k, gv).through(k.PrepareStatus, k.ValidateStatus)
+	}
+	return newStrategy(scheme, k, gv)
+}
 
 // newStrategy returns the rules for requests in version gv of the row.
 func newStrategy(scheme *runtime.Scheme, k *kind.Kind, gv schema.GroupVersion) strategy {
@@ -85,6 +102,18 @@ func (s strategy) ValidateUpdate(_ context.Context, obj, old runtime.Object) fie
 		return nil
 	}
 	return s.validateUpdate(obj.(change.Object), old.(change.Object))
+}
+
+// ValidateDeclaratively has the last word about errs, all that is wrong with an
+// object. Kubernetes adds what the tags of its types say, which is in the rows here,
+// and answers equal errors once.
+func (s strategy) ValidateDeclaratively(_ context.Context, _, _ runtime.Object, errs field.ErrorList, _ operation.Type,
+	_ rest.DeclarativeValidationConfig) field.ErrorList {
+	return errs.Filter()
+}
+
+func (s strategy) DeclarativeValidationConfig(context.Context, runtime.Object, runtime.Object) rest.DeclarativeValidationConfig {
+	return rest.DeclarativeValidationConfig{}
 }
 
 func (s strategy) WarningsOnCreate(_ context.Context, obj runtime.Object) []string {

@@ -41,7 +41,7 @@ volumes:
 		}},
 		{"paths", `
 volumes:
-- {name: a, configMap: {name: m, items: [{key: k, path: a}, {key: l, path: a/b}]}}
+- {name: a, configMap: {name: m, items: [{key: k, path: a}, {key: l, path: ab}, {key: m, path: a/b}]}}
 - {name: b, projected: {sources: [{}, {secret: {name: s, items: [{key: k, path: p}]}}, {serviceAccountToken: {path: p}}]}}
 ` + good, []string{
 			`volume "a" (ConfigMap "m"): overlapping paths: "a/b" with "a"`,

@@ -102,8 +102,7 @@ func projectedPaths(s *corev1.VolumeProjection) (paths []string, source string) 
 }
 
 // overlaps warns about each path that equals one before it, or is a directory
-// of it, or the other way round. Like Kubernetes, it takes "a" for a directory
-// of "ab".
+// of it, or the other way round.
 func (w *warner) overlaps(paths []string, message string) {
 	var before []string
 	for _, path := range paths {
@@ -112,7 +111,7 @@ func (w *warner) overlaps(paths []string, message string) {
 			if path == "" || other == "" {
 				continue
 			}
-			if strings.HasPrefix(other+"/", path) || strings.HasPrefix(path+"/", other) {
+			if strings.HasPrefix(other+"/", path+"/") || strings.HasPrefix(path+"/", other+"/") {
 				w.list = append(w.list, fmt.Sprintf("%s: %q with %q", message, path, other))
 				break
 			}
