@@ -27,11 +27,17 @@
 // run by any node: they name a scheduler that does not exist, or a node, and the
 // session plays the kubelet for them.
 //
-// The answers were written by -record, from Kubernetes 1.36.3, and are only ever
-// written that way:
+// The answers were written by -record, and are only ever written that way. The first
+// line of a session says from which version of Kubernetes; all are of the one that
+// scripts/controlplane builds and runs:
 //
-//	go test ./conformance -run /NAME -record KUBECONFIG
+//	scripts/controlplane DIR
+//	go test ./conformance -run /NAME -record DIR/kubeconfig
 //
-// The cluster needs etcd, kube-apiserver without ServiceAccount admission and
-// kube-controller-manager, but no node. See docs/adr/0005-conformance-by-recording.md.
+// It is etcd, kube-apiserver and kube-controller-manager, without nodes; the script says
+// what differs from a cluster of kubeadm's. All sessions take four minutes. On a machine
+// that has more to do, give the control plane a head start (renice), and record again
+// what differs: a session that was caught half way does so only once.
+//
+// See docs/adr/0005-conformance-by-recording.md.
 package conformance

@@ -64,9 +64,6 @@ var normalForms = []struct {
 	{regexp.MustCompile(`(ResourceVersion in record \(|resource version: \d+, current: )\d+`), "$1<revision>"},
 	// A patch that makes no object is refused with the object that it was for.
 	{regexp.MustCompile(`patch: Invalid value: "\{.*\}": `), `patch: Invalid value: "<object>": `},
-	// The fields in a template that may not change stand in another order since
-	// Kubernetes 1.37, and some in another place.
-	{regexp.MustCompile(`(spec\.template(\.spec)?: Invalid value: )\{.*?\}(: field is immutable)`), "$1<template>$3"},
 }
 
 // normal replaces what is different each time: names, times and UIDs.

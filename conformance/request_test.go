@@ -206,6 +206,7 @@ func (s *session) send(method, path string, header http.Header, body string) (st
 	for _, w := range resp.Header.Values("Warning") {
 		fmt.Fprintf(&out, "Warning: %s\n", strings.TrimPrefix(w, "299 - "))
 	}
+	bookmark := ""
 	for parts := json.NewDecoder(resp.Body); ; {
 		var part json.RawMessage
 		if err := parts.Decode(&part); err == io.EOF {
@@ -215,7 +216,14 @@ func (s *session) send(method, path string, header http.Header, body string) (st
 			fmt.Fprintf(&out, "%d %s\n", resp.StatusCode, bytes.TrimSpace(rest))
 			break
 		}
-		fmt.Fprintf(&out, "%d %s\n", resp.StatusCode, heart(part))
+		line := fmt.Sprintf("%d %s\n", resp.StatusCode, heart(part))
+		if line == bookmark {
+			continue // how many come in a row depends on when the watch began
+		}
+		if bookmark = ""; strings.Contains(line, " BOOKMARK ") {
+			bookmark = line
+		}
+		out.WriteString(line)
 	}
 	return s.normal(out.String()), nil
 }
