@@ -51,13 +51,15 @@ var house = map[string][]string{
 	"internal/runner/supervisor": {"internal/runner", "internal/runner/crilog", "internal/runner/reap", "internal/runner/terminal", "internal/stdio"},
 
 	// cores
-	"internal/access":  nil,
-	"internal/podset":  {"internal/kind"}, // what those have in common that make pods from a template
-	"internal/job":     {"internal/change", "internal/kind", "internal/podset", "internal/reason"},
-	"internal/cron":    {"internal/change", "internal/kind", "internal/reason"},
-	"internal/place":   {"internal/change", "internal/kind/podspec", "internal/reason"},
-	"internal/sweep":   {"internal/change", "internal/kind"},
-	"internal/explain": {"internal/cron", "internal/job", "internal/kind", "internal/reason"},
+	"internal/access":   nil,
+	"internal/podset":   {"internal/kind"}, // what those have in common that make pods from a template
+	"internal/job":      {"internal/change", "internal/kind", "internal/podset", "internal/reason"},
+	"internal/cron":     {"internal/change", "internal/kind", "internal/reason"},
+	"internal/place":    {"internal/change", "internal/kind/podspec", "internal/reason"},
+	"internal/sweep":    {"internal/change", "internal/kind"},
+	"internal/explain":  {"internal/cron", "internal/job", "internal/kind", "internal/reason"},
+	"internal/manifest": nil,
+	"internal/plan":     {"internal/cron", "internal/kind", "internal/manifest", "internal/place"},
 
 	// the shell around the cores
 	"internal/control": {"internal/change", "internal/cron", "internal/job", "internal/kind", "internal/place", "internal/store", "internal/sweep", "internal/work"},
@@ -102,7 +104,7 @@ var house = map[string][]string{
 // cores are the packages that are pure: what they answer follows from what they are
 // asked, and nothing else happens. What they import of ours is held to the same.
 var cores = []string{
-	"internal/access", "internal/podset", "internal/job", "internal/cron", "internal/place", "internal/sweep", "internal/explain", "internal/agent/podstate", "internal/agent/eviction",
+	"internal/access", "internal/podset", "internal/job", "internal/cron", "internal/place", "internal/sweep", "internal/explain", "internal/manifest", "internal/plan", "internal/agent/podstate", "internal/agent/eviction",
 }
 
 // walls are what no entry of the table may go through, by whatever way, and why. What

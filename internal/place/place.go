@@ -143,6 +143,13 @@ func choose(rooms []*room, pod *corev1.Pod) (*room, map[string]int) {
 	return best, why
 }
 
+// Never returns why pod could not run on node even if nothing else did, in
+// kube-scheduler's words; nothing when it could.
+func Never(node *corev1.Node, pod *corev1.Pod) []string {
+	empty := room{Node: &Node{Node: node, Active: func(func(*corev1.Pod) bool) {}}}
+	return empty.refuses(pod)
+}
+
 // room is a node during one decision: used grows as pods are bound.
 type room struct {
 	*Node

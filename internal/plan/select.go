@@ -1,0 +1,204 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/sampan-batch/sampan/internal/manifest"
+)
+
+// builtIn are Kubernetes' own kinds in groups to which nobody else adds any: another
+// kind in one of them is a mistake. The versions are those that were ever served.
+var builtIn = map[string][]string{
+	"": {"Binding", "ConfigMap", "Endpoints", "Event", "LimitRange", "Namespace", "Node", "PersistentVolume", "PersistentVolumeClaim", "Pod",
+		"PodTemplate", "ReplicationController", "ResourceQuota", "Secret", "Service", "ServiceAccount"},
+	"apps":        {"ControllerRevision", "DaemonSet", "Deployment", "ReplicaSet", "StatefulSet"},
+	"autoscaling": {"HorizontalPodAutoscaler"},
+	"batch":       {"CronJob", "Job"},
+	"extensions":  {"DaemonSet", "Deployment", "Ingress", "NetworkPolicy", "PodSecurityPolicy", "ReplicaSet"},
+	"policy":      {"PodDisruptionBudget", "PodSecurityPolicy"},
+}
+
+// workloads are kinds that have pods, which do not run here.
+var workloads = []string{"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController"}
+
+// machines are kinds that are the engine's own to write.
+var machines = []string{"nodes", "events", "leases"}
+
+// take makes an item of an object; nil when it is left out, or refused.
+func (p *planner) take(in manifest.Object) *item {
+	gvk := in.GroupVersionKind()
+	k := p.kinds.ByGVK(gvk)
+	name := nameOf(gvk.Kind, in.GetName(), in.GetGenerateName())
+	switch {
+	case p.sets.makes(in), hookOf(in):
+		p.skipped = append(p.skipped, name)
+		return nil
+	case gvk.Group == "" && gvk.Kind == "PersistentVolumeClaim":
+		p.claim(in)
+		return nil
+	case k != nil && !slices.Contains(machines, k.Resource):
+		return p.decode(in, k, name)
+	}
+	if k == nil {
+		if wrong := misnamed(p.served(), gvk); wrong != "" {
+			p.errs = append(p.errs, fmt.Errorf("%s: %s: %s", in.At("kind"), name, wrong))
+			return nil
+		}
+	}
+	if slices.Contains(workloads, gvk.Kind) && builtIn[gvk.Group] != nil {
+		p.unrun = append(p.unrun, name)
+	} else {
+		p.skipped = append(p.skipped, name)
+	}
+	return nil
+}
+
+// served are the kinds that the engine has.
+func (p *planner) served() []schema.GroupVersionKind {
+	var all []schema.GroupVersionKind
+	for _, k := range p.kinds.All() {
+		all = append(all, k.GVKs()...)
+	}
+	return all
+}
+
+// misnamed says what a kind should be that nobody has: "" for one that only is not here.
+func misnamed(served []schema.GroupVersionKind, gvk schema.GroupVersionKind) string {
+	in := gvk.GroupVersion().String()
+	for _, k := range served {
+		// The same kind, in a group or version that it was in once, or never.
+		if strings.EqualFold(k.Kind, gvk.Kind) && (builtIn[gvk.Group] != nil || strings.HasPrefix(gvk.Group, "batch.k8s")) {
+			return fmt.Sprintf("there is no kind %q in %s: did you mean kind %s in %s?", gvk.Kind, in, k.Kind, k.GroupVersion())
+		}
+	}
+	known := builtIn[gvk.Group]
+	if known == nil || slices.Contains(known, gvk.Kind) {
+		return ""
+	}
+	text := fmt.Sprintf("there is no kind %q in %s", gvk.Kind, in)
+	best, near := "", 3
+	for group, kinds := range builtIn {
+		for _, k := range kinds {
+			if d := distance(strings.ToLower(k), strings.ToLower(gvk.Kind)); d < near || d == near && best != "" && group == gvk.Group {
+				best, near = k, d
+			}
+		}
+	}
+	if best != "" {
+		text += fmt.Sprintf(": did you mean %s?", best)
+	}
+	return text
+}
+
+// distance is how many letters have to be put in, left out or changed to make b of a.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j]+1, row[j+1]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}
+
+// hookOf: Helm runs the object at another time than at an installation.
+func hookOf(in manifest.Object) bool {
+	hooks, set := in.GetAnnotations()["helm.sh/hook"]
+	if !set {
+		return false
+	}
+	for hook := range strings.SplitSeq(hooks, ",") {
+		hook = strings.TrimSpace(hook)
+		if !strings.HasPrefix(hook, "test") && !strings.HasSuffix(hook, "-delete") && !strings.HasSuffix(hook, "-rollback") {
+			return false
+		}
+	}
+	return true
+}
+
+// sets are the objects of the input that make others, as another API had them.
+type sets map[types.UID]bool
+
+func newSets(input []manifest.Object) sets {
+	s := sets{}
+	for _, in := range input {
+		if uid := in.GetUID(); uid != "" {
+			s[uid] = true
+		}
+	}
+	return s
+}
+
+// makes: the object is made again by one of the input.
+func (s sets) makes(in manifest.Object) bool {
+	owner := metav1.GetControllerOfNoCopy(in)
+	return owner != nil && s[owner.UID]
+}
+
+// companions are pods that never end; without work they are what cannot be run.
+func (p *planner) companions(items []*item) {
+	for _, it := range items {
+		if it.role == Work {
+			p.work++
+		}
+	}
+	for _, it := range items {
+		switch {
+		case it.role != Companion:
+		case p.work == 0:
+			it.refuse(it.spec("restartPolicy"), "is Always, which is the default, so that the pod never ends; OnFailure or Never let it")
+			p.errs = append(p.errs, it.errs...)
+			it.errs = nil
+		default:
+			p.note("%s runs as long as the others do (restartPolicy Always)", it.origin)
+		}
+	}
+}
+
+// leftOut says what is not run, or refuses that.
+func (p *planner) leftOut(taken int) {
+	say := p.note
+	if p.Strict {
+		say = func(format string, args ...any) { p.errs = append(p.errs, fmt.Errorf("--strict: "+format, args...)) }
+	}
+	if n := len(p.skipped); n > 0 {
+		say("skipped %s that a run does not need: %s", count(n, "object"), some(p.skipped))
+	}
+	if n := len(p.unrun); n > 0 {
+		say("skipped %s, for only Jobs, CronJobs and Pods run here: %s", count(n, "workload"), some(p.unrun))
+	}
+	if p.work == 0 && len(p.errs) == 0 && !p.Partial {
+		p.errs = append(p.errs, fmt.Errorf("there is nothing to run: no Job, CronJob or Pod is among the %s", count(taken+len(p.skipped)+len(p.unrun), "object")))
+	}
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// some names a few of many.
+func some(names []string) string {
+	const few = 6
+	if len(names) <= few+1 {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:few], ", "), len(names)-few)
+}
