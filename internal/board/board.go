@@ -1,0 +1,263 @@
+// Package board keeps the score of a run: what became of its Jobs and Pods, what there is
+// to tell about that, what a terminal shows meanwhile, and the result.
+//
+// It is pure: it is told what was seen, and when, and answers. It scales from one pod to a
+// hundred thousand: what has succeeded is a number, what has failed is remembered with its
+// last words, and all that is shown fits the screen.
+//
+// In the order of events: board.go takes what was seen, news.go words what changed,
+// stuck.go finds out when nothing can change any more, frame.go draws, result.go is what
+// remains.
+package board
+
+import (
+	"slices"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/sampan-batch/sampan/internal/kind"
+)
+
+// Board is the score of one run. It is not safe for concurrent use.
+type Board struct {
+	began time.Time
+	// closed: nobody but the run changes anything. leaving: what still runs is being
+	// ended, and how is no news.
+	closed, leaving bool
+	works           map[types.UID]*work
+	order           []*work
+	pods            map[types.UID]*pod          // those that have not succeeded
+	lives           map[lifeID]Life             // of containers whose pods have not told their end yet
+	owed            map[lifeID]*ContainerResult // of those whose lives are not known yet
+	events          map[types.UID][]*corev1.Event
+
+	news   []piece
+	ends   []piece         // of Jobs that failed, told after their pods
+	told   map[string]bool // causes
+	failed []*PodResult    // in the order of their ends
+	ended  tally
+	// changed is when something happened last.
+	changed time.Time
+	// done are the pods whose end was taken note of.
+	done map[types.UID]struct{}
+	// marks say how many works and pods had ended when.
+	marks []mark
+	units int // pods that have succeeded
+	begun int // pods that were seen
+	space map[string]bool
+}
+
+// tally counts works by how they ended.
+type tally struct{ complete, failed, other int }
+
+func (t tally) sum() int { return t.complete + t.failed + t.other }
+
+// work is a Job, or a Pod alone, on its way.
+type work struct {
+	kind  string // "job", "pod"
+	meta  *metav1.ObjectMeta
+	job   *batchv1.Job // nil if it is a pod
+	began time.Time    // when it was seen first
+	end   time.Time    // when it was seen to have ended
+	verdict
+	pods     map[types.UID]*pod // of a Job: those that have not succeeded
+	results  []*PodResult       // of those that have ended
+	hindered string             // why nothing of it can go on
+}
+
+// verdict is how a work ended; zero as long as it has not.
+type verdict struct {
+	status, reason, message string
+}
+
+func (v verdict) ended() bool { return v.status != "" }
+
+// pod is a pod on its way.
+type pod struct {
+	*corev1.Pod
+	work  *work
+	began time.Time
+}
+
+// lifeID names one life of a container.
+type lifeID struct {
+	pod       types.UID
+	container string
+	attempt   int
+}
+
+// Life is one life of a container, as its log shows it. Its times are zero if only the
+// API knows them.
+type Life struct {
+	Began, Ended time.Time
+	// Last are the last lines that it wrote.
+	Last []string
+}
+
+// New returns the board of a run that began now. closed: whatever is missing stays so,
+// for nobody is there who could bring it.
+func New(now time.Time, closed bool) *Board {
+	return &Board{
+		began: now, changed: now, closed: closed,
+		works: map[types.UID]*work{}, pods: map[types.UID]*pod{}, lives: map[lifeID]Life{}, owed: map[lifeID]*ContainerResult{},
+		events: map[types.UID][]*corev1.Event{}, told: map[string]bool{},
+		done: map[types.UID]struct{}{}, space: map[string]bool{},
+	}
+}
+
+// Add adds a Job or a Pod whose end the run is about.
+func (b *Board) Add(now time.Time, obj kind.Object) {
+	w := &work{began: now, pods: map[types.UID]*pod{}}
+	switch obj := obj.(type) {
+	case *batchv1.Job:
+		w.kind, w.job, w.meta = "job", obj, &obj.ObjectMeta
+	case *corev1.Pod:
+		w.kind, w.meta = "pod", &obj.ObjectMeta
+	default:
+		return
+	}
+	b.space[obj.GetNamespace()] = true
+	b.works[obj.GetUID()] = w
+	b.order = append(b.order, w)
+}
+
+// Job takes note of a Job; gone: it was deleted.
+func (b *Board) Job(now time.Time, j *batchv1.Job, gone bool) {
+	w := b.works[j.UID]
+	if w == nil || w.ended() {
+		return
+	}
+	b.changed = now
+	w.job, w.meta = j, &j.ObjectMeta
+	switch end := kind.JobEnd(j); {
+	case end != nil:
+		b.close(now, w, verdict{string(end.Type), end.Reason, end.Message})
+	case gone:
+		b.close(now, w, verdict{status: "Deleted"})
+	}
+}
+
+// Pod takes note of a pod: one of a Job, or one alone.
+func (b *Board) Pod(now time.Time, p *corev1.Pod, gone bool) {
+	w := b.workOf(p)
+	if w == nil {
+		return
+	}
+	b.changed = now
+	known := b.pods[p.UID]
+	if known == nil {
+		if _, done := b.done[p.UID]; gone || done {
+			return
+		}
+		known = &pod{Pod: p, work: w, began: now}
+		b.begun++
+		b.pods[p.UID], w.pods[p.UID] = known, known
+	}
+	known.Pod = p
+	b.restarted(now, known)
+	if _, done := b.done[p.UID]; kind.PodEnded(p) && !done {
+		b.done[p.UID] = struct{}{}
+		b.podEnded(now, known)
+	}
+	if alone := w.kind == "pod"; alone && !w.ended() {
+		w.meta = &p.ObjectMeta
+		switch {
+		case p.Status.Phase == corev1.PodSucceeded:
+			b.close(now, w, verdict{status: string(batchv1.JobComplete)})
+		case p.Status.Phase == corev1.PodFailed:
+			b.close(now, w, verdict{string(batchv1.JobFailed), p.Status.Reason, p.Status.Message})
+		case gone:
+			b.close(now, w, verdict{status: "Deleted"})
+		}
+	}
+	if gone || p.Status.Phase == corev1.PodSucceeded && !slices.Contains(p.Finalizers, batchv1.JobTrackingFinalizer) {
+		b.forget(known)
+	}
+}
+
+// workOf returns the work that a pod belongs to, nil if it is none of the run.
+func (b *Board) workOf(p *corev1.Pod) *work {
+	if owner := metav1.GetControllerOfNoCopy(p); owner != nil {
+		return b.works[owner.UID]
+	}
+	return b.works[p.UID]
+}
+
+func (b *Board) forget(p *pod) {
+	delete(b.pods, p.UID)
+	delete(p.work.pods, p.UID)
+	delete(b.events, p.UID)
+}
+
+// Event takes note of an event about a Job or a pod of the run.
+func (b *Board) Event(now time.Time, ev *corev1.Event) {
+	const enough = 20 // for an object
+	uid := ev.InvolvedObject.UID
+	if b.works[uid] == nil && b.pods[uid] == nil && ev.InvolvedObject.Kind != "Pod" {
+		return
+	}
+	b.changed = now
+	b.warn(ev)
+	if _, done := b.done[uid]; done {
+		return
+	}
+	list := b.events[uid]
+	if i := slices.IndexFunc(list, func(old *corev1.Event) bool { return old.Name == ev.Name }); i >= 0 {
+		list[i] = ev
+		return
+	}
+	if len(list) >= enough {
+		list = slices.Delete(list, 0, 1)
+	}
+	b.events[uid] = append(list, ev)
+}
+
+// Live takes note of the life of a container that has ended: that of the given attempt,
+// from 0. Its pod may have told its end before or will.
+func (b *Board) Live(pod types.UID, container string, attempt int, life Life) {
+	id := lifeID{pod, container, attempt}
+	if c := b.owed[id]; c != nil {
+		delete(b.owed, id)
+		c.take(life)
+		return
+	}
+	b.lives[id] = life
+}
+
+// close takes note of the end of a work.
+func (b *Board) close(now time.Time, w *work, v verdict) {
+	w.verdict, w.end = v, now
+	switch v.status {
+	case string(batchv1.JobComplete):
+		b.ended.complete++
+	case string(batchv1.JobFailed):
+		b.ended.failed++
+		b.tellFailed(now, w)
+	default:
+		b.ended.other++
+		b.tell("%s was deleted before it ended", w.name(b))
+	}
+	b.mark(now)
+}
+
+// Leave says that what still runs is being ended from now on.
+func (b *Board) Leave() { b.leaving = true }
+
+// Ended reports whether all that the run is about has ended.
+func (b *Board) Ended() bool { return b.ended.sum() == len(b.works) }
+
+// Moved grows with everything that begins or ends.
+func (b *Board) Moved() int { return b.begun + len(b.done) + b.ended.sum() }
+
+// name is how a work is called: "job/import".
+func (w *work) name(b *Board) string {
+	name := w.kind + "/" + w.meta.Name
+	if len(b.space) > 1 {
+		name += " -n " + w.meta.Namespace
+	}
+	return name
+}

@@ -1,0 +1,243 @@
+package board
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sampan-batch/sampan/internal/explain"
+	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/reason"
+)
+
+// piece is a piece of news.
+type piece struct {
+	at         time.Time
+	head, tail string
+	how        *PodResult // goes between them, if not nil
+}
+
+// News returns what there is to tell since it was asked last, a line each. How long a
+// container lived is known from its log, which may end a moment after itself: that is
+// waited for, unless all is wanted.
+func (b *Board) News(now time.Time, all bool) []string {
+	const moment = 300 * time.Millisecond
+	var lines []string
+	for i, p := range b.news {
+		if p.how != nil && !all && now.Sub(p.at) < moment && b.owes(p.how) {
+			b.news = b.news[i:]
+			return lines
+		}
+		line := p.head
+		if p.how != nil {
+			line += p.how.How()
+		}
+		lines = append(lines, line+p.tail)
+	}
+	b.news = nil
+	for len(b.ends) > 0 && (all || now.Sub(b.ends[0].at) >= moment) {
+		lines = append(lines, b.ends[0].head)
+		b.ends = b.ends[1:]
+	}
+	return lines
+}
+
+// owes: the life of the container that failed is not known yet.
+func (b *Board) owes(r *PodResult) bool {
+	c := r.worst()
+	return c != nil && !c.measured
+}
+
+func (b *Board) tell(format string, args ...any) { b.add(piece{head: fmt.Sprintf(format, args...)}) }
+
+func (b *Board) add(p piece) {
+	if !b.leaving {
+		b.news = append(b.news, p)
+	}
+}
+
+// tellOnce tells a cause, the first time.
+func (b *Board) tellOnce(cause, format string, args ...any) {
+	if !b.told[cause] {
+		b.told[cause] = true
+		b.tell(format, args...)
+	}
+}
+
+// tellFailed tells that a Job has failed; a pod alone does that itself.
+func (b *Board) tellFailed(now time.Time, w *work) {
+	if w.job == nil || b.leaving {
+		return
+	}
+	why := strings.TrimSuffix(w.reason+": "+firstLine(w.message), ": ")
+	b.ends = append(b.ends, piece{at: now, head: fmt.Sprintf("✗ %s Failed: %s", w.name(b), why)})
+}
+
+// podEnded takes down how a pod ended, and tells if that was badly.
+func (b *Board) podEnded(now time.Time, p *pod) {
+	r := b.resultOf(p)
+	p.work.results = append(p.work.results, r)
+	b.mark(now)
+	if p.Status.Phase == corev1.PodSucceeded {
+		b.units++
+		return
+	}
+	b.failed = append(b.failed, r)
+	b.add(piece{now, "✗ pod " + p.Name + ": ", b.then(now, p.work), r})
+}
+
+// then says what follows the failure of a pod.
+func (b *Board) then(now time.Time, w *work) string {
+	if w.job == nil || w.ended() {
+		return ""
+	}
+	const most = 1000 // pods, of which each failure would look at all
+	if len(w.pods) > most {
+		return ""
+	}
+	o := waitOf(now, w)
+	switch {
+	case o.Verdict.Target == batchv1.JobFailureTarget:
+		return ""
+	case !o.Wait.Until.IsZero():
+		return fmt.Sprintf("; next try in %s%s", Duration(o.Wait.Until.Sub(now).Round(time.Second)), tries(o.Limits.Failures, o.Limits.Backoff))
+	case o.Missing > 0:
+		return "; it is tried again now"
+	}
+	return ""
+}
+
+// tries says which try is next, of how many: "(2 of 7)".
+func tries(failures, limit int32) string {
+	if limit == math.MaxInt32 || failures == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%d of %d)", failures+1, limit+1)
+}
+
+// restarted tells of containers that failed and are started again in their pod.
+func (b *Board) restarted(now time.Time, p *pod) {
+	for _, s := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
+		last := s.LastTerminationState.Terminated
+		if last == nil || s.RestartCount == 0 || last.ExitCode == 0 {
+			continue
+		}
+		key := fmt.Sprintf("restart %s %s %d", p.UID, s.Name, s.RestartCount)
+		if b.told[key] {
+			continue
+		}
+		r := PodResult{Containers: []ContainerResult{containerResult(&s, last)}}
+		b.credit(p.UID, int(s.RestartCount)-1, &r.Containers[0])
+		next := ""
+		if o, ok := explain.ObstacleOf(now, p.Pod, b.events[p.UID]); ok && o.Until.After(now) {
+			next = fmt.Sprintf("; next try in %s", Duration(o.Until.Sub(now).Round(time.Second)))
+		}
+		b.told[key] = true
+		b.add(piece{now, "✗ pod " + p.Name + ": ", next, &r})
+	}
+}
+
+// Look finds out what is waited for, and tells each cause once. It is called now and
+// then, for a pod that is slow has no event.
+func (b *Board) Look(now time.Time) {
+	const patience = 2 * time.Second // what takes no longer is no news
+	for _, w := range b.order {
+		if w.ended() {
+			continue
+		}
+		for _, p := range w.pods {
+			if kind.PodEnded(p.Pod) || now.Sub(p.began) < patience {
+				continue
+			}
+			b.lookAt(now, p)
+		}
+		b.refused(w)
+	}
+}
+
+// lookAt tells what keeps a pod from going on.
+func (b *Board) lookAt(now time.Time, p *pod) {
+	if o, ok := explain.ObstacleOf(now, p.Pod, b.events[p.UID]); ok {
+		if o.Class == "crash loop" {
+			return // restarted tells
+		}
+		text := o.Now
+		if why := strings.Join(o.Why, "; "); why != "" {
+			text += ": " + why
+		}
+		if !o.Helpless || !b.closed {
+			for _, next := range o.Next[:min(1, len(o.Next))] {
+				text += "; " + next
+			}
+		}
+		b.tellOnce(p.work.name(b)+o.Class+strings.Join(o.Why, "; "), "… pod %s %s", p.Name, text)
+		return
+	}
+	b.lingers(now, p)
+}
+
+// lingers tells which container keeps a pod whose work has ended.
+func (b *Board) lingers(now time.Time, p *pod) {
+	const late = 10 * time.Second
+	var ended, run []string
+	var last time.Time
+	for _, s := range p.Status.ContainerStatuses {
+		if t := s.State.Terminated; t != nil {
+			ended = append(ended, s.Name)
+			if t.FinishedAt.After(last) {
+				last = t.FinishedAt.Time
+			}
+		} else if s.State.Running != nil {
+			run = append(run, s.Name)
+		}
+	}
+	if len(ended) == 0 || len(run) == 0 || now.Sub(last) < late {
+		return
+	}
+	b.tellOnce("lingers "+string(p.UID), "… pod %s: %s ended %s ago, and %s still runs and keeps the pod from ending; a helper belongs into initContainers, with restartPolicy Always",
+		p.Name, strings.Join(ended, ", "), Duration(now.Sub(last).Round(time.Second)), strings.Join(run, ", "))
+}
+
+// refused tells why a Job gets no pods.
+func (b *Board) refused(w *work) {
+	if w.job == nil {
+		return
+	}
+	for _, ev := range b.events[w.job.UID] {
+		if ev.Reason == reason.FailedCreate {
+			b.tellOnce(w.name(b)+ev.Message, "… %s gets no pod: %s", w.name(b), firstLine(ev.Message))
+		}
+	}
+}
+
+// covered are the reasons of events that are told in other words.
+var covered = []string{
+	reason.BackOff, reason.Failed, reason.FailedScheduling, reason.FailedMount, reason.FailedCreate, reason.ErrImageNeverPull,
+	reason.InspectFailed, reason.FailedCreatePodSandBox, reason.IndexFailed,
+	batchv1.JobReasonBackoffLimitExceeded, batchv1.JobReasonDeadlineExceeded, batchv1.JobReasonFailedIndexes, batchv1.JobReasonMaxFailedIndexesExceeded,
+	batchv1.JobReasonPodFailurePolicy,
+}
+
+// warn tells of an event that warns, unless it is told otherwise; one cause is told once.
+func (b *Board) warn(ev *corev1.Event) {
+	if ev.Type != corev1.EventTypeWarning || slices.Contains(covered, ev.Reason) {
+		return
+	}
+	b.tellOnce("event "+ev.Reason+ev.Message, "warning: %s %s: %s: %s",
+		strings.ToLower(ev.InvolvedObject.Kind), ev.InvolvedObject.Name, ev.Reason, firstLine(ev.Message))
+}
+
+// firstLine keeps what others say at a line.
+func firstLine(s string) string {
+	const most = 300
+	s, _, _ = strings.Cut(strings.TrimSpace(s), "\n")
+	if r := []rune(s); len(r) > most {
+		s = string(r[:most]) + "…"
+	}
+	return s
+}

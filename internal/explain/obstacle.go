@@ -1,0 +1,72 @@
+package explain
+
+import (
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sampan-batch/sampan/internal/reason"
+)
+
+// Obstacle is what keeps a pod that has not ended from going on.
+type Obstacle struct {
+	// Class is what pods with the same obstacle have in common.
+	Class string
+	// Now says in a phrase what the pod does: "waits for a node". Why and Next are as in
+	// an Answer.
+	Now       string
+	Why, Next []string
+	// Until is when it is tried again, if that is known.
+	Until time.Time
+	// Helpless: it stays until somebody does something about it. Crowded: or until
+	// other pods have ended.
+	Helpless, Crowded bool
+}
+
+// ObstacleOf returns what keeps a pod from going on, from itself and the events about
+// it; ok is false when nothing does.
+func ObstacleOf(now time.Time, pod *corev1.Pod, events []*corev1.Event) (_ Obstacle, ok bool) {
+	st := look(clock{now}, pod, events)
+	switch st.class {
+	case "succeeded", "failed", "terminating", "running", "initializing":
+		return Obstacle{}, false
+	case "starting", "unscheduled":
+		if len(st.why) == 0 {
+			return Obstacle{}, false
+		}
+	}
+	o := Obstacle{Class: st.class, Now: st.now, Why: st.why, Next: st.next, Until: st.at}
+	switch st.class {
+	case "gated", "CreateContainerConfigError", "InvalidImageName":
+		o.Helpless = true
+	case "unschedulable":
+		o.Helpless, o.Crowded = true, true
+	case "without image":
+		o.Helpless = imageLost(pod, st.why)
+	}
+	return o, true
+}
+
+// imageLost: trying again will not bring the image.
+func imageLost(pod *corev1.Pod, why []string) bool {
+	for _, line := range why {
+		if strings.HasSuffix(line, ": not found") || strings.Contains(line, "the registry refused access") {
+			return true
+		}
+	}
+	for _, list := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+		for _, s := range list {
+			if w := s.State.Waiting; w != nil && (w.Reason == reason.ErrImageNeverPull || w.Reason == "InvalidImageName") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// ExitOf says how a container ended: "exited with 3".
+func ExitOf(t *corev1.ContainerStateTerminated) string { return exit(t) }
+
+// FailureOf gives the reasons why a pod failed.
+func FailureOf(pod *corev1.Pod) []string { return failure(pod) }
