@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"golang.org/x/term"
+
+	"github.com/sampan-batch/sampan/internal/board"
 )
 
 // console prints lines, and on a terminal keeps a block of status lines below
@@ -22,25 +24,40 @@ type console struct {
 	color bool      // lines is a terminal that wants colours
 	// terminal: lines is one, so that what containers write must not drive it.
 	terminal bool
-	width    func() int
+	size     func() (columns, rows int)
 	status   []string // as drawn
+	failed   error    // the first that lines could not be written for
+}
+
+// err is why not all logs could be written, nil if they were.
+func (c *console) err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.failed
 }
 
 // newConsole prints logs to lines and the rest to notes.
 func newConsole(lines, notes *os.File) *console {
-	c := &console{lines: lines, notes: notes, width: func() int { return 80 }}
-	c.live = term.IsTerminal(int(notes.Fd())) && os.Getenv("TERM") != "dumb"
+	c := &console{lines: lines, notes: notes, size: func() (int, int) { return 80, 24 }}
+	// Who reads a pipe may write to the same terminal, where a block that is redrawn
+	// would erase it.
+	c.live = term.IsTerminal(int(notes.Fd())) && os.Getenv("TERM") != "dumb" && !isPipe(lines)
 	c.terminal = term.IsTerminal(int(lines.Fd()))
 	c.color = c.terminal && os.Getenv("TERM") != "dumb" && os.Getenv("NO_COLOR") == ""
 	if c.live {
-		c.width = func() int {
-			if w, _, err := term.GetSize(int(notes.Fd())); err == nil && w > 0 {
-				return w
+		c.size = func() (int, int) {
+			if w, h, err := term.GetSize(int(notes.Fd())); err == nil && w > 0 && h > 0 {
+				return w, h
 			}
-			return 80
+			return 80, 24
 		}
 	}
 	return c
+}
+
+func isPipe(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&(os.ModeNamedPipe|os.ModeSocket) != 0
 }
 
 // Log prints one line of a container, behind its name: as it was written, unless
@@ -53,10 +70,14 @@ func (c *console) Log(name, line string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.eraseLocked()
+	var err error
 	if c.color {
-		fmt.Fprintf(c.lines, "\x1b[%dm%s\x1b[0m | %s\n", colorOf(name), name, line)
+		_, err = fmt.Fprintf(c.lines, "\x1b[%dm%s\x1b[0m | %s\n", colorOf(name), name, line)
 	} else {
-		fmt.Fprintf(c.lines, "%s | %s\n", name, line)
+		_, err = fmt.Fprintf(c.lines, "%s | %s\n", name, line)
+	}
+	if c.failed == nil {
+		c.failed = err
 	}
 	c.drawLocked()
 }
@@ -79,28 +100,40 @@ func (c *console) Status(lines []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.eraseLocked()
-	c.status = lines
+	c.status = slices.Clone(lines)
 	c.drawLocked()
 }
 
+// eraseLocked goes back to where the block begins and clears all that follows: also what
+// the terminal itself has put there, as the ^C of a key that was pressed. A block that was
+// drawn on a wider terminal has more rows by now.
 func (c *console) eraseLocked() {
-	if c.live && len(c.status) > 0 {
-		fmt.Fprintf(c.notes, "\x1b[%dA\x1b[J", len(c.status))
+	if !c.live {
+		return
+	}
+	columns, _ := c.size()
+	rows := 0
+	for _, line := range c.status {
+		rows += max(1, (board.Width(line)+columns-1)/columns)
+	}
+	if rows > 0 {
+		fmt.Fprintf(c.notes, "\r\x1b[%dA\x1b[J", rows)
+	} else {
+		io.WriteString(c.notes, "\r\x1b[J")
 	}
 }
 
 func (c *console) drawLocked() {
-	if !c.live {
+	if !c.live || len(c.status) == 0 {
 		return
 	}
-	width := c.width()
-	for _, line := range c.status {
-		line = plain(line)
-		if r := []rune(line); len(r) >= width {
-			line = string(r[:width-1])
-		}
-		fmt.Fprintln(c.notes, line)
+	columns, _ := c.size()
+	var block strings.Builder
+	for i, line := range c.status {
+		c.status[i] = board.Cut(plain(line), columns)
+		block.WriteString(c.status[i] + "\n")
 	}
+	io.WriteString(c.notes, block.String())
 }
 
 // colorOf gives a name one of the readable terminal colours, always the same.

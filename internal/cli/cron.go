@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilduration "k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/cron"
@@ -233,7 +234,7 @@ func (x *nextTimes) table(now time.Time, n int) string {
 		if both {
 			row = append(row, t.Time.In(here).Format(clockLayout))
 		}
-		row = append(row, duration(t.Time.Sub(now)))
+		row = append(row, utilduration.HumanDuration(t.Time.Sub(now)))
 		if t.Repeat {
 			row = append(row, fmt.Sprintf("again: %s comes twice on %s, when the clocks go back",
 				t.Time.Format("15:04"), t.Time.Format(time.DateOnly)))

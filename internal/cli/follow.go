@@ -17,47 +17,61 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/sampan-batch/sampan/internal/board"
 	"github.com/sampan-batch/sampan/internal/kind"
 )
 
-// follower watches Jobs to their end through the API, prints what their pods
-// write and what goes wrong, and shows how far they are. Its state belongs to
-// the goroutine of Run; log readers only print.
+// follower watches Jobs and Pods to their end through the API, has a board keep the
+// score, prints what their pods write and what goes wrong, and shows how far they are.
+// Its state belongs to the goroutine of Run; log readers only print.
 type follower struct {
 	client  kubernetes.Interface
 	console *console
 	logs    *logReaders
+	board   *board.Board
 	// noLogs: the logs are not to be printed, or somebody else hands them to logs.
-	noLogs  bool
-	started time.Time
+	noLogs bool
 	// namespace is the only one that is looked at; "" means all of them, and that
-	// whatever goes wrong there has to do with the Jobs.
+	// whatever goes wrong there has to do with the run.
 	namespace string
 
-	jobs     map[types.UID]*followed
-	reading  map[string]bool // container IDs whose log is being read
-	warned   map[string]bool
-	lastLine map[types.UID]string
+	jobs    map[types.UID]*batchv1.Job // that are followed, as seen last
+	works   map[types.UID]bool         // these and the Pods
+	gone    map[types.UID]bool         // those that are deleted
+	leaving map[types.UID]bool         // those that are waited for to be, if not nil
+	read    map[types.UID]bool         // works of which a log is read, or was
+	reading map[string]bool            // container IDs whose log is being read
+	warned  map[string]bool
+	pace    pace
 }
 
-// followed is one Job on its way.
-type followed struct {
-	job   *batchv1.Job
-	ended bool
-	gone  bool // deleted before it ended
-	read  bool // so is a log of it, or was
-}
-
-func newFollower(client kubernetes.Interface, logs *logReaders, noLogs bool, jobs []*batchv1.Job) *follower {
+// newFollower follows works, which are Jobs and Pods. closed: nobody else changes
+// anything.
+func newFollower(client kubernetes.Interface, logs *logReaders, closed bool, works ...started) *follower {
+	now := time.Now()
 	f := &follower{
-		client: client, console: logs.console, logs: logs, noLogs: noLogs, started: time.Now(),
-		jobs: map[types.UID]*followed{}, reading: map[string]bool{},
-		warned: map[string]bool{}, lastLine: map[types.UID]string{},
+		client: client, console: logs.console, logs: logs, board: board.New(now, closed),
+		jobs: map[types.UID]*batchv1.Job{}, works: map[types.UID]bool{}, gone: map[types.UID]bool{}, read: map[types.UID]bool{}, reading: map[string]bool{},
+		warned: map[string]bool{}, pace: pace{shown: now.Add(time.Second - calm)},
 	}
-	for _, j := range jobs {
-		f.jobs[j.UID] = &followed{job: j}
+	for _, w := range works {
+		f.add(w)
 	}
 	return f
+}
+
+// started is a Job or a Pod, and when it was created.
+type started struct {
+	kind.Object
+	at time.Time
+}
+
+func (f *follower) add(work started) {
+	f.works[work.GetUID()] = true
+	if job, ok := work.Object.(*batchv1.Job); ok {
+		f.jobs[job.UID] = job
+	}
+	f.board.Add(work.at, work.Object)
 }
 
 // update is what the watches deliver.
@@ -66,7 +80,20 @@ type update struct {
 	gone bool
 }
 
-// Run follows until every Job has ended, or ctx does (its cause is returned).
+// stuckError is why a run ends that cannot go on.
+type stuckError struct{ why string }
+
+func (e *stuckError) Error() string { return e.why }
+
+// lookEvery is how often it is asked what is waited for, and whether anything still can
+// go on; drawEvery how often a terminal is drawn at most.
+const (
+	lookEvery = 500 * time.Millisecond
+	drawEvery = 100 * time.Millisecond
+)
+
+// Run follows until all has ended, or ctx does (its cause is returned), or nothing can go
+// on (a *stuckError).
 func (f *follower) Run(ctx context.Context) error {
 	watchCtx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -77,46 +104,66 @@ func (f *follower) Run(ctx context.Context) error {
 		case <-watchCtx.Done():
 		}
 	}
+	f.logs.tell(func(l life) { deliver(l, false) })
 	listed, err := f.watchPods(watchCtx, deliver)
 	if err != nil {
 		return err
 	}
-	since, err := f.since()
-	if err != nil {
-		return err
-	}
 	failed := make(chan error, 1)
-	go func() { failed <- f.watchJobs(watchCtx, since, deliver) }()
-
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for !f.allEnded() {
+	if len(f.jobs) > 0 {
+		since, err := f.since()
+		if err != nil {
+			return err
+		}
+		go func() { failed <- f.watchJobs(watchCtx, since, deliver) }()
+	}
+	defer f.console.Status(nil)
+	draw, look := time.NewTicker(drawEvery), time.NewTicker(lookEvery)
+	defer draw.Stop()
+	defer look.Stop()
+	for !f.over() {
 		select {
 		case u := <-updates:
 			f.take(u)
+		case <-draw.C:
 			f.show()
-		case <-tick.C:
-			f.show() // elapsed times move on
+		case <-look.C:
+			f.board.Look(time.Now())
+			if why := f.board.Stuck(time.Now()); why != "" && f.leaving == nil {
+				f.show()
+				return &stuckError{why}
+			}
 		case err := <-failed:
 			if ctx.Err() == nil {
-				f.console.Status(nil)
 				return err
 			}
 		case <-ctx.Done():
-			f.console.Status(nil)
 			return context.Cause(ctx)
 		}
 	}
 	// What was written last may still be on its way, and so may be pods that
 	// ended in the same moment as their Job, or before all pods were listed.
 	f.drain(ctx, updates, listed)
-	f.console.Status(nil)
-	for _, j := range f.sorted() {
-		if st := j.job.Status; !f.noLogs && !j.read && st.Succeeded+st.Failed > 0 {
-			f.console.Note("warning: no log of job/%s: its pods were deleted before it could be read", j.job.Name)
+	f.show()
+	for uid, job := range f.jobs {
+		if st := job.Status; !f.noLogs && !f.read[uid] && st.Succeeded+st.Failed > 0 {
+			f.console.Note("warning: no log of job/%s: its pods were deleted before it could be read", job.Name)
 		}
 	}
 	return nil
+}
+
+// over: all has ended or, where that is waited for, is gone.
+func (f *follower) over() bool {
+	if f.leaving == nil {
+		return f.board.Ended()
+	}
+	for uid := range f.leaving {
+		if !f.gone[uid] {
+			return false
+		}
+	}
+	return true
 }
 
 // watchPods delivers pods and events, those that there are first: when that is
@@ -125,6 +172,14 @@ func (f *follower) watchPods(ctx context.Context, deliver func(obj any, gone boo
 	handler := cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(obj any) { deliver(obj, false) },
 		UpdateFunc: func(_, obj any) { deliver(obj, false) },
+		DeleteFunc: func(obj any) {
+			if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+				obj = last.Obj
+			}
+			if _, ok := obj.(*corev1.Event); !ok {
+				deliver(obj, true)
+			}
+		},
 	}
 	factory := informers.NewSharedInformerFactoryWithOptions(f.client, 0, informers.WithNamespace(f.namespace))
 	for _, informer := range []cache.SharedIndexInformer{
@@ -165,94 +220,121 @@ func (f *follower) drain(ctx context.Context, updates <-chan update, listed []ca
 			return
 		}
 	}
-	if !f.logs.await(ctx) && ctx.Err() == nil {
-		f.console.Note("warning: some logs are not complete")
+	read := make(chan bool, 1)
+	go func() { read <- f.logs.await(ctx) }()
+	for {
+		select {
+		case u := <-updates:
+			f.take(u)
+		case whole := <-read:
+			for len(updates) > 0 {
+				f.take(<-updates)
+			}
+			if !whole && ctx.Err() == nil {
+				f.console.Note("warning: some logs are not complete")
+			}
+			return
+		}
 	}
 }
 
 func (f *follower) take(u update) {
+	now := time.Now()
 	switch obj := u.obj.(type) {
 	case *batchv1.Job:
 		f.takeJob(obj, u.gone)
 	case *batchv1.JobList:
 		f.takeList(obj)
 	case *corev1.Pod:
-		if !f.noLogs {
+		if !f.noLogs && !u.gone {
 			f.takePod(obj)
 		}
+		if f.works[obj.UID] {
+			f.gone[obj.UID] = f.gone[obj.UID] || u.gone
+		}
+		f.board.Pod(now, obj, u.gone)
 	case *corev1.Event:
-		if obj.Type == corev1.EventTypeWarning && f.concerns(obj) {
-			f.warnOnce(fmt.Sprintf("%s/%s: %s: %s", strings.ToLower(obj.InvolvedObject.Kind), obj.InvolvedObject.Name, obj.Reason, obj.Message))
+		if f.concerns(obj) {
+			f.board.Event(now, obj)
 		}
+	case life:
+		f.board.Live(obj.pod, obj.container, obj.attempt, obj.Life)
 	case error: // of a watch, which goes on
-		var silent *url.Error
-		switch {
-		case errors.As(obj, &silent):
-			f.warnOnce(fmt.Sprintf("the API does not answer, and is asked again: %v", silent.Err))
-		case !errors.Is(obj, io.EOF) && !errors.Is(obj, io.ErrUnexpectedEOF) && !isExpired(obj):
-			f.warnOnce(obj.Error())
-		}
+		f.warn(obj)
+	}
+}
+
+// warn tells of a watch that goes on.
+func (f *follower) warn(err error) {
+	var silent *url.Error
+	switch {
+	case errors.As(err, &silent):
+		f.warnOnce(fmt.Sprintf("the API does not answer, and is asked again: %v", silent.Err))
+	case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !isExpired(err):
+		f.warnOnce(err.Error())
 	}
 }
 
 func (f *follower) takeJob(job *batchv1.Job, gone bool) {
-	j := f.jobs[job.UID]
-	if j == nil || j.ended {
-		return
+	if f.jobs[job.UID] != nil {
+		f.jobs[job.UID] = job
+		f.gone[job.UID] = f.gone[job.UID] || gone
+		f.board.Job(time.Now(), job, gone)
 	}
-	j.job = job
-	j.gone = gone && kind.JobEnd(job) == nil
-	j.ended = gone || kind.JobEnd(job) != nil
 }
 
-// takePod reads the log of every container of a followed Job that has started.
+// takePod reads the log of every container of a followed work that has started.
 func (f *follower) takePod(pod *corev1.Pod) {
-	j := f.jobOf(pod)
-	if j == nil {
+	of, followed := f.workOf(pod)
+	if !followed {
 		return
 	}
 	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 		if last := status.LastTerminationState.Terminated; last != nil && last.ContainerID != "" {
-			j.read = true
-			f.read(pod, status.Name, last.ContainerID, true)
+			f.read[of] = true
+			f.readLog(pod, &status, last.ContainerID, true)
 		}
 		if status.ContainerID != "" && status.State.Waiting == nil {
-			j.read = true
-			f.read(pod, status.Name, status.ContainerID, false)
+			f.read[of] = true
+			f.readLog(pod, &status, status.ContainerID, false)
 		}
 	}
 }
 
-// jobOf returns the followed Job that a pod belongs to; nil if there is none.
-func (f *follower) jobOf(pod *corev1.Pod) *followed {
+// workOf returns the followed work that a pod belongs to, or is.
+func (f *follower) workOf(pod *corev1.Pod) (_ types.UID, followed bool) {
 	for _, ref := range pod.OwnerReferences {
-		if j := f.jobs[ref.UID]; j != nil {
-			return j
+		if f.works[ref.UID] {
+			return ref.UID, true
 		}
 	}
-	return nil
+	return pod.UID, f.works[pod.UID]
 }
 
-// read starts a reader of one container's log, once.
-func (f *follower) read(pod *corev1.Pod, container, id string, previous bool) {
+// readLog starts a reader of one container's log, once.
+func (f *follower) readLog(pod *corev1.Pod, s *corev1.ContainerStatus, id string, previous bool) {
 	if f.reading[id] {
 		return
 	}
 	f.reading[id] = true
-	opts := &corev1.PodLogOptions{Container: container, Follow: !previous, Previous: previous}
+	of := life{logKey: logKey{pod.UID, s.Name}, attempt: int(s.RestartCount)}
+	if previous {
+		of.attempt--
+	}
+	opts := &corev1.PodLogOptions{Container: s.Name, Follow: !previous, Previous: previous}
 	req := f.client.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, opts)
-	f.logs.read(logName(pod, container), req.Stream)
+	f.logs.read(logName(pod, s.Name), of, req.Stream)
 }
 
 // concerns: the event is about a Job that is followed, or a pod of it.
 func (f *follower) concerns(ev *corev1.Event) bool {
-	if f.namespace == "" || f.jobs[ev.InvolvedObject.UID] != nil {
+	if f.namespace == "" || f.works[ev.InvolvedObject.UID] {
 		return true
 	}
 	for _, j := range f.jobs {
 		// The event may come before its pod does, so that it goes by the name.
-		if ev.InvolvedObject.Kind == "Pod" && strings.HasPrefix(ev.InvolvedObject.Name, j.job.Name+"-") &&
-			!ev.CreationTimestamp.Before(&j.job.CreationTimestamp) {
+		if ev.InvolvedObject.Kind == "Pod" && strings.HasPrefix(ev.InvolvedObject.Name, j.Name+"-") &&
+			!ev.CreationTimestamp.Before(&j.CreationTimestamp) {
 			return true
 		}
 	}
@@ -266,48 +348,63 @@ func (f *follower) warnOnce(line string) {
 	}
 }
 
-func (f *follower) allEnded() bool {
-	for _, j := range f.jobs {
-		if !j.ended {
-			return false
-		}
+// show tells the news, and how far the run is: on a terminal in a block that is redrawn,
+// elsewhere now and then in a line.
+func (f *follower) show() {
+	now := time.Now()
+	for _, line := range f.pace.news(now, f.board.News(now, f.over())) {
+		f.console.Note("%s", line)
 	}
+	if f.console.live {
+		columns, rows := f.console.size()
+		f.console.Status(f.board.Frame(now, columns, rows))
+		return
+	}
+	if line := f.board.Line(now, 0); f.pace.due(now, f.board.Moved()) {
+		f.console.Note("%s", line)
+	}
+}
+
+// pace keeps what is told at a length that somebody can read.
+type pace struct {
+	shown time.Time // when a line of progress was, or could have been
+	moved int       // what Moved was then
+	burst float64   // lines of news that were told lately
+	last  time.Time // when that was
+	more  int       // that were not
+}
+
+// calm is how long a log that is no terminal is left alone if nothing goes wrong, after the
+// first second.
+const calm = 10 * time.Second
+
+// due: a line of progress is worth it.
+func (p *pace) due(now time.Time, moved int) bool {
+	if now.Sub(p.shown) < calm || moved == p.moved {
+		return false
+	}
+	p.shown, p.moved = now, moved
 	return true
 }
 
-// show puts one line per Job into the status block, or, without a terminal,
-// prints the line of a Job whose numbers moved.
-func (f *follower) show() {
-	var lines []string
-	for _, j := range f.sorted() {
-		line := progress(j)
-		if f.console.live {
-			lines = append(lines, line+"  "+duration(time.Since(f.begin(j))))
-		} else if f.lastLine[j.job.UID] != line {
-			f.lastLine[j.job.UID] = line
-			f.console.Note("%s  %s", line, duration(time.Since(f.begin(j))))
+// news lets through what can be read: twenty lines at once, then one in two seconds. What
+// is left out is counted.
+func (p *pace) news(now time.Time, lines []string) []string {
+	const burst, every = 20, 2 * time.Second
+	p.burst = max(0, p.burst-float64(now.Sub(p.last))/float64(every))
+	p.last = now
+	var told []string
+	for _, line := range lines {
+		if p.burst > burst-1 {
+			p.more++
+			continue
 		}
-	}
-	f.console.Status(lines)
-}
-
-func (f *follower) begin(j *followed) time.Time {
-	if j.job.Status.StartTime != nil {
-		return j.job.Status.StartTime.Time
-	}
-	return f.started
-}
-
-func (f *follower) sorted() []*followed {
-	all := make([]*followed, 0, len(f.jobs))
-	for _, j := range f.jobs {
-		all = append(all, j)
-	}
-	slices.SortFunc(all, func(a, b *followed) int {
-		if c := a.job.CreationTimestamp.Compare(b.job.CreationTimestamp.Time); c != 0 {
-			return c
+		if p.more > 0 {
+			told = append(told, fmt.Sprintf("… and %d more such lines", p.more))
+			p.more = 0
 		}
-		return compareNames(a.job, b.job)
-	})
-	return all
+		told = append(told, line)
+		p.burst++
+	}
+	return told
 }

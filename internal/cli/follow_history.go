@@ -13,25 +13,27 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 	watchtools "k8s.io/client-go/tools/watch"
+
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // since selects the Jobs, from the one on that was read, or created, first.
 func (f *follower) since() (metav1.ListOptions, error) {
 	var o metav1.ListOptions
 	for _, j := range f.jobs {
-		rev := j.job.ResourceVersion
+		rev := j.ResourceVersion
 		if o.ResourceVersion == "" {
 			o.ResourceVersion = rev
 		}
 		order, err := resourceversion.CompareResourceVersion(rev, o.ResourceVersion)
 		if err != nil {
-			return o, fmt.Errorf("job/%s: %w", j.job.Name, err)
+			return o, fmt.Errorf("job/%s: %w", j.Name, err)
 		}
 		if order < 0 {
 			o.ResourceVersion = rev
 		}
 		if len(f.jobs) == 1 {
-			o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, j.job.Name).String()
+			o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, j.Name).String()
 		}
 	}
 	return o, nil
@@ -85,9 +87,9 @@ func (f *follower) takeList(list *batchv1.JobList) {
 		f.takeJob(&list.Items[i], false)
 	}
 	for uid, j := range f.jobs {
-		if !there[uid] && !j.ended {
-			f.console.Note("job/%s is gone, and the API does not remember any more how it ended", j.job.Name)
-			f.takeJob(j.job, true)
+		if !there[uid] && kind.JobEnd(j) == nil && !f.gone[uid] {
+			f.console.Note("job/%s is gone, and the API does not remember any more how it ended", j.Name)
+			f.takeJob(j, true)
 		}
 	}
 }

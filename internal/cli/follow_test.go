@@ -19,6 +19,8 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/sampan-batch/sampan/internal/board"
 )
 
 // history is a fake API: a watch of Jobs from revision 5 on replays events.
@@ -42,14 +44,17 @@ func followed5() *batchv1.Job {
 	return &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "j", UID: "u-j", ResourceVersion: "5"}}
 }
 
-func follow(t *testing.T, client *fake.Clientset, jobs ...*batchv1.Job) ([]jobResult, string, error) {
+func follow(t *testing.T, client *fake.Clientset, jobs ...*batchv1.Job) ([]board.WorkResult, string, error) {
 	var notes bytes.Buffer
-	out := &console{lines: &notes, notes: &notes, width: func() int { return 80 }}
+	out := &console{lines: &notes, notes: &notes}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	f := newFollower(client, newLogReaders(ctx, out), false, jobs)
+	f := newFollower(client, newLogReaders(ctx, out), false)
+	for _, job := range jobs {
+		f.add(started{job, time.Now()})
+	}
 	err := f.Run(ctx)
-	return f.results(), notes.String(), err
+	return f.board.Results(time.Now()), notes.String(), err
 }
 
 // A Job that ended and was deleted before anybody could watch is known by its
@@ -155,7 +160,7 @@ func TestEndingWhenNothingCanBeStored(t *testing.T) {
 		remove     clienttesting.ReactionFunc
 		lasts      time.Duration
 	}{
-		{"the Job cannot be deleted", "warning: delete job/j: Internal error occurred: no space left on device; killing the pods\n", refuse, 0},
+		{"the Job cannot be deleted", "warning: delete j: Internal error occurred: no space left on device; killing the pods\n", refuse, 0},
 		{"its pods do not end", "warning: the pods have not ended within 40s; killing them\n", accept, 40 * time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -165,10 +170,10 @@ func TestEndingWhenNothingCanBeStored(t *testing.T) {
 				client := history(t, []runtime.Object{job})
 				client.PrependReactor("delete", "jobs", c.remove)
 				var notes bytes.Buffer
-				out := &console{lines: &notes, notes: &notes, width: func() int { return 80 }}
-				jobs := []*batchv1.Job{job}
+				out := &console{lines: &notes, notes: &notes}
+				jobs := []started{{job, time.Now()}}
 				began := time.Now()
-				new(runOptions).end(client, newFollower(client, newLogReaders(t.Context(), out), true, jobs), jobs, &signals{end: t.Context(), kill: t.Context()})
+				new(runOptions).end(client, newFollower(client, newLogReaders(t.Context(), out), true, jobs...), jobs, &signals{end: t.Context(), kill: t.Context()})
 				if got := time.Since(began); got != c.lasts || !strings.HasSuffix(notes.String(), c.want) {
 					t.Errorf("after %s: %s", got, notes.String())
 				}

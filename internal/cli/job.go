@@ -155,32 +155,19 @@ func (o *jobOptions) follow(ctx context.Context, client kubernetes.Interface, jo
 	stops := catchSignals()
 	defer stops.release()
 	out := newConsole(os.Stdout, os.Stderr)
-	f := newFollower(client, newLogReaders(stops.end, out), !o.logs, []*batchv1.Job{job})
-	f.namespace = job.Namespace
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	context.AfterFunc(stops.end, func() { cancel(errInterrupted) })
-	if o.timeout > 0 {
-		defer time.AfterFunc(o.timeout, func() { cancel(errTimedOut) }).Stop()
-	}
-	err := f.Run(ctx)
-	if ctx.Err() != nil {
-		code := exitInterrupted
-		if errors.Is(err, errTimedOut) {
-			code = exitTimedOut
-		}
-		out.Note("%s: job/%s goes on; `sampan explain job/%s -n %s` says how far it is", context.Cause(ctx), job.Name, job.Name, job.Namespace)
-		return &exitError{code: code}
-	}
+	f := newFollower(client, newLogReaders(stops.end, out), false, started{job, time.Now()})
+	f.noLogs, f.namespace = !o.logs, job.Namespace
+	ctx, release := stops.limit(context.WithoutCancel(ctx), o.timeout)
+	defer release()
+	res, err := f.result(f.Run(ctx))
 	if err != nil {
 		return err
 	}
-	ended := f.results()
-	fmt.Fprint(out.notes, "\n"+summary(ended))
-	if ended[0].Status != string(batchv1.JobComplete) {
-		return &exitError{code: exitFailed}
+	if ctx.Err() != nil {
+		out.Note("%s: job/%s goes on; `sampan explain job/%s -n %s` says how far it is", context.Cause(ctx), job.Name, job.Name, job.Namespace)
+		return &exitError{code: res.ExitCode}
 	}
-	return nil
+	return conclude(res, "", out)
 }
 
 // runCronJob creates a Job from the template of a CronJob.

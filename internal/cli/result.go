@@ -1,128 +1,196 @@
 package cli
 
 import (
-	"cmp"
+	"errors"
 	"fmt"
+	"io"
+	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	utilduration "k8s.io/apimachinery/pkg/util/duration"
 
-	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/board"
 )
 
-// result is what `sampan run -o json` prints.
-type result struct {
-	// Status is Complete when every Job is, Failed when one failed, Interrupted
-	// or TimedOut when not all came to their end.
-	Status   string      `json:"status"`
-	ExitCode int         `json:"exitCode"`
-	Jobs     []jobResult `json:"jobs"`
+const (
+	complete = string(batchv1.JobComplete)
+	failed   = string(batchv1.JobFailed)
+
+	// rowsOfResults is up to how many works the closing table has a row for each; of more,
+	// those that succeeded are a number.
+	rowsOfResults = 20
+	// mostFailures is how many failures are shown with their last words.
+	mostFailures = 10
+	mostRows     = 50
+)
+
+// result is what became of what was followed until err: nil when all has ended.
+func (f *follower) result(err error) (board.Result, error) {
+	now := time.Now()
+	res := board.Result{Status: complete, ExitCode: exitOK}
+	var stuck *stuckError
+	switch {
+	case errors.As(err, &stuck):
+		res.Status, res.ExitCode, res.Reason = failed, exitFailed, stuck.why
+	case errors.Is(err, errInterrupted):
+		res.Status, res.ExitCode = "Interrupted", exitInterrupted
+	case errors.Is(err, errTimedOut):
+		res.Status, res.ExitCode = "TimedOut", exitTimedOut
+	case err != nil:
+		return res, err
+	}
+	res.Jobs, res.Seconds = f.board.Results(now), f.board.Seconds(now)
+	if err != nil {
+		return res, nil
+	}
+	for _, w := range res.Jobs {
+		if w.Status != complete {
+			res.Status, res.ExitCode = failed, exitFailed
+		}
+	}
+	return res, nil
 }
 
-type jobResult struct {
-	Namespace string `json:"namespace"`
-	Name      string `json:"name"`
-	// Status is Complete, Failed, Deleted, or Stopped when the run ended before
-	// the Job had.
-	Status          string       `json:"status"`
-	Reason          string       `json:"reason,omitempty"`
-	Message         string       `json:"message,omitempty"`
-	Completions     *int32       `json:"completions,omitempty"`
-	Succeeded       int32        `json:"succeeded"`
-	Failed          int32        `json:"failed"`
-	StartTime       *metav1.Time `json:"startTime,omitempty"`
-	EndTime         *metav1.Time `json:"endTime,omitempty"`
-	DurationSeconds float64      `json:"durationSeconds"`
+// conclude reports a result, and returns its exit status.
+func conclude(res board.Result, format outputFormat, out *console) error {
+	if err := report(res, format, out); err != nil {
+		return err
+	}
+	if res.ExitCode == exitOK {
+		return out.err()
+	}
+	exit := &exitError{code: res.ExitCode}
+	if res.Reason != "" {
+		exit.err = errors.New(res.Reason)
+	}
+	return exit
 }
 
-// results returns how each Job ended, in the order of their creation.
-func (f *follower) results() []jobResult {
-	var all []jobResult
-	for _, j := range f.sorted() {
-		all = append(all, resultOf(j))
+// report prints the result: for scripts to standard output, for people to out.
+func report(res board.Result, format outputFormat, out *console) error {
+	if format != "" {
+		return format.print(os.Stdout, res)
 	}
-	return all
+	_, err := io.WriteString(out.notes, "\n"+summary(res.Jobs))
+	return err
 }
 
-func resultOf(j *followed) jobResult {
-	job := j.job
-	r := jobResult{
-		Namespace: job.Namespace, Name: job.Name, Status: "Running",
-		Completions: job.Spec.Completions, Succeeded: job.Status.Succeeded, Failed: job.Status.Failed,
-		StartTime: job.Status.StartTime,
+// summary is the closing table, and how what failed did.
+func summary(works []board.WorkResult) string {
+	var text strings.Builder
+	rows, more := resultRows(works)
+	if len(rows) > 1 {
+		text.WriteString(table(rows))
 	}
-	if j.gone {
-		r.Status = "Deleted"
+	if more != "" {
+		text.WriteString(more + "\n")
 	}
-	if c := kind.JobEnd(job); c != nil {
-		r.Status, r.Reason, r.Message, r.EndTime = string(c.Type), c.Reason, c.Message, c.LastTransitionTime.DeepCopy()
+	shown := 0
+	for i := range works {
+		if works[i].Status == complete {
+			continue
+		}
+		if how := failure(&works[i]); how != "" && shown < mostFailures {
+			shown++
+			text.WriteString("\n" + how)
+		}
 	}
-	if r.StartTime != nil && r.EndTime != nil {
-		r.DurationSeconds = r.EndTime.Sub(r.StartTime.Time).Seconds()
-	}
-	return r
+	return text.String()
 }
 
-// stop says that the run ended before the Job had.
-func (r *jobResult) stop(now time.Time) {
-	r.Status = "Stopped"
-	if r.StartTime != nil {
-		r.DurationSeconds = now.Sub(r.StartTime.Time).Round(time.Second).Seconds()
-	}
-}
-
-// summary is the closing table.
-func summary(jobs []jobResult) string {
+// resultRows are the rows of the table, and what is said of those that have none.
+func resultRows(works []board.WorkResult) (rows [][]string, more string) {
 	namespaces := map[string]bool{}
-	for _, j := range jobs {
-		namespaces[j.Namespace] = true
+	for _, w := range works {
+		namespaces[w.Namespace] = true
 	}
 	head := []string{"JOB", "STATUS", "COMPLETIONS", "FAILED", "DURATION"}
 	if len(namespaces) > 1 {
 		head = append([]string{"NAMESPACE"}, head...)
 	}
-	rows := [][]string{head}
-	for _, j := range jobs {
-		status := j.Status
-		if j.Status == string(batchv1.JobFailed) && j.Reason != "" {
-			status += " (" + j.Reason + ")"
+	rows = [][]string{head}
+	all, good, left := len(works) <= rowsOfResults, 0, 0
+	var longest *board.WorkResult
+	for i := range works {
+		w := &works[i]
+		if !all && w.Status == complete {
+			good++
+			if longest == nil || w.Seconds > longest.Seconds {
+				longest = w
+			}
+			continue
 		}
-		row := []string{j.Name, status, completions(j.Succeeded, j.Completions), strconv.Itoa(int(j.Failed)),
-			duration(time.Duration(j.DurationSeconds * float64(time.Second)))}
+		if len(rows) > mostRows {
+			left++
+			continue
+		}
+		row := resultRow(w)
 		if len(namespaces) > 1 {
-			row = append([]string{j.Namespace}, row...)
+			row = append([]string{w.Namespace}, row...)
 		}
 		rows = append(rows, row)
 	}
-	return table(rows)
-}
-
-// progress is the status line of a Job, without the time.
-func progress(j *followed) string {
-	s := j.job.Status
-	line := fmt.Sprintf("job/%s  %s succeeded, %d active, %d failed",
-		j.job.Name, completions(s.Succeeded, j.job.Spec.Completions), s.Active, s.Failed)
-	switch {
-	case j.ended:
-		line += "  " + resultOf(j).Status
-	case j.job.Spec.Suspend != nil && *j.job.Spec.Suspend:
-		line += "  suspended"
+	if left > 0 {
+		more = fmt.Sprintf("and %d more that are not Complete\n", left)
 	}
-	return line
-}
-
-func completions(succeeded int32, want *int32) string {
-	if want == nil {
-		return strconv.Itoa(int(succeeded))
+	if longest != nil {
+		more += fmt.Sprintf("%d Complete (the longest took %s: %s)", good, took(longest), plain(longest.Name))
 	}
-	return fmt.Sprintf("%d/%d", succeeded, *want)
+	return rows, strings.TrimSuffix(more, "\n")
 }
 
-func duration(d time.Duration) string { return utilduration.HumanDuration(d) }
+func resultRow(w *board.WorkResult) []string {
+	name, status := w.Name, w.Status
+	if w.Kind == "Pod" {
+		name = "pod/" + name
+	}
+	if w.Status == failed && w.Reason != "" {
+		status += " (" + w.Reason + ")"
+	}
+	count := strconv.Itoa(int(w.Succeeded))
+	if w.Completions != nil {
+		count = fmt.Sprintf("%d/%d", w.Succeeded, *w.Completions)
+	}
+	return []string{name, status, count, strconv.Itoa(int(w.Failed)), took(w)}
+}
 
-func compareNames(a, b metav1.Object) int {
-	return cmp.Or(cmp.Compare(a.GetNamespace(), b.GetNamespace()), cmp.Compare(a.GetName(), b.GetName()))
+func took(w *board.WorkResult) string {
+	return board.Duration(time.Duration(w.Seconds * float64(time.Second)))
+}
+
+// failure says how a work failed: its last pod that did, and what that wrote last.
+func failure(w *board.WorkResult) string {
+	var text strings.Builder
+	head := "✗ " + strings.ToLower(w.Kind) + "/" + w.Name
+	if w.FailedIndexes != "" {
+		head += "  failed indexes: " + w.FailedIndexes
+	}
+	switch w.Status {
+	case "Stuck":
+		return plain(head+": "+w.Message) + "\n"
+	case "Stopped":
+		return ""
+	}
+	var last *board.PodResult
+	for _, p := range w.Pods {
+		if p.Status == "Failed" {
+			last = p
+		}
+	}
+	if last == nil {
+		if w.Message == "" {
+			return ""
+		}
+		return plain(head+": "+w.Message) + "\n"
+	}
+	if w.Kind == "Job" {
+		head += ": pod " + last.Name
+	}
+	fmt.Fprintln(&text, plain(head+": "+last.How()))
+	for _, line := range last.LastLines() {
+		fmt.Fprintln(&text, "    "+logLine(line, false))
+	}
+	return text.String()
 }

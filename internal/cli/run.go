@@ -4,28 +4,35 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/engine"
+	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/plan"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
 type runOptions struct {
+	files     []string
+	recursive bool
+	strict    bool
+	dryRun    bool
 	runtime   string
 	timeout   time.Duration
 	keep      string
+	volumes   string
 	output    string
 	noLogs    bool
 	namespace string
@@ -39,25 +46,57 @@ func newRun() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run PATH...",
 		Short: "Run manifests to the end of their Jobs",
-		Long: `Run starts a private engine, applies the manifests, follows every Job to its end and
-leaves nothing behind. PATH is a file, a directory or "-" for standard input; YAML with
-several documents or JSON.
+		Long: `Run starts a private engine, applies the manifests, follows every Job and Pod to its end and
+leaves nothing behind. PATH is a file, a directory, a URL or "-" for standard input; YAML or
+JSON, several documents or values in each, lists, what "helm template" or "kubectl get -o
+json" print.
 
-It exits with 0 when all Jobs are Complete, 1 when one Failed, 2 when the input is wrong,
-and 130 on Ctrl-C, after ending the pods gracefully (a second Ctrl-C kills them).
+All of it is checked before anything starts. Nobody else can change anything in a run, so
+that what refers to something that is not there, or asks for more than this machine has, is
+refused; and when nothing can go on any more, the run ends and says why.
+
+A CronJob's Job runs once, now. A Pod that never ends runs as long as the others do.
+PersistentVolumeClaims are directories, which --volumes keeps. Objects that a run does not
+need (Services, roles, …) are left out with a warning, which --strict makes an error.
+
+It exits with
+    0  when all Jobs and Pods are Complete
+    1  when one Failed, or could not go on
+    2  when the input is wrong; nothing was started
+  124  when --timeout passed
+  130  on Ctrl-C, SIGTERM and SIGHUP
+The pods are ended gracefully; a second Ctrl-C kills them.
 
 Images come from "sampan image load" or from their registries; --runtime=host runs the
 commands of a manifest as plain processes of this machine instead.`,
 		Example: `  sampan run job.yaml
   sampan run --runtime=host --timeout=10m jobs/
+  sampan run --dry-run -R deploy/                    # what is wrong, and what has no effect here
+  helm template chart | sampan run -
+  kubectl get cronjob nightly -o json | sampan run -
   generate-jobs | sampan run -o json - > result.json`,
-		Args: wantArgs(cobra.MinimumNArgs(1), "which manifests? Give files, directories or - for standard input"),
-		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd.Context(), args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			paths := append(args, o.files...)
+			if len(paths) == 0 {
+				return usage(fmt.Errorf("which manifests? Give files, directories, URLs or - for standard input\nSee '%s --help'", cmd.CommandPath()))
+			}
+			return o.run(context.WithoutCancel(cmd.Context()), paths)
+		},
 	}
+	o.addFlags(cmd)
+	return cmd
+}
+
+func (o *runOptions) addFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
+	f.StringSliceVarP(&o.files, "filename", "f", nil, "a PATH, as kubectl has it")
+	f.BoolVarP(&o.recursive, "recursive", "R", false, "read the directories below a directory, too")
+	f.BoolVar(&o.strict, "strict", false, "refuse objects that would be left out")
+	f.BoolVar(&o.dryRun, "dry-run", false, "check everything, say what has no effect here, and start nothing")
 	f.StringVar(&o.runtime, "runtime", string(runner.Sandbox), `how containers run: "sandbox" (isolated, from their image) or "host" (a plain process of this machine)`)
-	f.DurationVar(&o.timeout, "timeout", 0, "end the Jobs after this time and exit with 1 (0: never)")
+	f.DurationVar(&o.timeout, "timeout", 0, "end the run this long after it began, and exit with 124 (0: never)")
 	f.StringVar(&o.keep, "keep", "", "keep the engine's data (objects, logs) in this directory")
+	f.StringVar(&o.volumes, "volumes", "", "keep PersistentVolumeClaims in this directory, as NAMESPACE/NAME (default: they end with the run)")
 	f.StringVarP(&o.output, "output", "o", "", `print the result to standard output as "json"; everything else goes to standard error`)
 	f.BoolVar(&o.noLogs, "no-logs", false, "do not print what the pods write")
 	f.StringVarP(&o.namespace, "namespace", "n", metav1.NamespaceDefault, "namespace of objects that name none")
@@ -66,7 +105,12 @@ commands of a manifest as plain processes of this machine instead.`,
 	nodeFlags(cmd, &o.node)
 	_ = cmd.RegisterFlagCompletionFunc("runtime", cobra.FixedCompletions([]string{"sandbox", "host"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json"}, cobra.ShellCompDirectiveNoFileComp))
-	return cmd
+	_ = cmd.RegisterFlagCompletionFunc("volumes", dirs)
+	_ = cmd.RegisterFlagCompletionFunc("keep", dirs)
+}
+
+func dirs(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return nil, cobra.ShellCompDirectiveFilterDirs
 }
 
 func (o *runOptions) check() error {
@@ -90,22 +134,9 @@ func runtimeClass(name string) (runner.Class, error) {
 	return "", usage(fmt.Errorf("--runtime: %q is not known; use sandbox or host", name))
 }
 
-// Causes for which a run ends before its Jobs have.
-var (
-	errInterrupted = errors.New("interrupted")
-	errTimedOut    = errors.New("timed out")
-)
-
 func (o *runOptions) run(ctx context.Context, paths []string) error {
 	if err := o.check(); err != nil {
 		return err
-	}
-	manifests, err := readManifests(paths, os.Stdin)
-	if err != nil {
-		return usage(err)
-	}
-	if err := checkRunnable(manifests); err != nil {
-		return usage(err)
 	}
 	out := newConsole(os.Stdout, os.Stderr)
 	if o.output == "json" {
@@ -113,25 +144,50 @@ func (o *runOptions) run(ctx context.Context, paths []string) error {
 	}
 	stops := catchSignals()
 	defer stops.release()
+	limited, release := stops.limit(ctx, 0)
+	defer release()
 
-	// The engine hands over every log by itself: a pod may be deleted, and its log
-	// with it, before a client of the API can have seen that it is there.
-	logs := newLogReaders(stops.kill, out)
-	if !o.noLogs {
-		o.node.HandLog = logs.take
-	}
-	return o.withEngine(ctx, stops, func(ctx context.Context, config *rest.Config) error {
-		return o.follow(ctx, config, manifests, logs, stops)
-	})
-}
-
-// withEngine calls do with a private engine, and ends the engine afterwards.
-func (o *runOptions) withEngine(ctx context.Context, stops *signals, do func(context.Context, *rest.Config) error) error {
 	dir, cleanUp, err := o.dataDir()
 	if err != nil {
 		return err
 	}
 	defer cleanUp()
+	p, err := o.plan(limited, paths, dir)
+	if cause := context.Cause(limited); cause != nil {
+		return &exitError{code: exitOf(cause), err: cause}
+	}
+	if err != nil {
+		return usage(few(err))
+	}
+	for _, note := range p.Notes {
+		out.Note("%s", note)
+	}
+	if o.dryRun {
+		return dryRun(p, out)
+	}
+	// The engine hands over every log by itself: a pod may be deleted, and its log
+	// with it, before a client of the API can have seen that it is there.
+	logs := newLogReaders(stops.kill, out)
+	logs.mute = o.noLogs
+	o.node.HandLog = logs.take
+	return o.withEngine(ctx, dir, stops, func(ctx context.Context, config *rest.Config) error {
+		return o.follow(ctx, limited, config, p, logs, stops)
+	})
+}
+
+// few keeps the first of many errors.
+func few(err error) error {
+	const most = 20
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok || len(joined.Unwrap()) <= most {
+		return err
+	}
+	all := joined.Unwrap()
+	return errors.Join(append(all[:most:most], fmt.Errorf("and %d more", len(all)-most))...)
+}
+
+// withEngine calls do with a private engine, and ends the engine afterwards.
+func (o *runOptions) withEngine(ctx context.Context, dir string, stops *signals, do func(context.Context, *rest.Config) error) error {
 	log := slog.New(slog.DiscardHandler)
 	if o.verbose {
 		log = newLogger(os.Stderr, slog.LevelInfo)
@@ -191,126 +247,91 @@ func (o *runOptions) dataDir() (dir string, cleanUp func(), err error) {
 	}, nil
 }
 
-// follow applies the manifests and follows the Jobs.
-func (o *runOptions) follow(ctx context.Context, config *rest.Config, manifests []manifest, logs *logReaders, stops *signals) error {
-	out := logs.console
+// follow applies the plan and follows what runs. limited ends when the run is to.
+func (o *runOptions) follow(ctx, limited context.Context, config *rest.Config, p *plan.Plan, logs *logReaders, stops *signals) error {
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return err
 	}
-	jobs, err := apply(ctx, config, manifests, o.namespace, out)
+	if err := makeClaims(p.Claims); err != nil { // in a directory that the engine has found safe
+		return err
+	}
+	watched, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(limited, func() { cancel(context.Cause(limited)) })()
+	done, err := apply(watched, config, p)
+	if err != nil && watched.Err() == nil {
+		return usage(err)
+	}
+	if o.timeout > 0 {
+		defer time.AfterFunc(o.timeout, func() { cancel(errTimedOut) }).Stop()
+	}
+	f := newFollower(client, logs, true, done.works...)
+	f.noLogs = true // the engine hands them over
+	cause := context.Cause(watched)
+	if err == nil {
+		cause = f.Run(watched)
+	}
+	res, err := f.result(cause)
 	if err != nil {
 		return err
 	}
-	f := newFollower(client, logs, true, jobs)
-	followCtx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	context.AfterFunc(stops.end, func() { cancel(errInterrupted) })
-	context.AfterFunc(ctx, func() { cancel(errInterrupted) }) // SIGTERM
-	if o.timeout > 0 {
-		timer := time.AfterFunc(o.timeout, func() { cancel(errTimedOut) })
-		defer timer.Stop()
-	}
-	err = f.Run(followCtx)
-	early := errors.Is(err, errInterrupted) || errors.Is(err, errTimedOut)
-	if err != nil && !early {
-		return err
-	}
-	res := result{Status: "Complete", ExitCode: exitOK, Jobs: f.results()}
-	for _, j := range res.Jobs {
-		if j.Status != string(batchv1.JobComplete) {
-			res.Status, res.ExitCode = "Failed", exitFailed
+	if cause != nil {
+		if res.Reason == "" {
+			logs.console.Note("%s: ending the pods gracefully (Ctrl-C again kills them)", cause)
 		}
+		o.end(client, f, done.all(), stops)
+	} else if len(done.companions) > 0 {
+		o.end(client, f, done.companions, stops)
 	}
-	if early {
-		res.Status, res.ExitCode = "Interrupted", exitInterrupted
-		if errors.Is(err, errTimedOut) {
-			res.Status, res.ExitCode = "TimedOut", exitFailed
-		}
-		for i := range res.Jobs {
-			if res.Jobs[i].Status == "Running" {
-				res.Jobs[i].stop(time.Now())
-			}
-		}
-		out.Note("%s: ending the pods gracefully (Ctrl-C again kills them)", err)
-		o.end(client, f, jobs, stops)
-	}
-	if err := o.report(res, out); err != nil {
-		return err
-	}
-	if res.ExitCode != exitOK {
-		return &exitError{code: res.ExitCode}
-	}
-	return nil
+	return conclude(res, outputFormat(o.output), logs.console)
 }
 
-// end deletes the Jobs and waits until their pods have ended. Where that cannot
-// be, as on a full disk, the engine takes what is left with it.
-func (o *runOptions) end(client kubernetes.Interface, f *follower, jobs []*batchv1.Job, stops *signals) {
-	ctx, cancel := context.WithTimeout(stops.kill, patience(jobs))
+// end deletes what runs and waits until its pods have ended. Where that cannot be, as on
+// a full disk, the engine takes what is left with it.
+func (o *runOptions) end(client kubernetes.Interface, f *follower, running []started, stops *signals) {
+	ctx, cancel := context.WithTimeout(stops.kill, patience(running))
 	defer cancel()
-	for _, j := range jobs {
-		err := client.BatchV1().Jobs(j.Namespace).Delete(ctx, j.Name, metav1.DeleteOptions{
-			PropagationPolicy: ptr.To(metav1.DeletePropagationForeground),
-		})
+	f.leaving = map[types.UID]bool{}
+	f.board.Leave()
+	for _, obj := range running {
+		err := remove(ctx, client, obj.Object)
+		if apierrors.IsNotFound(err) {
+			continue
+		}
 		if err != nil {
 			if stops.kill.Err() == nil {
-				f.console.Note("warning: delete job/%s: %v; killing the pods", j.Name, err)
+				f.console.Note("warning: delete %s: %v; killing the pods", obj.GetName(), err)
 			}
 			return
 		}
-	}
-	for _, j := range f.jobs {
-		j.ended = j.gone // now the others end by being gone
+		f.works[obj.GetUID()] = true // its end is awaited, if it was not before
+		f.leaving[obj.GetUID()] = true
 	}
 	if f.Run(ctx) != nil && stops.kill.Err() == nil {
-		f.console.Note("warning: the pods have not ended within %s; killing them", patience(jobs))
+		f.console.Note("warning: the pods have not ended within %s; killing them", patience(running))
 	}
 }
 
-// patience is how long the pods of the Jobs may take to end.
-func patience(jobs []*batchv1.Job) time.Duration {
+// remove deletes a Job with its pods, or a pod.
+func remove(ctx context.Context, client kubernetes.Interface, obj kind.Object) error {
+	options := metav1.DeleteOptions{PropagationPolicy: ptr.To(metav1.DeletePropagationForeground)}
+	if _, ok := obj.(*corev1.Pod); ok {
+		return client.CoreV1().Pods(obj.GetNamespace()).Delete(ctx, obj.GetName(), metav1.DeleteOptions{})
+	}
+	return client.BatchV1().Jobs(obj.GetNamespace()).Delete(ctx, obj.GetName(), options)
+}
+
+// patience is how long the pods of what runs may take to end.
+func patience(running []started) time.Duration {
 	var grace int64
-	for _, j := range jobs {
-		grace = max(grace, ptr.Deref(j.Spec.Template.Spec.TerminationGracePeriodSeconds, 30))
+	for _, obj := range running {
+		switch obj := obj.Object.(type) {
+		case *batchv1.Job:
+			grace = max(grace, ptr.Deref(obj.Spec.Template.Spec.TerminationGracePeriodSeconds, 30))
+		case *corev1.Pod:
+			grace = max(grace, ptr.Deref(obj.Spec.TerminationGracePeriodSeconds, 30))
+		}
 	}
 	return time.Duration(grace)*time.Second + 10*time.Second
-}
-
-func (o *runOptions) report(res result, out *console) error {
-	if o.output == "json" {
-		return outputFormat("json").print(os.Stdout, res)
-	}
-	out.Note("")
-	_, err := io.WriteString(out.notes, summary(res.Jobs))
-	return err
-}
-
-// signals are what Ctrl-C asks for: to end, and, the second time, to kill. A
-// reader of the output that goes away, as head does, asks to end, too. Ctrl-\ kills
-// at once; the Go runtime would exit and leave the engine's directory behind.
-type signals struct {
-	end, kill context.Context
-	release   func()
-}
-
-func catchSignals() *signals {
-	end, doEnd := context.WithCancel(context.Background())
-	kill, doKill := context.WithCancel(context.Background())
-	ch := make(chan os.Signal, 2)
-	signal.Notify(ch, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE, unix.SIGQUIT)
-	go func() {
-		for sig := range ch {
-			if end.Err() != nil && sig != unix.SIGPIPE || sig == unix.SIGQUIT { // SIGPIPE comes with every line
-				doKill()
-			}
-			doEnd()
-		}
-	}()
-	return &signals{end: end, kill: kill, release: func() {
-		signal.Stop(ch)
-		close(ch)
-		doEnd()
-		doKill()
-	}}
 }

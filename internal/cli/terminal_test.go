@@ -76,6 +76,9 @@ func TestLogLine(t *testing.T) {
 
 var color = regexp.MustCompile(`\x1b\[[0-9;:]*m`)
 
+// erasing is how a console goes back to where its block begins.
+var erasing = regexp.MustCompile(`\r(\x1b\[[0-9]+A)?\x1b\[J`)
+
 // driven returns what of text a terminal would obey.
 func driven(text string) string {
 	for i, r := range text {
@@ -123,20 +126,20 @@ const attack = "\x1b]0;owned\a\x1b[2J\x1b[31m\u009b2J\x9b2J\u202e\r\x1bP\x1b\\\x
 func TestConsoleShowsStrangers(t *testing.T) {
 	t.Parallel()
 	var lines, notes bytes.Buffer
-	c := &console{lines: &lines, notes: &notes, live: true, color: true, terminal: true, width: func() int { return 200 }}
+	c := &console{lines: &lines, notes: &notes, live: true, color: true, terminal: true, size: func() (int, int) { return 200, 50 }}
 	c.Log("pod"+attack, "text"+attack)
 	c.Note("warning: %s", attack)
-	ours := color.ReplaceAllString(lines.String(), "") + notes.String()
+	ours := color.ReplaceAllString(lines.String(), "") + erasing.ReplaceAllString(notes.String(), "")
 	if got := driven(strings.ReplaceAll(ours, "\n", "")); got != "" || !strings.Contains(ours, "!") {
 		t.Errorf("%q: the terminal obeys %q", ours, got)
 	}
 	notes.Reset()
 	c.Status([]string{attack})
-	if got := driven(strings.ReplaceAll(notes.String(), "\n", "")); got != "" {
+	if got := driven(strings.ReplaceAll(erasing.ReplaceAllString(notes.String(), ""), "\n", "")); got != "" {
 		t.Errorf("the status has %q", got)
 	}
 	lines.Reset()
-	c = &console{lines: &lines, notes: &notes, width: c.width}
+	c = &console{lines: &lines, notes: &notes}
 	c.Log("pod", "text"+attack)
 	if want := "pod | text" + attack + "\n"; lines.String() != want {
 		t.Errorf("into a pipe: %q, want %q", lines.String(), want)

@@ -1,15 +1,18 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/sampan-batch/sampan/internal/agent/node"
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/store"
 )
@@ -119,4 +122,29 @@ func isReady(obj change.Object) bool {
 		}
 	}
 	return false
+}
+
+// Node returns this machine as the node that an engine of this configuration is: its
+// name, its labels, and what it has to give. Nothing is opened for that.
+func Node(config Config) (*corev1.Node, error) {
+	config.DataDir = cmp.Or(config.DataDir, os.TempDir())
+	if err := config.complete(); err != nil {
+		return nil, err
+	}
+	dir := config.DataDir
+	for !exists(dir) && dir != "/" { // it is made when the engine starts
+		dir = filepath.Dir(dir)
+	}
+	capacity, err := node.Capacity(dir, config.MaxPods)
+	if err != nil {
+		return nil, err
+	}
+	object := node.Object(config.NodeName)
+	object.Status.Capacity, object.Status.Allocatable = capacity, capacity
+	return object, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }

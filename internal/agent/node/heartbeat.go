@@ -46,7 +46,7 @@ func (n *Node) Run(ctx context.Context) {
 // register registers the node, or returns false when ctx ends before that is done.
 func (n *Node) register(ctx context.Context) bool {
 	for delay := minRetry; ctx.Err() == nil; delay = min(2*delay, maxRetry) {
-		object := n.object()
+		object := Object(n.config.Name)
 		object.Status = n.status(&corev1.NodeStatus{}, n.now(), time.Now())
 		stored, err := n.config.API.RegisterNode(ctx, object)
 		if err == nil {
@@ -62,11 +62,12 @@ func (n *Node) register(ctx context.Context) bool {
 	return false
 }
 
-// object returns the node as it registers, without its status.
-func (n *Node) object() *corev1.Node {
+// Object returns the node of this name as it registers on this machine, without its
+// status.
+func Object(name string) *corev1.Node {
 	return &corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: n.config.Name, Labels: map[string]string{
-			corev1.LabelHostname:   n.config.Name,
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{
+			corev1.LabelHostname:   name,
 			corev1.LabelOSStable:   runtime.GOOS,
 			corev1.LabelArchStable: runtime.GOARCH,
 		}},

@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// namedJob is a manifest that says no more than that.
+func namedJob(name string) string {
+	return "apiVersion: batch/v1\nkind: Job\nmetadata:\n  name: " + name + "\n"
+}
+
+func TestRead(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write := func(name, body string) {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(body), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("many/b.yaml", namedJob("b")+"---\n# only a comment\n---\n"+namedJob("c"))
+	write("many/a.json", `{"apiVersion":"batch/v1","kind":"Job","metadata":{"name":"a"}}`)
+	write("many/readme.md", "no")
+	write("many/sub/d.yaml", namedJob("d"))
+	write("deep/er/e.yaml", namedJob("e"))
+	write("empty/readme.md", "no")
+	write("kustom/kustomization.yaml", "resources: [x.yaml]")
+	write("chart/Chart.yaml", "name: x")
+	write("chart/values.yaml", "x: 1")
+	for _, c := range []struct {
+		name      string
+		paths     []string
+		recursive bool
+		stdin     string
+		want      string
+		wrong     string // a part of it
+	}{
+		{name: "a directory", paths: []string{"many"}, want: "a b c"},
+		{name: "and those below", paths: []string{"many"}, recursive: true, want: "a b c d"},
+		{name: "a pattern", paths: []string{"*/*.yaml"}, want: "b c", wrong: "Helm chart"},
+		{name: "stdin and a file", paths: []string{"-", "many/a.json"}, stdin: namedJob("z"), want: "z a"},
+		{name: "stdin twice", paths: []string{"-", "-"}, stdin: namedJob("z"), want: "z", wrong: "standard input can be read once"},
+		{name: "nothing there", paths: []string{"none.yaml", "many/a.json"}, want: "a", wrong: `none.yaml" does not exist`},
+		{name: "an empty directory", paths: []string{"empty"}, wrong: `empty" has no .yaml, .yml or .json file`},
+		{name: "a deep directory", paths: []string{"deep"}, wrong: "-R looks into the directories below, too"},
+		{name: "empty input", paths: []string{"-"}, stdin: "\n---\n", wrong: "-: no objects found"},
+		{name: "kustomize", paths: []string{"kustom"}, wrong: "kubectl kustomize "},
+		{name: "its file", paths: []string{"kustom/kustomization.yaml"}, wrong: "kustomize's own file"},
+		{name: "a chart", paths: []string{"chart"}, wrong: "helm template "},
+		{name: "values", paths: []string{"chart/values.yaml"}, wrong: "helm template CHART -f "},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			in := inputs{recursive: c.recursive, stdin: strings.NewReader(c.stdin)}
+			for _, path := range c.paths {
+				if path != "-" {
+					path = filepath.Join(dir, path)
+				}
+				in.paths = append(in.paths, path)
+			}
+			objects, err := in.read(t.Context())
+			var names []string
+			for _, o := range objects {
+				names = append(names, o.GetName())
+			}
+			got, wrong := strings.Join(names, " "), fmt.Sprint(err)
+			if err == nil {
+				wrong = ""
+			}
+			if got != c.want || c.wrong == "" && wrong != "" || !strings.Contains(wrong, c.wrong) {
+				t.Errorf("got %q, %q\nwant %q, %q", got, wrong, c.want, c.wrong)
+			}
+		})
+	}
+}
+
+func TestReadURL(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/job.yaml" {
+			http.NotFound(w, r)
+			return
+		}
+		fmt.Fprint(w, namedJob("far"))
+	}))
+	defer server.Close()
+	objects, err := inputs{paths: []string{server.URL + "/job.yaml", server.URL + "/none"}}.read(t.Context())
+	if len(objects) != 1 || objects[0].GetName() != "far" || objects[0].Where() != server.URL+"/job.yaml:1" {
+		t.Errorf("got %v", objects)
+	}
+	if want := server.URL + `/none: the server answers "404 Not Found"`; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
