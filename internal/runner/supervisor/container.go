@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"math"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -182,20 +183,43 @@ func (s *Supervisor) watch(c *container, st *streams) {
 	s.push(verbState, &status, nil)
 }
 
-// pump copies a stream into the log, and to who is attached, until its end, or the deadline of watch.
+// pump copies a stream into the log, and to who is attached, until its end. From the
+// deadline of watch on it is what was written by then: a supervisor that was stopped
+// for longer, or that waited for a disk, has all of it still before it.
 func (s *Supervisor) pump(c *container, st *streams, pipe *os.File, which int, name crilog.Stream) {
 	raw, err := pipe.SyscallConn()
 	if err != nil {
 		s.log.Error("reading a container's output", "container", c.spec.ID, "err", err)
 		return
 	}
-	// The buffer is held only while there is something to read, not while
-	// a silent container is waited for.
-	_ = raw.Read(func(fd uintptr) (done bool) {
+	take := func(output []byte) {
+		if err := st.log.Write(name, output); err != nil {
+			s.notWritten(c, err)
+		}
+		st.audience.tell(which, output)
+	}
+	late := func() bool {
+		d := st.deadline.Load()
+		return d != nil && time.Now().After(*d)
+	}
+	// It also returns when the deadline comes while nothing is there to read, and at
+	// once if that was before.
+	if s.copyOutput(raw, math.MaxInt64, take, late) == nil && !late() {
+		return
+	}
+	_ = pipe.SetReadDeadline(time.Time{})
+	_ = s.copyOutput(raw, unread(pipe), take, func() bool { return false })
+}
+
+// copyOutput reads until the end, until it has read limit bytes, until it is late, or
+// until the file's deadline, which is an error. The buffer is held only while there is
+// something to read, not while a silent container is waited for.
+func (s *Supervisor) copyOutput(raw syscall.RawConn, limit int64, take func([]byte), late func() bool) error {
+	return raw.Read(func(fd uintptr) (done bool) {
 		buf := s.buffers.Get().(*[]byte)
 		defer s.buffers.Put(buf)
-		for {
-			n, err := syscall.Read(int(fd), *buf)
+		for limit > 0 {
+			n, err := syscall.Read(int(fd), (*buf)[:min(int64(len(*buf)), limit)])
 			switch {
 			case err == syscall.EINTR:
 				continue
@@ -204,13 +228,12 @@ func (s *Supervisor) pump(c *container, st *streams, pipe *os.File, which int, n
 			case err != nil || n == 0: // a terminal's end is EIO
 				return true
 			}
-			if err := st.log.Write(name, (*buf)[:n]); err != nil {
-				s.notWritten(c, err)
-			}
-			st.audience.tell(which, (*buf)[:n])
-			if d := st.deadline.Load(); d != nil && time.Now().After(*d) {
+			limit -= int64(n)
+			take((*buf)[:n])
+			if late() {
 				return true
 			}
 		}
+		return true
 	})
 }
