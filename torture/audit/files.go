@@ -9,12 +9,13 @@ import (
 )
 
 // stays are the files of a data directory that `sampan stop` leaves: what is kept.
-var stays = regexp.MustCompile(`^(store\.db|lock|kubeconfig|pki(/[^/]+)?|images(/.*)?|run|run/[^/]+|run/[^/]+/(lock|log|log\.old|journal|sock|launcher)|logs|pods|etc|termination)$`)
+var stays = regexp.MustCompile(`^(store\.db|lock|kubeconfig|pki(/[^/]+)?|images(/.*)?|run|run/[^/]+|run/[^/]+/(lock|log|log\.old|journal|sock|launcher|launcher/points/etc/(hosts|resolv\.conf))|logs|pods|etc|termination)$`)
 
-// shown are files with a kubelet's modes, in a directory that is the user's alone.
-var shown = regexp.MustCompile(`^(images|logs)/`)
+// shown are files with a kubelet's modes, or an image's, in a directory that is the user's alone.
+var shown = regexp.MustCompile(`^(images|logs|run/[^/]+/launcher/points)/`)
 
-// launcher is where a supervisor has directories in stock.
+// launcher is where a supervisor has directories in stock, and the layer that all
+// containers have in common.
 var launcher = regexp.MustCompile(`^run/[^/]+/launcher/`)
 
 // Files returns the files below a data directory that should not be there any more

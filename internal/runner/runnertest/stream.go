@@ -264,21 +264,27 @@ func (s suite) testExecTerminal(t *testing.T) {
 	resize <- stdio.Size{Width: 101, Height: 37}
 	in, feed := io.Pipe()
 	var out text
+	ended := make(chan struct{})
 	go func() {
 		b.eventually("it asks", func() bool { return strings.Contains(out.String(), "ready") })
 		fmt.Fprint(feed, "go\r")
 		b.eventually("it knows its name", func() bool { return strings.Contains(out.String(), "/dev/pts/") })
-		b.eventually("it has caught an interrupt", func() bool {
-			fmt.Fprint(feed, "\x03")
-			time.Sleep(10 * time.Millisecond)
-			return strings.Contains(out.String(), "interrupted")
-		})
+		for { // until it ends: the first may come before it has set its trap
+			select {
+			case <-ended:
+				return
+			case <-time.After(10 * time.Millisecond):
+				fmt.Fprint(feed, "\x03")
+			}
+		}
 	}()
 	exit, err := b.r.Exec(b.ctx, spec.ID, runner.ExecSpec{TTY: true, Args: []string{"sh", "-c", `
 		test -t 0 && test -t 1 && test -t 2 && (: </dev/tty) || exit 99
 		trap 'echo interrupted; exit 5' INT
 		echo ready; read line; echo "got $line"; stty size; tty
 		while :; do sleep 0.01; done`}}, stdio.Streams{Stdin: in, Stdout: &out, Resize: resize})
+	close(ended)
+	in.Close()
 	got := strings.ReplaceAll(out.String(), "\r", "")
 	for _, want := range []string{"ready\n", "got go\n", "37 101\n", "/dev/pts/", "interrupted\n"} {
 		if !strings.Contains(got, want) {
