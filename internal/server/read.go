@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
@@ -223,7 +224,7 @@ func newItems(list runtime.Object) (*itemList, error) {
 
 func (l *itemList) len() int { return l.items.Len() }
 
-// add appends a copy of the outermost struct of obj, without TypeMeta.
+// add appends what shallow returns of obj, in the place that the list has for it.
 func (l *itemList) add(obj change.Object) {
 	n := l.items.Len()
 	if n == l.items.Cap() {
@@ -231,6 +232,10 @@ func (l *itemList) add(obj change.Object) {
 	}
 	l.items.SetLen(n + 1)
 	item := l.items.Index(n)
+	if u, isMap := obj.(*unstructured.Unstructured); isMap {
+		item.Set(reflect.ValueOf(shallow(u)).Elem())
+		return
+	}
 	item.Set(reflect.ValueOf(obj).Elem())
 	item.Addr().Interface().(runtime.Object).GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
 }

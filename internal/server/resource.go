@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"strconv"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
@@ -158,14 +158,14 @@ func (sh *shared) commit(ctx context.Context, set change.Set) (store.Result, err
 	return result, apierrors.NewInternalError(err)
 }
 
-// shallow returns a copy of the outermost struct of obj, without TypeMeta: what
-// the library may be given of a shared object in order to encode it.
+// shallow returns what the library may be given of a shared object in order to
+// encode it: a copy of its outside, without TypeMeta, which the library writes. An
+// object that is a map has no other type than what it says, and keeps it.
 func shallow(obj change.Object) change.Object {
-	original := reflect.ValueOf(obj).Elem()
-	clone := reflect.New(original.Type())
-	clone.Elem().Set(original)
-	out := clone.Interface().(change.Object)
-	out.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
+	out := change.Outer(obj)
+	if _, isMap := out.(*unstructured.Unstructured); !isMap {
+		out.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
+	}
 	return out
 }
 

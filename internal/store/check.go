@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strconv"
 	"sync"
@@ -84,11 +83,7 @@ func (f *file) verify(v *View, codec Codec, opaque []page.Entry) error {
 
 // encode returns the entry of an item.
 func (it *item) encode(codec Codec) (k, v []byte, err error) {
-	// A copy of the outermost struct: what is below it is shared, and only read.
-	of := reflect.ValueOf(it.obj).Elem()
-	outer := reflect.New(of.Type())
-	outer.Elem().Set(of)
-	bare := outer.Interface().(change.Object)
+	bare := change.Outer(it.obj)
 	bare.SetResourceVersion("")
 	data, err := codec.Encode(bare)
 	if err != nil {

@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"path/filepath"
+	"reflect"
 	"strconv"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/sampan-batch/sampan/internal/change"
@@ -122,5 +125,23 @@ func TestApplyAndReopen(t *testing.T) {
 	}
 	if err := s.Check(); err != nil {
 		t.Error(err)
+	}
+}
+
+// An object that is a map, as custom resources are, is written and compared without
+// a change of it.
+func TestEncodeLeavesAMap(t *testing.T) {
+	t.Parallel()
+	obj := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "sampan.dev/v1", "kind": "Fleet", "metadata": map[string]any{"namespace": "ns", "name": "a", "resourceVersion": "3"},
+	}}
+	before := obj.DeepCopy()
+	it := &item{key: key("fleets.sampan.dev", "a"), rev: 3, obj: obj}
+	_, v, err := it.encode(jsonCodec{})
+	if err != nil || strings.Contains(string(v), "resourceVersion") {
+		t.Errorf("%q, %v", v, err)
+	}
+	if !reflect.DeepEqual(obj, before) {
+		t.Errorf("the stored object became %v", obj)
 	}
 }
