@@ -24,10 +24,18 @@ type Object interface {
 	runtime.Object
 }
 
-// Key names one object for its whole life. Resource is the lower-case plural
-// and, outside the core group, the group: "pods", "jobs.batch".
+// Resource names the objects of one kind: the lower-case plural and, outside the
+// core group, the group: "pods", "jobs.batch".
+type Resource string
+
+// Key returns the key of the named object; namespace is "" for a cluster-scoped one.
+func (r Resource) Key(namespace, name string) Key {
+	return Key{Resource: r, Namespace: namespace, Name: name}
+}
+
+// Key names one object for its whole life.
 type Key struct {
-	Resource  string
+	Resource  Resource
 	Namespace string // "" for a cluster-scoped resource
 	Name      string
 }
@@ -35,9 +43,9 @@ type Key struct {
 // String returns resource/namespace/name, or resource/name when cluster-scoped.
 func (k Key) String() string {
 	if k.Namespace == "" {
-		return k.Resource + "/" + k.Name
+		return string(k.Resource) + "/" + k.Name
 	}
-	return k.Resource + "/" + k.Namespace + "/" + k.Name
+	return string(k.Resource) + "/" + k.Namespace + "/" + k.Name
 }
 
 // RevOf returns the resourceVersion at which obj was read, as a guard wants it; 0

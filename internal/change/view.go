@@ -13,14 +13,14 @@ type View interface {
 	Get(key Key) (Object, bool)
 	// List yields the objects of a resource in key order (namespace, then name):
 	// of one namespace, or of all if namespace is "".
-	List(resource, namespace string) iter.Seq[Object]
+	List(resource Resource, namespace string) iter.Seq[Object]
 	// Len returns how many objects the resource has, in all namespaces.
-	Len(resource string) int
+	Len(resource Resource) int
 	// Owned yields the objects, of any resource, that name uid in their
 	// ownerReferences, with their keys.
 	Owned(uid types.UID) iter.Seq2[Key, Object]
 	// Index yields the objects of resource that its row's Index gives term.
-	Index(resource, term string) iter.Seq[Object]
+	Index(resource Resource, term string) iter.Seq[Object]
 }
 
 // Event is one write that has happened.

@@ -71,7 +71,7 @@ func create(ctx context.Context, client dynamic.Interface, o plan.Object) (kind.
 	delete(fields, "status")
 	obj := &unstructured.Unstructured{Object: fields}
 	obj.SetGroupVersionKind(o.Kind.GVK)
-	target := client.Resource(o.Kind.GVK.GroupVersion().WithResource(o.Kind.Resource))
+	target := client.Resource(o.Kind.GVK.GroupVersion().WithResource(o.Kind.Plural()))
 	var resource dynamic.ResourceInterface = target
 	if o.Kind.Namespaced {
 		resource = target.Namespace(o.GetNamespace())

@@ -22,7 +22,7 @@ func (a *audit) checkSlot(j *batchv1.Job) {
 	if stamp == "" || ref == nil {
 		return
 	}
-	c, _ := a.objects[change.Key{Resource: cronJobs, Namespace: j.Namespace, Name: ref.Name}].(*batchv1.CronJob)
+	c, _ := a.objects[change.Key{Resource: kind.CronJobs, Namespace: j.Namespace, Name: ref.Name}].(*batchv1.CronJob)
 	slot, err := time.Parse(time.RFC3339, stamp)
 	if err != nil || c == nil || c.UID != ref.UID {
 		a.fail("%s is started at %q by a CronJob that is not there", j.Name, stamp)
@@ -116,7 +116,7 @@ func (a *audit) checkHistory(view *store.View, c *batchv1.CronJob) {
 		a.fail("%s keeps %v finished Jobs", c.Name, kept)
 	}
 	for _, ref := range c.Status.Active {
-		obj, ok := view.Get(change.Key{Resource: jobs, Namespace: c.Namespace, Name: ref.Name})
+		obj, ok := view.Get(change.Key{Resource: kind.Jobs, Namespace: c.Namespace, Name: ref.Name})
 		if !ok || obj.GetUID() != ref.UID || finishedAs(obj.(*batchv1.Job)) != "" {
 			a.fail("%s is active in %s, but has ended or is gone", ref.Name, c.Name)
 		}

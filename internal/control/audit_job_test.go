@@ -71,7 +71,7 @@ func (a *audit) seePod(ev store.Event, pod *corev1.Pod) {
 
 // checkRoom: a node is not given more than it has.
 func (a *audit) checkRoom(key change.Key, bound *corev1.Pod) {
-	obj, ok := a.world.store.View().Get(change.Key{Resource: nodes, Name: bound.Spec.NodeName})
+	obj, ok := a.world.store.View().Get(change.Key{Resource: kind.Nodes, Name: bound.Spec.NodeName})
 	if !ok {
 		a.fail("pod %s is bound to %s, which is not there", bound.Name, bound.Spec.NodeName)
 		return

@@ -12,6 +12,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/store"
 )
 
@@ -73,7 +74,7 @@ func (a *audit) attach(s *store.Store) {
 	a.disturb()
 	view := s.View()
 	n := 0
-	for _, resource := range []string{pods, jobs, cronJobs} {
+	for _, resource := range []change.Resource{kind.Pods, kind.Jobs, kind.CronJobs} {
 		for obj := range view.List(resource, "") {
 			n++
 			have := a.objects[a.world.kindOf(obj).KeyOf(obj)]
@@ -185,10 +186,10 @@ func (a *audit) checkRest() {
 	defer a.mu.Unlock()
 	a.closeMove()
 	view := w.store.View()
-	for obj := range view.List(jobs, "") {
+	for obj := range view.List(kind.Jobs, "") {
 		a.checkStatus(obj.(*batchv1.Job))
 	}
-	for obj := range view.List(cronJobs, "") {
+	for obj := range view.List(kind.CronJobs, "") {
 		a.checkHistory(view, obj.(*batchv1.CronJob))
 	}
 	if what := w.undecided(); what != "" {

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -34,8 +33,7 @@ func ownSteps() []step {
 	return []step{
 		{"identity", identify},
 		{"defaults", setDefaults},
-		{"service account", admitAccount},
-		{"admission", admitPod},
+		{"admission", admit},
 		{"name", giveName},
 		{"preparation", prepare},
 		{"validation", validate},
@@ -108,23 +106,11 @@ func setDefaults(_ *completion, k *kind.Kind, w *change.Write) error {
 	return nil
 }
 
-func admitAccount(c *completion, k *kind.Kind, w *change.Write) error {
-	pod, ok := w.Object.(*corev1.Pod)
-	if !ok {
+func admit(c *completion, k *kind.Kind, w *change.Write) error {
+	if k.Create.Admit == nil {
 		return nil
 	}
-	var account *corev1.ServiceAccount
-	if obj, ok := c.view.Get(kind.AccountKey(pod)); ok {
-		account = obj.(*corev1.ServiceAccount)
-	}
-	return forbidden(k, pod, kind.AdmitAccount(pod, account))
-}
-
-func admitPod(_ *completion, k *kind.Kind, w *change.Write) error {
-	if pod, ok := w.Object.(*corev1.Pod); ok {
-		return forbidden(k, pod, kind.AdmitPod(pod))
-	}
-	return nil
+	return forbidden(k, w.Object, k.Create.Admit(w.Object, c.view))
 }
 
 // forbidden is how the API puts it that admission refuses obj because of err.
@@ -140,20 +126,19 @@ func forbidden(k *kind.Kind, obj change.Object, err error) error {
 }
 
 func prepare(_ *completion, k *kind.Kind, w *change.Write) error {
-	if k.PrepareCreate != nil {
-		k.PrepareCreate(w.Object)
+	if k.Create.Prepare != nil {
+		k.Create.Prepare(w.Object)
 	}
 	return nil
 }
 
 // validate refuses what the row does not allow: not all of a template is validated
-// with the object that it is part of. The template of a pod is, and to do it once
-// more for each pod would cost several times what the rest of its creation does.
+// with the object that it is part of.
 func validate(_ *completion, k *kind.Kind, w *change.Write) error {
-	if _, ok := w.Object.(*corev1.Pod); ok || k.Validate == nil {
+	if k.Create.FromTemplate {
 		return nil
 	}
-	if errs := k.Validate(w.Object); len(errs) > 0 {
+	if errs := k.Create.Validate(w.Object); len(errs) > 0 {
 		return apierrors.NewInvalid(k.GVK.GroupKind(), w.Object.GetName(), errs)
 	}
 	return nil

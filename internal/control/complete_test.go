@@ -42,7 +42,7 @@ func (s shelf) Get(key change.Key) (change.Object, bool) {
 	return obj, ok
 }
 
-func (s shelf) List(resource, namespace string) iter.Seq[change.Object] {
+func (s shelf) List(resource change.Resource, namespace string) iter.Seq[change.Object] {
 	var found []change.Object
 	for _, key := range slices.SortedFunc(maps.Keys(s), func(a, b change.Key) int { return strings.Compare(a.String(), b.String()) }) {
 		if key.Resource == resource && (namespace == "" || key.Namespace == namespace) {
@@ -52,7 +52,7 @@ func (s shelf) List(resource, namespace string) iter.Seq[change.Object] {
 	return slices.Values(found)
 }
 
-func (s shelf) Len(resource string) int { return len(slices.Collect(s.List(resource, ""))) }
+func (s shelf) Len(resource change.Resource) int { return len(slices.Collect(s.List(resource, ""))) }
 
 func (s shelf) Owned(uid types.UID) iter.Seq2[change.Key, change.Object] {
 	return func(yield func(change.Key, change.Object) bool) {
@@ -65,8 +65,8 @@ func (s shelf) Owned(uid types.UID) iter.Seq2[change.Key, change.Object] {
 	}
 }
 
-func (s shelf) Index(resource, term string) iter.Seq[change.Object] {
-	kinds := kind.NewKinds(kind.Table())
+func (s shelf) Index(resource change.Resource, term string) iter.Seq[change.Object] {
+	kinds := kind.Builtin()
 	var found []change.Object
 	for obj := range s.List(resource, "") {
 		if slices.Contains(kinds.Index(resource, obj), term) {
@@ -80,7 +80,7 @@ func (s shelf) Index(resource, term string) iter.Seq[change.Object] {
 // from what they return, bare, to what is stored.
 func TestCompleteDecisions(t *testing.T) {
 	t.Parallel()
-	kinds := kind.NewKinds(kind.Table())
+	kinds := kind.Builtin()
 	complete := completer(kinds, ownSteps())
 	type input struct {
 		Now     time.Time       `json:"now"`
@@ -95,12 +95,12 @@ func TestCompleteDecisions(t *testing.T) {
 			for _, pod := range in.Pods {
 				maps.Copy(view, shelve(kinds, pod))
 			}
-			return job.Decide(in.Now, job.State{Job: &in.Job, Pods: in.Pods, PodKind: kinds.ByResource(pods)}), view, kinds.ByResource(jobs).KeyOf(&in.Job)
+			return job.Decide(in.Now, job.State{Job: &in.Job, Pods: in.Pods, PodKind: kinds.ByResource(kind.Pods)}), view, kinds.ByResource(kind.Jobs).KeyOf(&in.Job)
 		},
 		"cron": func(in input) (change.Set, change.View, change.Key) {
 			c := &in.CronJob
 			s := cron.State{
-				CronJob: c, Namespace: &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns"}}, JobKind: kinds.ByResource(jobs), UID: "new-uid", Zones: time.LoadLocation,
+				CronJob: c, Namespace: &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns"}}, JobKind: kinds.ByResource(kind.Jobs), UID: "new-uid", Zones: time.LoadLocation,
 				Job: func(name string) *batchv1.Job {
 					if i := slices.IndexFunc(in.Jobs, func(j *batchv1.Job) bool { return j.Name == name }); i >= 0 {
 						return in.Jobs[i]
@@ -115,7 +115,7 @@ func TestCompleteDecisions(t *testing.T) {
 					s.Jobs = append(s.Jobs, j)
 				}
 			}
-			return cron.Decide(in.Now, s), view, kinds.ByResource(cronJobs).KeyOf(c)
+			return cron.Decide(in.Now, s), view, kinds.ByResource(kind.CronJobs).KeyOf(c)
 		},
 	} {
 		inputs, err := filepath.Glob("../" + core + "/testdata/*.input.yaml")
@@ -139,7 +139,7 @@ func TestCompleteDecisions(t *testing.T) {
 					t.Fatal(err)
 				}
 				for _, w := range set.Writes {
-					if w.Op == change.Create && w.Key.Resource == pods {
+					if w.Op == change.Create && w.Key.Resource == kind.Pods {
 						if w.Object.GetUID() == "" {
 							t.Errorf("%s has no uid", w.Key)
 						}
@@ -154,13 +154,13 @@ func TestCompleteDecisions(t *testing.T) {
 
 // oneJob returns the parts of a loop with the Job j in its view.
 func oneJob(view shelf) (l *Loop, c *Controller, key change.Key) {
-	kinds := kind.NewKinds(kind.Table())
+	kinds := kind.Builtin()
 	controllers := Controllers(kinds)
 	l = New(Options{
 		Source: stillSource{view: view}, Kinds: kinds, Controllers: controllers, Logger: slog.New(slog.DiscardHandler),
 		Now: func() time.Time { return time.Date(2026, 1, 31, 7, 0, 0, 0, time.UTC) },
 	})
-	return l, &l.Controllers[0], kinds.ByResource(jobs).Key("default", "j")
+	return l, &l.Controllers[0], kinds.ByResource(kind.Jobs).Key("default", "j")
 }
 
 // stillSource is a Source in which nothing happens.
@@ -176,7 +176,7 @@ func storedJob(edits ...func(*batchv1.Job)) *batchv1.Job {
 	j.UID, j.ResourceVersion = "job-uid", "10"
 	row := kind.Job()
 	row.Default(j)
-	row.PrepareCreate(j)
+	row.Create.Prepare(j)
 	return j
 }
 
@@ -184,7 +184,7 @@ func storedJob(edits ...func(*batchv1.Job)) *batchv1.Job {
 // controllers as for those of clients, and the core that made it is told.
 func TestRefusedCreation(t *testing.T) {
 	t.Parallel()
-	kinds := kind.NewKinds(kind.Table())
+	kinds := kind.Builtin()
 	urgent := func(j *batchv1.Job) { j.Spec.Template.Spec.PriorityClassName = "urgent" }
 	somebody := func(j *batchv1.Job) { j.Spec.Template.Spec.ServiceAccountName = "robot" }
 	for want, edit := range map[string]func(*batchv1.Job){
@@ -208,7 +208,7 @@ func TestRefusedCreation(t *testing.T) {
 	cj.Spec.JobTemplate.Labels = map[string]string{"a b": ""}
 	view := shelve(kinds, cj, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}})
 	l.Source = stillSource{view: view}
-	set, err := l.decide(&l.Controllers[1], kinds.ByResource(cronJobs).KeyOf(cj))
+	set, err := l.decide(&l.Controllers[1], kinds.ByResource(kind.CronJobs).KeyOf(cj))
 	if err != nil || len(set.Notes) != 1 || set.Notes[0].Reason != "FailedCreate" ||
 		!strings.HasPrefix(set.Notes[0].Message, `Error creating job: Job.batch "c-29497380" is invalid: metadata.labels: Invalid value: "a b"`) {
 		t.Errorf("got %+v, %v", set.Notes, err)
@@ -219,14 +219,14 @@ func TestRefusedCreation(t *testing.T) {
 // refuses is not stored.
 func TestSteps(t *testing.T) {
 	t.Parallel()
-	kinds := kind.NewKinds(kind.Table())
+	kinds := kind.Builtin()
 	l, c, key := oneJob(shelve(kinds, storedJob(func(j *batchv1.Job) {
 		three := int32(3)
 		j.Spec.Parallelism, j.Spec.Completions = &three, &three
 	})))
 	var seen []string
 	limit := 9
-	steps := slices.Insert(ownSteps(), 4, step{"quota", func(_ *completion, k *kind.Kind, w *change.Write) error {
+	steps := slices.Insert(ownSteps(), 3, step{"quota", func(_ *completion, k *kind.Kind, w *change.Write) error {
 		pod := w.Object.(*corev1.Pod)
 		seen = append(seen, fmt.Sprintf("%s %s %s", pod.GenerateName, pod.Name, pod.Spec.ServiceAccountName))
 		if len(seen) > limit {
@@ -247,15 +247,15 @@ func TestSteps(t *testing.T) {
 
 func TestGiveName(t *testing.T) {
 	t.Parallel()
-	kinds := kind.NewKinds(kind.Table())
+	kinds := kind.Builtin()
 	j := storedJob()
 	names := func(view shelf, n int, prefix string) []string {
 		var set change.Set
 		for range n {
-			set.Create(change.Key{Resource: pods, Namespace: "default"}, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", GenerateName: prefix}})
+			set.Create(change.Key{Resource: kind.Pods, Namespace: "default"}, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", GenerateName: prefix}})
 			set.Note(change.Note{Message: "Created pod: ", NameOf: set.Writes[len(set.Writes)-1].Object})
 		}
-		if err := completer(kinds, clusterSteps())(time.Time{}, view, kinds.ByResource(jobs).KeyOf(j), &set); err != nil {
+		if err := completer(kinds, clusterSteps())(time.Time{}, view, kinds.ByResource(kind.Jobs).KeyOf(j), &set); err != nil {
 			t.Fatal(err)
 		}
 		var got []string
@@ -290,8 +290,8 @@ func TestGiveName(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 	var set change.Set
-	set.Create(change.Key{Resource: pods, Namespace: "default"}, &corev1.Pod{})
-	if err := completer(kinds, ownSteps())(time.Time{}, shelve(kinds, j), kinds.ByResource(jobs).KeyOf(j), &set); err == nil {
+	set.Create(change.Key{Resource: kind.Pods, Namespace: "default"}, &corev1.Pod{})
+	if err := completer(kinds, ownSteps())(time.Time{}, shelve(kinds, j), kinds.ByResource(kind.Jobs).KeyOf(j), &set); err == nil {
 		t.Error("a pod without a name is created")
 	}
 }

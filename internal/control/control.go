@@ -129,7 +129,7 @@ func (l *Loop) follow(ctx context.Context) error {
 // lookAtAll makes everything dirty, as if it had just been created.
 func (l *Loop) lookAtAll(view change.View) {
 	for _, k := range l.Kinds.All() {
-		for obj := range view.List(k.GR().String(), "") {
+		for obj := range view.List(k.Resource, "") {
 			l.dirty(view, change.Event{Op: change.Create, Key: k.KeyOf(obj), Object: obj})
 		}
 	}

@@ -36,7 +36,7 @@ func bubble(t *testing.T, test func(b *bundle)) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "store.db")
 	synctest.Test(t, func(t *testing.T) {
-		kinds := kind.NewKinds(kind.Table())
+		kinds := kind.Builtin()
 		s, err := store.Open(store.Options{Path: path, Codec: kind.NewCodec(kinds), Index: kinds.Index, Strict: true})
 		if err != nil {
 			t.Fatal(err)
@@ -74,8 +74,8 @@ func (b *bundle) create(obj change.Object) change.Object {
 	if k.Default != nil {
 		k.Default(obj)
 	}
-	if k.PrepareCreate != nil {
-		k.PrepareCreate(obj)
+	if k.Create.Prepare != nil {
+		k.Create.Prepare(obj)
 	}
 	var set change.Set
 	set.Create(k.KeyOf(obj), obj)
@@ -101,7 +101,7 @@ func (b *bundle) update(key change.Key, edit func(change.Object)) {
 	next := obj.DeepCopyObject().(change.Object)
 	edit(next)
 	var set change.Set
-	set.Writes = append(set.Writes, kind.Settle(change.Write{Op: change.Update, Key: key, Rev: change.RevOf(obj), Object: next}))
+	set.Writes = append(set.Writes, b.kindOf(next).Settle(change.Write{Op: change.Update, Key: key, Rev: change.RevOf(obj), Object: next}))
 	b.apply(set)
 }
 
@@ -110,15 +110,15 @@ func (b *bundle) kindOf(obj change.Object) *kind.Kind { return kindOf(b.t, b.kin
 func kindOf(t *testing.T, kinds *kind.Kinds, obj change.Object) *kind.Kind {
 	switch obj.(type) {
 	case *corev1.Namespace:
-		return kinds.ByResource(namespaces)
+		return kinds.ByResource(kind.Namespaces)
 	case *corev1.Node:
-		return kinds.ByResource(nodes)
+		return kinds.ByResource(kind.Nodes)
 	case *corev1.Pod:
-		return kinds.ByResource(pods)
+		return kinds.ByResource(kind.Pods)
 	case *batchv1.Job:
-		return kinds.ByResource(jobs)
+		return kinds.ByResource(kind.Jobs)
 	case *batchv1.CronJob:
-		return kinds.ByResource(cronJobs)
+		return kinds.ByResource(kind.CronJobs)
 	}
 	t.Errorf("no kind for %T", obj)
 	return nil
@@ -318,7 +318,7 @@ func TestShare(t *testing.T) {
 					Allocatable: corev1.ResourceList{corev1.ResourcePods: resource.MustParse(capacity)},
 					Conditions:  []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}},
 				}})
-				k := b.kinds.ByResource(pods)
+				k := b.kinds.ByResource(kind.Pods)
 				var set change.Set
 				for i := range 200 {
 					pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprint("p", i)}, Spec: newJob("x").Spec.Template.Spec}
@@ -348,14 +348,14 @@ func TestAPodThatIsDeletedWithoutANodeIsReplaced(t *testing.T) {
 		job := b.create(newJob("j", func(j *batchv1.Job) { j.Spec.PodReplacementPolicy = ptr.To(batchv1.Failed) }))
 		b.settle()
 		first := b.pods("default")[0]
-		w, _ := b.kinds.ByResource(pods).Removal(first, change.RevOf(first), time.Now(), nil)
+		w, _ := b.kinds.ByResource(kind.Pods).Removal(first, change.RevOf(first), time.Now(), nil)
 		b.apply(change.Set{Writes: []change.Write{w}})
 		time.Sleep(15 * time.Second) // the back-off
 		synctest.Wait()
 		if all := b.pods("default"); len(all) != 1 || all[0].Name == first.Name {
 			t.Errorf("%d pods, the first is still %s", len(all), all[0].Name)
 		}
-		obj, _ := b.store.View().Get(b.kinds.ByResource(jobs).KeyOf(job))
+		obj, _ := b.store.View().Get(b.kinds.ByResource(kind.Jobs).KeyOf(job))
 		if failed := obj.(*batchv1.Job).Status.Failed; failed != 1 {
 			t.Errorf("%d failures are counted, want 1", failed)
 		}
@@ -382,7 +382,7 @@ func TestAStrayPodDoesNotMakeAJobForget(t *testing.T) {
 			}
 			return nil
 		}
-		b.update(b.kinds.ByResource(pods).KeyOf(of("0")), func(obj change.Object) { obj.(*corev1.Pod).Status.Phase = corev1.PodFailed })
+		b.update(b.kinds.ByResource(kind.Pods).KeyOf(of("0")), func(obj change.Object) { obj.(*corev1.Pod).Status.Phase = corev1.PodFailed })
 		b.settle()
 		second := of("1")
 		b.create(&corev1.Pod{

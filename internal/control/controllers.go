@@ -7,16 +7,6 @@ import (
 	"github.com/sampan-batch/sampan/internal/kind"
 )
 
-// Resources as they stand in keys.
-const (
-	pods            = "pods"
-	jobs            = "jobs.batch"
-	cronJobs        = "cronjobs.batch"
-	nodes           = "nodes"
-	namespaces      = "namespaces"
-	serviceAccounts = "serviceaccounts"
-)
-
 // Controllers returns the table of controllers.
 func Controllers(kinds *kind.Kinds) []Controller {
 	return []Controller{
@@ -27,7 +17,7 @@ func Controllers(kinds *kind.Kinds) []Controller {
 		ownerController(kinds),
 		expiryController(kinds),
 		namespaceController(kinds),
-		unscheduledController(),
+		unscheduledController(kinds),
 		podController(kinds),
 	}
 }

@@ -16,17 +16,17 @@ import (
 
 // cronController starts the Jobs of CronJobs.
 func cronController(kinds *kind.Kinds) Controller {
-	k := kinds.ByResource(cronJobs)
+	k := kinds.ByResource(kind.CronJobs)
 	zones := zoneCache{load: time.LoadLocation, now: time.Now}
 	return Controller{
 		Name: "cronjob",
 		Dirties: func(_ change.View, ev change.Event, add func(change.Key)) {
 			switch ev.Key.Resource {
-			case cronJobs:
+			case kind.CronJobs:
 				if ev.Op != change.Delete {
 					add(ev.Key)
 				}
-			case jobs:
+			case kind.Jobs:
 				controllersOf(k, ev, add)
 			}
 		},
@@ -41,7 +41,7 @@ func cronController(kinds *kind.Kinds) Controller {
 }
 
 func decideCronJob(now time.Time, view change.View, kinds *kind.Kinds, zones cron.Zones, c *batchv1.CronJob, refused error) change.Set {
-	ns, ok := view.Get(change.Key{Resource: namespaces, Name: c.Namespace})
+	ns, ok := view.Get(kind.Namespaces.Key("", c.Namespace))
 	if !ok {
 		return change.Set{}
 	}
@@ -49,13 +49,13 @@ func decideCronJob(now time.Time, view change.View, kinds *kind.Kinds, zones cro
 		CronJob: c,
 		Jobs:    jobsOfCron(view, c),
 		Job: func(name string) *batchv1.Job {
-			if obj, ok := view.Get(change.Key{Resource: jobs, Namespace: c.Namespace, Name: name}); ok {
+			if obj, ok := view.Get(kind.Jobs.Key(c.Namespace, name)); ok {
 				return obj.(*batchv1.Job)
 			}
 			return nil
 		},
 		Namespace: ns.(*corev1.Namespace),
-		JobKind:   kinds.ByResource(jobs),
+		JobKind:   kinds.ByResource(kind.Jobs),
 		Zones:     zones,
 		UID:       types.UID(uuid.NewString()),
 		Refused:   refused,

@@ -35,7 +35,7 @@ func (j *Janitor) Run(ctx context.Context) error {
 	for {
 		view := j.Store.View()
 		line := j.oldestFirst(view)
-		w, err := j.Store.Watch("events", view.Rev())
+		w, err := j.Store.Watch(kind.Events, view.Rev())
 		for err == nil {
 			var wait time.Duration
 			if line, wait, err = j.sweep(ctx, line); err != nil {
@@ -55,13 +55,13 @@ func (j *Janitor) Run(ctx context.Context) error {
 
 func (j *Janitor) oldestFirst(view *store.View) lineup {
 	var events []*corev1.Event
-	for obj := range view.List("events", "") {
+	for obj := range view.List(kind.Events, "") {
 		events = append(events, obj.(*corev1.Event))
 	}
 	slices.SortFunc(events, func(a, b *corev1.Event) int { return kind.LastHappened(a).Compare(kind.LastHappened(b)) })
 	line := make(lineup, len(events))
 	for i, ev := range events {
-		line[i] = turn{change.Key{Resource: "events", Namespace: ev.Namespace, Name: ev.Name}, kind.LastHappened(ev)}
+		line[i] = turn{kind.Events.Key(ev.Namespace, ev.Name), kind.LastHappened(ev)}
 	}
 	return line
 }
@@ -89,7 +89,7 @@ func (j *Janitor) sweep(ctx context.Context, line lineup) (lineup, time.Duration
 	now := time.Now()
 	view := j.Store.View()
 	set := change.Set{Lazy: true}
-	excess := view.Len("events") - j.Max
+	excess := view.Len(kind.Events) - j.Max
 	wait := idle
 	for len(line) > 0 && len(set.Writes) < batch {
 		first := line[0]

@@ -16,16 +16,16 @@ import (
 // jobController runs Jobs. stepwise says that the source carries out the writes of a
 // set one after the other.
 func jobController(kinds *kind.Kinds, stepwise bool) Controller {
-	k, podKind := kinds.ByResource(jobs), kinds.ByResource(pods)
+	k, podKind := kinds.ByResource(kind.Jobs), kinds.ByResource(kind.Pods)
 	return Controller{
 		Name: "job",
 		Dirties: func(view change.View, ev change.Event, add func(change.Key)) {
 			switch ev.Key.Resource {
-			case jobs:
+			case kind.Jobs:
 				if ev.Op != change.Delete {
 					add(ev.Key)
 				}
-			case pods:
+			case kind.Pods:
 				jobsOf(view, k, ev, add)
 			}
 		},
@@ -44,10 +44,10 @@ func jobController(kinds *kind.Kinds, stepwise bool) Controller {
 // its namespace that have no controller.
 func podsOf(view change.View, j *batchv1.Job) []*corev1.Pod {
 	var found []*corev1.Pod
-	for obj := range view.Index(pods, kind.LivePods(j.UID)) {
+	for obj := range view.Index(kind.Pods, kind.LivePods(j.UID)) {
 		found = append(found, obj.(*corev1.Pod))
 	}
-	for obj := range view.Index(pods, kind.StrayPods(j.Namespace)) {
+	for obj := range view.Index(kind.Pods, kind.StrayPods(j.Namespace)) {
 		found = append(found, obj.(*corev1.Pod))
 	}
 	return found
@@ -62,7 +62,7 @@ func jobsOf(view change.View, k *kind.Kind, ev change.Event, add func(change.Key
 		return
 	}
 	have := labels.Set(pod.GetLabels())
-	for obj := range view.List(jobs, ev.Key.Namespace) {
+	for obj := range view.List(kind.Jobs, ev.Key.Namespace) {
 		s := obj.(*batchv1.Job).Spec.Selector
 		// Nearly every Job asks for a uid that the pod does not have: that is
 		// found out without parsing each selector.

@@ -230,7 +230,7 @@ type cluster struct {
 }
 
 func newCluster(t *testing.T) *cluster {
-	kinds := kind.NewKinds(kind.Table())
+	kinds := kind.Builtin()
 	dir := t.TempDir()
 	s, err := store.Open(store.Options{Path: filepath.Join(dir, "store.db"), Codec: kind.NewCodec(kinds), Index: kinds.Index})
 	if err != nil {
@@ -238,7 +238,7 @@ func newCluster(t *testing.T) *cluster {
 	}
 	t.Cleanup(func() { s.Close() })
 	api, err := server.New(server.Options{
-		Store: s, Kinds: kinds.All(), Scheme: kind.NewScheme(), Listen: "127.0.0.1:0",
+		Store: s, Kinds: kinds, Listen: "127.0.0.1:0",
 		CertDir: filepath.Join(dir, "pki"), Version: "0.0.1", Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -352,7 +352,7 @@ func (c *cluster) life(ctx context.Context, name string, may int) (over bool) {
 	})
 	done := make(chan error, 1)
 	go func() { done <- loop.Run(ctx) }()
-	key := c.kinds.ByResource(jobs).Key("default", name)
+	key := c.kinds.ByResource(kind.Jobs).Key("default", name)
 	for !over && ctx.Err() == nil {
 		m.mu.Lock()
 		news := m.news

@@ -12,16 +12,16 @@ import (
 // namespaceController gives namespaces their default ServiceAccount, and empties
 // those that are being deleted.
 func namespaceController(kinds *kind.Kinds) Controller {
-	k := kinds.ByResource(namespaces)
+	k := kinds.ByResource(kind.Namespaces)
 	return Controller{
 		Name: "namespace",
 		Dirties: func(view change.View, ev change.Event, add func(change.Key)) {
 			switch {
-			case ev.Key.Resource == namespaces:
+			case ev.Key.Resource == kind.Namespaces:
 				if ev.Op != change.Delete {
 					add(ev.Key)
 				}
-			case ev.Key.Resource == serviceAccounts && ev.Op == change.Delete:
+			case ev.Key.Resource == kind.ServiceAccounts && ev.Op == change.Delete:
 				add(k.Key("", ev.Key.Namespace))
 			case ev.Op == change.Delete && ev.Key.Namespace != "":
 				ns, ok := view.Get(k.Key("", ev.Key.Namespace))
@@ -35,21 +35,21 @@ func namespaceController(kinds *kind.Kinds) Controller {
 			if !ok {
 				return change.Set{}
 			}
-			_, account := view.Get(change.Key{Resource: serviceAccounts, Namespace: key.Name, Name: "default"})
-			return sweep.Namespace(now, kinds.ByResource, sweep.Item{Key: key, Object: obj}, contents(view, kinds, key.Name), account)
+			_, account := view.Get(kind.ServiceAccounts.Key(key.Name, kind.DefaultAccount))
+			return sweep.Namespace(now, sweep.Item{Kind: k, Object: obj}, contents(view, kinds, key.Name), account)
 		},
 	}
 }
 
 // contents yields everything in a namespace.
-func contents(view change.View, kinds *kind.Kinds, namespace string) iter.Seq2[change.Key, change.Object] {
-	return func(yield func(change.Key, change.Object) bool) {
+func contents(view change.View, kinds *kind.Kinds, namespace string) iter.Seq[sweep.Item] {
+	return func(yield func(sweep.Item) bool) {
 		for _, k := range kinds.All() {
 			if !k.Namespaced {
 				continue
 			}
-			for obj := range view.List(k.GR().String(), namespace) {
-				if !yield(k.KeyOf(obj), obj) {
+			for obj := range view.List(k.Resource, namespace) {
+				if !yield(sweep.Item{Kind: k, Object: obj}) {
 					return
 				}
 			}

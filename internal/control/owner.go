@@ -1,12 +1,13 @@
 package control
 
 import (
+	"iter"
 	"slices"
 	"time"
 
-	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
@@ -24,7 +25,7 @@ func ownerController(kinds *kind.Kinds) Controller {
 				for key := range view.Owned(ev.Object.GetUID()) {
 					add(key)
 				}
-			} else if cleansUp(ev) {
+			} else if cleansUp(kinds, ev) {
 				add(ev.Key)
 			}
 			// An owner that waits for this object, or that is waited for.
@@ -44,12 +45,12 @@ func ownerController(kinds *kind.Kinds) Controller {
 			if !ok {
 				return change.Set{}
 			}
-			item := sweep.Item{Key: key, Object: obj}
-			set := sweep.Dependents(now, kinds.ByResource, item, view.Owned(obj.GetUID()))
+			item := sweep.Item{Kind: kinds.ByResource(key.Resource), Object: obj}
+			set := sweep.Dependents(now, item, owned(view, kinds, obj.GetUID()))
 			if len(set.Writes) > 0 {
 				return set
 			}
-			return sweep.Dependent(now, kinds.ByResource, item, owners(view, kinds, obj))
+			return sweep.Dependent(now, item, owners(view, kinds, obj))
 		},
 	}
 }
@@ -57,18 +58,28 @@ func ownerController(kinds *kind.Kinds) Controller {
 // cleansUp reports whether the written object itself may have to be cleaned up:
 // it is new and has owners, lost one, waits for a Job without having one, or is
 // being deleted.
-func cleansUp(ev change.Event) bool {
+func cleansUp(kinds *kind.Kinds, ev change.Event) bool {
 	obj := ev.Object
 	switch {
 	case obj.GetDeletionTimestamp() != nil:
 		return len(obj.GetFinalizers()) > 0
-	case metav1.GetControllerOfNoCopy(obj) == nil && slices.Contains(obj.GetFinalizers(), batchv1.JobTrackingFinalizer):
+	case metav1.GetControllerOfNoCopy(obj) == nil && awaitsCount(kinds, ev):
 		return true
 	case ev.Op == change.Create:
 		return len(obj.GetOwnerReferences()) > 0
 	default:
 		return ev.Prev != nil && len(ev.Prev.GetOwnerReferences()) != len(obj.GetOwnerReferences())
 	}
+}
+
+// awaitsCount reports whether the written object waits for its controller to count it.
+func awaitsCount(kinds *kind.Kinds, ev change.Event) bool {
+	finalizers := ev.Object.GetFinalizers()
+	if len(finalizers) == 0 {
+		return false
+	}
+	by := kinds.ByResource(ev.Key.Resource).Dependents.Tracked
+	return by != nil && slices.Contains(finalizers, by.Finalizer)
 }
 
 func waits(view change.View, key change.Key) bool {
@@ -86,6 +97,17 @@ func waitsForDependents(obj change.Object) bool {
 		}
 	}
 	return false
+}
+
+// owned yields the objects that name uid as their owner.
+func owned(view change.View, kinds *kind.Kinds, uid types.UID) iter.Seq[sweep.Item] {
+	return func(yield func(sweep.Item) bool) {
+		for key, obj := range view.Owned(uid) {
+			if !yield(sweep.Item{Kind: kinds.ByResource(key.Resource), Object: obj}) {
+				return
+			}
+		}
+	}
 }
 
 // owners looks up what obj's references name.

@@ -80,7 +80,7 @@ func (w *world) stamp() metav1.Time { return metav1.NewTime(w.now().Truncate(tim
 
 // meddle is somebody acting on something that exists.
 func (w *world) meddle() {
-	if pods := list[*corev1.Pod](w, pods); len(pods) > 0 && w.chance(2) {
+	if pods := list[*corev1.Pod](w, kind.Pods); len(pods) > 0 && w.chance(2) {
 		w.node(pods[w.rand.IntN(len(pods))])
 		return
 	}
@@ -91,15 +91,15 @@ func (w *world) meddle() {
 func (w *world) user() {
 	switch w.rand.IntN(10) {
 	case 0, 1, 2:
-		if all := list[*corev1.Pod](w, pods); len(all) > 0 {
+		if all := list[*corev1.Pod](w, kind.Pods); len(all) > 0 {
 			w.touchPod(all[w.rand.IntN(len(all))])
 		}
 	case 3, 4, 5, 6:
-		if all := list[*batchv1.Job](w, jobs); len(all) > 0 {
+		if all := list[*batchv1.Job](w, kind.Jobs); len(all) > 0 {
 			w.touchJob(all[w.rand.IntN(len(all))])
 		}
 	default:
-		if all := list[*batchv1.CronJob](w, cronJobs); len(all) > 0 {
+		if all := list[*batchv1.CronJob](w, kind.CronJobs); len(all) > 0 {
 			w.touchCronJob(all[w.rand.IntN(len(all))])
 		}
 	}
@@ -349,10 +349,10 @@ func (w *world) startingDeadline() *int64 {
 // leave is how users leave: nothing new is started, and what is there may end.
 func (w *world) leave() {
 	w.calm = true
-	for _, c := range list[*batchv1.CronJob](w, cronJobs) {
+	for _, c := range list[*batchv1.CronJob](w, kind.CronJobs) {
 		w.edit(c, "calm", func(obj change.Object) { obj.(*batchv1.CronJob).Spec.Suspend = ptr.To(true) })
 	}
-	for _, j := range list[*batchv1.Job](w, jobs) {
+	for _, j := range list[*batchv1.Job](w, kind.Jobs) {
 		w.edit(j, "calm", func(obj change.Object) {
 			s := &obj.(*batchv1.Job).Spec
 			s.Suspend = ptr.To(false)
@@ -361,7 +361,7 @@ func (w *world) leave() {
 			}
 		})
 	}
-	for obj := range w.store.View().List(nodes, "") {
+	for obj := range w.store.View().List(kind.Nodes, "") {
 		w.setReady(obj.(*corev1.Node), corev1.ConditionTrue)
 	}
 }
@@ -376,9 +376,9 @@ func (w *world) setReady(node *corev1.Node, status corev1.ConditionStatus) {
 
 // emptyNamespace deletes the namespace with all that is in it.
 func (w *world) emptyNamespace() {
-	k := w.kinds.ByResource(namespaces)
+	k := w.kinds.ByResource(kind.Namespaces)
 	obj, _ := w.store.View().Get(k.Key("", theNamespace))
 	if write, ok := k.Removal(obj, change.RevOf(obj), w.now(), nil); ok {
-		w.apply(change.Set{Writes: []change.Write{kind.Settle(write)}})
+		w.apply(change.Set{Writes: []change.Write{k.Settle(write)}})
 	}
 }

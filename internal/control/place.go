@@ -13,15 +13,15 @@ import (
 // placeController binds pods. It has one key, so that no two decisions count on
 // the same room.
 func placeController(kinds *kind.Kinds) Controller {
-	k := kinds.ByResource(pods)
+	k := kinds.ByResource(kind.Pods)
 	all := change.Key{Resource: "placement"}
 	return Controller{
 		Name: "place",
 		Dirties: func(_ change.View, ev change.Event, add func(change.Key)) {
 			switch ev.Key.Resource {
-			case nodes:
+			case kind.Nodes:
 				add(all)
-			case pods:
+			case kind.Pods:
 				pod := ev.Object.(*corev1.Pod)
 				if pod.Spec.NodeName == "" || ev.Op == change.Delete || kind.PodEnded(pod) {
 					add(all)
@@ -30,7 +30,7 @@ func placeController(kinds *kind.Kinds) Controller {
 		},
 		Decide: func(now time.Time, view change.View, _ change.Key, _ error) change.Set {
 			s := place.State{}
-			for obj := range view.Index(pods, kind.UnboundPods) {
+			for obj := range view.Index(kind.Pods, kind.UnboundPods) {
 				s.Unbound = append(s.Unbound, obj.(*corev1.Pod))
 			}
 			if len(s.Unbound) == 0 {
@@ -88,14 +88,14 @@ func share(node *corev1.Node) int64 {
 // nodesOf returns the nodes that are ready, with what is bound to them.
 func nodesOf(view change.View) []place.Node {
 	var all []place.Node
-	for obj := range view.List(nodes, "") {
+	for obj := range view.List(kind.Nodes, "") {
 		node := obj.(*corev1.Node)
 		if !ready(node) {
 			continue
 		}
 		term := kind.ActivePods(node.Name)
 		n := place.Node{Node: node, Active: func(yield func(*corev1.Pod) bool) {
-			for obj := range view.Index(pods, term) {
+			for obj := range view.Index(kind.Pods, term) {
 				if !yield(obj.(*corev1.Pod)) {
 					return
 				}

@@ -14,26 +14,26 @@ import (
 // pods, so that one at each end would be too many. Kubernetes looks every 20 s; here
 // far more pods can end in that time.
 func podController(kinds *kind.Kinds) Controller {
-	k := kinds.ByResource(pods)
+	k := kinds.ByResource(kind.Pods)
 	all := change.Key{Resource: "podgc"}
 	return Controller{
 		Name:  "pod-gc",
 		Every: time.Second,
 		Dirties: func(view change.View, ev change.Event, add func(change.Key)) {
 			pod, ok := ev.Object.(*corev1.Pod)
-			if ok && ev.Op == change.Update && kind.PodEnded(pod) && view.Len(pods) > sweep.TerminatedPodThreshold {
+			if ok && ev.Op == change.Update && kind.PodEnded(pod) && view.Len(kind.Pods) > sweep.TerminatedPodThreshold {
 				add(all)
 			}
 		},
 		Decide: func(now time.Time, view change.View, _ change.Key, _ error) change.Set {
-			each := func(yield func(change.Key, change.Object) bool) {
-				for obj := range view.List(pods, "") {
-					if !yield(k.KeyOf(obj), obj) {
+			each := func(yield func(sweep.Item) bool) {
+				for obj := range view.List(kind.Pods, "") {
+					if !yield(sweep.Item{Kind: k, Object: obj}) {
 						return
 					}
 				}
 			}
-			return sweep.TerminatedPods(now, kinds.ByResource, each, sweep.TerminatedPodThreshold)
+			return sweep.TerminatedPods(now, each, sweep.TerminatedPodThreshold)
 		},
 	}
 }

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/store"
 )
 
@@ -199,5 +200,5 @@ func eventKey(n change.Note) change.Key {
 	if len(name) > 253-suffix {
 		name = name[:253-suffix]
 	}
-	return change.Key{Resource: "events", Namespace: ns, Name: name + "." + hex.EncodeToString(h.Sum(nil))}
+	return kind.Events.Key(ns, name+"."+hex.EncodeToString(h.Sum(nil)))
 }

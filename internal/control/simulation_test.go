@@ -97,7 +97,7 @@ func TestYear(t *testing.T) {
 		for day := range 365 {
 			time.Sleep(begin.AddDate(0, 0, day).Add(12 * time.Hour).Sub(w.now()))
 			synctest.Wait()
-			for _, pod := range list[*corev1.Pod](w, pods) {
+			for _, pod := range list[*corev1.Pod](w, kind.Pods) {
 				if !kind.PodEnded(pod) {
 					w.act(func() { w.report(pod, func(s *corev1.PodStatus) { s.Phase = corev1.PodSucceeded }) })
 				}
@@ -112,7 +112,7 @@ func TestYear(t *testing.T) {
 			}
 		}
 		w.rest()
-		if kept := w.store.View().Len(jobs); kept != 3 {
+		if kept := w.store.View().Len(kind.Jobs); kept != 3 {
 			t.Errorf("%d Jobs are kept, want 3", kept)
 		}
 		w.stop()
@@ -253,7 +253,7 @@ func (w *world) step() {
 		}
 	case 5:
 		w.act(func() {
-			for obj := range w.store.View().List(nodes, "") {
+			for obj := range w.store.View().List(kind.Nodes, "") {
 				if node := obj.(*corev1.Node); w.chance(2) {
 					w.setReady(node, []corev1.ConditionStatus{corev1.ConditionTrue, corev1.ConditionFalse}[w.rand.IntN(2)])
 				}
@@ -290,7 +290,7 @@ func (w *world) pass(most time.Duration) {
 	time.Sleep(time.Duration(w.fate.Int64N(int64(most))))
 	synctest.Wait()
 	w.revive()
-	for _, pod := range list[*corev1.Pod](w, pods) {
+	for _, pod := range list[*corev1.Pod](w, kind.Pods) {
 		if pod.Spec.NodeName != "" && (!kind.PodEnded(pod) || pod.DeletionTimestamp != nil) && w.fated(2) {
 			w.act(func() { w.node(pod) })
 		}
@@ -322,7 +322,7 @@ func (w *world) undecided() string {
 		if k.Resource == "events" {
 			continue
 		}
-		for obj := range view.List(k.GR().String(), "") {
+		for obj := range view.List(k.Resource, "") {
 			ev := store.Event{Op: change.Create, Key: k.KeyOf(obj), Object: obj, Rev: view.Rev()}
 			for i := range controllers {
 				controllers[i].Dirties(view, ev, func(key change.Key) { seen[task{i, key}] = true })
@@ -353,17 +353,17 @@ func (w *world) over() bool { return len(w.unfinished()) == 0 }
 
 func (w *world) unfinished() []string {
 	var names []string
-	for _, j := range list[*batchv1.Job](w, jobs) {
+	for _, j := range list[*batchv1.Job](w, kind.Jobs) {
 		if j.Spec.ManagedBy == nil && (finishedAs(j) == "" || j.DeletionTimestamp != nil) {
 			names = append(names, j.Name)
 		}
 	}
-	for _, c := range list[*batchv1.CronJob](w, cronJobs) {
+	for _, c := range list[*batchv1.CronJob](w, kind.CronJobs) {
 		if c.DeletionTimestamp != nil {
 			names = append(names, c.Name)
 		}
 	}
-	for _, pod := range list[*corev1.Pod](w, pods) {
+	for _, pod := range list[*corev1.Pod](w, kind.Pods) {
 		if tracked(pod) || !kind.PodEnded(pod) && pod.Spec.NodeName != "" {
 			names = append(names, pod.Name)
 		}
@@ -373,7 +373,7 @@ func (w *world) unfinished() []string {
 
 func (w *world) remains() int {
 	n := 0
-	for _, resource := range []string{pods, jobs, cronJobs} {
+	for _, resource := range []change.Resource{kind.Pods, kind.Jobs, kind.CronJobs} {
 		for range w.store.View().List(resource, theNamespace) {
 			n++
 		}

@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/place"
 )
 
@@ -14,7 +15,7 @@ func taintController() Controller {
 	return Controller{
 		Name: "taint",
 		Dirties: func(_ change.View, ev change.Event, add func(change.Key)) {
-			if ev.Key.Resource == nodes && ev.Op != change.Delete {
+			if ev.Key.Resource == kind.Nodes && ev.Op != change.Delete {
 				if _, changed := place.Taints(ev.Object.(*corev1.Node)); changed {
 					add(ev.Key)
 				}

@@ -12,6 +12,7 @@ import (
 
 // expiryController deletes finished Jobs when their time to live is over.
 func expiryController(kinds *kind.Kinds) Controller {
+	k := kinds.ByResource(kind.Jobs)
 	return Controller{
 		Name: "ttl-after-finished",
 		Dirties: func(_ change.View, ev change.Event, add func(change.Key)) {
@@ -24,7 +25,7 @@ func expiryController(kinds *kind.Kinds) Controller {
 			if !ok {
 				return change.Set{}
 			}
-			return sweep.ExpiredJob(now, kinds.ByResource, sweep.Item{Key: key, Object: obj})
+			return sweep.ExpiredJob(now, sweep.Item{Kind: k, Object: obj})
 		},
 	}
 }

@@ -6,11 +6,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/sweep"
 )
 
 // unscheduledController ends pods that are deleted before a node has them.
-func unscheduledController() Controller {
+func unscheduledController(kinds *kind.Kinds) Controller {
+	k := kinds.ByResource(kind.Pods)
 	return Controller{
 		Name: "unscheduled",
 		Dirties: func(_ change.View, ev change.Event, add func(change.Key)) {
@@ -24,7 +26,7 @@ func unscheduledController() Controller {
 			if !ok {
 				return change.Set{}
 			}
-			return sweep.UnscheduledPod(sweep.Item{Key: key, Object: obj})
+			return sweep.UnscheduledPod(sweep.Item{Kind: k, Object: obj})
 		},
 	}
 }

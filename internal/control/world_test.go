@@ -79,7 +79,7 @@ func (t *tally) add(what string) {
 // newWorld returns a world whose engine runs, in which nothing has happened.
 func newWorld(t *testing.T, seed uint64, dir string) *world {
 	w := &world{
-		t: t, seed: seed, kinds: kind.NewKinds(kind.Table()), dir: dir,
+		t: t, seed: seed, kinds: kind.Builtin(), dir: dir,
 		fate: rand.New(rand.NewPCG(seed, 1)), rand: rand.New(rand.NewPCG(seed, 2)),
 	}
 	w.audit = newAudit(w)
@@ -283,16 +283,16 @@ func (w *world) create(obj change.Object) bool {
 	if k.Default != nil {
 		k.Default(obj)
 	}
-	if pod, ok := obj.(*corev1.Pod); ok {
-		if err := kind.AdmitPod(pod); err != nil {
+	if k.Create.Admit != nil {
+		if err := k.Create.Admit(obj, w.store.View()); err != nil {
 			w.t.Fatal(err)
 		}
 	}
-	if k.PrepareCreate != nil {
-		k.PrepareCreate(obj)
+	if k.Create.Prepare != nil {
+		k.Create.Prepare(obj)
 	}
-	if k.Validate != nil && obj.GetNamespace() != "" {
-		if errs := k.Validate(obj); len(errs) > 0 {
+	if k.Create.Validate != nil && obj.GetNamespace() != "" {
+		if errs := k.Create.Validate(obj); len(errs) > 0 {
 			w.tally.add("refused by validation")
 			return false
 		}
@@ -311,8 +311,8 @@ func (w *world) edit(obj change.Object, what string, change func(change.Object))
 	}
 	next := copyOf(old)
 	change(next)
-	k.PrepareUpdate(next, copyOf(old))
-	if errs := k.ValidateUpdate(next, old); len(errs) > 0 {
+	k.Update.Prepare(next, copyOf(old))
+	if errs := k.Update.Validate(next, old); len(errs) > 0 {
 		w.tally.add("refused by validation")
 		return
 	}
@@ -323,7 +323,7 @@ func (w *world) edit(obj change.Object, what string, change func(change.Object))
 
 // replace stores next in the place of old.
 func (w *world) replace(old, next change.Object) bool {
-	return w.apply(change.Set{Writes: []change.Write{kind.Settle(change.Write{
+	return w.apply(change.Set{Writes: []change.Write{w.kindOf(next).Settle(change.Write{
 		Op: change.Update, Key: w.kindOf(old).KeyOf(old), Rev: change.RevOf(old), Object: next,
 	})}})
 }
@@ -375,7 +375,7 @@ func (w *world) kindOf(obj change.Object) *kind.Kind { return kindOf(w.t, w.kind
 
 // list returns what is stored of a resource, oldest first: names are partly
 // random, revisions are not.
-func list[T change.Object](w *world, resource string) []T {
+func list[T change.Object](w *world, resource change.Resource) []T {
 	var all []T
 	for obj := range w.store.View().List(resource, theNamespace) {
 		all = append(all, obj.(T))

@@ -12,6 +12,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/reason"
 )
 
@@ -54,9 +55,9 @@ func (w *writer) create(job *batchv1.Job) {
 	if job == nil {
 		return
 	}
-	w.set.Create(change.Key{Resource: "jobs.batch", Namespace: job.Namespace, Name: job.Name}, job)
+	w.set.Create(kind.Jobs.Key(job.Namespace, job.Name), job)
 	w.set.Guards = append(w.set.Guards, change.Guard{
-		Key: change.Key{Resource: "namespaces", Name: job.Namespace}, Rev: change.RevOf(w.s.Namespace),
+		Key: kind.Namespaces.Key("", job.Namespace), Rev: change.RevOf(w.s.Namespace),
 	})
 	w.note(normal(reason.SuccessfulCreate, "Created job "+job.Name))
 }
@@ -156,5 +157,5 @@ func jobName(c *batchv1.CronJob, slot time.Time) string {
 }
 
 func cronKey(c *batchv1.CronJob) change.Key {
-	return change.Key{Resource: "cronjobs.batch", Namespace: c.Namespace, Name: c.Name}
+	return kind.CronJobs.Key(c.Namespace, c.Name)
 }

@@ -180,7 +180,7 @@ func (s *storeSource) Each(emit func(store.Record) error) error {
 	return err
 }
 
-func storedKinds() store.Codec { return kind.NewCodec(kind.NewKinds(kind.Table())) }
+func storedKinds() store.Codec { return kind.NewCodec(kind.Builtin()) }
 
 // BackupOptions say what to back up, and how to say so.
 type BackupOptions struct {

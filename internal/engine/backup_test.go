@@ -32,7 +32,7 @@ func storeAt(t *testing.T, dir string, log *slog.Logger) (*store.Store, error) {
 	if err := config.complete(); err != nil {
 		t.Fatal(err)
 	}
-	return config.openStore(kind.NewKinds(kind.Table()))
+	return config.openStore(kind.Builtin())
 }
 
 // quiet sends the library's log nowhere, once for the process.
@@ -58,7 +58,7 @@ func usedDir(t *testing.T, objects int) string {
 		}
 	}
 	quiet()
-	_, err = server.New(server.Options{Store: s, Kinds: kind.Table(), Scheme: kind.NewScheme(), Listen: "127.0.0.1:0", CertDir: filepath.Join(dir, "pki")})
+	_, err = server.New(server.Options{Store: s, Kinds: kind.Builtin(), Listen: "127.0.0.1:0", CertDir: filepath.Join(dir, "pki")})
 	if err != nil {
 		t.Fatal(err)
 	}

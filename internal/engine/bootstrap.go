@@ -25,7 +25,7 @@ func bootstrap(ctx context.Context, s *store.Store, kinds *kind.Kinds) error {
 	view := s.View()
 	now := metav1.NewTime(time.Now().Truncate(time.Second))
 	var set change.Set
-	create := func(resource string, obj change.Object) {
+	create := func(resource change.Resource, obj change.Object) {
 		k := kinds.ByResource(resource)
 		key := k.KeyOf(obj)
 		if _, ok := view.Get(key); ok {
@@ -33,16 +33,16 @@ func bootstrap(ctx context.Context, s *store.Store, kinds *kind.Kinds) error {
 		}
 		obj.SetUID(types.UID(uuid.NewString()))
 		obj.SetCreationTimestamp(now)
-		if k.PrepareCreate != nil {
-			k.PrepareCreate(obj)
+		if k.Create.Prepare != nil {
+			k.Create.Prepare(obj)
 		}
 		set.Create(key, obj)
 	}
 	for _, name := range systemNamespaces {
-		create("namespaces", &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		create(kind.Namespaces, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 			Name: name, Labels: map[string]string{corev1.LabelMetadataName: name},
 		}})
-		create("serviceaccounts", &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: name, Name: "default"}})
+		create(kind.ServiceAccounts, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: name, Name: kind.DefaultAccount}})
 	}
 	if len(set.Writes) == 0 {
 		return nil

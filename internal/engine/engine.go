@@ -76,7 +76,7 @@ func (e *Engine) open() (err error) {
 	if e.lock, err = lockDir(c.DataDir, c.Command); err != nil {
 		return err
 	}
-	kinds := kind.NewKinds(kind.Table())
+	kinds := kind.Builtin()
 	if e.store, err = c.openStore(kinds); err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func (e *Engine) open() (err error) {
 		return err
 	}
 	e.server, err = server.New(server.Options{
-		Store: e.store, Kinds: kinds.All(), Scheme: kind.NewScheme(), Listen: c.Listen,
+		Store: e.store, Kinds: kinds, Listen: c.Listen,
 		CertDir: filepath.Join(c.DataDir, "pki"), Node: e.node, Logger: c.Logger, Version: c.Version,
 		Live: e.health.live(), Ready: e.health.ready(), Backup: e.Backup,
 	})

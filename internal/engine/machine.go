@@ -14,6 +14,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/agent/node"
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/store"
 )
 
@@ -83,11 +84,11 @@ func hostEnv() []string {
 // awaitNode returns when the node is ready to be given pods, or ctx has ended.
 func awaitNode(ctx context.Context, s *store.Store, name string) error {
 	view := s.View()
-	w, err := s.Watch("nodes", view.Rev())
+	w, err := s.Watch(kind.Nodes, view.Rev())
 	if err != nil {
 		return err
 	}
-	obj, ok := view.Get(change.Key{Resource: "nodes", Name: name})
+	obj, ok := view.Get(kind.Nodes.Key("", name))
 	for !ok || !isReady(obj) {
 		events, _, err := w.Next(ctx)
 		if err != nil {
@@ -105,7 +106,7 @@ func awaitNode(ctx context.Context, s *store.Store, name string) error {
 // lastRenewal is when the node of this name was last known to live; zero if that is
 // not known.
 func lastRenewal(s *store.Store, node string) time.Time {
-	obj, ok := s.View().Get(change.Key{Resource: leases, Namespace: corev1.NamespaceNodeLease, Name: node})
+	obj, ok := s.View().Get(kind.Leases.Key(corev1.NamespaceNodeLease, node))
 	if !ok {
 		return time.Time{}
 	}

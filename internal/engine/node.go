@@ -38,12 +38,12 @@ var (
 // WatchPods implements agent.Client.
 func (c *nodeClient) WatchPods(ctx context.Context, node string, deliver func(agent.PodChanges)) error {
 	view := c.store.View()
-	w, err := c.store.Watch("pods", view.Rev())
+	w, err := c.store.Watch(kind.Pods, view.Rev())
 	if err != nil {
 		return err
 	}
 	all := agent.PodChanges{All: true}
-	for obj := range view.Index("pods", kind.NodePods(node)) {
+	for obj := range view.Index(kind.Pods, kind.NodePods(node)) {
 		all.Pods = append(all.Pods, obj.(*corev1.Pod))
 	}
 	deliver(all)
@@ -114,7 +114,7 @@ func (c *nodeClient) UpdatePodStatus(ctx context.Context, ref runner.PodRef, sta
 
 // DeletePod implements agent.Client.
 func (c *nodeClient) DeletePod(ctx context.Context, ref runner.PodRef) error {
-	pods := c.kinds.ByResource("pods")
+	pods := c.kinds.ByResource(kind.Pods)
 	err := c.redo(ctx, func(view *store.View) (change.Set, error) {
 		pod, err := c.pod(view, ref)
 		if err != nil {
@@ -135,17 +135,17 @@ func (c *nodeClient) DeletePod(ctx context.Context, ref runner.PodRef) error {
 
 // ConfigMap implements agent.Client.
 func (c *nodeClient) ConfigMap(_ context.Context, namespace, name string) (*corev1.ConfigMap, error) {
-	return get[*corev1.ConfigMap](c, "configmaps", namespace, name)
+	return get[*corev1.ConfigMap](c, kind.ConfigMaps, namespace, name)
 }
 
 // Secret implements agent.Client.
 func (c *nodeClient) Secret(_ context.Context, namespace, name string) (*corev1.Secret, error) {
-	return get[*corev1.Secret](c, "secrets", namespace, name)
+	return get[*corev1.Secret](c, kind.Secrets, namespace, name)
 }
 
 // ServiceAccount implements agent.Client.
 func (c *nodeClient) ServiceAccount(_ context.Context, namespace, name string) (*corev1.ServiceAccount, error) {
-	return get[*corev1.ServiceAccount](c, "serviceaccounts", namespace, name)
+	return get[*corev1.ServiceAccount](c, kind.ServiceAccounts, namespace, name)
 }
 
 // Record implements agent.Client.
@@ -153,7 +153,7 @@ func (c *nodeClient) Record(notes ...change.Note) { c.recorder.Record(notes...) 
 
 // RegisterNode implements node.API.
 func (c *nodeClient) RegisterNode(ctx context.Context, node *corev1.Node) (*corev1.Node, error) {
-	key := change.Key{Resource: "nodes", Name: node.Name}
+	key := kind.Nodes.Key("", node.Name)
 	var done *corev1.Node
 	err := c.redo(ctx, func(view *store.View) (change.Set, error) {
 		var set change.Set
@@ -179,12 +179,12 @@ func (c *nodeClient) RegisterNode(ctx context.Context, node *corev1.Node) (*core
 
 // UpdateNodeStatus implements node.API.
 func (c *nodeClient) UpdateNodeStatus(ctx context.Context, name string, status func(*corev1.Node) corev1.NodeStatus) error {
-	key := change.Key{Resource: "nodes", Name: name}
+	key := kind.Nodes.Key("", name)
 	return c.redo(ctx, func(view *store.View) (change.Set, error) {
 		var set change.Set
 		old, ok := view.Get(key)
 		if !ok {
-			return set, notFound("nodes", name)
+			return set, notFound(kind.Nodes, name)
 		}
 		node := old.(*corev1.Node)
 		next := *node
@@ -196,12 +196,9 @@ func (c *nodeClient) UpdateNodeStatus(ctx context.Context, name string, status f
 	})
 }
 
-// leases is the resource of a node's sign of life.
-const leases = "leases.coordination.k8s.io"
-
 // RenewLease implements node.API. It does not wait for the disk.
 func (c *nodeClient) RenewLease(ctx context.Context, lease *coordinationv1.Lease) error {
-	key := change.Key{Resource: leases, Namespace: lease.Namespace, Name: lease.Name}
+	key := kind.Leases.Key(lease.Namespace, lease.Name)
 	return c.redo(ctx, func(view *store.View) (change.Set, error) {
 		set := change.Set{Lazy: true}
 		old, ok := view.Get(key)
@@ -239,13 +236,13 @@ func (c *nodeClient) redo(ctx context.Context, decide func(*store.View) (change.
 func (c *nodeClient) pod(view *store.View, ref runner.PodRef) (*corev1.Pod, error) {
 	obj, ok := view.Get(podKey(ref))
 	if !ok || string(obj.GetUID()) != ref.UID {
-		return nil, notFound("pods", ref.Name)
+		return nil, notFound(kind.Pods, ref.Name)
 	}
 	return obj.(*corev1.Pod), nil
 }
 
-func get[T change.Object](c *nodeClient, resource, namespace, name string) (T, error) {
-	obj, ok := c.store.View().Get(change.Key{Resource: resource, Namespace: namespace, Name: name})
+func get[T change.Object](c *nodeClient, resource change.Resource, namespace, name string) (T, error) {
+	obj, ok := c.store.View().Get(resource.Key(namespace, name))
 	if !ok {
 		var none T
 		return none, notFound(resource, name)
@@ -253,12 +250,12 @@ func get[T change.Object](c *nodeClient, resource, namespace, name string) (T, e
 	return obj.(T), nil
 }
 
-func notFound(resource, name string) error {
-	return apierrors.NewNotFound(corev1.Resource(resource), name)
+func notFound(resource change.Resource, name string) error {
+	return apierrors.NewNotFound(corev1.Resource(string(resource)), name) // all of them are of the core group
 }
 
 func podKey(ref runner.PodRef) change.Key {
-	return change.Key{Resource: "pods", Namespace: ref.Namespace, Name: ref.Name}
+	return kind.Pods.Key(ref.Namespace, ref.Name)
 }
 
 func merged(into, from map[string]string) map[string]string {

@@ -19,7 +19,7 @@ import (
 // be seen by more decisions than there are writers.
 func TestRedo(t *testing.T) {
 	t.Parallel()
-	kinds := kind.NewKinds(kind.Table())
+	kinds := kind.Builtin()
 	s, err := store.Open(store.Options{Path: filepath.Join(t.TempDir(), "store.db"), Codec: kind.NewCodec(kinds), Index: kinds.Index})
 	if err != nil {
 		t.Fatal(err)

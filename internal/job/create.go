@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // indexVariable is how a container of an Indexed Job learns its index.
@@ -89,10 +90,6 @@ func indexPrefix(job, index string) string {
 	return job[:min(len(job), prefixLimit-len(tail))] + tail
 }
 
-func podKey(namespace, name string) change.Key {
-	return change.Key{Resource: "pods", Namespace: namespace, Name: name}
-}
-
 func jobKey(job *batchv1.Job) change.Key {
-	return change.Key{Resource: "jobs.batch", Namespace: job.Namespace, Name: job.Name}
+	return kind.Jobs.Key(job.Namespace, job.Name)
 }

@@ -13,6 +13,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // want is what a decision is expected to do, in the words of summary.
@@ -161,7 +163,7 @@ func TestNewPod(t *testing.T) {
 		t.Fatalf("got %d writes", len(set.Writes))
 	}
 	pod := set.Writes[0].Object.(*corev1.Pod)
-	if pod.Name != "" || pod.GenerateName != "pi-" || pod.Namespace != "ns" || set.Writes[0].Key != podKey("ns", "") {
+	if pod.Name != "" || pod.GenerateName != "pi-" || pod.Namespace != "ns" || set.Writes[0].Key != kind.Pods.Key("ns", "") {
 		t.Errorf("it is named %+v", pod.ObjectMeta)
 	}
 	if !slices.Equal(pod.Finalizers, []string{"batch.kubernetes.io/job-tracking"}) || pod.Annotations["a"] != "b" ||

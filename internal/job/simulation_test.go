@@ -234,7 +234,7 @@ func (s *simulation) checkCounts(view State, set change.Set, next *batchv1.Job) 
 	var success time.Time
 	var failures []time.Time
 	for _, w := range set.Writes {
-		i := slices.IndexFunc(view.Pods, func(p *corev1.Pod) bool { return w.Key == podKey(p.Namespace, p.Name) })
+		i := slices.IndexFunc(view.Pods, func(p *corev1.Pod) bool { return w.Key == kind.Pods.Key(p.Namespace, p.Name) })
 		if w.Op == change.Create || i < 0 {
 			continue
 		}

@@ -148,7 +148,7 @@ func (w *world) apply(set change.Set) error {
 			delete(w.objects, x.Key)
 			continue
 		}
-		if settled := kind.Settle(x); settled.Op != x.Op {
+		if settled := w.row.Settle(x); settled.Op != x.Op {
 			panic(fmt.Sprint(x.Key, " should have been deleted"))
 		}
 		w.store(x.Key, x.Object)
@@ -166,7 +166,7 @@ func (w *world) complete(set *change.Set) {
 		w.made++
 		pod := x.Object.(*corev1.Pod)
 		w.row.Default(pod)
-		w.row.PrepareCreate(pod)
+		w.row.Create.Prepare(pod)
 		pod.Name = fmt.Sprint(pod.GenerateName, w.made)
 		x.Key.Name = pod.Name
 	}
@@ -203,10 +203,10 @@ func (w *world) state() State {
 
 // edit writes a changed copy of a pod, and drops it when nothing holds it.
 func (w *world) edit(pod *corev1.Pod, f func(*corev1.Pod)) {
-	key := podKey(pod.Namespace, pod.Name)
+	key := kind.Pods.Key(pod.Namespace, pod.Name)
 	next := pod.DeepCopy()
 	f(next)
-	if kind.Settle(change.Write{Op: change.Update, Key: key, Object: next}).Op == change.Delete {
+	if w.row.Settle(change.Write{Op: change.Update, Key: key, Object: next}).Op == change.Delete {
 		w.rev++
 		delete(w.objects, key)
 		return
@@ -282,7 +282,7 @@ func (w *world) user() {
 		if w.chance(2) {
 			withIndex(w.IntN(5))(p)
 		}
-		w.store(podKey("ns", p.Name), p)
+		w.store(kind.Pods.Key("ns", p.Name), p)
 		return
 	case 4:
 		j.Spec.Suspend = ptr.To(!suspended(j))

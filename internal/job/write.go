@@ -122,8 +122,8 @@ func (w *writer) release(pod *corev1.Pod) {
 
 // put writes next over pod.
 func (w *writer) put(pod, next *corev1.Pod) {
-	w.set.Writes = append(w.set.Writes, kind.Settle(change.Write{
-		Op: change.Update, Key: podKey(pod.Namespace, pod.Name), Rev: change.RevOf(pod), Object: next,
+	w.set.Writes = append(w.set.Writes, w.s.PodKind.Settle(change.Write{
+		Op: change.Update, Key: kind.Pods.Key(pod.Namespace, pod.Name), Rev: change.RevOf(pod), Object: next,
 	}))
 }
 
@@ -149,7 +149,7 @@ func (w *writer) delete(pods []*corev1.Pod) (lingering int32) {
 func (w *writer) create(pl plan, prior map[int32]*corev1.Pod) {
 	for _, index := range pl.start {
 		pod := podOfIndex(w.s.Job, w.owner.Make(), index, prior[index])
-		w.set.Create(podKey(pod.Namespace, ""), pod)
+		w.set.Create(kind.Pods.Key(pod.Namespace, ""), pod)
 		created := event(w.s.Job, normal(reason.SuccessfulCreate, "Created pod: "))
 		created.NameOf = pod
 		w.set.Note(created)

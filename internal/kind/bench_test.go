@@ -29,7 +29,7 @@ func benchJob(b *testing.B) (*Kind, []byte, Object) {
 
 func BenchmarkEncode(b *testing.B) {
 	_, _, job := benchJob(b)
-	codec := NewCodec(NewKinds(Table()))
+	codec := NewCodec(Builtin())
 	b.ReportAllocs()
 	for b.Loop() {
 		data, err := codec.Encode(job)
@@ -42,7 +42,7 @@ func BenchmarkEncode(b *testing.B) {
 
 func BenchmarkDecode(b *testing.B) {
 	_, _, job := benchJob(b)
-	codec := NewCodec(NewKinds(Table()))
+	codec := NewCodec(Builtin())
 	data, err := codec.Encode(job)
 	if err != nil {
 		b.Fatal(err)
@@ -72,6 +72,6 @@ func BenchmarkCreate(b *testing.B) {
 func BenchmarkNewScheme(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
-		NewScheme()
+		builtinScheme()
 	}
 }

@@ -1,6 +1,7 @@
 package kind
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -9,36 +10,24 @@ import (
 )
 
 // The first byte of a stored object tells how the rest is encoded.
-const formatProtobuf = 'p'
+const (
+	formatProtobuf = 'p'
+	formatJSON     = 'j' // types without a protobuf message
+)
 
-// Codec turns the objects of a table's kinds into the bytes that the store
+// Codec turns the objects of a catalogue's kinds into the bytes that the store
 // keeps, and back: the Kubernetes API's own protobuf messages, without the
-// TypeMeta, which the key implies.
+// TypeMeta, which the key implies; or JSON, where a type has no such message. It
+// knows what the catalogue knows at that moment.
 //
 // Times keep whole seconds (MicroTime: microseconds), as everywhere in the API.
-type Codec struct {
-	byResource map[string]func() change.Object
-	known      map[reflect.Type]bool
-}
+type Codec struct{ kinds *Kinds }
 
 // NewCodec returns the codec for the stored versions of kinds.
-func NewCodec(kinds *Kinds) *Codec {
-	c := &Codec{
-		byResource: make(map[string]func() change.Object),
-		known:      make(map[reflect.Type]bool),
-	}
-	for _, k := range kinds.All() {
-		c.byResource[k.GR().String()] = k.New
-		c.known[reflect.TypeOf(k.New())] = true
-	}
-	return c
-}
+func NewCodec(kinds *Kinds) *Codec { return &Codec{kinds} }
 
-// Knows reports whether the table has the resource.
-func (c *Codec) Knows(resource string) bool {
-	_, ok := c.byResource[resource]
-	return ok
-}
+// Knows reports whether the catalogue has the resource.
+func (c *Codec) Knows(resource change.Resource) bool { return c.kinds.ByResource(resource) != nil }
 
 // message is what the generated types of k8s.io/api implement.
 type message interface {
@@ -47,11 +36,14 @@ type message interface {
 	Unmarshal([]byte) error
 }
 
-// Encode returns the bytes of obj. Its TypeMeta is not kept.
+// Encode returns the bytes of obj. Its TypeMeta is not kept in protobuf.
 func (c *Codec) Encode(obj change.Object) ([]byte, error) {
-	m, ok := obj.(message)
-	if !ok || !c.known[reflect.TypeOf(obj)] {
+	if !c.kinds.now.Load().types[reflect.TypeOf(obj)] {
 		return nil, fmt.Errorf("kind: no resource stores objects of type %T", obj)
+	}
+	m, ok := obj.(message)
+	if !ok {
+		return encodeJSON(obj)
 	}
 	size := m.Size()
 	data := make([]byte, 1+size)
@@ -67,21 +59,35 @@ func (c *Codec) Encode(obj change.Object) ([]byte, error) {
 	return data, nil
 }
 
+func encodeJSON(obj change.Object) ([]byte, error) {
+	data, err := json.Marshal(obj)
+	if err != nil {
+		return nil, fmt.Errorf("kind: encode %T %s/%s: %w", obj, obj.GetNamespace(), obj.GetName(), err)
+	}
+	return append([]byte{formatJSON}, data...), nil
+}
+
 // Decode returns the object of resource that data encodes. The object shares
 // no memory with data.
-func (c *Codec) Decode(resource string, data []byte) (change.Object, error) {
-	newObject, ok := c.byResource[resource]
-	if !ok {
+func (c *Codec) Decode(resource change.Resource, data []byte) (change.Object, error) {
+	k := c.kinds.ByResource(resource)
+	if k == nil {
 		return nil, fmt.Errorf("kind: unknown resource %q", resource)
 	}
 	if len(data) == 0 {
 		return nil, fmt.Errorf("kind: decode %s: %w", resource, errEmpty)
 	}
-	if data[0] != formatProtobuf {
-		return nil, fmt.Errorf("kind: decode %s: unknown format 0x%02x", resource, data[0])
+	obj := k.New()
+	var err error
+	switch m, ok := obj.(message); {
+	case data[0] == formatJSON:
+		err = json.Unmarshal(data[1:], obj)
+	case data[0] == formatProtobuf && ok:
+		err = m.Unmarshal(data[1:])
+	default:
+		err = fmt.Errorf("unknown format 0x%02x", data[0])
 	}
-	obj := newObject()
-	if err := obj.(message).Unmarshal(data[1:]); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("kind: decode %s: %w", resource, err)
 	}
 	return obj, nil

@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"sigs.k8s.io/randfill"
+
+	"github.com/sampan-batch/sampan/internal/change"
 )
 
 // filler fills API objects with random values that their encodings can hold.
@@ -23,9 +25,9 @@ func TestCodecRoundTrip(t *testing.T) {
 	t.Parallel()
 	seed := rand.Int63()
 	t.Logf("seed %d", seed)
-	kinds := NewKinds(Table())
+	kinds := Builtin()
 	codec := NewCodec(kinds)
-	fill := filler(seed, NewScheme())
+	fill := filler(seed, builtinScheme())
 	for _, k := range kinds.All() {
 		for range 50 {
 			want := k.New()
@@ -35,7 +37,7 @@ func TestCodecRoundTrip(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", k.Resource, err)
 			}
-			got, err := codec.Decode(k.GR().String(), data)
+			got, err := codec.Decode(k.Resource, data)
 			if err != nil {
 				t.Fatalf("%s: %v", k.Resource, err)
 			}
@@ -52,13 +54,13 @@ func TestCodecRoundTrip(t *testing.T) {
 
 func TestCodecRefuses(t *testing.T) {
 	t.Parallel()
-	codec := NewCodec(NewKinds(Table()))
+	codec := NewCodec(Builtin())
 	//lint:ignore SA1019 any object of no row will do
 	if _, err := codec.Encode(&corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Name: "e"}}); err == nil {
 		t.Error("encoded an object of no row")
 	}
 	for name, test := range map[string]struct {
-		resource string
+		resource change.Resource
 		data     []byte
 		want     string
 	}{

@@ -17,28 +17,34 @@ import (
 // ConfigMap is the row of v1 configmaps.
 func ConfigMap() *Kind {
 	return &Kind{
-		Resource:   "configmaps",
-		Singular:   "configmap",
-		ShortNames: []string{"cm"},
-		Namespaced: true,
-		GVK:        corev1.SchemeGroupVersion.WithKind("ConfigMap"),
-		New:        func() Object { return &corev1.ConfigMap{} },
-		NewList:    func() runtime.Object { return &corev1.ConfigMapList{} },
-		Default: changes(func(cm *corev1.ConfigMap) {
-			if cm.Data == nil {
-				cm.Data = map[string]string{}
-			}
-		}),
-		Validate:       checks(validateConfigMap),
-		ValidateUpdate: checksUpdate(validateConfigMapUpdate),
-		Columns: []metav1.TableColumnDefinition{
-			nameColumn(),
-			column("Data", "string", corev1.ConfigMap{}.SwaggerDoc()["data"]),
-			ageColumn(),
+		Names: Names{
+			Resource:   ConfigMaps,
+			Singular:   "configmap",
+			ShortNames: []string{"cm"},
+			Namespaced: true,
+			GVK:        corev1.SchemeGroupVersion.WithKind("ConfigMap"),
 		},
-		Cells: prints(func(cm *corev1.ConfigMap, now time.Time) []any {
-			return []any{cm.Name, int64(len(cm.Data) + len(cm.BinaryData)), age(cm.CreationTimestamp, now)}
-		}),
+		Types: Types{
+			New:     func() Object { return &corev1.ConfigMap{} },
+			NewList: func() runtime.Object { return &corev1.ConfigMapList{} },
+			Default: changes(func(cm *corev1.ConfigMap) {
+				if cm.Data == nil {
+					cm.Data = map[string]string{}
+				}
+			}),
+		},
+		Create: Create{Validate: checks(validateConfigMap)},
+		Update: Update{Validate: checksUpdate(validateConfigMapUpdate)},
+		Table: Printer{
+			Columns: []metav1.TableColumnDefinition{
+				nameColumn(),
+				column("Data", "string", corev1.ConfigMap{}.SwaggerDoc()["data"]),
+				ageColumn(),
+			},
+			Cells: prints(func(cm *corev1.ConfigMap, now time.Time) []any {
+				return []any{cm.Name, int64(len(cm.Data) + len(cm.BinaryData)), age(cm.CreationTimestamp, now)}
+			}),
+		},
 	}
 }
 

@@ -7,45 +7,54 @@ import (
 	batchv1beta1 "k8s.io/api/batch/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 // CronJob is the row of batch/v1 cronjobs, which are batch/v1beta1 cronjobs
 // too, as they were until Kubernetes 1.25.
 func CronJob() *Kind {
-	spec, status := batchv1.CronJobSpec{}.SwaggerDoc(), batchv1.CronJobStatus{}.SwaggerDoc()
 	return &Kind{
-		Resource:       "cronjobs",
-		Singular:       "cronjob",
-		ShortNames:     []string{"cj"},
-		Categories:     []string{"all"},
-		Namespaced:     true,
-		GVK:            batchv1.SchemeGroupVersion.WithKind("CronJob"),
-		Served:         []schema.GroupVersion{batchv1beta1.SchemeGroupVersion},
-		New:            func() Object { return &batchv1.CronJob{} },
-		NewList:        func() runtime.Object { return &batchv1.CronJobList{} },
-		Default:        changes(defaultCronJob),
-		PrepareCreate:  changes(prepareCronJob),
-		PrepareUpdate:  updates(prepareCronJobUpdate),
-		PrepareStatus:  updates(prepareCronJobStatus),
-		Validate:       checks(validateCronJob),
-		ValidateUpdate: checksUpdate(validateCronJobUpdate),
-		// Kubernetes checks nothing in a status of a CronJob.
-		ValidateStatus: checksUpdate(func(_, _ *batchv1.CronJob) field.ErrorList { return nil }),
-		Versions:       map[schema.GroupVersion]Version{batchv1beta1.SchemeGroupVersion: {OrphanByDefault: true}},
-		Warn:           warns(warnCronJob),
-		Columns: append([]metav1.TableColumnDefinition{
-			nameColumn(),
-			column("Schedule", "string", spec["schedule"]),
-			column("Timezone", "string", spec["timeZone"]),
-			column("Suspend", "boolean", spec["suspend"]),
-			column("Active", "integer", status["active"]),
-			column("Last Schedule", "string", status["lastScheduleTime"]),
-			ageColumn(),
-		}, templateColumns()...),
-		Cells: prints(cronJobCells),
+		Names: Names{
+			Resource:   CronJobs,
+			Singular:   "cronjob",
+			ShortNames: []string{"cj"},
+			Categories: []string{"all"},
+			Namespaced: true,
+			GVK:        batchv1.SchemeGroupVersion.WithKind("CronJob"),
+		},
+		Types: Types{
+			New:     func() Object { return &batchv1.CronJob{} },
+			NewList: func() runtime.Object { return &batchv1.CronJobList{} },
+			Default: changes(defaultCronJob),
+		},
+		Versions: []Version{{
+			GroupVersion: batchv1beta1.SchemeGroupVersion,
+			AddToScheme:  addCronJobsBeta,
+			Propagation:  metav1.DeletePropagationOrphan,
+		}},
+		Create: Create{Prepare: changes(prepareCronJob), Validate: checks(validateCronJob)},
+		Update: Update{Prepare: updates(prepareCronJobUpdate), Validate: checksUpdate(validateCronJobUpdate)},
+		Status: &Update{
+			Prepare: updates(prepareCronJobStatus),
+			// Kubernetes checks nothing in a status of a CronJob.
+			Validate: checksUpdate(func(_, _ *batchv1.CronJob) field.ErrorList { return nil }),
+		},
+		Warn:  warns(warnCronJob),
+		Table: Printer{Columns: cronJobColumns(), Cells: prints(cronJobCells)},
 	}
+}
+
+func cronJobColumns() []metav1.TableColumnDefinition {
+	spec, status := batchv1.CronJobSpec{}.SwaggerDoc(), batchv1.CronJobStatus{}.SwaggerDoc()
+	return append([]metav1.TableColumnDefinition{
+		nameColumn(),
+		column("Schedule", "string", spec["schedule"]),
+		column("Timezone", "string", spec["timeZone"]),
+		column("Suspend", "boolean", spec["suspend"]),
+		column("Active", "integer", status["active"]),
+		column("Last Schedule", "string", status["lastScheduleTime"]),
+		ageColumn(),
+	}, templateColumns()...)
 }
 
 func cronJobCells(cj *batchv1.CronJob, now time.Time) []any {

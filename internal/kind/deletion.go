@@ -3,7 +3,6 @@ package kind
 import (
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
@@ -22,10 +21,10 @@ import (
 func (k *Kind) Removal(obj change.Object, rev uint64, now time.Time, asked *int64) (w change.Write, ok bool) {
 	key := k.KeyOf(obj)
 	var grace int64
-	if k.Grace != nil {
-		grace = k.Grace(obj, asked)
+	if k.Deletion.Grace != nil {
+		grace = k.Deletion.Grace(obj, asked)
 	}
-	if grace == 0 && !held(obj) {
+	if grace == 0 && !k.held(obj) {
 		return change.Write{Op: change.Delete, Key: key, Rev: rev}, true
 	}
 	at := metav1.NewTime(now.Add(time.Duration(grace) * time.Second).Truncate(time.Second))
@@ -36,8 +35,8 @@ func (k *Kind) Removal(obj change.Object, rev uint64, now time.Time, asked *int6
 	next := obj.DeepCopyObject().(change.Object)
 	next.SetDeletionTimestamp(&at)
 	next.SetDeletionGracePeriodSeconds(&grace)
-	if ns, ok := next.(*corev1.Namespace); ok {
-		ns.Status.Phase = corev1.NamespaceTerminating
+	if k.Deletion.Begin != nil {
+		k.Deletion.Begin(next)
 	}
 	if next.GetGeneration() > 0 && obj.GetDeletionTimestamp() == nil {
 		next.SetGeneration(next.GetGeneration() + 1)
@@ -45,25 +44,23 @@ func (k *Kind) Removal(obj change.Object, rev uint64, now time.Time, asked *int6
 	return change.Write{Op: change.Update, Key: key, Rev: rev, Object: next}, true
 }
 
-// Settle returns w, turned into a Delete when the state that it writes is one
-// that nothing holds any more: deletion has begun, the grace period is over
-// and no finalizer is left. Every update goes through it that may take away what holds
-// an object: those of clients, and those of the cores that release or end something.
-func Settle(w change.Write) change.Write {
+// Settle returns w, a write of one of k's objects, turned into a Delete when the state
+// that it writes is one that nothing holds any more: deletion has begun, the grace
+// period is over and no finalizer is left. Every update goes through it that may take
+// away what holds an object: those of clients, and those of the cores that release or
+// end something.
+func (k *Kind) Settle(w change.Write) change.Write {
 	if w.Op != change.Update || w.Object.GetDeletionTimestamp() == nil {
 		return w
 	}
-	if held(w.Object) || ptr.Deref(w.Object.GetDeletionGracePeriodSeconds(), 0) > 0 {
+	if k.held(w.Object) || ptr.Deref(w.Object.GetDeletionGracePeriodSeconds(), 0) > 0 {
 		return w
 	}
 	return change.Write{Op: change.Delete, Key: w.Key, Rev: w.Rev}
 }
 
 // held reports whether somebody still has to let go of obj before it may be
-// removed: a finalizer, or what a namespace contains.
-func held(obj change.Object) bool {
-	if ns, ok := obj.(*corev1.Namespace); ok && len(ns.Spec.Finalizers) > 0 {
-		return true
-	}
-	return len(obj.GetFinalizers()) > 0
+// removed: a finalizer, or what the row knows of.
+func (k *Kind) held(obj change.Object) bool {
+	return len(obj.GetFinalizers()) > 0 || k.Deletion.Held != nil && k.Deletion.Held(obj)
 }

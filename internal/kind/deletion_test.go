@@ -14,7 +14,7 @@ import (
 func TestRemoval(t *testing.T) {
 	t.Parallel()
 	graceful := ConfigMap()
-	graceful.Grace = func(_ Object, asked *int64) int64 { return ptr.Deref(asked, 30) }
+	graceful.Deletion.Grace = func(_ Object, asked *int64) int64 { return ptr.Deref(asked, 30) }
 	now := testTime.Time
 	deleted := func(grace int64, finalizers ...string) *corev1.ConfigMap {
 		at := metav1.NewTime(now.Add(time.Duration(grace) * time.Second))
@@ -87,7 +87,11 @@ func TestSettle(t *testing.T) {
 		"a namespace": {&corev1.Namespace{ObjectMeta: gone, Spec: corev1.NamespaceSpec{
 			Finalizers: []corev1.FinalizerName{corev1.FinalizerKubernetes}}}, change.Update},
 	} {
-		if got := Settle(change.Write{Op: change.Update, Rev: 3, Object: test.obj}); got.Op != test.want || got.Rev != 3 {
+		k := ConfigMap()
+		if _, ok := test.obj.(*corev1.Namespace); ok {
+			k = Namespace()
+		}
+		if got := k.Settle(change.Write{Op: change.Update, Rev: 3, Object: test.obj}); got.Op != test.want || got.Rev != 3 {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}

@@ -12,7 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -20,19 +19,21 @@ import (
 // Event is the row of v1 events, which are events.k8s.io/v1 events too. The
 // newer version is stricter about what it takes.
 func Event() *Kind {
-	doc := corev1.Event{}.SwaggerDoc()
 	return &Kind{
-		Resource:       "events",
-		Singular:       "event",
-		ShortNames:     []string{"ev"},
-		Namespaced:     true,
-		GVK:            corev1.SchemeGroupVersion.WithKind("Event"),
-		Served:         []schema.GroupVersion{eventsv1.SchemeGroupVersion},
-		New:            func() Object { return &corev1.Event{} },
-		NewList:        func() runtime.Object { return &corev1.EventList{} },
-		Validate:       checks(func(e *corev1.Event) field.ErrorList { return validateEvent(e, "reportingComponent") }),
-		ValidateUpdate: checksUpdate(func(e, _ *corev1.Event) field.ErrorList { return validateEvent(e, "reportingComponent") }),
-		Versions: map[schema.GroupVersion]Version{eventsv1.SchemeGroupVersion: {
+		Names: Names{
+			Resource:   Events,
+			Singular:   "event",
+			ShortNames: []string{"ev"},
+			Namespaced: true,
+			GVK:        corev1.SchemeGroupVersion.WithKind("Event"),
+		},
+		Types: Types{
+			New:     func() Object { return &corev1.Event{} },
+			NewList: func() runtime.Object { return &corev1.EventList{} },
+		},
+		Versions: []Version{{
+			GroupVersion: eventsv1.SchemeGroupVersion,
+			AddToScheme:  addEvents,
 			Validate: func(obj, old Object) field.ErrorList {
 				if old == nil {
 					return validateNewEvent(obj.(*corev1.Event))
@@ -40,21 +41,31 @@ func Event() *Kind {
 				return validateNewEventUpdate(obj.(*corev1.Event), old.(*corev1.Event))
 			},
 		}},
-		Columns: []metav1.TableColumnDefinition{
-			column("Last Seen", "string", doc["lastTimestamp"]),
-			column("Type", "string", doc["type"]),
-			column("Reason", "string", doc["reason"]),
-			column("Object", "string", doc["involvedObject"]),
-			wideColumn("Subobject", "string", corev1.ObjectReference{}.SwaggerDoc()["fieldPath"]),
-			wideColumn("Source", "string", doc["source"]),
-			column("Message", "string", doc["message"]),
-			wideColumn("First Seen", "string", doc["firstTimestamp"]),
-			wideColumn("Count", "string", doc["count"]),
-			{Name: "Name", Type: "string", Format: "name", Priority: 1, Description: metav1.ObjectMeta{}.SwaggerDoc()["name"]},
+		Create: Create{Validate: checks(func(e *corev1.Event) field.ErrorList { return validateEvent(e, "reportingComponent") })},
+		Update: Update{
+			Validate:  checksUpdate(func(e, _ *corev1.Event) field.ErrorList { return validateEvent(e, "reportingComponent") }),
+			MayCreate: true,
 		},
-		Cells:               prints(eventCells),
-		Fields:              selects(eventFields),
-		AllowCreateOnUpdate: true,
+		Select:     Select{Fields: selects(eventFields)},
+		Table:      Printer{Columns: eventColumns(), Cells: prints(eventCells)},
+		Storage:    Storage{BestEffort: true},
+		Dependents: Dependents{Unsupported: true},
+	}
+}
+
+func eventColumns() []metav1.TableColumnDefinition {
+	doc := corev1.Event{}.SwaggerDoc()
+	return []metav1.TableColumnDefinition{
+		column("Last Seen", "string", doc["lastTimestamp"]),
+		column("Type", "string", doc["type"]),
+		column("Reason", "string", doc["reason"]),
+		column("Object", "string", doc["involvedObject"]),
+		wideColumn("Subobject", "string", corev1.ObjectReference{}.SwaggerDoc()["fieldPath"]),
+		wideColumn("Source", "string", doc["source"]),
+		column("Message", "string", doc["message"]),
+		wideColumn("First Seen", "string", doc["firstTimestamp"]),
+		wideColumn("Count", "string", doc["count"]),
+		{Name: "Name", Type: "string", Format: "name", Priority: 1, Description: metav1.ObjectMeta{}.SwaggerDoc()["name"]},
 	}
 }
 

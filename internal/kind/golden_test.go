@@ -37,9 +37,17 @@ type world struct {
 	codecs serializer.CodecFactory
 }
 
+func builtinScheme() *runtime.Scheme {
+	scheme, err := NewScheme(Table())
+	if err != nil {
+		panic(err)
+	}
+	return scheme
+}
+
 func setup() *world {
-	scheme := NewScheme()
-	return &world{NewKinds(Table()), scheme, serializer.NewCodecFactory(scheme, serializer.EnableStrict)}
+	scheme := builtinScheme()
+	return &world{Builtin(), scheme, serializer.NewCodecFactory(scheme, serializer.EnableStrict)}
 }
 
 // decode reads a manifest as the server does: defaulted, converted to the
@@ -72,11 +80,11 @@ func create(k *Kind, obj Object) (field.ErrorList, []string) {
 	if k.Namespaced && obj.GetNamespace() == "" {
 		obj.SetNamespace("default")
 	}
-	if k.PrepareCreate != nil {
-		k.PrepareCreate(obj)
+	if k.Create.Prepare != nil {
+		k.Create.Prepare(obj)
 	}
 	var warnings []string
-	errs := k.Validate(obj).Filter() // equal errors are answered once
+	errs := k.Create.Validate(obj).Filter() // equal errors are answered once
 	if k.Warn != nil && len(errs) == 0 {
 		warnings = k.Warn(obj, nil)
 	}

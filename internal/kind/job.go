@@ -18,34 +18,46 @@ import (
 // Job is the row of batch/v1 jobs.
 func Job() *Kind {
 	return &Kind{
-		Resource:       "jobs",
-		Singular:       "job",
-		Categories:     []string{"all"},
-		Namespaced:     true,
-		GVK:            batchv1.SchemeGroupVersion.WithKind("Job"),
-		New:            func() Object { return &batchv1.Job{} },
-		NewList:        func() runtime.Object { return &batchv1.JobList{} },
-		Default:        changes(defaultJob),
-		PrepareCreate:  changes(prepareJob),
-		PrepareUpdate:  updates(prepareJobUpdate),
-		PrepareStatus:  updates(prepareJobStatus),
-		Validate:       checks(validateJob),
-		ValidateUpdate: checksUpdate(validateJobUpdate),
-		ValidateStatus: checksUpdate(validateJobStatusUpdate),
-		Warn:           warns(warnJob),
-		Columns: append([]metav1.TableColumnDefinition{
-			nameColumn(),
-			column("Status", "string", "Status of the job."),
-			column("Completions", "string", batchv1.JobStatus{}.SwaggerDoc()["succeeded"]),
-			column("Duration", "string", "Time required to complete the job."),
-			ageColumn(),
-		}, templateColumns()...),
-		Cells: prints(jobCells),
-		Fields: selects(func(job *batchv1.Job) fields.Set {
+		Names: Names{
+			Resource:   Jobs,
+			Singular:   "job",
+			Categories: []string{"all"},
+			Namespaced: true,
+			GVK:        batchv1.SchemeGroupVersion.WithKind("Job"),
+		},
+		Types: Types{
+			New:     func() Object { return &batchv1.Job{} },
+			NewList: func() runtime.Object { return &batchv1.JobList{} },
+			Default: changes(defaultJob),
+		},
+		Create: Create{
+			Prepare:  changes(prepareJob),
+			Validate: checks(validateJob),
+		},
+		Update: Update{Prepare: updates(prepareJobUpdate), Validate: checksUpdate(validateJobUpdate)},
+		Status: &Update{Prepare: updates(prepareJobStatus), Validate: checksUpdate(validateJobStatusUpdate)},
+		Warn:   warns(warnJob),
+		Select: Select{Fields: selects(func(job *batchv1.Job) fields.Set {
 			return fields.Set{"status.successful": strconv.Itoa(int(job.Status.Succeeded))}
-		}),
-		OrphanByDefault: true,
+		})},
+		Table:      Printer{Columns: jobColumns(), Cells: prints(jobCells)},
+		Dependents: Dependents{Propagation: metav1.DeletePropagationOrphan, Warning: orphanWarning},
 	}
+}
+
+// orphanWarning is what Kubernetes answers to a DELETE of a Job that does not
+// say what to do with its pods.
+const orphanWarning = "child pods are preserved by default when jobs are deleted; " +
+	"set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning"
+
+func jobColumns() []metav1.TableColumnDefinition {
+	return append([]metav1.TableColumnDefinition{
+		nameColumn(),
+		column("Status", "string", "Status of the job."),
+		column("Completions", "string", batchv1.JobStatus{}.SwaggerDoc()["succeeded"]),
+		column("Duration", "string", "Time required to complete the job."),
+		ageColumn(),
+	}, templateColumns()...)
 }
 
 // templateColumns are the wide columns of what makes pods from a template.

@@ -72,7 +72,7 @@ func TestJobStatusAllowed(t *testing.T) {
 			before: func(job *batchv1.Job) { running(job); job.Status.Succeeded = 3 },
 			change: func(job *batchv1.Job) { job.Status.Succeeded = 2 }},
 	} {
-		test.run(t, Job().ValidateStatus)
+		test.run(t, Job().Status.Validate)
 	}
 }
 
@@ -177,7 +177,7 @@ func TestJobStatusRefused(t *testing.T) {
 			conditions + "cannot set Complete=True for Job with SuccessPolicy unless SuccessCriteriaMet=True",
 		}},
 	} {
-		test.run(t, Job().ValidateStatus)
+		test.run(t, Job().Status.Validate)
 	}
 }
 

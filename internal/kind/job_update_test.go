@@ -157,7 +157,7 @@ func TestJobMutability(t *testing.T) {
 			job.Spec.Selector.MatchLabels = map[string]string{"controller-uid": string(job.UID)}
 		}, change: func(job *batchv1.Job) { job.Spec.Suspend = ptr.To(true) }},
 	} {
-		test.run(t, Job().ValidateUpdate)
+		test.run(t, Job().Update.Validate)
 	}
 }
 
@@ -217,7 +217,7 @@ func TestJobTemplateMutability(t *testing.T) {
 			if !state.mutable {
 				test.want = []string{"spec.template: Invalid value: field is immutable"}
 			}
-			test.run(t, Job().ValidateUpdate)
+			test.run(t, Job().Update.Validate)
 		}
 		for name, change := range never {
 			path := "spec.template"
@@ -226,7 +226,7 @@ func TestJobTemplateMutability(t *testing.T) {
 			}
 			jobChange{name: state.name + "/" + name, before: state.before,
 				change: func(job *batchv1.Job) { change(&job.Spec.Template) },
-				want:   []string{path + ": Invalid value: field is immutable"}}.run(t, Job().ValidateUpdate)
+				want:   []string{path + ": Invalid value: field is immutable"}}.run(t, Job().Update.Validate)
 		}
 	}
 }
@@ -242,9 +242,9 @@ func TestJobAffinityRemoval(t *testing.T) {
 	}
 	remove := func(job *batchv1.Job) { job.Spec.Template.Spec.Affinity = nil }
 	jobChange{name: "node affinity alone", before: with(corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{}}),
-		change: remove}.run(t, Job().ValidateUpdate)
+		change: remove}.run(t, Job().Update.Validate)
 	jobChange{name: "with pod affinity", before: with(corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{}, PodAffinity: &corev1.PodAffinity{}}),
-		change: remove, want: []string{"spec.template.spec: Invalid value: field is immutable"}}.run(t, Job().ValidateUpdate)
+		change: remove, want: []string{"spec.template.spec: Invalid value: field is immutable"}}.run(t, Job().Update.Validate)
 }
 
 func TestJobGeneration(t *testing.T) {
@@ -256,19 +256,19 @@ func TestJobGeneration(t *testing.T) {
 	same := old.DeepCopy()
 	same.Labels = map[string]string{"a": "b"}
 	same.Status.Active = 7
-	k.PrepareUpdate(same, old)
+	k.Update.Prepare(same, old)
 	if same.Generation != 1 || same.Status.Active != 0 {
 		t.Errorf("an update of metadata: generation %d, active %d", same.Generation, same.Status.Active)
 	}
 	next := old.DeepCopy()
 	next.Spec.Suspend = ptr.To(true)
-	k.PrepareUpdate(next, old)
+	k.Update.Prepare(next, old)
 	if next.Generation != 2 {
 		t.Errorf("an update of the spec: generation %d", next.Generation)
 	}
 	status := next.DeepCopy()
 	status.Spec, status.Status.Active = batchv1.JobSpec{}, 3
-	k.PrepareStatus(status, next)
+	k.Status.Prepare(status, next)
 	if status.Spec.Template.Spec.Containers == nil || status.Status.Active != 3 {
 		t.Errorf("a write to /status: %+v", status)
 	}
@@ -280,7 +280,7 @@ func TestImmutableTemplateMessage(t *testing.T) {
 	k, old := Job(), created(t, baseJob)
 	job := old.DeepCopy()
 	job.Spec.Template.Spec.Containers[0].Image = "perl"
-	message, causes := refusal(k, job, k.ValidateUpdate(job, old))
+	message, causes := refusal(k, job, k.Update.Validate(job, old))
 	start := `Job.batch "base" is invalid: spec.template: Invalid value: {"labels":{` +
 		`"batch.kubernetes.io/controller-uid":"11111111-2222-3333-4444-555555555555","batch.kubernetes.io/job-name":"base",` +
 		`"controller-uid":"11111111-2222-3333-4444-555555555555","job-name":"base"},"Spec":{"Volumes":null,"InitContainers":[{"Name":"fetch",`

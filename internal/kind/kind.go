@@ -1,21 +1,25 @@
 // Package kind is the table of API resources: one row per resource, with its
-// names, defaults, validation, warnings, table columns, selectable fields and
-// deletion rules. It is where Kubernetes' own rules for an object live; who
-// stores, serves or reconciles an object is not its business.
+// names, types, defaults, admission, validation, warnings, table columns, selectable
+// fields and deletion rules. It is where Kubernetes' own rules for an object live;
+// who stores, serves or reconciles an object is not its business. And the other way
+// round: what somebody has to know of one kind, and not of another, is a field of the
+// row, so that nobody else asks what kind an object is of.
 //
 // The versioned types of k8s.io/api are the hub types too: nothing is ever
 // converted, except where one object is served in two API groups or versions
 // (Events; CronJobs).
 //
 // Table lists the rows, each in a file of its own name; the rules of pods and
-// their templates are in podspec. NewScheme is how k8s.io/apiserver sees the
-// table, Codec how the store does, and package openapi how clients do.
+// their templates are in podspec. A Catalogue is a table in use, which may grow.
+// NewScheme is how k8s.io/apiserver sees the rows, Codec how the store does, and
+// package openapi how clients do.
 //
 // Field paths, messages and the order of errors are Kubernetes' own. Where it
 // walks a map in random order, a row walks it sorted.
 package kind
 
 import (
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,112 +31,216 @@ import (
 	"github.com/sampan-batch/sampan/internal/change"
 )
 
-// Kind is one row: all that is known about one resource. Nil functions mean
-// that there is nothing to do. Functions that receive an object to change
-// (Prepare…) own it; all others must not modify what they are given.
+// Kind is one row: all that is known about one resource. Nil functions mean that
+// there is nothing to do. Functions that receive an object to change (Default, Admit,
+// Prepare, Begin) own it; all others must not modify what they are given.
 type Kind struct {
-	// Resource is the plural as it stands in a URL: "jobs".
-	Resource   string
+	Names
+	Types
+	// Versions are further versions, of this group or another, over the same objects.
+	Versions []Version
+
+	Create Create
+	Update Update
+	// Status and Finalize are the rules of a write through /status and /finalize; nil
+	// means that there is no such subresource. Prepare carries over from old what
+	// may not be changed there.
+	Status, Finalize *Update
+	// Subresources are the others, which are not writes of the object that they belong to.
+	Subresources []Subresource
+	// Warn returns the warnings that the API answers with; old is nil on create.
+	Warn func(obj, old Object) []string
+
+	Select     Select
+	Table      Printer
+	Storage    Storage
+	Deletion   Deletion
+	Dependents Dependents
+}
+
+// Names are what the resource is called.
+type Names struct {
+	// Resource is how keys name it: the plural, and the group. "jobs.batch"
+	Resource   change.Resource
 	Singular   string
 	ShortNames []string
 	Categories []string
 	Namespaced bool
-	// GVK is the version that is stored; Key's resource is Resource[.Group].
+	// GVK is the version that is stored.
 	GVK schema.GroupVersionKind
-	// Served lists further group versions over the same objects, such as
-	// events.k8s.io/v1 for Events. The scheme converts.
-	Served []schema.GroupVersion
+}
 
+// Types are the Go types of the stored version.
+type Types struct {
 	New     func() Object
 	NewList func() runtime.Object
-
 	// Default fills in what a manifest leaves out. The scheme calls it when an
 	// object of the stored version is decoded.
 	Default func(obj Object)
+	// AddToScheme adds what the scheme needs for the resource besides its two types:
+	// those that its subresources take and give.
+	AddToScheme func(*runtime.Scheme) error
+}
 
-	// PrepareCreate and PrepareUpdate are what Kubernetes' strategies do after
-	// decoding and defaulting: drop what a client may not set (status), start
-	// and advance metadata.generation, generate labels and selectors.
-	PrepareCreate func(obj Object)
-	PrepareUpdate func(obj, old Object)
-	// PrepareStatus does the same for a write through /status; nil means that
-	// the resource has no status subresource. It must carry spec and metadata
-	// that /status may not change over from old.
-	PrepareStatus func(obj, old Object)
+// Version is another version in which the resource is served. What it leaves open
+// is as in the row.
+type Version struct {
+	GroupVersion schema.GroupVersion
+	// AddToScheme adds its types, and how they are converted to and from the row's.
+	AddToScheme func(*runtime.Scheme) error
+	// Validate takes the place of the row's rules; old is nil on create. The objects
+	// are of the stored version.
+	Validate func(obj, old Object) field.ErrorList
+	// Propagation takes the place of Dependents.Propagation.
+	Propagation metav1.DeletionPropagation
+}
 
-	// Validate checks a new object, ValidateUpdate a changed one (metadata
-	// included in both), ValidateStatus one written through /status.
-	Validate       func(obj Object) field.ErrorList
-	ValidateUpdate func(obj, old Object) field.ErrorList
-	ValidateStatus func(obj, old Object) field.ErrorList
+// Getter finds other objects, in the state in which something is decided.
+type Getter interface {
+	Get(key change.Key) (Object, bool)
+}
 
-	// PrepareFinalize and ValidateFinalize are the rules of a write through
-	// /finalize; nil means that there is no such subresource. (Namespaces)
-	PrepareFinalize  func(obj, old Object)
-	ValidateFinalize func(obj, old Object) field.ErrorList
+// Create is what becomes of a new object, in this order.
+type Create struct {
+	// Admit does what Kubernetes' admission does, whoever creates the object; the
+	// error says why it is forbidden.
+	Admit func(obj Object, others Getter) error
+	// Prepare drops what may not be set (status), begins metadata.generation,
+	// generates labels and selectors.
+	Prepare  func(obj Object)
+	Validate func(obj Object) field.ErrorList
+	// FromTemplate: what controllers create comes from a template that was validated
+	// with the object that it is part of. To do it once more for each would cost
+	// several times what the rest of its creation does. (Pods)
+	FromTemplate bool
+}
 
-	// Versions holds what is different for requests in one of the Served
-	// versions.
-	Versions map[schema.GroupVersion]Version
+// Update is what becomes of a changed object, in this order; metadata included.
+type Update struct {
+	Admit    func(obj, old Object)
+	Prepare  func(obj, old Object)
+	Validate func(obj, old Object) field.ErrorList
+	// MayCreate lets a PUT create. (Leases, Events)
+	MayCreate bool
+	// Conditional refuses a PUT without a resourceVersion. (Leases)
+	Conditional bool
+}
 
-	// Warn returns the warnings that the API answers with; old is nil on create.
-	Warn func(obj, old Object) []string
+// Subresource is what a URL asks for behind the name of an object. What it does is
+// the server's to know; a server that does not is not started.
+type Subresource string
 
-	// Columns and Cells print the server-side table, Kubernetes' own columns.
-	// Wide-only columns have Priority 1. Cells returns one cell per column.
-	Columns []metav1.TableColumnDefinition
-	Cells   func(obj Object, now time.Time) []any
+// The subresources besides status and finalize.
+const (
+	Log      Subresource = "log"
+	Binding  Subresource = "binding"
+	Eviction Subresource = "eviction"
+)
 
+// Select is by what objects are found.
+type Select struct {
 	// Fields returns the selectable fields beyond metadata.name and
 	// metadata.namespace, under their Kubernetes names.
 	Fields func(obj Object) fields.Set
-
+	// Aliases are further names of these, and what they stand for.
+	Aliases map[string]string
 	// Index returns the terms under which the store indexes the object.
 	Index func(obj Object) []string
-
-	// Grace returns the grace period in seconds of a deletion; nil: 0 always.
-	// asked is what the client asked for, nil if nothing.
-	Grace func(obj Object, asked *int64) int64
-	// OrphanByDefault: a DELETE without propagationPolicy leaves the
-	// dependents (batch/v1 Jobs).
-	OrphanByDefault bool
-	// AllowCreateOnUpdate lets PUT create (Leases, Events).
-	AllowCreateOnUpdate bool
-	// RequireRevision refuses a PUT without a resourceVersion (Leases).
-	RequireRevision bool
 }
 
-// Version holds the rules that differ when a request comes in another served
-// version than the stored one.
-type Version struct {
-	// Validate, if set, is called instead of the row's Validate (old is nil) and
-	// ValidateUpdate. The objects are of the stored version.
-	Validate func(obj, old Object) field.ErrorList
-	// OrphanByDefault takes the place of the row's.
-	OrphanByDefault bool
+// Printer prints the table of the server, with Kubernetes' own columns. Wide-only
+// columns have Priority 1. Cells returns one cell per column.
+type Printer struct {
+	Columns []metav1.TableColumnDefinition
+	Cells   func(obj Object, now time.Time) []any
+}
+
+// Storage is how the objects are kept.
+type Storage struct {
+	// BestEffort: they are not worth waiting for the disk. (Events)
+	BestEffort bool
+	// Erase: nothing of them may stay on the disk when they are deleted or replaced. (Secrets)
+	Erase bool
+	// Open is set for the resource in which the namespaced ones are: whether
+	// something may be created in obj. (Namespaces)
+	Open func(obj Object) bool
+}
+
+// Deletion is what a DELETE does.
+type Deletion struct {
+	// Refuse says why obj is never deleted; nil if it may be.
+	Refuse func(obj Object) error
+	// Grace returns the grace period in seconds; nil: 0 always. asked is what the
+	// client asked for, nil if nothing.
+	Grace func(obj Object, asked *int64) int64
+	// Begin makes obj say that its deletion has begun, beyond its metadata.
+	Begin func(obj Object)
+	// Held reports whether something besides metadata.finalizers keeps obj.
+	Held func(obj Object) bool
+	// ReturnsObject: the answer is the object as it was, and not only the news that
+	// it is gone. (Pods, ServiceAccounts)
+	ReturnsObject bool
+	// OneByOne: there is no verb deletecollection. (Namespaces)
+	OneByOne bool
+}
+
+// Dependents is what becomes of the objects that name one of these as their owner,
+// and of one of these whose owner is gone.
+type Dependents struct {
+	// Propagation is what a DELETE without propagationPolicy means; "": Background.
+	Propagation metav1.DeletionPropagation
+	// Warning is what such a DELETE is answered with, where it orphans.
+	Warning string
+	// Unsupported: a DELETE takes no propagationPolicy. (Events)
+	Unsupported bool
+	// None: controllers know that nothing depends on one, and do not wait to see. (Pods)
+	None bool
+	// Tracked is set where a controller keeps an object until it is counted.
+	Tracked *Tracked
+}
+
+// Tracked objects carry a finalizer of who controls them. They lose it when they lose
+// their owner. (Pods of Jobs)
+type Tracked struct {
+	Finalizer string
+	By        schema.GroupVersionKind
+}
+
+// Plural is the resource as it stands in a URL: "jobs".
+func (n *Names) Plural() string {
+	plural, _, _ := strings.Cut(string(n.Resource), ".")
+	return plural
 }
 
 // GR is the group and resource, as the API's errors name it.
-func (k *Kind) GR() schema.GroupResource {
-	return schema.GroupResource{Group: k.GVK.Group, Resource: k.Resource}
+func (n *Names) GR() schema.GroupResource {
+	return schema.GroupResource{Group: n.GVK.Group, Resource: n.Plural()}
+}
+
+// Key returns the key of the named object of this kind.
+func (n *Names) Key(namespace, name string) change.Key { return n.Resource.Key(namespace, name) }
+
+// KeyOf returns the key of obj.
+func (n *Names) KeyOf(obj metav1.Object) change.Key {
+	return n.Resource.Key(obj.GetNamespace(), obj.GetName())
 }
 
 // GVKs returns every group, version and kind under which the resource is
 // served: the stored one first.
 func (k *Kind) GVKs() []schema.GroupVersionKind {
 	gvks := []schema.GroupVersionKind{k.GVK}
-	for _, gv := range k.Served {
-		gvks = append(gvks, gv.WithKind(k.GVK.Kind))
+	for i := range k.Versions {
+		gvks = append(gvks, k.Versions[i].GroupVersion.WithKind(k.GVK.Kind))
 	}
 	return gvks
 }
 
-// Key returns the key of the named object of this kind.
-func (k *Kind) Key(namespace, name string) change.Key {
-	return change.Key{Resource: k.GR().String(), Namespace: namespace, Name: name}
-}
-
-// KeyOf returns the key of obj.
-func (k *Kind) KeyOf(obj metav1.Object) change.Key {
-	return k.Key(obj.GetNamespace(), obj.GetName())
+// Version returns what is different in a version; nil if nothing is.
+func (k *Kind) Version(gv schema.GroupVersion) *Version {
+	for i := range k.Versions {
+		if k.Versions[i].GroupVersion == gv {
+			return &k.Versions[i]
+		}
+	}
+	return nil
 }

@@ -14,30 +14,40 @@ import (
 // Lease is the row of coordination.k8s.io/v1 leases.
 func Lease() *Kind {
 	return &Kind{
-		Resource:      "leases",
-		Singular:      "lease",
-		Namespaced:    true,
-		GVK:           coordinationv1.SchemeGroupVersion.WithKind("Lease"),
-		New:           func() Object { return &coordinationv1.Lease{} },
-		NewList:       func() runtime.Object { return &coordinationv1.LeaseList{} },
-		PrepareCreate: changes(dropElection),
-		PrepareUpdate: updates(func(l, _ *coordinationv1.Lease) { dropElection(l) }),
-		Validate: checks(func(l *coordinationv1.Lease) field.ErrorList {
-			return append(validateMeta(&l.ObjectMeta, true, apivalidation.NameIsDNSSubdomain), validateLeaseSpec(&l.Spec)...)
-		}),
-		ValidateUpdate: checksUpdate(func(l, old *coordinationv1.Lease) field.ErrorList {
-			return append(validateMetaUpdate(&l.ObjectMeta, &old.ObjectMeta), validateLeaseSpec(&l.Spec)...)
-		}),
-		Columns: []metav1.TableColumnDefinition{
-			nameColumn(),
-			column("Holder", "string", coordinationv1.LeaseSpec{}.SwaggerDoc()["holderIdentity"]),
-			ageColumn(),
+		Names: Names{
+			Resource:   Leases,
+			Singular:   "lease",
+			Namespaced: true,
+			GVK:        coordinationv1.SchemeGroupVersion.WithKind("Lease"),
 		},
-		Cells: prints(func(l *coordinationv1.Lease, now time.Time) []any {
-			return []any{l.Name, ptr.Deref(l.Spec.HolderIdentity, ""), age(l.CreationTimestamp, now)}
-		}),
-		AllowCreateOnUpdate: true,
-		RequireRevision:     true,
+		Types: Types{
+			New:     func() Object { return &coordinationv1.Lease{} },
+			NewList: func() runtime.Object { return &coordinationv1.LeaseList{} },
+		},
+		Create: Create{
+			Prepare: changes(dropElection),
+			Validate: checks(func(l *coordinationv1.Lease) field.ErrorList {
+				return append(validateMeta(&l.ObjectMeta, true, apivalidation.NameIsDNSSubdomain), validateLeaseSpec(&l.Spec)...)
+			}),
+		},
+		Update: Update{
+			Prepare: updates(func(l, _ *coordinationv1.Lease) { dropElection(l) }),
+			Validate: checksUpdate(func(l, old *coordinationv1.Lease) field.ErrorList {
+				return append(validateMetaUpdate(&l.ObjectMeta, &old.ObjectMeta), validateLeaseSpec(&l.Spec)...)
+			}),
+			MayCreate:   true,
+			Conditional: true,
+		},
+		Table: Printer{
+			Columns: []metav1.TableColumnDefinition{
+				nameColumn(),
+				column("Holder", "string", coordinationv1.LeaseSpec{}.SwaggerDoc()["holderIdentity"]),
+				ageColumn(),
+			},
+			Cells: prints(func(l *coordinationv1.Lease, now time.Time) []any {
+				return []any{l.Name, ptr.Deref(l.Spec.HolderIdentity, ""), age(l.CreationTimestamp, now)}
+			}),
+		},
 	}
 }
 

@@ -1,6 +1,7 @@
 package kind
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -16,33 +17,59 @@ import (
 // "kubernetes" in its spec until everything in it is gone.
 func Namespace() *Kind {
 	return &Kind{
-		Resource:         "namespaces",
-		Singular:         "namespace",
-		ShortNames:       []string{"ns"},
-		GVK:              corev1.SchemeGroupVersion.WithKind("Namespace"),
-		New:              func() Object { return &corev1.Namespace{} },
-		NewList:          func() runtime.Object { return &corev1.NamespaceList{} },
-		Default:          changes(defaultNamespace),
-		PrepareCreate:    changes(prepareNamespace),
-		PrepareUpdate:    updates(prepareNamespaceUpdate),
-		PrepareStatus:    updates(func(ns, old *corev1.Namespace) { ns.Spec = old.Spec }),
-		PrepareFinalize:  updates(func(ns, old *corev1.Namespace) { ns.Status = old.Status }),
-		Validate:         checks(validateNamespace),
-		ValidateUpdate:   checksUpdate(validateNamespaceUpdate),
-		ValidateStatus:   checksUpdate(validateNamespaceStatus),
-		ValidateFinalize: checksUpdate(validateNamespaceFinalize),
-		Columns: []metav1.TableColumnDefinition{
-			nameColumn(),
-			column("Status", "string", "The status of the namespace"),
-			ageColumn(),
+		Names: Names{
+			Resource:   Namespaces,
+			Singular:   "namespace",
+			ShortNames: []string{"ns"},
+			GVK:        corev1.SchemeGroupVersion.WithKind("Namespace"),
 		},
-		Cells: prints(func(ns *corev1.Namespace, now time.Time) []any {
-			return []any{ns.Name, string(ns.Status.Phase), age(ns.CreationTimestamp, now)}
-		}),
-		Fields: selects(func(ns *corev1.Namespace) fields.Set {
+		Types: Types{
+			New:     func() Object { return &corev1.Namespace{} },
+			NewList: func() runtime.Object { return &corev1.NamespaceList{} },
+			Default: changes(defaultNamespace),
+		},
+		Create: Create{Prepare: changes(prepareNamespace), Validate: checks(validateNamespace)},
+		Update: Update{Prepare: updates(prepareNamespaceUpdate), Validate: checksUpdate(validateNamespaceUpdate)},
+		Status: &Update{
+			Prepare:  updates(func(ns, old *corev1.Namespace) { ns.Spec = old.Spec }),
+			Validate: checksUpdate(validateNamespaceStatus),
+		},
+		Finalize: &Update{
+			Prepare:  updates(func(ns, old *corev1.Namespace) { ns.Status = old.Status }),
+			Validate: checksUpdate(validateNamespaceFinalize),
+		},
+		Select: Select{Fields: selects(func(ns *corev1.Namespace) fields.Set {
 			return fields.Set{"status.phase": string(ns.Status.Phase)}
-		}),
+		})},
+		Table: Printer{
+			Columns: []metav1.TableColumnDefinition{
+				nameColumn(),
+				column("Status", "string", "The status of the namespace"),
+				ageColumn(),
+			},
+			Cells: prints(func(ns *corev1.Namespace, now time.Time) []any {
+				return []any{ns.Name, string(ns.Status.Phase), age(ns.CreationTimestamp, now)}
+			}),
+		},
+		Storage: Storage{Open: func(obj Object) bool {
+			return obj.GetDeletionTimestamp() == nil && obj.(*corev1.Namespace).Status.Phase != corev1.NamespaceTerminating
+		}},
+		Deletion: Deletion{
+			Refuse:   refuseNamespace,
+			Begin:    changes(func(ns *corev1.Namespace) { ns.Status.Phase = corev1.NamespaceTerminating }),
+			Held:     func(obj Object) bool { return len(obj.(*corev1.Namespace).Spec.Finalizers) > 0 },
+			OneByOne: true,
+		},
 	}
+}
+
+// refuseNamespace keeps the namespaces that Kubernetes never deletes.
+func refuseNamespace(obj Object) error {
+	switch obj.GetName() {
+	case metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic:
+		return errors.New("this namespace may not be deleted")
+	}
+	return nil
 }
 
 func defaultNamespace(ns *corev1.Namespace) {

@@ -14,39 +14,43 @@ import (
 
 // Node is the row of v1 nodes.
 func Node() *Kind {
+	return &Kind{
+		Names: Names{
+			Resource:   Nodes,
+			Singular:   "node",
+			ShortNames: []string{"no"},
+			GVK:        corev1.SchemeGroupVersion.WithKind("Node"),
+		},
+		Types: Types{
+			New:     func() Object { return &corev1.Node{} },
+			NewList: func() runtime.Object { return &corev1.NodeList{} },
+			Default: changes(defaultNode),
+		},
+		Create: Create{Prepare: changes(prepareNode), Validate: checks(validateNode)},
+		Update: Update{Prepare: updates(prepareNodeUpdate), Validate: checksUpdate(validateNodeUpdate)},
+		Status: &Update{Prepare: updates(prepareNodeStatus), Validate: checksUpdate(validateNodeChange)},
+		Warn:   warns(func(n, _ *corev1.Node) []string { return warnNode(n) }),
+		Select: Select{Fields: selects(func(n *corev1.Node) fields.Set {
+			return fields.Set{"spec.unschedulable": fmt.Sprint(n.Spec.Unschedulable)}
+		})},
+		Table: Printer{Columns: nodeColumns(), Cells: prints(nodeCells)},
+	}
+}
+
+func nodeColumns() []metav1.TableColumnDefinition {
 	system := corev1.NodeSystemInfo{}.SwaggerDoc()
 	addresses := corev1.NodeStatus{}.SwaggerDoc()["addresses"]
-	return &Kind{
-		Resource:       "nodes",
-		Singular:       "node",
-		ShortNames:     []string{"no"},
-		GVK:            corev1.SchemeGroupVersion.WithKind("Node"),
-		New:            func() Object { return &corev1.Node{} },
-		NewList:        func() runtime.Object { return &corev1.NodeList{} },
-		Default:        changes(defaultNode),
-		PrepareCreate:  changes(prepareNode),
-		PrepareUpdate:  updates(prepareNodeUpdate),
-		PrepareStatus:  updates(prepareNodeStatus),
-		Validate:       checks(validateNode),
-		ValidateUpdate: checksUpdate(validateNodeUpdate),
-		ValidateStatus: checksUpdate(validateNodeChange),
-		Warn:           warns(func(n, _ *corev1.Node) []string { return warnNode(n) }),
-		Columns: []metav1.TableColumnDefinition{
-			nameColumn(),
-			column("Status", "string", "The status of the node"),
-			column("Roles", "string", "The roles of the node"),
-			ageColumn(),
-			column("Version", "string", system["kubeletVersion"]),
-			wideColumn("Internal-IP", "string", addresses),
-			wideColumn("External-IP", "string", addresses),
-			wideColumn("OS-Image", "string", system["osImage"]),
-			wideColumn("Kernel-Version", "string", system["kernelVersion"]),
-			wideColumn("Container-Runtime", "string", system["containerRuntimeVersion"]),
-		},
-		Cells: prints(nodeCells),
-		Fields: selects(func(n *corev1.Node) fields.Set {
-			return fields.Set{"spec.unschedulable": fmt.Sprint(n.Spec.Unschedulable)}
-		}),
+	return []metav1.TableColumnDefinition{
+		nameColumn(),
+		column("Status", "string", "The status of the node"),
+		column("Roles", "string", "The roles of the node"),
+		ageColumn(),
+		column("Version", "string", system["kubeletVersion"]),
+		wideColumn("Internal-IP", "string", addresses),
+		wideColumn("External-IP", "string", addresses),
+		wideColumn("OS-Image", "string", system["osImage"]),
+		wideColumn("Kernel-Version", "string", system["kernelVersion"]),
+		wideColumn("Container-Runtime", "string", system["containerRuntimeVersion"]),
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,27 +19,48 @@ import (
 // Pod is the row of v1 pods.
 func Pod() *Kind {
 	return &Kind{
-		Resource:       "pods",
-		Singular:       "pod",
-		ShortNames:     []string{"po"},
-		Categories:     []string{"all"},
-		Namespaced:     true,
-		GVK:            corev1.SchemeGroupVersion.WithKind("Pod"),
-		New:            func() Object { return &corev1.Pod{} },
-		NewList:        func() runtime.Object { return &corev1.PodList{} },
-		Default:        changes(podspec.DefaultPod),
-		PrepareCreate:  changes(podspec.Prepare),
-		PrepareUpdate:  updates(podspec.PrepareUpdate),
-		PrepareStatus:  updates(podspec.PrepareStatus),
-		Validate:       checks(validatePod),
-		ValidateUpdate: checksUpdate(validatePodUpdate),
-		ValidateStatus: checksUpdate(validatePodStatus),
-		Warn:           warns(warnPod),
-		Columns:        podColumns(),
-		Cells:          prints(podCells),
-		Fields:         selects(podFields),
-		Index:          func(obj Object) []string { return podTerms(obj.(*corev1.Pod)) },
-		Grace:          func(obj Object, asked *int64) int64 { return podGrace(obj.(*corev1.Pod), asked) },
+		Names: Names{
+			Resource:   Pods,
+			Singular:   "pod",
+			ShortNames: []string{"po"},
+			Categories: []string{"all"},
+			Namespaced: true,
+			GVK:        corev1.SchemeGroupVersion.WithKind("Pod"),
+		},
+		Types: Types{
+			New:         func() Object { return &corev1.Pod{} },
+			NewList:     func() runtime.Object { return &corev1.PodList{} },
+			Default:     changes(podspec.DefaultPod),
+			AddToScheme: addPodSubresources,
+		},
+		Create: Create{
+			Admit:        func(obj Object, others Getter) error { return admitPod(obj.(*corev1.Pod), others) },
+			Prepare:      changes(podspec.Prepare),
+			Validate:     checks(validatePod),
+			FromTemplate: true,
+		},
+		Update: Update{
+			Admit:    updates(admitPodUpdate),
+			Prepare:  updates(podspec.PrepareUpdate),
+			Validate: checksUpdate(validatePodUpdate),
+		},
+		Status:       &Update{Prepare: updates(podspec.PrepareStatus), Validate: checksUpdate(validatePodStatus)},
+		Subresources: []Subresource{Log, Binding, Eviction},
+		Warn:         warns(warnPod),
+		Select: Select{
+			Fields:  selects(podFields),
+			Aliases: map[string]string{"spec.host": "spec.nodeName"}, // what the field was called before v1
+			Index:   func(obj Object) []string { return podTerms(obj.(*corev1.Pod)) },
+		},
+		Table: Printer{Columns: podColumns(), Cells: prints(podCells)},
+		Deletion: Deletion{
+			Grace:         func(obj Object, asked *int64) int64 { return podGrace(obj.(*corev1.Pod), asked) },
+			ReturnsObject: true,
+		},
+		Dependents: Dependents{
+			None:    true,
+			Tracked: &Tracked{Finalizer: batchv1.JobTrackingFinalizer, By: batchv1.SchemeGroupVersion.WithKind("Job")},
+		},
 	}
 }
 

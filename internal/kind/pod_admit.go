@@ -21,21 +21,35 @@ const (
 func AccountKey(pod *corev1.Pod) change.Key {
 	name := pod.Spec.ServiceAccountName
 	if name == "" {
-		name = defaultAccount
+		name = DefaultAccount
 	}
-	return change.Key{Resource: "serviceaccounts", Namespace: pod.Namespace, Name: name}
+	return ServiceAccounts.Key(pod.Namespace, name)
 }
 
-const defaultAccount = "default"
+// DefaultAccount is the service account that every namespace has, and that pods run
+// as which name none.
+const DefaultAccount = "default"
 
 // RuntimeClasses returns the names of the classes of containers that nodes run.
 // There are no RuntimeClass objects: what they are is built in.
 func RuntimeClasses() []string { return []string{"sandbox", "host"} }
 
-// AdmitPod puts into a new pod what Kubernetes' admission puts there, whoever
-// creates it: the name of its service account, the priority of its class, and
-// 300 seconds on a node that is not ready or not reached. The error says why
-// the pod is forbidden.
+// admitPod is all of admission: the row's. AdmitAccount and AdmitPod are its parts, for
+// who tells them apart in what he says. Their errors say why a pod is forbidden.
+func admitPod(pod *corev1.Pod, others Getter) error {
+	var account *corev1.ServiceAccount
+	if found, ok := others.Get(AccountKey(pod)); ok {
+		account = found.(*corev1.ServiceAccount)
+	}
+	if err := AdmitAccount(pod, account); err != nil {
+		return err
+	}
+	return AdmitPod(pod)
+}
+
+// AdmitPod puts into a new pod what needs no look at anything else: the name of its
+// service account, the priority of its class, and 300 seconds on a node that is not
+// ready or not reached.
 func AdmitPod(pod *corev1.Pod) error {
 	name := AccountKey(pod).Name
 	pod.Spec.ServiceAccountName, pod.Spec.DeprecatedServiceAccount = name, name
@@ -57,7 +71,7 @@ func AdmitPod(pod *corev1.Pod) error {
 // is at AccountKey; nil if there is none. Only "default" need not exist.
 func AdmitAccount(pod *corev1.Pod, account *corev1.ServiceAccount) error {
 	name := AccountKey(pod).Name
-	if account == nil && name != defaultAccount {
+	if account == nil && name != DefaultAccount {
 		return fmt.Errorf("error looking up service account %s/%s: serviceaccount %q not found", pod.Namespace, name, name)
 	}
 	if account != nil && len(pod.Spec.ImagePullSecrets) == 0 {
@@ -66,9 +80,9 @@ func AdmitAccount(pod *corev1.Pod, account *corev1.ServiceAccount) error {
 	return nil
 }
 
-// AdmitPodUpdate does what AdmitPod does for a changed pod: what the client left out
+// admitPodUpdate does the same for a changed pod: what the client left out
 // stays as admission has made it.
-func AdmitPodUpdate(pod, old *corev1.Pod) {
+func admitPodUpdate(pod, old *corev1.Pod) {
 	if pod.Spec.Priority == nil {
 		pod.Spec.Priority = old.Spec.Priority
 	}

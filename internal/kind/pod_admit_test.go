@@ -5,7 +5,17 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/change"
 )
+
+// objects are those that a Getter finds.
+type objects map[change.Key]Object
+
+func (o objects) Get(key change.Key) (Object, bool) {
+	obj, ok := o[key]
+	return obj, ok
+}
 
 func TestAdmitPod(t *testing.T) {
 	t.Parallel()
@@ -53,10 +63,11 @@ func TestAdmitPod(t *testing.T) {
 			t.Parallel()
 			pod := &corev1.Pod{Spec: test.spec}
 			pod.Namespace = "ns"
-			err := AdmitAccount(pod, test.account)
-			if err == nil {
-				err = AdmitPod(pod)
+			others := objects{}
+			if test.account != nil {
+				others[AccountKey(pod)] = test.account
 			}
+			err := Pod().Create.Admit(pod, others)
 			switch {
 			case test.err != "":
 				if err == nil || err.Error() != test.err {

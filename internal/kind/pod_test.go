@@ -101,7 +101,7 @@ status:
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			cells := Pod().Cells(readPod(t, test.pod), podTestNow())
+			cells := Pod().Table.Cells(readPod(t, test.pod), podTestNow())
 			if got := fmt.Sprint(cells[1], " ", cells[2], " ", cells[3]); got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
@@ -118,7 +118,7 @@ spec: {nodeName: n1, readinessGates: [{conditionType: a}, {conditionType: b}]}
 status: {phase: Running, nominatedNodeName: n2, podIPs: [{ip: 10.0.0.1}, {ip: "fd00::1"}], conditions: [{type: a, status: "True"}, {type: b, status: "False"}]}
 `, "web|0/0|Running|0|60m|10.0.0.1|n1|n2|1/2"},
 	} {
-		cells := Pod().Cells(readPod(t, test.pod), podTestNow())
+		cells := Pod().Table.Cells(readPod(t, test.pod), podTestNow())
 		var got []string
 		for _, c := range cells {
 			got = append(got, fmt.Sprint(c))
@@ -127,7 +127,7 @@ status: {phase: Running, nominatedNodeName: n2, podIPs: [{ip: 10.0.0.1}, {ip: "f
 			t.Errorf("%s: %q, want %q", test.name, got, test.want)
 		}
 	}
-	columns := Pod().Columns
+	columns := Pod().Table.Columns
 	var names []string
 	for _, c := range columns {
 		names = append(names, fmt.Sprint(c.Name, c.Priority))
@@ -155,7 +155,7 @@ func TestPodGrace(t *testing.T) {
 		{"failed", "{spec: {nodeName: n1, terminationGracePeriodSeconds: 30}, status: {phase: Failed}}", nil, 0},
 		{"none", "{spec: {nodeName: n1}}", nil, 0},
 	} {
-		if got := Pod().Grace(readPod(t, test.pod), test.asked); got != test.want {
+		if got := Pod().Deletion.Grace(readPod(t, test.pod), test.asked); got != test.want {
 			t.Errorf("%s: %d, want %d", test.name, got, test.want)
 		}
 	}
@@ -163,7 +163,7 @@ func TestPodGrace(t *testing.T) {
 
 func TestPodFields(t *testing.T) {
 	t.Parallel()
-	set := Pod().Fields(readPod(t, `
+	set := Pod().Select.Fields(readPod(t, `
 spec: {nodeName: n1, restartPolicy: Never, schedulerName: s, serviceAccountName: a, hostNetwork: true}
 status: {phase: Running, podIP: 10.0.0.1, podIPs: [{ip: 10.0.0.1}, {ip: "fd00::1"}], nominatedNodeName: n2}
 `))
@@ -187,7 +187,7 @@ func TestPodIndex(t *testing.T) {
 		"{spec: {nodeName: n1}, status: {phase: Running}}":   "node/n1 active/n1",
 		"{spec: {nodeName: n1}, status: {phase: Succeeded}}": "node/n1",
 	} {
-		got := Pod().Index(readPod(t, pod))
+		got := Pod().Select.Index(readPod(t, pod))
 		wanted := strings.Fields(want)
 		for _, term := range wanted {
 			if !slices.Contains(got, term) {
@@ -208,8 +208,8 @@ func TestPodRow(t *testing.T) {
 	row := Pod()
 	pod := readPod(t, "spec: {containers: [{name: c, image: busybox}]}")
 	row.Default(pod)
-	row.PrepareCreate(pod)
-	if errs := row.Validate(pod); len(errs) > 0 || pod.Generation != 1 || pod.Status.Phase != corev1.PodPending {
+	row.Create.Prepare(pod)
+	if errs := row.Create.Validate(pod); len(errs) > 0 || pod.Generation != 1 || pod.Status.Phase != corev1.PodPending {
 		t.Fatalf("%v, %+v", errs, pod)
 	}
 	if w := row.Warn(pod, nil); len(w) > 0 {
@@ -219,7 +219,7 @@ func TestPodRow(t *testing.T) {
 	bad := pod.DeepCopy()
 	bad.Name, bad.Spec.Containers[0].Image = "Web", ""
 	var got []string
-	for _, err := range row.Validate(bad) {
+	for _, err := range row.Create.Validate(bad) {
 		got = append(got, err.Field)
 	}
 	if !slices.Equal(got, []string{"metadata.name", "spec.containers[0].image"}) {
@@ -237,13 +237,13 @@ func TestPodRow(t *testing.T) {
 	update := pod.DeepCopy()
 	update.ResourceVersion, pod.ResourceVersion = "1", "1"
 	update.Spec.Containers[0].Image = "busybox:2"
-	row.PrepareUpdate(update, pod)
-	if errs := row.ValidateUpdate(update, pod); len(errs) > 0 || update.Generation != 2 {
+	row.Update.Prepare(update, pod)
+	if errs := row.Update.Validate(update, pod); len(errs) > 0 || update.Generation != 2 {
 		t.Errorf("%v, generation %d", errs, update.Generation)
 	}
 	update.Status.QOSClass = corev1.PodQOSGuaranteed
-	row.PrepareStatus(update, pod)
-	if errs := row.ValidateStatus(update, pod); len(errs) != 1 || errs[0].Field != "status.qosClass" {
+	row.Status.Prepare(update, pod)
+	if errs := row.Status.Validate(update, pod); len(errs) != 1 || errs[0].Field != "status.qosClass" {
 		t.Errorf("%v", errs)
 	}
 }

@@ -22,7 +22,7 @@ import (
 // a client writes is the stored object without conversion.
 func TestSchemeHubs(t *testing.T) {
 	t.Parallel()
-	s := NewScheme()
+	s := builtinScheme()
 	for _, k := range Table() {
 		hub := schema.GroupVersion{Group: k.GVK.Group, Version: runtime.APIVersionInternal}
 		obj := k.New()
@@ -56,7 +56,7 @@ func TestSchemeConvertsWithoutLoss(t *testing.T) {
 	t.Parallel()
 	seed := rand.Int63()
 	t.Logf("seed %d", seed)
-	s := NewScheme()
+	s := builtinScheme()
 	fill := filler(seed, s)
 	for _, test := range []struct {
 		stored runtime.Object
@@ -92,7 +92,7 @@ func TestSchemeConvertsWithoutLoss(t *testing.T) {
 
 func TestSchemeDecodesSecondVersions(t *testing.T) {
 	t.Parallel()
-	codecs := serializer.NewCodecFactory(NewScheme())
+	codecs := serializer.NewCodecFactory(builtinScheme())
 
 	data := []byte(`{"apiVersion":"events.k8s.io/v1","kind":"Event","metadata":{"name":"a","namespace":"b"},
 		"regarding":{"kind":"Job","name":"pi"},"note":"Created pod","reportingController":"job-controller",
@@ -127,7 +127,7 @@ func TestSchemeDecodesSecondVersions(t *testing.T) {
 
 func TestSchemeFieldLabels(t *testing.T) {
 	t.Parallel()
-	s := NewScheme()
+	s := builtinScheme()
 	core, events := corev1.SchemeGroupVersion, eventsv1.SchemeGroupVersion
 	for _, test := range []struct {
 		gvk              schema.GroupVersionKind
@@ -162,7 +162,7 @@ func TestSchemeFieldLabels(t *testing.T) {
 
 func TestSchemeParsesQueries(t *testing.T) {
 	t.Parallel()
-	s := NewScheme()
+	s := builtinScheme()
 	codec := runtime.NewParameterCodec(s)
 	decode := func(query string, into runtime.Object) error {
 		values, err := url.ParseQuery(query)

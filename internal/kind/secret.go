@@ -17,28 +17,33 @@ import (
 // Secret is the row of v1 secrets.
 func Secret() *Kind {
 	return &Kind{
-		Resource:       "secrets",
-		Singular:       "secret",
-		Namespaced:     true,
-		GVK:            corev1.SchemeGroupVersion.WithKind("Secret"),
-		New:            func() Object { return &corev1.Secret{} },
-		NewList:        func() runtime.Object { return &corev1.SecretList{} },
-		Default:        changes(defaultSecret),
-		PrepareCreate:  changes(mergeStringData),
-		PrepareUpdate:  updates(prepareSecretUpdate),
-		Validate:       checks(validateSecret),
-		ValidateUpdate: checksUpdate(validateSecretUpdate),
-		Warn:           warns(func(s, _ *corev1.Secret) []string { return warnSecret(s) }),
-		Columns: []metav1.TableColumnDefinition{
-			nameColumn(),
-			column("Type", "string", corev1.Secret{}.SwaggerDoc()["type"]),
-			column("Data", "string", corev1.Secret{}.SwaggerDoc()["data"]),
-			ageColumn(),
+		Names: Names{
+			Resource:   Secrets,
+			Singular:   "secret",
+			Namespaced: true,
+			GVK:        corev1.SchemeGroupVersion.WithKind("Secret"),
 		},
-		Cells: prints(func(s *corev1.Secret, now time.Time) []any {
-			return []any{s.Name, string(s.Type), int64(len(s.Data)), age(s.CreationTimestamp, now)}
-		}),
-		Fields: selects(func(s *corev1.Secret) fields.Set { return fields.Set{"type": string(s.Type)} }),
+		Types: Types{
+			New:     func() Object { return &corev1.Secret{} },
+			NewList: func() runtime.Object { return &corev1.SecretList{} },
+			Default: changes(defaultSecret),
+		},
+		Create: Create{Prepare: changes(mergeStringData), Validate: checks(validateSecret)},
+		Update: Update{Prepare: updates(prepareSecretUpdate), Validate: checksUpdate(validateSecretUpdate)},
+		Warn:   warns(func(s, _ *corev1.Secret) []string { return warnSecret(s) }),
+		Select: Select{Fields: selects(func(s *corev1.Secret) fields.Set { return fields.Set{"type": string(s.Type)} })},
+		Table: Printer{
+			Columns: []metav1.TableColumnDefinition{
+				nameColumn(),
+				column("Type", "string", corev1.Secret{}.SwaggerDoc()["type"]),
+				column("Data", "string", corev1.Secret{}.SwaggerDoc()["data"]),
+				ageColumn(),
+			},
+			Cells: prints(func(s *corev1.Secret, now time.Time) []any {
+				return []any{s.Name, string(s.Type), int64(len(s.Data)), age(s.CreationTimestamp, now)}
+			}),
+		},
+		Storage: Storage{Erase: true},
 	}
 }
 

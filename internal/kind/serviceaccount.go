@@ -15,22 +15,30 @@ const enforceMountableSecrets = "kubernetes.io/enforce-mountable-secrets"
 // ServiceAccount is the row of v1 serviceaccounts.
 func ServiceAccount() *Kind {
 	return &Kind{
-		Resource:       "serviceaccounts",
-		Singular:       "serviceaccount",
-		ShortNames:     []string{"sa"},
-		Namespaced:     true,
-		GVK:            corev1.SchemeGroupVersion.WithKind("ServiceAccount"),
-		New:            func() Object { return &corev1.ServiceAccount{} },
-		NewList:        func() runtime.Object { return &corev1.ServiceAccountList{} },
-		PrepareCreate:  changes(keepSecretNames),
-		PrepareUpdate:  updates(func(sa, _ *corev1.ServiceAccount) { keepSecretNames(sa) }),
-		Validate:       checks(validateServiceAccount),
-		ValidateUpdate: checksUpdate(validateServiceAccountUpdate),
-		Warn:           warns(warnServiceAccount),
-		Columns:        []metav1.TableColumnDefinition{nameColumn(), ageColumn()},
-		Cells: prints(func(sa *corev1.ServiceAccount, now time.Time) []any {
-			return []any{sa.Name, age(sa.CreationTimestamp, now)}
-		}),
+		Names: Names{
+			Resource:   ServiceAccounts,
+			Singular:   "serviceaccount",
+			ShortNames: []string{"sa"},
+			Namespaced: true,
+			GVK:        corev1.SchemeGroupVersion.WithKind("ServiceAccount"),
+		},
+		Types: Types{
+			New:     func() Object { return &corev1.ServiceAccount{} },
+			NewList: func() runtime.Object { return &corev1.ServiceAccountList{} },
+		},
+		Create: Create{Prepare: changes(keepSecretNames), Validate: checks(validateServiceAccount)},
+		Update: Update{
+			Prepare:  updates(func(sa, _ *corev1.ServiceAccount) { keepSecretNames(sa) }),
+			Validate: checksUpdate(validateServiceAccountUpdate),
+		},
+		Warn: warns(warnServiceAccount),
+		Table: Printer{
+			Columns: []metav1.TableColumnDefinition{nameColumn(), ageColumn()},
+			Cells: prints(func(sa *corev1.ServiceAccount, now time.Time) []any {
+				return []any{sa.Name, age(sa.CreationTimestamp, now)}
+			}),
+		},
+		Deletion: Deletion{ReturnsObject: true},
 	}
 }
 

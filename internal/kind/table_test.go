@@ -2,7 +2,6 @@ package kind
 
 import (
 	"fmt"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +20,7 @@ func TestTable(t *testing.T) {
 	names := map[string]string{}
 	for _, k := range Table() {
 		id := k.GR().String()
-		for _, name := range append(k.ShortNames, k.Resource, k.Singular) {
+		for _, name := range append(k.ShortNames, k.Plural(), k.Singular) {
 			if other, taken := names[name]; taken {
 				t.Errorf("%s and %s are both called %s", other, id, name)
 			}
@@ -30,35 +29,24 @@ func TestTable(t *testing.T) {
 		if k.Singular != strings.ToLower(k.GVK.Kind) {
 			t.Errorf("%s: singular %s", id, k.Singular)
 		}
-		obj := k.New()
-		if cells := k.Cells(obj, testTime.Time); len(cells) != len(k.Columns) {
-			t.Errorf("%s: %d cells in %d columns", id, len(cells), len(k.Columns))
-		}
-		for _, c := range k.Columns {
+		for _, c := range k.Table.Columns {
 			if c.Name == "" || c.Type == "" || c.Description == "" {
 				t.Errorf("%s: column %+v", id, c)
 			}
 		}
-		if (k.PrepareStatus == nil) != (k.ValidateStatus == nil) || (k.PrepareFinalize == nil) != (k.ValidateFinalize == nil) {
-			t.Errorf("%s: half a subresource", id)
-		}
-		if k.Validate == nil || k.ValidateUpdate == nil {
-			t.Errorf("%s is not validated", id)
-		}
-		if reflect.TypeOf(k.New()) != reflect.TypeOf(obj) || k.New() == obj {
-			t.Errorf("%s: New does not make new objects", id)
-		}
-		list := reflect.TypeOf(k.NewList()).Elem()
-		if items, ok := list.FieldByName("Items"); !ok || items.Type.Elem() != reflect.TypeOf(obj).Elem() {
-			t.Errorf("%s: the list %v is of something else", id, list)
-		}
+	}
+	if _, err := NewKinds(Table()...); err != nil {
+		t.Error(err)
+	}
+	if _, err := NewScheme(Table()); err != nil {
+		t.Error(err)
 	}
 }
 
 func TestKinds(t *testing.T) {
 	t.Parallel()
-	kinds := NewKinds(Table())
-	jobs := kinds.ByResource("jobs.batch")
+	kinds := Builtin()
+	jobs := kinds.ByResource(Jobs)
 	if jobs == nil || jobs.GVK.Kind != "Job" || kinds.ByResource("jobs") != nil {
 		t.Error("ByResource wants the key's resource")
 	}
@@ -66,7 +54,7 @@ func TestKinds(t *testing.T) {
 		t.Errorf("key %s", got)
 	}
 	for _, gv := range []schema.GroupVersion{{Version: "v1"}, {Group: "events.k8s.io", Version: "v1"}} {
-		if k := kinds.ByGVK(gv.WithKind("Event")); k == nil || k.Resource != "events" {
+		if k := kinds.ByGVK(gv.WithKind("Event")); k == nil || k.Resource != Events {
 			t.Errorf("%v: %v", gv, k)
 		}
 	}
@@ -137,7 +125,7 @@ func TestCells(t *testing.T) {
 
 func row(k *Kind, obj Object) string {
 	var cells []string
-	for _, cell := range k.Cells(obj, testTime.Time) {
+	for _, cell := range k.Table.Cells(obj, testTime.Time) {
 		cells = append(cells, fmt.Sprint(cell))
 	}
 	return strings.Join(cells, "|")
@@ -167,7 +155,7 @@ func TestJobCells(t *testing.T) {
 	} {
 		job := created(t, baseJob)
 		test.job(job)
-		cells := Job().Cells(job, testTime.Time)
+		cells := Job().Table.Cells(job, testTime.Time)
 		if cells[1] != test.status || cells[2] != test.completions || cells[3] != test.duration {
 			t.Errorf("%s: got %q %q %q, want %q %q %q", test.name, cells[1], cells[2], cells[3],
 				test.status, test.completions, test.duration)
@@ -189,7 +177,7 @@ func TestSelectableFields(t *testing.T) {
 		{Event(), &corev1.Event{ReportingController: "kubelet"}, "source", "kubelet"},
 		{Event(), &corev1.Event{InvolvedObject: corev1.ObjectReference{UID: "1"}}, "involvedObject.uid", "1"},
 	} {
-		if got := test.k.Fields(test.obj); !got.Has(test.name) || got.Get(test.name) != test.value {
+		if got := test.k.Select.Fields(test.obj); !got.Has(test.name) || got.Get(test.name) != test.value {
 			t.Errorf("%s: %v", test.k.Resource, got)
 		}
 	}

@@ -36,9 +36,9 @@ func TestUpdates(t *testing.T) {
 		change   func(Object)
 		want     []string
 	}{
-		{"config map", ConfigMap().ValidateUpdate, &corev1.ConfigMap{ObjectMeta: named("c")},
+		{"config map", ConfigMap().Update.Validate, &corev1.ConfigMap{ObjectMeta: named("c")},
 			func(o Object) { o.(*corev1.ConfigMap).Data = map[string]string{"a": "b"} }, nil},
-		{"immutable config map", ConfigMap().ValidateUpdate,
+		{"immutable config map", ConfigMap().Update.Validate,
 			&corev1.ConfigMap{ObjectMeta: named("c"), Immutable: ptr.To(true), Data: map[string]string{"a": "b"}},
 			func(o Object) {
 				*o.(*corev1.ConfigMap) = corev1.ConfigMap{ObjectMeta: named("c"), BinaryData: map[string][]byte{"x": nil}}
@@ -46,33 +46,33 @@ func TestUpdates(t *testing.T) {
 			[]string{"immutable: Forbidden: field is immutable when `immutable` is set",
 				"data: Forbidden: field is immutable when `immutable` is set",
 				"binaryData: Forbidden: field is immutable when `immutable` is set"}},
-		{"labels of an immutable config map", ConfigMap().ValidateUpdate, &corev1.ConfigMap{ObjectMeta: named("c"), Immutable: ptr.To(true)},
+		{"labels of an immutable config map", ConfigMap().Update.Validate, &corev1.ConfigMap{ObjectMeta: named("c"), Immutable: ptr.To(true)},
 			func(o Object) {
 				o.SetLabels(map[string]string{"a": "b"})
 				o.(*corev1.ConfigMap).Data = map[string]string{}
 			}, nil},
-		{"type of a secret", Secret().ValidateUpdate, &corev1.Secret{ObjectMeta: named("s"), Type: "Opaque"},
+		{"type of a secret", Secret().Update.Validate, &corev1.Secret{ObjectMeta: named("s"), Type: "Opaque"},
 			func(o Object) { o.(*corev1.Secret).Type = "my/type" }, []string{"type: Invalid value: field is immutable"}},
-		{"immutable secret", Secret().ValidateUpdate, &corev1.Secret{ObjectMeta: named("s"), Type: "Opaque", Immutable: ptr.To(true)},
+		{"immutable secret", Secret().Update.Validate, &corev1.Secret{ObjectMeta: named("s"), Type: "Opaque", Immutable: ptr.To(true)},
 			func(o Object) { o.(*corev1.Secret).Data = map[string][]byte{"a": nil} },
 			[]string{"data: Forbidden: field is immutable when `immutable` is set"}},
 
-		{"event as v1", Event().ValidateUpdate, &timed, func(o Object) { o.(*corev1.Event).Message = "m" }, nil},
-		{"event as events.k8s.io/v1", Event().Versions[eventsv1.SchemeGroupVersion].Validate, &timed,
+		{"event as v1", Event().Update.Validate, &timed, func(o Object) { o.(*corev1.Event).Message = "m" }, nil},
+		{"event as events.k8s.io/v1", Event().Version(eventsv1.SchemeGroupVersion).Validate, &timed,
 			func(o Object) { o.(*corev1.Event).Message, o.(*corev1.Event).Reason = "m", "Other" },
 			[]string{"reason: Invalid value: field is immutable", "message: Invalid value: field is immutable",
 				"reason: Invalid value: field is immutable"}},
-		{"time of an event, a little", Event().Versions[eventsv1.SchemeGroupVersion].Validate, &timed, func(o Object) {
+		{"time of an event, a little", Event().Version(eventsv1.SchemeGroupVersion).Validate, &timed, func(o Object) {
 			o.(*corev1.Event).EventTime = metav1.NewMicroTime(testTime.Add(999 * time.Nanosecond))
 		}, nil},
-		{"time of an event", Event().Versions[eventsv1.SchemeGroupVersion].Validate, &timed, func(o Object) {
+		{"time of an event", Event().Version(eventsv1.SchemeGroupVersion).Validate, &timed, func(o Object) {
 			o.(*corev1.Event).EventTime = metav1.NewMicroTime(testTime.Add(time.Millisecond))
 		}, []string{"eventTime: Invalid value: field is immutable"}},
-		{"series of an event", Event().Versions[eventsv1.SchemeGroupVersion].Validate, &timed, func(o Object) {
+		{"series of an event", Event().Version(eventsv1.SchemeGroupVersion).Validate, &timed, func(o Object) {
 			o.(*corev1.Event).Series = &corev1.EventSeries{Count: 1}
 		}, []string{"series.count: Invalid value: should be at least 2", "series.lastObservedTime: Required value"}},
 
-		{"node", Node().ValidateUpdate, &node, func(o Object) {
+		{"node", Node().Update.Validate, &node, func(o Object) {
 			spec := &o.(*corev1.Node).Spec
 			spec.PodCIDRs, spec.ProviderID, spec.DoNotUseExternalID, spec.Unschedulable = nil, "q", "x", true
 		}, []string{
@@ -80,23 +80,23 @@ func TestUpdates(t *testing.T) {
 			`spec.providerID: Forbidden: node updates may not change providerID except from "" to valid`,
 			"spec.externalID: Forbidden: may not be updated",
 		}},
-		{"addresses of a node", Node().ValidateStatus, &node, func(o Object) {
+		{"addresses of a node", Node().Status.Validate, &node, func(o Object) {
 			o.(*corev1.Node).Status.Addresses = []corev1.NodeAddress{{Type: "InternalIP", Address: "a"}, {Type: "InternalIP", Address: "a"}}
 		}, []string{"status.addresses[1]: Duplicate value"}},
 
-		{"phase of a namespace", Namespace().ValidateStatus, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "n", ResourceVersion: "1"}},
+		{"phase of a namespace", Namespace().Status.Validate, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "n", ResourceVersion: "1"}},
 			func(o Object) { o.(*corev1.Namespace).Status.Phase = corev1.NamespaceTerminating },
 			[]string{"status.Phase: Invalid value: may only be 'Active' if `deletionTimestamp` is empty"}},
-		{"finalizers of a namespace", Namespace().ValidateFinalize, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "n", ResourceVersion: "1"}},
+		{"finalizers of a namespace", Namespace().Finalize.Validate, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "n", ResourceVersion: "1"}},
 			func(o Object) {
 				o.(*corev1.Namespace).Spec.Finalizers = []corev1.FinalizerName{"kubernetes", "a/b", "c"}
 			},
 			[]string{"spec.finalizers[2]: Invalid value: name is neither a standard finalizer name nor is it fully qualified"}},
 
-		{"what an old cron job may keep", CronJob().ValidateUpdate, &cronJob, func(o Object) { o.(*batchv1.CronJob).Spec.TimeZone = nil }, nil},
-		{"time zone twice", CronJob().ValidateUpdate, &cronJob, func(Object) {},
+		{"what an old cron job may keep", CronJob().Update.Validate, &cronJob, func(o Object) { o.(*batchv1.CronJob).Spec.TimeZone = nil }, nil},
+		{"time zone twice", CronJob().Update.Validate, &cronJob, func(Object) {},
 			[]string{"spec.schedule: Invalid value: cannot use both timeZone field and TZ or CRON_TZ in schedule"}},
-		{"schedule of a cron job", CronJob().ValidateUpdate, &cronJob, func(o Object) {
+		{"schedule of a cron job", CronJob().Update.Validate, &cronJob, func(o Object) {
 			spec := &o.(*batchv1.CronJob).Spec
 			spec.Schedule, spec.TimeZone = "0 0 * * *", ptr.To("Local")
 		}, []string{"spec.timeZone: Invalid value: timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones"}},
@@ -112,7 +112,7 @@ func TestUpdates(t *testing.T) {
 
 func TestNewEventIsStrict(t *testing.T) {
 	t.Parallel()
-	validate := Event().Versions[eventsv1.SchemeGroupVersion].Validate
+	validate := Event().Version(eventsv1.SchemeGroupVersion).Validate
 	old := &corev1.Event{ObjectMeta: metav1.ObjectMeta{Name: "e", Namespace: "default"}, Count: 1, LastTimestamp: testTime,
 		FirstTimestamp: testTime, Source: corev1.EventSource{Component: "c"}, Type: "Odd"}
 	compare(t, validate(old, nil), []string{
@@ -138,11 +138,11 @@ func TestDataLimit(t *testing.T) {
 	half := bytes.Repeat([]byte("x"), 512*1024)
 	cm := &corev1.ConfigMap{ObjectMeta: named("c"), Data: map[string]string{"a": string(half)}, BinaryData: map[string][]byte{"b": half}}
 	secret := &corev1.Secret{ObjectMeta: named("s"), Data: map[string][]byte{"a": half, "b": half}}
-	compare(t, ConfigMap().Validate(cm), nil)
-	compare(t, Secret().Validate(secret), nil)
+	compare(t, ConfigMap().Create.Validate(cm), nil)
+	compare(t, Secret().Create.Validate(secret), nil)
 	cm.BinaryData["c"], secret.Data["c"] = []byte("!"), []byte("!")
-	compare(t, ConfigMap().Validate(cm), []string{"[]: Too long: may not be more than 1048576 bytes"})
-	compare(t, Secret().Validate(secret), []string{"data: Too long: may not be more than 1048576 bytes"})
+	compare(t, ConfigMap().Create.Validate(cm), []string{"[]: Too long: may not be more than 1048576 bytes"})
+	compare(t, Secret().Create.Validate(secret), []string{"data: Too long: may not be more than 1048576 bytes"})
 }
 
 // The parts of an object that a write may not reach come over from the old one.
@@ -159,9 +159,9 @@ func TestPrepareKeeps(t *testing.T) {
 		finalizers int
 		phase      corev1.NamespacePhase
 	}{
-		"update":    {k.PrepareUpdate, 1, corev1.NamespaceActive},
-		"/status":   {k.PrepareStatus, 1, corev1.NamespaceTerminating},
-		"/finalize": {k.PrepareFinalize, 0, corev1.NamespaceActive},
+		"update":    {k.Update.Prepare, 1, corev1.NamespaceActive},
+		"/status":   {k.Status.Prepare, 1, corev1.NamespaceTerminating},
+		"/finalize": {k.Finalize.Prepare, 0, corev1.NamespaceActive},
 	} {
 		ns := change()
 		test.prepare(ns, old)
@@ -172,14 +172,14 @@ func TestPrepareKeeps(t *testing.T) {
 
 	//lint:ignore SA1019 what Kubernetes no longer reads, clients still send
 	node := &corev1.Node{Status: corev1.NodeStatus{Phase: "new"}, Spec: corev1.NodeSpec{Unschedulable: true, ConfigSource: &corev1.NodeConfigSource{}}}
-	Node().PrepareUpdate(node, &corev1.Node{Status: corev1.NodeStatus{Phase: "old"}})
+	Node().Update.Prepare(node, &corev1.Node{Status: corev1.NodeStatus{Phase: "old"}})
 	//lint:ignore SA1019 what Kubernetes no longer reads, clients still send
 	if node.Status.Phase != "old" || !node.Spec.Unschedulable || node.Spec.ConfigSource != nil {
 		t.Errorf("node: %+v", node)
 	}
 
 	secret := &corev1.Secret{StringData: map[string]string{"a": "b"}}
-	Secret().PrepareUpdate(secret, &corev1.Secret{Type: "my/type"})
+	Secret().Update.Prepare(secret, &corev1.Secret{Type: "my/type"})
 	if secret.Type != "my/type" || string(secret.Data["a"]) != "b" || secret.StringData != nil {
 		t.Errorf("secret: %+v", secret)
 	}
@@ -218,7 +218,7 @@ func TestControllersKeepTheirAnnotations(t *testing.T) {
 	put := map[string]string{CronJobExplained: "2026-01-31T08:00:00Z"}
 	want := map[string]string{CronJobSchedule: "0 * * * *||", CronJobExplained: "2026-01-31T08:00:00Z", JobBackoff: "1 2026-01-31T07:00:00Z"}
 	for _, k := range []*Kind{CronJob(), Job()} {
-		for _, prepare := range []func(obj, old Object){k.PrepareUpdate, k.PrepareStatus} {
+		for _, prepare := range []func(obj, old Object){k.Update.Prepare, k.Status.Prepare} {
 			old, obj := k.New(), k.New()
 			old.SetAnnotations(stored)
 			obj.SetAnnotations(maps.Clone(put))

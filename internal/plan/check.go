@@ -36,11 +36,8 @@ func (p *planner) invalid(k *kind.Kind, obj kind.Object) field.ErrorList {
 		obj.SetName(obj.GetGenerateName() + "00000")
 	}
 	obj.SetUID("00000000-0000-0000-0000-000000000000")
-	if k.PrepareCreate != nil {
-		k.PrepareCreate(obj)
+	if k.Create.Prepare != nil {
+		k.Create.Prepare(obj)
 	}
-	if k.Validate == nil {
-		return nil
-	}
-	return k.Validate(obj)
+	return k.Create.Validate(obj)
 }

@@ -87,7 +87,11 @@ type Plan struct {
 // Make returns the plan for an input. The error joins all that keeps it from being run,
 // each with its place; there is no plan then.
 func Make(w World, input []manifest.Object) (*Plan, error) {
-	p := &planner{World: w, kinds: kind.NewKinds(kind.Table()), scheme: kind.NewVersionedScheme()}
+	p := &planner{World: w, kinds: kind.Builtin()}
+	var err error
+	if p.scheme, err = kind.NewVersionedScheme(p.kinds.All()); err != nil {
+		return nil, err
+	}
 	p.sets = newSets(input)
 	var items []*item
 	for _, in := range input {
@@ -189,13 +193,13 @@ func (p *planner) unique(items []*item) []*item {
 		if it.obj.GetName() == "" {
 			return false // a name is made for it
 		}
-		k := key{it.kind.Resource, it.obj.GetNamespace(), it.obj.GetName()}
+		k := key{string(it.kind.Resource), it.obj.GetNamespace(), it.obj.GetName()}
 		other := first[k]
 		switch {
 		case other == nil:
 			first[k] = it
 			return false
-		case it.kind.Resource == "namespaces" || other.in.GetKind() == it.in.GetKind() && sameContent(it, other):
+		case it.kind.Resource == kind.Namespaces || other.in.GetKind() == it.in.GetKind() && sameContent(it, other):
 			return true
 		}
 		p.errs = append(p.errs, fmt.Errorf("%s: %s: the name is taken: %s has it at %s", it.in.At("metadata.name"), it.origin, other.origin, other.in.At("metadata.name")))
@@ -207,7 +211,7 @@ func (p *planner) unique(items []*item) []*item {
 func (p *planner) plan(items []*item) *Plan {
 	plan := &Plan{Claims: p.claims, Notes: p.notes, NoEffect: p.ineffect}
 	rank := func(it *item) int {
-		if it.kind.Resource == "namespaces" {
+		if it.kind.Resource == kind.Namespaces {
 			return -1
 		}
 		return int(it.role)
@@ -215,7 +219,7 @@ func (p *planner) plan(items []*item) *Plan {
 	slices.SortStableFunc(items, func(a, b *item) int { return cmp.Compare(rank(a), rank(b)) })
 	known := map[string]bool{"": true, "default": true}
 	for _, it := range items {
-		if it.kind.Resource == "namespaces" {
+		if it.kind.Resource == kind.Namespaces {
 			known[it.obj.GetName()] = true
 		}
 		if ns := it.obj.GetNamespace(); !known[ns] {

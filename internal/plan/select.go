@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/manifest"
 )
 
@@ -28,7 +29,13 @@ var builtIn = map[string][]string{
 var workloads = []string{"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController"}
 
 // machines are kinds that are the engine's own to write.
-var machines = []string{"nodes", "events", "leases"}
+func machines(k *kind.Kind) bool {
+	switch k.Resource {
+	case kind.Nodes, kind.Events, kind.Leases:
+		return true
+	}
+	return false
+}
 
 // take makes an item of an object; nil when it is left out, or refused.
 func (p *planner) take(in manifest.Object) *item {
@@ -42,7 +49,7 @@ func (p *planner) take(in manifest.Object) *item {
 	case gvk.Group == "" && gvk.Kind == "PersistentVolumeClaim":
 		p.claim(in)
 		return nil
-	case k != nil && !slices.Contains(machines, k.Resource):
+	case k != nil && !machines(k):
 		return p.decode(in, k, name)
 	}
 	if k == nil {

@@ -46,7 +46,7 @@ const (
 // serveBench is the child: a server with a namespace "default".
 func serveBench(dir string) error {
 	start := time.Now()
-	kinds := kind.NewKinds(kind.Table())
+	kinds := kind.Builtin()
 	st, err := store.Open(store.Options{Path: filepath.Join(dir, "store.db"), Codec: kind.NewCodec(kinds), Index: kinds.Index})
 	if err != nil {
 		return err
@@ -66,7 +66,7 @@ func serveBench(dir string) error {
 	if _, err := st.Apply(context.Background(), set); err != nil {
 		return err
 	}
-	s, err := New(Options{Store: st, Kinds: kinds.All(), Scheme: kind.NewScheme(), Listen: "127.0.0.1:0", CertDir: dir})
+	s, err := New(Options{Store: st, Kinds: kinds, Listen: "127.0.0.1:0", CertDir: dir})
 	if err != nil {
 		return err
 	}
@@ -175,7 +175,11 @@ func benchJob() *batchv1.Job {
 // as protobuf, by 16 clients: how many per second, and what each costs the
 // server. The clients share the machine.
 func BenchmarkCreateJob(b *testing.B) {
-	codecs := serializer.NewCodecFactory(kind.NewScheme())
+	scheme, err := kind.NewScheme(kind.Table())
+	if err != nil {
+		b.Fatal(err)
+	}
+	codecs := serializer.NewCodecFactory(scheme)
 	for _, mediaType := range []string{runtime.ContentTypeJSON, runtime.ContentTypeProtobuf} {
 		b.Run(strings.TrimPrefix(mediaType, "application/"), func(b *testing.B) {
 			info, _ := runtime.SerializerInfoForMediaType(codecs.SupportedMediaTypes(), mediaType)

@@ -81,7 +81,7 @@ func (r *resource) prepareNew(ctx context.Context, obj change.Object, validate r
 // is not being deleted, in the very state in which the object appears.
 func (r *resource) insert(ctx context.Context, key change.Key, obj change.Object, guard *change.Guard) (runtime.Object, error) {
 	for {
-		set := change.Set{Lazy: r.lazy()}
+		set := change.Set{Lazy: r.kind.Storage.BestEffort}
 		set.Create(key, obj)
 		if guard != nil {
 			set.Guards = append(set.Guards, *guard)
@@ -104,10 +104,6 @@ func (r *resource) insert(ctx context.Context, key change.Key, obj change.Object
 	}
 }
 
-// lazy reports whether the resource is not worth waiting for the disk: Events
-// are best effort.
-func (r *resource) lazy() bool { return r.kind.GVK.Group == "" && r.kind.Resource == "events" }
-
 func (r *resource) alreadyExists(ctx context.Context, obj, old change.Object) error {
 	err := rest.CheckGeneratedNameError(ctx, r.strategy, apierrors.NewAlreadyExists(r.gr, obj.GetName()), obj)
 	var status *apierrors.StatusError
@@ -126,9 +122,9 @@ func (r *resource) guardNamespace(view *store.View, namespace, name string) (*ch
 	key := r.guarded.Key("", namespace)
 	ns, ok := view.Get(key)
 	if !ok {
-		return nil, apierrors.NewNotFound(corev1.Resource("namespaces"), namespace)
+		return nil, apierrors.NewNotFound(r.guarded.GR(), namespace)
 	}
-	if ns.GetDeletionTimestamp() == nil && ns.(*corev1.Namespace).Status.Phase != corev1.NamespaceTerminating {
+	if r.guarded.Storage.Open(ns) {
 		return &change.Guard{Key: key, Rev: revision(ns)}, nil
 	}
 	err := apierrors.NewForbidden(r.gr, name,

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
@@ -17,19 +16,12 @@ import (
 	"k8s.io/apiserver/pkg/warning"
 
 	"github.com/sampan-batch/sampan/internal/change"
-	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/store"
 )
 
-// orphanWarning is what Kubernetes answers to a DELETE of a Job that does not
-// say what to do with its pods.
-const orphanWarning = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning"
-
 // DeleteReturnsDeletedObject implements rest.MayReturnFullObjectDeleter for
 // the OpenAPI documents.
-func (r *resource) DeleteReturnsDeletedObject() bool {
-	return r.kind.GVK.Group == "" && (r.kind.Resource == "pods" || r.kind.Resource == "serviceaccounts")
-}
+func (r *resource) DeleteReturnsDeletedObject() bool { return r.kind.Deletion.ReturnsObject }
 
 // Delete begins the deletion of an object, and completes it if nothing holds
 // the object. The bool says whether it is gone.
@@ -43,8 +35,8 @@ func (r *resource) Delete(ctx context.Context, name string, validate rest.Valida
 
 func (r *resource) warnOrphans(ctx context.Context, options *metav1.DeleteOptions) {
 	//lint:ignore SA1019 old clients still send OrphanDependents
-	if options.PropagationPolicy == nil && options.OrphanDependents == nil && r.orphanByDefault() {
-		warning.AddWarning(ctx, "", orphanWarning)
+	if w := r.kind.Dependents.Warning; w != "" && options.PropagationPolicy == nil && options.OrphanDependents == nil && r.orphanByDefault() {
+		warning.AddWarning(ctx, "", w)
 	}
 }
 
@@ -68,7 +60,7 @@ func (r *resource) delete(ctx context.Context, name string, validate rest.Valida
 		if dryrun.IsDryRun(options.DryRun) {
 			return r.deleted(write, old), write.Op == change.Delete, nil
 		}
-		result, err := r.commit(ctx, change.Set{Writes: []change.Write{write}, Lazy: r.lazy()})
+		result, err := r.commit(ctx, change.Set{Writes: []change.Write{write}, Lazy: r.kind.Storage.BestEffort})
 		var conflict *store.ConflictError
 		switch {
 		case err == nil:
@@ -85,8 +77,10 @@ func (r *resource) mayDelete(ctx context.Context, old change.Object, validate re
 	if _, _, err := rest.BeforeDelete(typer{r.scheme}, ctx, shallow(old), options); err != nil {
 		return err
 	}
-	if err := r.immortal(old); err != nil {
-		return err
+	if refuse := r.kind.Deletion.Refuse; refuse != nil {
+		if err := refuse(old); err != nil {
+			return apierrors.NewForbidden(r.gr, old.GetName(), err)
+		}
 	}
 	if validate != nil {
 		return validate(ctx, old)
@@ -95,18 +89,6 @@ func (r *resource) mayDelete(ctx context.Context, old change.Object, validate re
 }
 
 type typer struct{ runtime.ObjectTyper }
-
-// immortal refuses to delete the namespaces that Kubernetes never deletes.
-func (r *resource) immortal(obj change.Object) error {
-	if _, ok := obj.(*corev1.Namespace); !ok {
-		return nil
-	}
-	switch name := obj.GetName(); name {
-	case metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic:
-		return apierrors.NewForbidden(r.gr, name, errors.New("this namespace may not be deleted"))
-	}
-	return nil
-}
 
 // removal returns the write that a DELETE with these options makes; !ok: none.
 func (r *resource) removal(old change.Object, options *metav1.DeleteOptions) (change.Write, bool) {
@@ -117,7 +99,7 @@ func (r *resource) removal(old change.Object, options *metav1.DeleteOptions) (ch
 	}
 	write, ok := r.kind.Removal(target, revision(old), r.now(), options.GracePeriodSeconds)
 	if !ok && target != old {
-		write = kind.Settle(change.Write{Op: change.Update, Key: r.kind.KeyOf(old), Rev: revision(old), Object: target})
+		write = r.kind.Settle(change.Write{Op: change.Update, Key: r.kind.KeyOf(old), Rev: revision(old), Object: target})
 		ok = true
 	}
 	return write, ok
@@ -149,8 +131,8 @@ func (r *resource) deleted(write change.Write, obj change.Object) runtime.Object
 func (r *resource) propagation(obj change.Object, options *metav1.DeleteOptions) []string {
 	const orphan, foreground = metav1.FinalizerOrphanDependents, metav1.FinalizerDeleteDependents
 	old := obj.GetFinalizers()
-	if r.lazy() {
-		return old // nothing depends on an Event
+	if r.kind.Dependents.Unsupported {
+		return old
 	}
 	// Once a graceful deletion is under way, its dependents' fate is sealed.
 	if g := obj.GetDeletionGracePeriodSeconds(); obj.GetDeletionTimestamp() != nil && g != nil && *g > 0 {
@@ -188,10 +170,11 @@ func (r *resource) propagation(obj change.Object, options *metav1.DeleteOptions)
 }
 
 func (r *resource) orphanByDefault() bool {
-	if v, ok := r.kind.Versions[r.gv]; ok {
-		return v.OrphanByDefault
+	policy := r.kind.Dependents.Propagation
+	if v := r.kind.Version(r.gv); v != nil && v.Propagation != "" {
+		policy = v.Propagation
 	}
-	return r.kind.OrphanByDefault
+	return policy == metav1.DeletePropagationOrphan
 }
 
 // deleteWorkers is how many objects of a collection are deleted at a time:

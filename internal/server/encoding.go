@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/sampan-batch/sampan/internal/change"
 )
@@ -16,11 +15,11 @@ import (
 // object: the first one encodes, the others send the same bytes.
 type encodings struct {
 	mu   sync.Mutex
-	sets map[schema.GroupResource]*encodingSet
+	sets map[change.Resource]*encodingSet
 }
 
 func newEncodings() *encodings {
-	return &encodings{sets: map[schema.GroupResource]*encodingSet{}}
+	return &encodings{sets: map[change.Resource]*encodingSet{}}
 }
 
 // sharedObjects is how many of the latest objects of a resource are kept
@@ -29,7 +28,7 @@ const sharedObjects = 256
 
 // encodingSet is shared by the watchers of one resource.
 type encodingSet struct {
-	gr       schema.GroupResource
+	resource change.Resource
 	watchers atomic.Int32
 	// recent holds the encodings of the latest objects, by revision modulo
 	// length.
@@ -37,13 +36,13 @@ type encodingSet struct {
 }
 
 // join returns the set of a resource for one more watcher.
-func (e *encodings) join(gr schema.GroupResource) *encodingSet {
+func (e *encodings) join(resource change.Resource) *encodingSet {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	set := e.sets[gr]
+	set := e.sets[resource]
 	if set == nil {
-		set = &encodingSet{gr: gr}
-		e.sets[gr] = set
+		set = &encodingSet{resource: resource}
+		e.sets[resource] = set
 	}
 	set.watchers.Add(1)
 	return set
@@ -54,7 +53,7 @@ func (e *encodings) leave(set *encodingSet) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if set.watchers.Add(-1) == 0 {
-		delete(e.sets, set.gr)
+		delete(e.sets, set.resource)
 	}
 }
 

@@ -2,10 +2,10 @@ package server
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -29,6 +29,8 @@ import (
 	genericfilters "k8s.io/apiserver/pkg/server/filters"
 	basecompatibility "k8s.io/component-base/compatibility"
 	baseversion "k8s.io/component-base/version"
+
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // kubernetesPatch is the release of the Kubernetes libraries underneath; what
@@ -37,10 +39,14 @@ const kubernetesPatch = "1.37.2"
 
 // install makes the GenericAPIServer and installs every row's resources.
 func (s *Server) install() error {
+	var err error
+	if s.scheme, err = kind.NewScheme(s.o.Kinds.All()); err != nil {
+		return fmt.Errorf("server: %w", err)
+	}
 	if err := s.addReviewTypes(); err != nil {
 		return err
 	}
-	codecs := serializer.NewCodecFactory(s.o.Scheme,
+	codecs := serializer.NewCodecFactory(s.scheme,
 		serializer.WithStreamingCollectionEncodingToJSON(),
 		serializer.WithStreamingCollectionEncodingToProtobuf())
 	config := s.config(codecs)
@@ -52,8 +58,11 @@ func (s *Server) install() error {
 	}
 	s.generic = generic
 
-	docs := newOpenAPI(s.o.Scheme, generic.Handler.GoRestfulContainer)
-	groups := s.groups()
+	docs := newOpenAPI(s.scheme, s.o.Kinds.All(), generic.Handler.GoRestfulContainer)
+	groups, err := s.groups()
+	if err != nil {
+		return fmt.Errorf("server: %w", err)
+	}
 	for _, g := range groups {
 		if err := s.installGroup(g, codecs, docs); err != nil {
 			return fmt.Errorf("server: install %q: %w", g.PrioritizedVersions[0].Group, err)
@@ -85,39 +94,54 @@ func (s *Server) config(codecs serializer.CodecFactory) *genericserver.Config {
 }
 
 // groups gathers the storage of all rows by API group, in table order.
-func (s *Server) groups() []*genericserver.APIGroupInfo {
-	shared := newShared(s.o)
-	var groups []*genericserver.APIGroupInfo
-	add := func(gv schema.GroupVersion, storage map[string]rest.Storage) {
-		i := slices.IndexFunc(groups, func(g *genericserver.APIGroupInfo) bool {
-			return g.PrioritizedVersions[0].Group == gv.Group
-		})
-		if i < 0 {
-			i = len(groups)
-			groups = append(groups, &genericserver.APIGroupInfo{
-				PrioritizedVersions:          s.o.Scheme.PrioritizedVersionsForGroup(gv.Group),
-				VersionedResourcesStorageMap: map[string]map[string]rest.Storage{},
-				OptionsExternalVersion:       &schema.GroupVersion{Version: "v1"},
-				Scheme:                       s.o.Scheme,
-				ParameterCodec:               runtime.NewParameterCodec(s.o.Scheme),
-			})
-		}
-		versions := groups[i].VersionedResourcesStorageMap
-		if versions[gv.Version] == nil {
-			versions[gv.Version] = map[string]rest.Storage{}
-		}
-		for name, st := range storage {
-			versions[gv.Version][name] = st
-		}
-	}
-	for _, k := range s.o.Kinds {
+func (s *Server) groups() ([]*genericserver.APIGroupInfo, error) {
+	shared := newShared(s.o, s.scheme)
+	all := apiGroups{scheme: s.scheme}
+	for _, k := range s.o.Kinds.All() {
 		for _, gvk := range k.GVKs() {
-			add(gvk.GroupVersion(), shared.storage(k, gvk.GroupVersion()))
+			storage, err := shared.storage(k, gvk.GroupVersion())
+			if err != nil {
+				return nil, err
+			}
+			all.add(gvk.GroupVersion(), storage)
 		}
 	}
-	add(authorizationv1.SchemeGroupVersion, accessReviews(s.gate))
-	add(authenticationv1.SchemeGroupVersion, shared.selfReview())
-	return groups
+	all.add(authorizationv1.SchemeGroupVersion, accessReviews(s.gate))
+	all.add(authenticationv1.SchemeGroupVersion, shared.selfReview())
+	return all.groups, nil
+}
+
+// apiGroups are what the library installs, a group at a time.
+type apiGroups struct {
+	scheme *runtime.Scheme
+	groups []*genericserver.APIGroupInfo
+}
+
+// add puts storage among what its group serves in a version.
+func (a *apiGroups) add(gv schema.GroupVersion, storage map[string]rest.Storage) {
+	versions := a.of(gv.Group).VersionedResourcesStorageMap
+	if versions[gv.Version] == nil {
+		versions[gv.Version] = map[string]rest.Storage{}
+	}
+	maps.Copy(versions[gv.Version], storage)
+}
+
+// of returns the group, which is in the scheme with at least a version.
+func (a *apiGroups) of(group string) *genericserver.APIGroupInfo {
+	for _, g := range a.groups {
+		if g.PrioritizedVersions[0].Group == group {
+			return g
+		}
+	}
+	g := &genericserver.APIGroupInfo{
+		PrioritizedVersions:          a.scheme.PrioritizedVersionsForGroup(group),
+		VersionedResourcesStorageMap: map[string]map[string]rest.Storage{},
+		OptionsExternalVersion:       &schema.GroupVersion{Version: "v1"},
+		Scheme:                       a.scheme,
+		ParameterCodec:               runtime.NewParameterCodec(a.scheme),
+	}
+	a.groups = append(a.groups, g)
+	return g
 }
 
 // installGroup does what GenericAPIServer.InstallAPIGroup does, but for the

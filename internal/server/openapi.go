@@ -31,7 +31,7 @@ import (
 	"k8s.io/kube-openapi/pkg/validation/spec"
 	"sigs.k8s.io/structured-merge-diff/v6/typed"
 
-	"github.com/sampan-batch/sampan/internal/kind/openapi"
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // openAPI describes the API: /openapi/v2 and /openapi/v3 for clients, and the
@@ -39,6 +39,7 @@ import (
 // kept; a start pays nothing.
 type openAPI struct {
 	scheme    *runtime.Scheme
+	rows      []*kind.Kind
 	container *restful.Container
 	v3        *handler3.OpenAPIService
 	paths     []string // "apis/batch/v1", …
@@ -46,8 +47,8 @@ type openAPI struct {
 	typesOnce func() (managedfields.TypeConverter, error)
 }
 
-func newOpenAPI(scheme *runtime.Scheme, container *restful.Container) *openAPI {
-	o := &openAPI{scheme: scheme, container: container, v3: handler3.NewOpenAPIService()}
+func newOpenAPI(scheme *runtime.Scheme, rows []*kind.Kind, container *restful.Container) *openAPI {
+	o := &openAPI{scheme: scheme, rows: rows, container: container, v3: handler3.NewOpenAPIService()}
 	o.hash = sync.OnceValue(buildHash)
 	o.typesOnce = sync.OnceValues(o.buildTypes)
 	return o
@@ -147,7 +148,7 @@ func (o *openAPI) v2Config() *common.Config {
 		//lint:ignore SA1019 what replaces it is not in k8s.io/apiserver yet
 		GetOperationIDAndTags: apiopenapi.GetOperationIDAndTags,
 		GetDefinitionName:     o.namer(),
-		GetDefinitions:        openapi.Definitions,
+		GetDefinitions:        o.definitions,
 	}
 }
 
@@ -160,7 +161,7 @@ func (o *openAPI) v3Config() *common.OpenAPIV3Config {
 		//lint:ignore SA1019 what replaces it is not in k8s.io/apiserver yet
 		GetOperationIDAndTags: apiopenapi.GetOperationIDAndTags,
 		GetDefinitionName:     o.namer(),
-		GetDefinitions:        openapi.Definitions,
+		GetDefinitions:        o.definitions,
 	}
 }
 
@@ -168,7 +169,11 @@ func (o *openAPI) v3Config() *common.OpenAPIV3Config {
 // version and kinds that it stands for. (The library's would name the internal
 // versions too, which here have the same Go types.)
 func (o *openAPI) namer() func(name string) (string, spec.Extensions) {
-	gvks := map[string][]any{}
+	type model struct {
+		name string
+		gvks []any
+	}
+	models := map[string]*model{} // by how the definitions name the type
 	known := make([]schema.GroupVersionKind, 0, 256)
 	for gvk := range o.scheme.AllKnownTypes() {
 		if gvk.Version != runtime.APIVersionInternal {
@@ -177,32 +182,38 @@ func (o *openAPI) namer() func(name string) (string, spec.Extensions) {
 	}
 	slices.SortFunc(known, func(a, b schema.GroupVersionKind) int { return strings.Compare(a.String(), b.String()) })
 	for _, gvk := range known {
+		obj, err := o.scheme.New(gvk)
+		if err != nil {
+			continue
+		}
 		name, err := o.scheme.ToOpenAPIDefinitionName(gvk)
 		if err != nil {
 			continue // not a type that is described
 		}
-		gvks[name] = append(gvks[name], map[string]any{"group": gvk.Group, "version": gvk.Version, "kind": gvk.Kind})
-	}
-	return func(name string) (string, spec.Extensions) {
-		if list, ok := gvks[name]; ok {
-			return name, spec.Extensions{"x-kubernetes-group-version-kind": list}
+		defined := util.GetCanonicalTypeName(obj)
+		if models[defined] == nil {
+			models[defined] = &model{name: name}
 		}
-		return name, nil
+		models[defined].gvks = append(models[defined].gvks, map[string]any{"group": gvk.Group, "version": gvk.Version, "kind": gvk.Kind})
+	}
+	return func(defined string) (string, spec.Extensions) {
+		if m := models[defined]; m != nil {
+			return m.name, spec.Extensions{"x-kubernetes-group-version-kind": m.gvks}
+		}
+		return defined, nil
 	}
 }
 
-// buildTypes makes the models of all served kinds for server-side apply.
+// buildTypes makes the models of all types that a request can be about for
+// server-side apply: those of the rows, and those that subresources take.
 func (o *openAPI) buildTypes() (managedfields.TypeConverter, error) {
+	described := o.definitions(func(name string) spec.Ref { return spec.Ref{} })
 	var names []string
 	for gvk := range o.scheme.AllKnownTypes() {
-		if gvk.Version == runtime.APIVersionInternal {
+		if gvk.Version == runtime.APIVersionInternal || strings.HasSuffix(gvk.Kind, "List") {
 			continue
 		}
-		obj, err := o.scheme.New(gvk)
-		if err != nil {
-			return nil, err
-		}
-		if name := util.GetCanonicalTypeName(obj); !strings.HasSuffix(gvk.Kind, "List") && strings.HasPrefix(name, "io.k8s.api.") {
+		if name := o.modelName(gvk); described[name].Schema.Type != nil && !strings.HasPrefix(name, "io.k8s.apimachinery.") {
 			names = append(names, name)
 		}
 	}

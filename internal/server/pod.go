@@ -17,20 +17,9 @@ import (
 	"k8s.io/apiserver/pkg/util/dryrun"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/kind/podspec"
 )
-
-// podStorage returns the subresources that only pods have, and the resource
-// "bindings" that stands for one of them.
-func podStorage(pods *resource) map[string]rest.Storage {
-	b := &binding{pods}
-	return map[string]rest.Storage{
-		"pods/log":      &podLog{pods},
-		"pods/binding":  b,
-		"pods/eviction": &eviction{pods},
-		"bindings":      &legacyBinding{b},
-	}
-}
 
 // binding is pods/binding: it puts a pod on a node.
 type binding struct{ pods *resource }
@@ -111,6 +100,9 @@ func merge(into *map[string]string, more map[string]string) {
 	}
 	maps.Copy(*into, more)
 }
+
+// alone implements standsAlone.
+func (b *binding) alone() (string, rest.Storage) { return "bindings", &legacyBinding{b} }
 
 // legacyBinding is the resource bindings: the pod's name is the binding's.
 type legacyBinding struct{ of *binding }
@@ -211,13 +203,13 @@ func mayEvict(pod *corev1.Pod, p *metav1.Preconditions) error {
 	if p == nil {
 		return nil
 	}
-	kind := schema.GroupResource{Resource: "Pod"}
+	gr := schema.GroupResource{Resource: "Pod"}
 	if p.UID != nil && *p.UID != pod.UID {
-		return apierrors.NewConflict(kind, pod.Name, fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s). "+
+		return apierrors.NewConflict(gr, pod.Name, fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s). "+
 			"The object might have been deleted and then recreated", *p.UID, pod.UID))
 	}
 	if p.ResourceVersion != nil && *p.ResourceVersion != pod.ResourceVersion {
-		return apierrors.NewConflict(kind, pod.Name, fmt.Errorf("the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). "+
+		return apierrors.NewConflict(gr, pod.Name, fmt.Errorf("the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). "+
 			"The object might have been modified", *p.ResourceVersion, pod.ResourceVersion))
 	}
 	return nil
@@ -247,7 +239,7 @@ func (r *resource) change(ctx context.Context, c podChange) (change.Object, erro
 		return pod, c.change(pod)
 	})
 	// Neither the row's rules for users nor those for /status apply.
-	rules := r.strategy.through(nil, nil)
+	rules := r.strategy.through(kind.Update{})
 	rules.requireRevision = false
 	u := &update{resource: r, rules: rules, subresource: true, name: c.name, info: info, dryRun: c.dryRun}
 	obj, _, err := u.do(ctx)

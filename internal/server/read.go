@@ -193,7 +193,7 @@ func (r *resource) fill(items *itemList, p page, sel *selector) (more *change.Ke
 // candidates yields the objects among which sel selects, from the page's start
 // on, in key order.
 func (r *resource) candidates(p page, sel *selector) iter.Seq[change.Object] {
-	resource := r.kind.GR().String()
+	resource := r.kind.Resource
 	if sel.name != "" && (sel.namespace != "" || !r.kind.Namespaced) {
 		return func(yield func(change.Object) bool) {
 			if obj, ok := p.view.Get(r.kind.Key(sel.namespace, sel.name)); ok {

@@ -34,13 +34,13 @@ type shared struct {
 	guarded *kind.Kind
 }
 
-func newShared(o Options) *shared {
+func newShared(o Options, scheme *runtime.Scheme) *shared {
 	sh := &shared{
-		store: o.Store, scheme: o.Scheme, now: o.Now, nodes: o.Node,
+		store: o.Store, scheme: scheme, now: o.Now, nodes: o.Node,
 		views: newViews(o.Now), encodings: newEncodings(),
 	}
-	for _, k := range o.Kinds {
-		if k.GVK.Group == "" && k.Resource == "namespaces" {
+	for _, k := range o.Kinds.All() {
+		if k.Storage.Open != nil {
 			sh.guarded = k
 		}
 	}
@@ -49,24 +49,32 @@ func newShared(o Options) *shared {
 
 // storage returns what a row serves in one group version: the resource itself
 // and its subresources.
-func (sh *shared) storage(k *kind.Kind, gv schema.GroupVersion) map[string]rest.Storage {
+func (sh *shared) storage(k *kind.Kind, gv schema.GroupVersion) (map[string]rest.Storage, error) {
 	r := newResource(sh, k, gv)
-	storage := map[string]rest.Storage{k.Resource: r}
-	if k == sh.guarded {
-		storage[k.Resource] = newOneByOne(r)
+	plural := k.Plural()
+	storage := map[string]rest.Storage{plural: r}
+	if k.Deletion.OneByOne {
+		storage[plural] = newOneByOne(r)
 	}
-	if k.PrepareStatus != nil {
-		storage[k.Resource+"/status"] = &status{r}
+	if k.Status != nil {
+		storage[plural+"/status"] = &status{r}
 	}
-	if k.PrepareFinalize != nil {
-		storage[k.Resource+"/finalize"] = &finalize{r}
+	if k.Finalize != nil {
+		storage[plural+"/finalize"] = &finalize{r}
 	}
-	if k.GVK.Group == "" && k.Resource == "pods" {
-		for name, st := range podStorage(r) {
-			storage[name] = st
+	for _, name := range k.Subresources {
+		serve := subresources()[name]
+		if serve == nil {
+			return nil, fmt.Errorf("%s has the subresource %q, which nothing here serves: give it a line in subresources()", k.Resource, name)
+		}
+		st := serve(r)
+		storage[plural+"/"+string(name)] = st
+		if sub, ok := st.(standsAlone); ok {
+			resource, st := sub.alone()
+			storage[resource] = st
 		}
 	}
-	return storage
+	return storage, nil
 }
 
 // resource is the rest.Storage of one row in one served version.
@@ -81,7 +89,7 @@ type resource struct {
 }
 
 func newResource(sh *shared, k *kind.Kind, gv schema.GroupVersion) *resource {
-	r := &resource{shared: sh, kind: k, gv: gv, gr: schema.GroupResource{Group: gv.Group, Resource: k.Resource}}
+	r := &resource{shared: sh, kind: k, gv: gv, gr: schema.GroupResource{Group: gv.Group, Resource: k.Plural()}}
 	r.strategy = newStrategy(sh.scheme, k, gv)
 	r.table = newTable(k, r.gr, sh.now)
 	return r
@@ -109,7 +117,7 @@ func (r *resource) GetSingularName() string { return r.kind.Singular }
 // GetResetFields tells server-side apply what a write to the resource itself
 // does not change.
 func (r *resource) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
-	if r.kind.PrepareStatus == nil {
+	if r.kind.Status == nil {
 		return nil
 	}
 	return map[fieldpath.APIVersion]*fieldpath.Set{

@@ -22,7 +22,7 @@ import (
 // addReviewTypes registers the types that are asked about, and never stored.
 func (s *Server) addReviewTypes() error {
 	for _, add := range []func(*runtime.Scheme) error{authorizationv1.AddToScheme, authenticationv1.AddToScheme} {
-		if err := add(s.o.Scheme); err != nil {
+		if err := add(s.scheme); err != nil {
 			return fmt.Errorf("server: review types: %w", err)
 		}
 	}
@@ -31,9 +31,9 @@ func (s *Server) addReviewTypes() error {
 		&authorizationv1.SelfSubjectAccessReview{}, &authorizationv1.SelfSubjectRulesReview{},
 		&authorizationv1.SubjectAccessReview{}, &authorizationv1.LocalSubjectAccessReview{},
 	} {
-		s.o.Scheme.AddKnownTypes(schema.GroupVersion{Group: authorizationv1.GroupName, Version: runtime.APIVersionInternal}, obj)
+		s.scheme.AddKnownTypes(schema.GroupVersion{Group: authorizationv1.GroupName, Version: runtime.APIVersionInternal}, obj)
 	}
-	s.o.Scheme.AddKnownTypes(schema.GroupVersion{Group: authenticationv1.GroupName, Version: runtime.APIVersionInternal},
+	s.scheme.AddKnownTypes(schema.GroupVersion{Group: authenticationv1.GroupName, Version: runtime.APIVersionInternal},
 		&authenticationv1.SelfSubjectReview{})
 	return nil
 }

@@ -68,8 +68,8 @@ func (s *selector) matches(obj change.Object) bool {
 		case "metadata.namespace":
 			value = obj.GetNamespace()
 		default:
-			if own == nil && s.kind.Fields != nil {
-				own = s.kind.Fields(obj)
+			if own == nil && s.kind.Select.Fields != nil {
+				own = s.kind.Select.Fields(obj)
 			}
 			value = own[f.Field]
 		}

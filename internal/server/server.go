@@ -44,9 +44,9 @@ const DefaultListen = "127.0.0.1:6443"
 
 // Options say what to serve, and how.
 type Options struct {
-	Store  *store.Store
-	Kinds  []*kind.Kind
-	Scheme *runtime.Scheme // of kind.NewScheme; the server adds review types
+	Store *store.Store
+	// Kinds are what is served: those that are in it when the server is made.
+	Kinds *kind.Kinds
 	// Listen is the TCP address to listen on; port 0 picks one. "" means
 	// DefaultListen.
 	Listen string
@@ -78,8 +78,8 @@ type Options struct {
 }
 
 func (o *Options) complete() error {
-	if o.Store == nil || o.Scheme == nil || o.CertDir == "" {
-		return errors.New("server: Store, Scheme and CertDir are required")
+	if o.Store == nil || o.Kinds == nil || o.CertDir == "" {
+		return errors.New("server: Store, Kinds and CertDir are required")
 	}
 	if o.Listen == "" {
 		o.Listen = DefaultListen
@@ -110,6 +110,7 @@ type Server struct {
 	o        Options
 	certs    *certs
 	listener net.Listener
+	scheme   *runtime.Scheme
 	generic  *genericserver.GenericAPIServer
 	gate     *gate
 	// token authenticates LoopbackConfig.

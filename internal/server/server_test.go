@@ -77,7 +77,7 @@ type fixture struct {
 // setup starts a server over a fresh store with the namespace "default".
 func setup(t testing.TB, options ...func(*Options)) *fixture {
 	t.Helper()
-	f := &fixture{dir: t.TempDir(), kinds: kind.NewKinds(kind.Table())}
+	f := &fixture{dir: t.TempDir(), kinds: kind.Builtin()}
 	var err error
 	f.store, err = store.Open(store.Options{
 		Path: filepath.Join(f.dir, "store.db"), Codec: kind.NewCodec(f.kinds), Index: f.kinds.Index,
@@ -88,7 +88,7 @@ func setup(t testing.TB, options ...func(*Options)) *fixture {
 	opened := f.store
 	t.Cleanup(func() { opened.Close() })
 	o := Options{
-		Store: f.store, Kinds: f.kinds.All(), Scheme: kind.NewScheme(), Listen: "127.0.0.1:0",
+		Store: f.store, Kinds: f.kinds, Listen: "127.0.0.1:0",
 		CertDir: filepath.Join(f.dir, "pki"), Version: "0.0.1",
 		Logger: slog.New(slog.NewTextHandler(testWriter{t}, nil)),
 	}
@@ -143,7 +143,7 @@ func (f *fixture) put(t testing.TB, objects ...change.Object) {
 	t.Helper()
 	var set change.Set
 	for _, obj := range objects {
-		gvks, _, err := f.o.Scheme.ObjectKinds(obj)
+		gvks, _, err := f.scheme.ObjectKinds(obj)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -46,7 +46,7 @@ type Rules interface {
 // itself or, if it is said, through /status.
 func RulesOf(scheme *runtime.Scheme, k *kind.Kind, gv schema.GroupVersion, status bool) Rules {
 	if status {
-		return newStrategy(scheme, k, gv).through(k.PrepareStatus, k.ValidateStatus)
+		return newStrategy(scheme, k, gv).through(*k.Status)
 	}
 	return newStrategy(scheme, k, gv)
 }
@@ -55,11 +55,11 @@ func RulesOf(scheme *runtime.Scheme, k *kind.Kind, gv schema.GroupVersion, statu
 func newStrategy(scheme *runtime.Scheme, k *kind.Kind, gv schema.GroupVersion) strategy {
 	st := strategy{
 		ObjectTyper: scheme, NameGenerator: names.SimpleNameGenerator,
-		namespaced: k.Namespaced, allowCreateOnUpdate: k.AllowCreateOnUpdate, requireRevision: k.RequireRevision,
-		prepareCreate: k.PrepareCreate, prepareUpdate: k.PrepareUpdate,
-		validateCreate: k.Validate, validateUpdate: k.ValidateUpdate, warn: k.Warn,
+		namespaced: k.Namespaced, allowCreateOnUpdate: k.Update.MayCreate, requireRevision: k.Update.Conditional,
+		prepareCreate: k.Create.Prepare, prepareUpdate: k.Update.Prepare,
+		validateCreate: k.Create.Validate, validateUpdate: k.Update.Validate, warn: k.Warn,
 	}
-	if v, ok := k.Versions[gv]; ok && v.Validate != nil {
+	if v := k.Version(gv); v != nil && v.Validate != nil {
 		st.validateCreate = func(obj change.Object) field.ErrorList { return v.Validate(obj, nil) }
 		st.validateUpdate = v.Validate
 	}
@@ -67,9 +67,9 @@ func newStrategy(scheme *runtime.Scheme, k *kind.Kind, gv schema.GroupVersion) s
 }
 
 // through returns the rules for a write through a subresource.
-func (s strategy) through(prepare func(obj, old change.Object), validate func(obj, old change.Object) field.ErrorList) strategy {
+func (s strategy) through(rules kind.Update) strategy {
 	s.allowCreateOnUpdate = false
-	s.prepareUpdate, s.validateUpdate, s.warn = prepare, validate, nil
+	s.prepareUpdate, s.validateUpdate, s.warn = rules.Prepare, rules.Validate, nil
 	return s
 }
 

@@ -8,7 +8,23 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/util/dryrun"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"github.com/sampan-batch/sampan/internal/kind"
 )
+
+// subresources returns what serves the subresources that rows name.
+func subresources() map[kind.Subresource]func(of *resource) rest.Storage {
+	return map[kind.Subresource]func(*resource) rest.Storage{
+		kind.Log:      func(pods *resource) rest.Storage { return &podLog{pods} },
+		kind.Binding:  func(pods *resource) rest.Storage { return &binding{pods} },
+		kind.Eviction: func(pods *resource) rest.Storage { return &eviction{pods} },
+	}
+}
+
+// standsAlone is a subresource that is served as a resource of its own, too.
+type standsAlone interface {
+	alone() (resource string, storage rest.Storage)
+}
 
 // status is the /status of a resource: the same object under the row's rules
 // for status writes.
@@ -35,8 +51,7 @@ func (s *status) Get(ctx context.Context, name string, options *metav1.GetOption
 // Update changes the status only.
 func (s *status) Update(ctx context.Context, name string, info rest.UpdatedObjectInfo, _ rest.ValidateObjectFunc,
 	validateUpdate rest.ValidateObjectUpdateFunc, _ bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
-	k := s.of.kind
-	return s.of.updateThrough(ctx, s.of.strategy.through(k.PrepareStatus, k.ValidateStatus), name, info, validateUpdate, options)
+	return s.of.updateThrough(ctx, s.of.strategy.through(*s.of.kind.Status), name, info, validateUpdate, options)
 }
 
 // GetResetFields tells server-side apply what a status write does not change.
@@ -69,8 +84,7 @@ func (f *finalize) Destroy() {}
 // Update changes the finalizers only.
 func (f *finalize) Update(ctx context.Context, name string, info rest.UpdatedObjectInfo, _ rest.ValidateObjectFunc,
 	validateUpdate rest.ValidateObjectUpdateFunc, _ bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
-	k := f.of.kind
-	return f.of.updateThrough(ctx, f.of.strategy.through(k.PrepareFinalize, k.ValidateFinalize), name, info, validateUpdate, options)
+	return f.of.updateThrough(ctx, f.of.strategy.through(*f.of.kind.Finalize), name, info, validateUpdate, options)
 }
 
 // updateThrough changes an object under the rules of a subresource.

@@ -24,7 +24,7 @@ type table struct {
 // newTable returns the printer of the row, or one of name and age if the row
 // has no columns.
 func newTable(k *kind.Kind, gr schema.GroupResource, now func() time.Time) rest.TableConvertor {
-	if k.Cells == nil {
+	if k.Table.Cells == nil {
 		return rest.NewDefaultTableConvertor(gr)
 	}
 	return &table{kind: k, now: now}
@@ -34,7 +34,7 @@ func newTable(k *kind.Kind, gr schema.GroupResource, now func() time.Time) rest.
 func (t *table) ConvertToTable(_ context.Context, obj, options runtime.Object) (*metav1.Table, error) {
 	out := &metav1.Table{}
 	if o, ok := options.(*metav1.TableOptions); !ok || !o.NoHeaders {
-		out.ColumnDefinitions = t.kind.Columns
+		out.ColumnDefinitions = t.kind.Table.Columns
 	}
 	now := t.now()
 	add := func(obj runtime.Object) error {
@@ -42,7 +42,7 @@ func (t *table) ConvertToTable(_ context.Context, obj, options runtime.Object) (
 		if !ok {
 			return fmt.Errorf("server: cannot print %T", obj)
 		}
-		out.Rows = append(out.Rows, metav1.TableRow{Cells: t.kind.Cells(o, now), Object: runtime.RawExtension{Object: obj}})
+		out.Rows = append(out.Rows, metav1.TableRow{Cells: t.kind.Table.Cells(o, now), Object: runtime.RawExtension{Object: obj}})
 		return nil
 	}
 	if !meta.IsListType(obj) {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"path"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,7 +21,6 @@ import (
 	"k8s.io/apiserver/pkg/util/dryrun"
 
 	"github.com/sampan-batch/sampan/internal/change"
-	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/store"
 )
 
@@ -48,7 +46,7 @@ func (r *resource) Update(ctx context.Context, name string, info rest.UpdatedObj
 	u := &update{
 		resource: r, rules: r.strategy, name: name, info: info,
 		validateCreate: validateCreate, validateUpdate: validateUpdate,
-		mayCreate: forceAllowCreate || r.kind.AllowCreateOnUpdate,
+		mayCreate: forceAllowCreate || r.kind.Update.MayCreate,
 		dryRun:    options != nil && dryrun.IsDryRun(options.DryRun),
 	}
 	return u.do(ctx)
@@ -121,14 +119,14 @@ func (u *update) replace(ctx context.Context, key change.Key, old change.Object)
 	if err != nil {
 		return nil, err
 	}
-	write := kind.Settle(change.Write{Op: change.Update, Key: key, Rev: revision(old), Object: obj})
+	write := u.kind.Settle(change.Write{Op: change.Update, Key: key, Rev: revision(old), Object: obj})
 	if u.dryRun {
 		return obj, nil
 	}
 	if write.Op == change.Update && same(obj, old) {
 		return shallow(old), nil
 	}
-	result, err := u.commit(ctx, change.Set{Writes: []change.Write{write}, Lazy: u.lazy()})
+	result, err := u.commit(ctx, change.Set{Writes: []change.Write{write}, Lazy: u.kind.Storage.BestEffort})
 	switch {
 	case err != nil:
 		return nil, err
@@ -159,8 +157,8 @@ func (u *update) merge(ctx context.Context, old change.Object) (change.Object, e
 		return nil, apierrors.NewConflict(u.gr, u.name, errors.New(registry.OptimisticLockErrorMsg))
 	}
 	existing = old.DeepCopyObject().(change.Object)
-	if pod, ok := obj.(*corev1.Pod); ok && !u.subresource {
-		kind.AdmitPodUpdate(pod, existing.(*corev1.Pod))
+	if admit := u.kind.Update.Admit; admit != nil && !u.subresource {
+		admit(obj, existing)
 	}
 	if err := rest.BeforeUpdate(u.rules, ctx, obj, existing); err != nil {
 		return nil, err

@@ -55,7 +55,7 @@ func (r *resource) Watch(ctx context.Context, options *internalversion.ListOptio
 	if rev > view.Rev() {
 		return nil, storage.NewTooLargeResourceVersionError(rev, view.Rev(), 1)
 	}
-	w.changes, err = r.store.Watch(r.kind.GR().String(), rev)
+	w.changes, err = r.store.Watch(r.kind.Resource, rev)
 	switch {
 	case errors.Is(err, store.ErrGone):
 		// Kubernetes answers 200, with the error as the only event.
@@ -66,7 +66,7 @@ func (r *resource) Watch(ctx context.Context, options *internalversion.ListOptio
 		return nil, apierrors.NewInternalError(err)
 	}
 	ctx, w.cancel = context.WithCancel(ctx)
-	w.shared = r.encodings.join(r.kind.GR())
+	w.shared = r.encodings.join(r.kind.Resource)
 	go w.run(ctx)
 	return w, nil
 }

@@ -153,7 +153,7 @@ func TestWatchGone(t *testing.T) {
 // withRetain replaces the store by one that keeps few writes.
 func withRetain(t *testing.T, retain int) func(*Options) {
 	return func(o *Options) {
-		kinds := kind.NewKinds(o.Kinds)
+		kinds := o.Kinds
 		st, err := store.Open(store.Options{Path: t.TempDir() + "/store.db", Codec: kind.NewCodec(kinds), Index: kinds.Index, Retain: retain})
 		if err != nil {
 			t.Fatal(err)

@@ -23,9 +23,9 @@ type protoCodec struct{}
 
 func (protoCodec) Encode(obj change.Object) ([]byte, error) { return obj.(*corev1.Pod).Marshal() }
 
-func (protoCodec) Knows(string) bool { return true }
+func (protoCodec) Knows(change.Resource) bool { return true }
 
-func (protoCodec) Decode(_ string, data []byte) (change.Object, error) {
+func (protoCodec) Decode(_ change.Resource, data []byte) (change.Object, error) {
 	obj := &corev1.Pod{}
 	return obj, obj.Unmarshal(data)
 }
@@ -49,7 +49,7 @@ func pod(k change.Key, phase corev1.PodPhase) *corev1.Pod {
 	return p
 }
 
-func phaseIndex(_ string, obj change.Object) []string {
+func phaseIndex(_ change.Resource, obj change.Object) []string {
 	p := obj.(*corev1.Pod)
 	return []string{"node/" + p.Spec.NodeName, "phase/" + string(p.Status.Phase)}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,7 +48,7 @@ func (c *Copy) Objects() map[string]int {
 	n := kindsOf(c.store.opaque)
 	for name, tab := range c.view.tables {
 		if tab.items.Len() > 0 {
-			n[name] = tab.items.Len()
+			n[string(name)] = tab.items.Len()
 		}
 	}
 	return n
@@ -56,13 +57,8 @@ func (c *Copy) Objects() map[string]int {
 // Each calls emit for every object, in the order of the keys but for those that
 // nobody here knows, which come last.
 func (c *Copy) Each(emit func(Record) error) error {
-	names := make([]string, 0, len(c.view.tables))
-	for name := range c.view.tables {
-		names = append(names, name)
-	}
-	slices.Sort(names)
 	var err error
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(c.view.tables)) {
 		c.view.tables[name].items.Scan(func(it *item) bool {
 			var r Record
 			if r.Key, r.Value, err = it.encode(c.store.opts.Codec); err == nil {

@@ -75,7 +75,7 @@ func state(v *View, k change.Key) (n int, rev uint64) {
 // set that was acknowledged: D for durable or L for lazy, writer, count,
 // revision.
 func writeForEver(path string) error {
-	s, err := Open(Options{Path: path, Codec: jsonCodec{}, Index: indexData, Erase: []string{"pods", "odds"}})
+	s, err := Open(Options{Path: path, Codec: jsonCodec{}, Index: indexData, Erase: erases("pods", "odds")})
 	if err != nil {
 		return err
 	}

@@ -63,7 +63,7 @@ func realStore(t *testing.T, n int) (data []byte, want map[string]string) {
 }
 
 func damageKey(i int) change.Key {
-	return key([]string{"configmaps", "jobs.batch", "pods"}[i%3], fmt.Sprintf("object-%06d", i))
+	return key([]change.Resource{"configmaps", "jobs.batch", "pods"}[i%3], fmt.Sprintf("object-%06d", i))
 }
 
 // contentOf returns all that a view says.
@@ -71,7 +71,7 @@ func contentOf(v *View) map[string]string {
 	content := map[string]string{}
 	for name := range v.tables {
 		for obj := range v.List(name, "") {
-			content[name+"/"+obj.GetName()] = obj.GetResourceVersion() + " " + valueOf(obj)
+			content[string(name)+"/"+obj.GetName()] = obj.GetResourceVersion() + " " + valueOf(obj)
 		}
 	}
 	return content

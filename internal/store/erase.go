@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/sampan-batch/sampan/internal/change"
 )
 
 // The engine keeps what was deleted, or replaced, in pages that it may use
@@ -30,8 +32,8 @@ const (
 
 // eraser is where the overwriting is.
 type eraser struct {
-	resources map[string]bool
-	file      *os.File
+	wanted func(change.Resource) bool // nil: none
+	file   *os.File
 	// due: something was taken away since the present round began. next is the
 	// first page that it has not come to; 0: no round is under way.
 	due  bool
@@ -44,11 +46,14 @@ func (e *eraser) pending() bool { return e.due || e.next > 0 }
 
 // note remembers what a batch that is on disk took away.
 func (e *eraser) note(b *batch) {
+	if e.wanted == nil {
+		return
+	}
 	for _, commits := range [][]*commit{b.lazy, b.commits} {
 		for _, c := range commits {
 			for i := range c.steps {
 				// A Create replaces nothing, but to tell would save nothing.
-				e.due = e.due || e.resources[c.steps[i].next.key.Resource]
+				e.due = e.due || e.wanted(c.steps[i].next.key.Resource)
 			}
 		}
 	}

@@ -65,9 +65,9 @@ func secretLives(t *testing.T, s *Store) (gone, kept []string) {
 	return gone, kept
 }
 
-func openErasing(t *testing.T, path string, resources ...string) *Store {
+func openErasing(t *testing.T, path string, resources ...change.Resource) *Store {
 	t.Helper()
-	s, err := Open(Options{Path: path, Codec: jsonCodec{}, Erase: resources, Strict: true})
+	s, err := Open(Options{Path: path, Codec: jsonCodec{}, Erase: erases(resources...), Strict: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func TestEraseEnds(t *testing.T) {
 // BenchmarkErase is a secret's replacement in a store with 64 MB of free pages,
 // and what erasing adds.
 func BenchmarkErase(b *testing.B) {
-	for name, resources := range map[string][]string{"kept": nil, "erased": {"secrets"}} {
+	for name, resources := range map[string]func(change.Resource) bool{"kept": nil, "erased": erases("secrets")} {
 		b.Run(name, func(b *testing.B) {
 			s, err := Open(Options{Path: filepath.Join(b.TempDir(), "store.db"), Codec: jsonCodec{}, Erase: resources})
 			if err != nil {

@@ -82,7 +82,7 @@ func decodeKey(k []byte) (key change.Key, ok bool) {
 	if len(parts) != 3 || len(parts[0]) == 0 || len(parts[2]) == 0 {
 		return key, false
 	}
-	return change.Key{Resource: unique.Make(string(parts[0])).Value(), Namespace: string(parts[1]), Name: string(parts[2])}, true
+	return change.Key{Resource: change.Resource(unique.Make(string(parts[0])).Value()), Namespace: string(parts[1]), Name: string(parts[2])}, true
 }
 
 // unpack checks an entry of the objects bucket and returns what it is made of.

@@ -148,7 +148,7 @@ func (i *inspection) readWhole(data []byte) error {
 	_, i.Sealed = c.meta[string(sealKey)]
 	i.Unknown = kindsOf(c.opaque)
 	for _, it := range c.items {
-		i.Objects[it.key.Resource]++
+		i.Objects[string(it.key.Resource)]++
 	}
 	for name, n := range i.Unknown {
 		i.Objects[name] = n
@@ -262,7 +262,7 @@ func (i *inspection) keep(leaf []page.Entry) error {
 		}
 		i.counted.add(e.Key, e.Value)
 		i.highest = max(i.highest, rev)
-		i.Objects[key.Resource]++
+		i.Objects[string(key.Resource)]++
 		if err := i.emitAll([]page.Entry{e}); err != nil {
 			return err
 		}
@@ -273,7 +273,7 @@ func (i *inspection) keep(leaf []page.Entry) error {
 // decodes reports why an object that is whole cannot be read all the same.
 func (i *inspection) decodes(key change.Key, e page.Entry) error {
 	if !i.codec.Knows(key.Resource) {
-		i.Unknown[key.Resource]++
+		i.Unknown[string(key.Resource)]++
 		return nil
 	}
 	return page.Guard(func() error {

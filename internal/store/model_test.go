@@ -82,7 +82,7 @@ type modelEvent struct {
 
 func (m *model) open(t *rapid.T) {
 	s, err := Open(Options{
-		Path: filepath.Join(m.dir, fmt.Sprint("store", m.files)), Codec: jsonCodec{}, Erase: []string{"pods"},
+		Path: filepath.Join(m.dir, fmt.Sprint("store", m.files)), Codec: jsonCodec{}, Erase: erases("pods"),
 		Index: indexValue, Retain: modelRetain, Strict: true,
 		fault: func(label string) error {
 			if label == m.fail {
@@ -109,7 +109,7 @@ func (m *model) remember() {
 }
 
 // indexValue indexes a ConfigMap by its value.
-func indexValue(_ string, obj change.Object) []string {
+func indexValue(_ change.Resource, obj change.Object) []string {
 	return []string{obj.(*corev1.ConfigMap).Data["value"]}
 }
 
@@ -130,7 +130,7 @@ func valueOf(obj change.Object) string {
 }
 
 var (
-	modelResources  = []string{"jobs.batch", "pods"}
+	modelResources  = []change.Resource{"jobs.batch", "pods"}
 	modelNamespaces = []string{"", "a", "b"}
 	modelNames      = []string{"x", "y", "z"}
 	modelOwners     = []types.UID{"o1", "o2", "o3"}
@@ -356,7 +356,7 @@ func (m *model) compare(t *rapid.T) {
 		for _, uid := range slices.Compact(slices.Sorted(slices.Values(obj.owners))) {
 			owned[string(uid)+" "+key.String()]++
 		}
-		indexed[key.Resource+" "+obj.value+" "+key.Namespace+" "+key.Name]++
+		indexed[string(key.Resource)+" "+obj.value+" "+key.Namespace+" "+key.Name]++
 	}
 	for _, uid := range modelOwners {
 		for key, obj := range v.Owned(uid) {
@@ -369,7 +369,7 @@ func (m *model) compare(t *rapid.T) {
 	for _, resource := range modelResources {
 		for _, value := range []string{"1", "2", "3"} {
 			for obj := range v.Index(resource, value) {
-				indexed[resource+" "+value+" "+obj.GetNamespace()+" "+obj.GetName()]--
+				indexed[string(resource)+" "+value+" "+obj.GetNamespace()+" "+obj.GetName()]--
 			}
 		}
 	}
@@ -387,7 +387,7 @@ func (m *model) watch(t *rapid.T) {
 	if rapid.Bool().Draw(t, "remember") {
 		m.remember()
 	}
-	resource := rapid.SampledFrom([]string{"", "pods", "jobs.batch"}).Draw(t, "resource")
+	resource := rapid.SampledFrom([]change.Resource{"", "pods", "jobs.batch"}).Draw(t, "resource")
 	after := rapid.Uint64Range(m.start-min(m.start, 2), m.rev+1).Draw(t, "after")
 	var want []modelEvent
 	kept := m.events[max(0, len(m.events)-modelRetain):]

@@ -38,11 +38,11 @@ const DefaultRetain = 16384
 type Codec interface {
 	// Knows reports whether objects of resource can be decoded. Those of others are
 	// left in the file as they are, and are not in any View.
-	Knows(resource string) bool
+	Knows(resource change.Resource) bool
 	// Encode returns bytes that it does not use again.
 	Encode(obj change.Object) ([]byte, error)
 	// Decode must not keep data: it is only valid during the call.
-	Decode(resource string, data []byte) (change.Object, error)
+	Decode(resource change.Resource, data []byte) (change.Object, error)
 }
 
 // Options say how to open a store.
@@ -51,13 +51,13 @@ type Options struct {
 	Codec Codec
 	// Index names the terms under which View.Index finds obj. May be nil. It
 	// must depend on nothing but obj.
-	Index func(resource string, obj change.Object) []string
+	Index func(resource change.Resource, obj change.Object) []string
 	// Retain is how many of the latest writes a watch can resume after.
 	// 0 means DefaultRetain.
 	Retain int
-	// Erase are the resources of which nothing may stay in the file once it is
-	// deleted or replaced: it is overwritten within seconds, or at Close.
-	Erase []string
+	// Erase tells the resources of which nothing may stay in the file once it is
+	// deleted or replaced: it is overwritten within seconds, or at Close. May be nil.
+	Erase func(change.Resource) bool
 	// Reserve is how many bytes of the disk are kept for what the store has yet
 	// to write, so that it goes on when others have filled the disk. 0: none.
 	Reserve int64
@@ -157,18 +157,15 @@ func Open(o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.erase.wanted = o.Erase
 	s.file, s.opaque, s.warnings, s.notes = f, c.opaque, c.warnings, c.notes
 	for _, it := range c.items {
 		s.staged.put(nil, it)
 	}
-	f.erase.resources = make(map[string]bool, len(o.Erase))
-	for _, resource := range o.Erase {
-		f.erase.resources[resource] = true
-	}
 	s.rev, s.mark = c.seal.mark, c.seal.mark
 	s.history = newHistory(o.Retain, s.rev)
 	s.view.Store(s.staged.freeze(s.rev))
-	if f.erase.due = len(o.Erase) > 0; f.erase.due { // a crash may have come before the end
+	if f.erase.due = o.Erase != nil; f.erase.due { // a crash may have come before the end
 		s.mu.Lock()
 		s.armLocked()
 		s.mu.Unlock()
@@ -264,7 +261,7 @@ func (s *Store) run(c *commit) error {
 
 // Watch returns a reader of every write after revision after, of one resource,
 // or of all if resource is "". ErrGone when after is no longer retained.
-func (s *Store) Watch(resource string, after uint64) (*Watch, error) {
+func (s *Store) Watch(resource change.Resource, after uint64) (*Watch, error) {
 	if after > s.View().Rev() {
 		return nil, ErrGone
 	}

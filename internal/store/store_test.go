@@ -6,6 +6,7 @@ import (
 	"errors"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -24,15 +25,15 @@ type jsonCodec struct{}
 func (jsonCodec) Encode(obj change.Object) ([]byte, error) { return json.Marshal(obj) }
 
 // Knows: resources that begin with x are those of a newer program.
-func (jsonCodec) Knows(resource string) bool { return resource[0] != 'x' }
+func (jsonCodec) Knows(resource change.Resource) bool { return resource[0] != 'x' }
 
-func (jsonCodec) Decode(_ string, data []byte) (change.Object, error) {
+func (jsonCodec) Decode(_ change.Resource, data []byte) (change.Object, error) {
 	obj := &corev1.ConfigMap{}
 	return obj, json.Unmarshal(data, obj)
 }
 
 // indexData gives an object its data's keys as terms.
-func indexData(_ string, obj change.Object) []string {
+func indexData(_ change.Resource, obj change.Object) []string {
 	var terms []string
 	for k := range obj.(*corev1.ConfigMap).Data {
 		terms = append(terms, k)
@@ -40,7 +41,12 @@ func indexData(_ string, obj change.Object) []string {
 	return terms
 }
 
-func key(resource, name string) change.Key {
+// erases is an Options.Erase of these resources.
+func erases(resources ...change.Resource) func(change.Resource) bool {
+	return func(r change.Resource) bool { return slices.Contains(resources, r) }
+}
+
+func key(resource change.Resource, name string) change.Key {
 	return change.Key{Resource: resource, Namespace: "ns", Name: name}
 }
 

@@ -3,6 +3,8 @@ package store
 import (
 	"maps"
 	"slices"
+
+	"github.com/sampan-batch/sampan/internal/change"
 )
 
 // trees is the state that a leader may still change. freeze takes a View of it
@@ -10,18 +12,18 @@ import (
 // path that it touches.
 type trees struct {
 	View
-	frozen *View           // the last view taken
-	dirty  map[string]bool // tables touched since; "" stands for owners
+	frozen *View                    // the last view taken
+	dirty  map[change.Resource]bool // tables touched since; "" stands for owners
 }
 
 func newTrees() *trees {
-	return thaw(&View{tables: map[string]table{}, owners: newTree(lessOwned)})
+	return thaw(&View{tables: map[change.Resource]table{}, owners: newTree(lessOwned)})
 }
 
 // thaw returns trees that start from v and leave it as it is.
 func thaw(v *View) *trees {
-	t := &trees{frozen: v, dirty: map[string]bool{}}
-	t.tables = make(map[string]table, len(v.tables))
+	t := &trees{frozen: v, dirty: map[change.Resource]bool{}}
+	t.tables = make(map[change.Resource]table, len(v.tables))
 	for name, tab := range v.tables {
 		t.tables[name] = table{items: tab.items.Copy(), terms: tab.terms.Copy()}
 	}

@@ -73,7 +73,7 @@ type table struct {
 // View is one consistent, immutable state of the store.
 type View struct {
 	rev    uint64
-	tables map[string]table
+	tables map[change.Resource]table
 	owners *btree.BTreeG[*owned]
 }
 
@@ -100,13 +100,13 @@ func (v *View) item(key change.Key) *item {
 
 // List yields the objects of a resource in key order (namespace, then name):
 // of one namespace, or of all if namespace is "".
-func (v *View) List(resource, namespace string) iter.Seq[change.Object] {
+func (v *View) List(resource change.Resource, namespace string) iter.Seq[change.Object] {
 	return v.ListFrom(resource, namespace, change.Key{})
 }
 
 // ListFrom is List from the first key that is not before (namespace, name) of
 // start on, for paging.
-func (v *View) ListFrom(resource, namespace string, start change.Key) iter.Seq[change.Object] {
+func (v *View) ListFrom(resource change.Resource, namespace string, start change.Key) iter.Seq[change.Object] {
 	return func(yield func(change.Object) bool) {
 		t, ok := v.tables[resource]
 		if !ok {
@@ -123,7 +123,7 @@ func (v *View) ListFrom(resource, namespace string, start change.Key) iter.Seq[c
 }
 
 // Len returns how many objects the resource has, in all namespaces.
-func (v *View) Len(resource string) int {
+func (v *View) Len(resource change.Resource) int {
 	t, ok := v.tables[resource]
 	if !ok {
 		return 0
@@ -142,7 +142,7 @@ func (v *View) Owned(uid types.UID) iter.Seq2[change.Key, change.Object] {
 }
 
 // Index yields the objects of resource that the index function gave term.
-func (v *View) Index(resource, term string) iter.Seq[change.Object] {
+func (v *View) Index(resource change.Resource, term string) iter.Seq[change.Object] {
 	return func(yield func(change.Object) bool) {
 		t, ok := v.tables[resource]
 		if !ok {

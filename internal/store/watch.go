@@ -42,7 +42,7 @@ type history struct {
 	rev    uint64 // everything up to it is in the lines
 	start  uint64 // the revision that the history began after
 	all    line
-	lines  map[string]*line
+	lines  map[change.Resource]*line
 	closed bool
 }
 
@@ -56,7 +56,7 @@ type line struct {
 }
 
 func newHistory(retain int, rev uint64) *history {
-	return &history{retain: retain, rev: rev, start: rev, lines: map[string]*line{}}
+	return &history{retain: retain, rev: rev, start: rev, lines: map[change.Resource]*line{}}
 }
 
 func (l *line) at(i int) *retained { return l.events[(l.head+i)&(len(l.events)-1)] }
@@ -98,7 +98,7 @@ func (l *line) wakeAll() {
 }
 
 // line returns the line of a resource, or of all if resource is "".
-func (h *history) lineLocked(resource string) *line {
+func (h *history) lineLocked(resource change.Resource) *line {
 	if resource == "" {
 		return &h.all
 	}
@@ -159,7 +159,7 @@ func (h *history) forget(before time.Time) {
 	}
 }
 
-func (h *history) watch(resource string, after uint64) (*Watch, error) {
+func (h *history) watch(resource change.Resource, after uint64) (*Watch, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -186,7 +186,7 @@ func (h *history) close() {
 // It needs no closing. One goroutine may use it at a time.
 type Watch struct {
 	history  *history
-	resource string
+	resource change.Resource
 	rev      uint64
 }
 

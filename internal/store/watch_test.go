@@ -31,7 +31,7 @@ func drain(t *testing.T, w *Watch) (events []Event, rev uint64) {
 	}
 }
 
-func mustWatch(t *testing.T, s *Store, resource string, after uint64) *Watch {
+func mustWatch(t *testing.T, s *Store, resource change.Resource, after uint64) *Watch {
 	t.Helper()
 	w, err := s.Watch(resource, after)
 	if err != nil {
@@ -191,7 +191,7 @@ func TestWatchersSeeEveryWriteOnce(t *testing.T) {
 	const writers, each, watchers = 8, 50, 5
 	results := make(chan error, watchers)
 	for i := range watchers {
-		w := mustWatch(t, s, []string{"", "pods"}[i%2], 0)
+		w := mustWatch(t, s, []change.Resource{"", "pods"}[i%2], 0)
 		go func() {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()

@@ -11,7 +11,7 @@ import (
 
 // ExpiredJob deletes, in the foreground, a finished Job whose
 // ttlSecondsAfterFinished is over, and asks to be woken when it will be.
-func ExpiredJob(now time.Time, kinds Kinds, item Item) change.Set {
+func ExpiredJob(now time.Time, item Item) change.Set {
 	var set change.Set
 	job := item.Object.(*batchv1.Job)
 	if job.Spec.TTLSecondsAfterFinished == nil || job.DeletionTimestamp != nil {
@@ -26,6 +26,6 @@ func ExpiredJob(now time.Time, kinds Kinds, item Item) change.Set {
 		set.Wake(expires)
 		return set
 	}
-	remove(&set, kinds, item, now, true)
+	remove(&set, item, now, true)
 	return set
 }

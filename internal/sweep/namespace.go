@@ -17,25 +17,25 @@ import (
 // let go when nothing is left in it; any other has its default ServiceAccount.
 // contents yields everything in the namespace; account reports whether the
 // default ServiceAccount exists.
-func Namespace(now time.Time, kinds Kinds, item Item, contents iter.Seq2[change.Key, change.Object], account bool) change.Set {
+func Namespace(now time.Time, item Item, contents iter.Seq[Item], account bool) change.Set {
 	var set change.Set
 	ns := item.Object.(*corev1.Namespace)
 	if ns.DeletionTimestamp == nil {
 		if !account {
-			set.Create(change.Key{Resource: "serviceaccounts", Namespace: ns.Name, Name: "default"},
-				&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns.Name, Name: "default"}})
+			set.Create(kind.ServiceAccounts.Key(ns.Name, kind.DefaultAccount),
+				&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns.Name, Name: kind.DefaultAccount}})
 		}
 		return set
 	}
-	left := map[string]int{}
-	for key, obj := range contents {
-		left[key.Resource]++
+	left := map[change.Resource]int{}
+	for in := range contents {
+		left[in.Kind.Resource]++
 		if len(set.Writes) == batch {
 			set.Wake(now)
 			return set
 		}
-		if obj.GetDeletionTimestamp() == nil {
-			remove(&set, kinds, Item{key, obj}, now, false)
+		if in.Object.GetDeletionTimestamp() == nil {
+			remove(&set, in, now, false)
 		}
 	}
 	if len(left) == 0 {
@@ -54,7 +54,7 @@ func Namespace(now time.Time, kinds Kinds, item Item, contents iter.Seq2[change.
 }
 
 // describe says in the namespace's conditions what its deletion waits for.
-func describe(set *change.Set, now time.Time, item Item, left map[string]int) {
+func describe(set *change.Set, now time.Time, item Item, left map[change.Resource]int) {
 	var parts []string
 	for resource, n := range left {
 		parts = append(parts, fmt.Sprintf("%s has %d resource instances", resource, n))
@@ -81,7 +81,5 @@ func describe(set *change.Set, now time.Time, item Item, left map[string]int) {
 		Type: corev1.NamespaceContentRemaining, Status: corev1.ConditionTrue,
 		Reason: "SomeResourcesRemain", Message: message, LastTransitionTime: metav1.NewTime(now),
 	})
-	set.Writes = append(set.Writes, kind.Settle(change.Write{
-		Op: change.Update, Key: item.Key, Rev: item.rev(), Object: next,
-	}))
+	update(set, item, next)
 }

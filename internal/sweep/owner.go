@@ -4,9 +4,8 @@ import (
 	"iter"
 	"time"
 
-	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/sampan-batch/sampan/internal/change"
 )
@@ -23,7 +22,7 @@ type Owner struct {
 
 // Dependents decides for an owner whose deletion waits for its dependents: in
 // the foreground they are deleted first, orphaned they lose their reference.
-func Dependents(now time.Time, kinds Kinds, owner Item, owned iter.Seq2[change.Key, change.Object]) change.Set {
+func Dependents(now time.Time, owner Item, owned iter.Seq[Item]) change.Set {
 	var set change.Set
 	if owner.Object.GetDeletionTimestamp() == nil {
 		return set
@@ -32,18 +31,18 @@ func Dependents(now time.Time, kinds Kinds, owner Item, owned iter.Seq2[change.K
 	case has(finalizers, metav1.FinalizerOrphanDependents):
 		orphan(&set, now, owner, owned)
 	case has(finalizers, metav1.FinalizerDeleteDependents):
-		foreground(&set, now, kinds, owner, owned)
+		foreground(&set, now, owner, owned)
 	}
 	return set
 }
 
-func orphan(set *change.Set, now time.Time, owner Item, owned iter.Seq2[change.Key, change.Object]) {
-	for key, obj := range owned {
+func orphan(set *change.Set, now time.Time, owner Item, owned iter.Seq[Item]) {
+	for item := range owned {
 		if len(set.Writes) == batch {
 			set.Wake(now)
 			return
 		}
-		release(set, Item{key, obj}, tracking(obj), func(next change.Object) {
+		release(set, item, tracking(item), func(next change.Object) {
 			next.SetOwnerReferences(refsWithout(next, func(ref metav1.OwnerReference) bool {
 				return ref.UID == owner.Object.GetUID()
 			}))
@@ -52,17 +51,17 @@ func orphan(set *change.Set, now time.Time, owner Item, owned iter.Seq2[change.K
 	release(set, owner, metav1.FinalizerOrphanDependents, nil)
 }
 
-func foreground(set *change.Set, now time.Time, kinds Kinds, owner Item, owned iter.Seq2[change.Key, change.Object]) {
+func foreground(set *change.Set, now time.Time, owner Item, owned iter.Seq[Item]) {
 	waits := false
-	for key, obj := range owned {
+	for item := range owned {
 		if len(set.Writes) == batch {
 			set.Wake(now)
 			return
 		}
-		_, blocks := names(obj, owner.Object.GetUID())
+		_, blocks := names(item.Object, owner.Object.GetUID())
 		waits = waits || blocks
-		if obj.GetDeletionTimestamp() == nil {
-			remove(set, kinds, Item{key, obj}, now, blocks && mayOwn(obj))
+		if item.Object.GetDeletionTimestamp() == nil {
+			remove(set, item, now, blocks && mayOwn(item))
 		}
 	}
 	// What was deleted in this very set is gone with it only if nothing holds
@@ -72,17 +71,14 @@ func foreground(set *change.Set, now time.Time, kinds Kinds, owner Item, owned i
 	}
 }
 
-// mayOwn reports whether obj can have dependents worth waiting for. Pods never
-// do; the finalizer would only cost each of them two more writes.
-func mayOwn(obj change.Object) bool {
-	_, isPod := obj.(*corev1.Pod)
-	return !isPod
-}
+// mayOwn reports whether item can have dependents worth waiting for. To one that has
+// none, the finalizer would only cost two more writes.
+func mayOwn(item Item) bool { return !item.Kind.Dependents.None }
 
 // Dependent decides for an object with owners: it goes when all of them are
 // gone, and loses its references to those that are when some remain. A pod
 // without its Job is released from the Job's tracking.
-func Dependent(now time.Time, kinds Kinds, item Item, owners []Owner) change.Set {
+func Dependent(now time.Time, item Item, owners []Owner) change.Set {
 	var set change.Set
 	absent, solid, waiting := 0, 0, false
 	for _, o := range owners {
@@ -97,50 +93,51 @@ func Dependent(now time.Time, kinds Kinds, item Item, owners []Owner) change.Set
 			solid++
 		}
 	}
-	stray := isStray(item.Object, owners)
+	stray := isStray(item, owners)
 	if stray {
-		item.Object = released(item.Object)
+		item.Object = released(item)
 	}
 	switch {
 	case item.Object.GetDeletionTimestamp() == nil && solid == 0 && (absent > 0 || waiting):
-		remove(&set, kinds, item, now, waiting && mayOwn(item.Object))
+		remove(&set, item, now, waiting && mayOwn(item))
 	case absent > 0 && solid > 0:
-		release(&set, item, tracking(item.Object), func(next change.Object) {
+		release(&set, item, tracking(item), func(next change.Object) {
 			next.SetOwnerReferences(refsWithout(next, func(ref metav1.OwnerReference) bool { return gone(owners, ref) }))
 		})
 	case stray:
-		release(&set, item, batchv1.JobTrackingFinalizer, nil)
+		release(&set, item, tracking(item), nil)
 	}
 	return set
 }
 
-// isStray reports whether obj is a pod that no Job counts any more although it
+// isStray reports whether item is a pod that no Job counts any more although it
 // waits to be counted. What something else than a Job controls is not ours to
 // judge.
-func isStray(obj change.Object, owners []Owner) bool {
-	if _, ok := obj.(*corev1.Pod); !ok || !has(obj.GetFinalizers(), batchv1.JobTrackingFinalizer) {
+func isStray(item Item, owners []Owner) bool {
+	tracked := item.Kind.Dependents.Tracked
+	if tracked == nil || !has(item.Object.GetFinalizers(), tracked.Finalizer) {
 		return false
 	}
 	for _, o := range owners {
 		if o.Ref.Controller != nil && *o.Ref.Controller {
-			isJob := o.Ref.Kind == "Job" && o.Ref.APIVersion == batchv1.SchemeGroupVersion.String()
-			return isJob && o.Object == nil
+			counts := schema.FromAPIVersionAndKind(o.Ref.APIVersion, o.Ref.Kind) == tracked.By
+			return counts && o.Object == nil
 		}
 	}
 	return true
 }
 
-func released(obj change.Object) change.Object {
-	next := obj.DeepCopyObject().(change.Object)
-	next.SetFinalizers(without(next.GetFinalizers(), batchv1.JobTrackingFinalizer))
+func released(item Item) change.Object {
+	next := item.Object.DeepCopyObject().(change.Object)
+	next.SetFinalizers(without(next.GetFinalizers(), tracking(item)))
 	return next
 }
 
-// tracking is the finalizer that a pod loses together with its owner; "" names
+// tracking is the finalizer that item loses together with its owner; "" names
 // none.
-func tracking(obj change.Object) string {
-	if _, ok := obj.(*corev1.Pod); ok {
-		return batchv1.JobTrackingFinalizer
+func tracking(item Item) string {
+	if tracked := item.Kind.Dependents.Tracked; tracked != nil {
+		return tracked.Finalizer
 	}
 	return ""
 }

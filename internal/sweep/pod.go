@@ -22,7 +22,7 @@ func UnscheduledPod(item Item) change.Set {
 	next := pod.DeepCopy()
 	next.Status.Phase = corev1.PodFailed
 	next.Status.ObservedGeneration = pod.Generation
-	set.Writes = append(set.Writes, kind.Settle(change.Write{Op: change.Update, Key: item.Key, Rev: item.rev(), Object: next}))
+	update(&set, item, next)
 	return set
 }
 
@@ -30,13 +30,13 @@ func UnscheduledPod(item Item) change.Set {
 const TerminatedPodThreshold = 12500
 
 // TerminatedPods deletes the oldest terminated pods beyond keep.
-func TerminatedPods(now time.Time, kinds Kinds, pods iter.Seq2[change.Key, change.Object], keep int) change.Set {
+func TerminatedPods(now time.Time, pods iter.Seq[Item], keep int) change.Set {
 	var set change.Set
 	var ended []Item
-	for key, obj := range pods {
-		pod := obj.(*corev1.Pod)
+	for item := range pods {
+		pod := item.Object.(*corev1.Pod)
 		if kind.PodEnded(pod) && pod.DeletionTimestamp == nil {
-			ended = append(ended, Item{key, pod})
+			ended = append(ended, item)
 		}
 	}
 	if len(ended) <= keep {
@@ -51,7 +51,7 @@ func TerminatedPods(now time.Time, kinds Kinds, pods iter.Seq2[change.Key, chang
 			set.Wake(now)
 			break
 		}
-		remove(&set, kinds, item, now, false)
+		remove(&set, item, now, false)
 	}
 	return set
 }

@@ -21,31 +21,34 @@ import (
 // batch bounds the writes of one Set.
 const batch = 500
 
-// Kinds finds the row of a resource, as change.Key names it; nil if unknown.
-type Kinds func(resource string) *kind.Kind
-
-// Item is an object with its key.
+// Item is an object with the row of its kind.
 type Item struct {
-	Key    change.Key
+	Kind   *kind.Kind
 	Object change.Object
 }
 
+func (i Item) key() change.Key { return i.Kind.KeyOf(i.Object) }
+
 func (i Item) rev() uint64 { return change.RevOf(i.Object) }
+
+// update adds the replacement of item by next to set; it goes, if nothing holds it
+// any more.
+func update(set *change.Set, item Item, next change.Object) {
+	set.Writes = append(set.Writes, item.Kind.Settle(change.Write{
+		Op: change.Update, Key: item.key(), Rev: item.rev(), Object: next,
+	}))
+}
 
 // remove adds the deletion of item to set. Background lets it go at once and
 // leaves its own dependents to be found ownerless; foreground keeps it until
 // they are gone.
-func remove(set *change.Set, kinds Kinds, item Item, now time.Time, foreground bool) {
-	k := kinds(item.Key.Resource)
-	if k == nil {
-		return
-	}
+func remove(set *change.Set, item Item, now time.Time, foreground bool) {
 	obj := item.Object
 	if foreground && obj.GetDeletionTimestamp() == nil {
 		obj = obj.DeepCopyObject().(change.Object)
 		obj.SetFinalizers(with(obj.GetFinalizers(), metav1.FinalizerDeleteDependents))
 	}
-	if w, ok := k.Removal(obj, item.rev(), now, nil); ok {
+	if w, ok := item.Kind.Removal(obj, item.rev(), now, nil); ok {
 		set.Writes = append(set.Writes, w)
 	}
 }
@@ -57,9 +60,7 @@ func release(set *change.Set, item Item, finalizer string, edit func(change.Obje
 	if edit != nil {
 		edit(next)
 	}
-	set.Writes = append(set.Writes, kind.Settle(change.Write{
-		Op: change.Update, Key: item.Key, Rev: item.rev(), Object: next,
-	}))
+	update(set, item, next)
 }
 
 func has(list []string, s string) bool {

@@ -20,28 +20,28 @@ import (
 
 var now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-var kinds = kind.NewKinds(kind.Table()).ByResource
+var kinds = kind.Builtin()
 
 func item(obj change.Object) Item {
-	resource := "pods"
+	resource := kind.Pods
 	switch obj.(type) {
 	case *batchv1.Job:
-		resource = "jobs.batch"
+		resource = kind.Jobs
 	case *corev1.ConfigMap:
-		resource = "configmaps"
+		resource = kind.ConfigMaps
 	case *corev1.Namespace:
-		resource = "namespaces"
+		resource = kind.Namespaces
 	}
 	if obj.GetResourceVersion() == "" {
 		obj.SetResourceVersion("7")
 	}
-	return Item{change.Key{Resource: resource, Namespace: obj.GetNamespace(), Name: obj.GetName()}, obj}
+	return Item{kinds.ByResource(resource), obj}
 }
 
-func each(objs ...change.Object) iter.Seq2[change.Key, change.Object] {
-	return func(yield func(change.Key, change.Object) bool) {
+func each(objs ...change.Object) iter.Seq[Item] {
+	return func(yield func(Item) bool) {
 		for _, obj := range objs {
-			if !yield(item(obj).Key, obj) {
+			if !yield(item(obj)) {
 				return
 			}
 		}
@@ -153,7 +153,7 @@ func TestDependents(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			if got := tell(Dependents(now, kinds, item(tc.owner), each(tc.owned...))); got != tc.want {
+			if got := tell(Dependents(now, item(tc.owner), each(tc.owned...))); got != tc.want {
 				t.Errorf("got\n%s\nwant\n%s", got, tc.want)
 			}
 		})
@@ -167,7 +167,7 @@ func TestLargeSweepsGoInParts(t *testing.T) {
 		pods = append(pods, jobPod(fmt.Sprintf("p%04d", i)))
 	}
 	for _, finalizer := range []string{metav1.FinalizerOrphanDependents, metav1.FinalizerDeleteDependents} {
-		set := Dependents(now, kinds, item(job(deleting(finalizer))), each(pods...))
+		set := Dependents(now, item(job(deleting(finalizer))), each(pods...))
 		if len(set.Writes) != batch || !set.WakeAt.Equal(now) {
 			t.Errorf("%s: %d writes, wake at %v", finalizer, len(set.Writes), set.WakeAt)
 		}
@@ -219,7 +219,7 @@ func TestDependent(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			if got := tell(Dependent(now, kinds, item(tc.obj), tc.owners)); got != tc.want {
+			if got := tell(Dependent(now, item(tc.obj), tc.owners)); got != tc.want {
 				t.Errorf("got\n%s\nwant\n%s", got, tc.want)
 			}
 		})
@@ -247,7 +247,7 @@ func TestExpiredJob(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			set := ExpiredJob(now, kinds, item(tc.job))
+			set := ExpiredJob(now, item(tc.job))
 			if got := tell(set); got != tc.want || !set.WakeAt.Equal(tc.wake) {
 				t.Errorf("got %q, wake %v; want %q, %v", got, set.WakeAt, tc.want, tc.wake)
 			}
@@ -280,16 +280,16 @@ func TestNamespace(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			if got := tell(Namespace(now, kinds, item(tc.ns), each(tc.contents...), tc.account)); got != tc.want {
+			if got := tell(Namespace(now, item(tc.ns), each(tc.contents...), tc.account)); got != tc.want {
 				t.Errorf("got\n%s\nwant\n%s", got, tc.want)
 			}
 		})
 	}
-	said := Namespace(now, kinds, item(ns(true)), each(held), true).Writes[0].Object.(*corev1.Namespace)
+	said := Namespace(now, item(ns(true)), each(held), true).Writes[0].Object.(*corev1.Namespace)
 	if got, want := said.Status.Conditions[0].Message, "Some resources are remaining: jobs.batch has 1 resource instances"; got != want {
 		t.Errorf("condition %q, want %q", got, want)
 	}
-	if again := Namespace(now, kinds, item(said), each(held), true); !again.Empty() {
+	if again := Namespace(now, item(said), each(held), true); !again.Empty() {
 		t.Errorf("said again: %s", tell(again))
 	}
 }
@@ -330,7 +330,7 @@ func TestTerminatedPods(t *testing.T) {
 		pods = append(pods, p)
 	}
 	pods = append(pods, jobPod("running"))
-	if got, want := tell(TerminatedPods(now, kinds, each(pods...), 3)), "delete pods/ns/p3\ndelete pods/ns/p4"; got != want {
+	if got, want := tell(TerminatedPods(now, each(pods...), 3)), "delete pods/ns/p3\ndelete pods/ns/p4"; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }

@@ -50,7 +50,10 @@ func TestEveryReferenceIsDefined(t *testing.T) {
 func TestEveryKindHasAModel(t *testing.T) {
 	t.Parallel()
 	defs, _ := definitions(t)
-	scheme := kind.NewVersionedScheme()
+	scheme, err := kind.NewVersionedScheme(kind.Table())
+	if err != nil {
+		t.Fatal(err)
+	}
 	namer := apiopenapi.NewDefinitionNamer(scheme)
 	for _, k := range kind.Table() {
 		for _, gvk := range k.GVKs() {
@@ -59,7 +62,7 @@ func TestEveryKindHasAModel(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, ok := defs[name]; !ok {
-				t.Errorf("%v: no model %s", gvk, name)
+				t.Errorf("%v: no model %s: run `go generate ./internal/kind/openapi`", gvk, name)
 				continue
 			}
 			_, extensions := namer.GetDefinitionName(name)

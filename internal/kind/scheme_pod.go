@@ -4,10 +4,20 @@ import (
 	"net/url"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/conversion"
 	"k8s.io/apimachinery/pkg/runtime"
 )
+
+// addPodSubresources registers what the subresources of pods take and give.
+func addPodSubresources(s *runtime.Scheme) error {
+	addVersion(s, corev1.SchemeGroupVersion,
+		&corev1.Binding{}, &corev1.PodLogOptions{}, &corev1.PodExecOptions{}, &corev1.PodAttachOptions{},
+		&corev1.PodPortForwardOptions{}, &corev1.PodProxyOptions{})
+	addVersion(s, policyv1.SchemeGroupVersion, &policyv1.Eviction{})
+	return addConnectOptions(s)
+}
 
 // addConnectOptions registers how the query of a subresource's URL (log, exec,
 // attach, portforward, proxy) becomes its options type. Like everywhere in the
@@ -43,8 +53,6 @@ func addConnectOptions(s *runtime.Scheme) error {
 		}),
 		parses(s, func(q query, out *corev1.PodPortForwardOptions) { q.numbers("ports", &out.Ports) }),
 		parses(s, func(q query, out *corev1.PodProxyOptions) { q.text("path", &out.Path) }),
-		parses(s, func(q query, out *corev1.NodeProxyOptions) { q.text("path", &out.Path) }),
-		parses(s, func(q query, out *corev1.ServiceProxyOptions) { q.text("path", &out.Path) }),
 	} {
 		if err != nil {
 			return err
