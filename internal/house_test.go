@@ -21,6 +21,7 @@ var house = map[string][]string{
 	"internal/kind":                       {"internal/change", "internal/kind/podspec"},
 	"internal/reason":                     nil,
 	"internal/kind/openapi":               nil,
+	"internal/kind/openapi/packages":      {"internal/kind"}, // for go generate
 	"internal/kind/podspec":               nil,
 	"internal/store":                      {"internal/change", "internal/disk", "internal/store/page"},
 	"internal/store/page":                 nil,
