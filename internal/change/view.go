@@ -19,6 +19,9 @@ type View interface {
 	// Owned yields the objects, of any resource, that name uid in their
 	// ownerReferences, with their keys.
 	Owned(uid types.UID) iter.Seq2[Key, Object]
+	// Unread yields the keys of the objects of a namespace that cannot be read here,
+	// because a newer program wrote them; of all namespaces if it is "".
+	Unread(namespace string) iter.Seq[Key]
 	// Index yields the objects of resource that its row's Index gives term.
 	Index(resource Resource, term string) iter.Seq[Object]
 }

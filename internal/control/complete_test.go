@@ -54,6 +54,8 @@ func (s shelf) List(resource change.Resource, namespace string) iter.Seq[change.
 
 func (s shelf) Len(resource change.Resource) int { return len(slices.Collect(s.List(resource, ""))) }
 
+func (s shelf) Unread(string) iter.Seq[change.Key] { return func(func(change.Key) bool) {} }
+
 func (s shelf) Owned(uid types.UID) iter.Seq2[change.Key, change.Object] {
 	return func(yield func(change.Key, change.Object) bool) {
 		for key, obj := range s {

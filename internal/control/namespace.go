@@ -36,7 +36,7 @@ func namespaceController(kinds *kind.Kinds) Controller {
 				return change.Set{}
 			}
 			_, account := view.Get(kind.ServiceAccounts.Key(key.Name, kind.DefaultAccount))
-			return sweep.Namespace(now, sweep.Item{Kind: k, Object: obj}, contents(view, kinds, key.Name), account)
+			return sweep.Namespace(now, sweep.Item{Kind: k, Object: obj}, contents(view, kinds, key.Name), view.Unread(key.Name), account)
 		},
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"sync"
 
 	"github.com/sampan-batch/sampan/internal/change"
-	"github.com/sampan-batch/sampan/internal/store/page"
 )
 
 // Check verifies every invariant of the store (trees, indexes, revisions and
@@ -27,7 +26,7 @@ func (s *Store) verify(b *batch) {
 	if !asked && !s.opts.Strict {
 		return
 	}
-	err := errors.Join(s.checkMemory(b.view), s.file.verify(b.view, s.opts.Codec, s.opaque))
+	err := errors.Join(s.checkMemory(b.view), s.file.verify(b.view, s.opts.Codec))
 	if s.opts.Strict && err != nil {
 		panic(err)
 	}
@@ -40,7 +39,7 @@ func (s *Store) verify(b *batch) {
 
 // verify compares the file with v: the same keys, revisions and bytes, besides the
 // objects that nobody here knows; and everything that is checked when a file is opened.
-func (f *file) verify(v *View, codec Codec, opaque []page.Entry) error {
+func (f *file) verify(v *View, codec Codec) error {
 	fail := func(format string, args ...any) error { return fmt.Errorf("store: check: "+format, args...) }
 	var mu sync.Mutex
 	held := map[string][]byte{}
@@ -58,7 +57,7 @@ func (f *file) verify(v *View, codec Codec, opaque []page.Entry) error {
 	if repair != nil || len(c.warnings)+len(c.notes) > 0 || c.seal != f.sealed {
 		errs = append(errs, fail("%s holds %v instead of %v: %v", f.path, c.seal, f.sealed, c.warnings))
 	}
-	n := len(opaque)
+	n := len(v.opaque.entries)
 	for _, tab := range v.tables {
 		n += tab.items.Len()
 		tab.items.Scan(func(it *item) bool {

@@ -19,13 +19,15 @@ const (
 
 // commit is one Set on its way.
 type commit struct {
-	set    *change.Set
-	steps  []step
-	lazy   bool
-	check  bool      // asks for a Check after the batch
-	turn   chan bool // receives once: true to lead the next batch, false when answered
-	result Result
-	err    error
+	set   *change.Set
+	steps []step
+	lazy  bool
+	check bool // asks for a Check after the batch
+	// adopted are objects that were opaque before
+	adopted []*item
+	turn    chan bool // receives once: true to lead the next batch, false when answered
+	result  Result
+	err     error
 }
 
 // step is one write of a commit: from old (nil: absent) to next. For a Delete,
@@ -145,6 +147,9 @@ func (s *Store) submit(c *commit) (lead bool, err error) {
 	case s.broken != nil:
 		return false, s.broken
 	}
+	if err := s.staged.opaque.refuse(c.set); err != nil {
+		return false, err
+	}
 	if err := c.guard(&s.staged.View); err != nil {
 		if !s.busy || c.guard(s.View()) != nil {
 			return false, err
@@ -206,6 +211,7 @@ func (c *commit) guard(v *View) error {
 
 // stageLocked gives c its revisions and makes it the newest staged state.
 func (s *Store) stageLocked(c *commit) {
+	s.staged.adopt(c.adopted)
 	c.result.Objects = make([]change.Object, len(c.steps))
 	for i := range c.steps {
 		st := &c.steps[i]

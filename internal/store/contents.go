@@ -266,13 +266,3 @@ func (l *loader) finish() error {
 	}
 	return err
 }
-
-// kindsOf counts entries by resource.
-func kindsOf(entries []page.Entry) map[string]int {
-	n := map[string]int{}
-	for _, e := range entries {
-		resource, _, _ := strings.Cut(string(e.Key), "\x00")
-		n[resource]++
-	}
-	return n
-}

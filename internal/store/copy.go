@@ -45,7 +45,7 @@ func (c *Copy) Rev() uint64 { return c.view.rev }
 // Objects returns how many objects there are of each resource, also of those
 // that nobody here knows.
 func (c *Copy) Objects() map[string]int {
-	n := kindsOf(c.store.opaque)
+	n := c.view.opaque.counts()
 	for name, tab := range c.view.tables {
 		if tab.items.Len() > 0 {
 			n[string(name)] = tab.items.Len()
@@ -70,7 +70,7 @@ func (c *Copy) Each(emit func(Record) error) error {
 			return err
 		}
 	}
-	for _, e := range c.store.opaque {
+	for _, e := range c.view.opaque.entries {
 		if err := emit(Record{e.Key, e.Value}); err != nil {
 			return err
 		}

@@ -146,7 +146,7 @@ func (i *inspection) readWhole(data []byte) error {
 	}
 	i.counted, i.Warnings, i.Notes, i.Revision = c.seal, c.warnings, c.notes, c.seal.mark
 	_, i.Sealed = c.meta[string(sealKey)]
-	i.Unknown = kindsOf(c.opaque)
+	i.Unknown = newOpaque(c.opaque).counts()
 	for _, it := range c.items {
 		i.Objects[string(it.key.Resource)]++
 	}

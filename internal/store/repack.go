@@ -21,6 +21,7 @@ func (s *Store) Repack() (bool, error) {
 	s.history.forget(time.Now().Add(-retainTime))
 	view := s.View()
 	fresh := newTrees()
+	fresh.opaque = view.opaque
 	for _, tab := range view.tables {
 		for _, it := range tab.items.Items() {
 			again, err := s.copied(it)

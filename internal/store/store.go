@@ -25,7 +25,6 @@ import (
 	"time"
 
 	"github.com/sampan-batch/sampan/internal/change"
-	"github.com/sampan-batch/sampan/internal/store/page"
 )
 
 // DefaultRetain is how many of the latest writes a watch can resume after,
@@ -37,7 +36,8 @@ const DefaultRetain = 16384
 // Both are called by several goroutines at once.
 type Codec interface {
 	// Knows reports whether objects of resource can be decoded. Those of others are
-	// left in the file as they are, and are not in any View.
+	// left in the file as they are, and are not in any View. What it does not know at
+	// one time it may know later, see Adopt; not the other way round.
 	Knows(resource change.Resource) bool
 	// Encode returns bytes that it does not use again.
 	Encode(obj change.Object) ([]byte, error)
@@ -108,8 +108,7 @@ type Store struct {
 	file    *file
 	view    atomic.Pointer[View] // the published state
 	history *history
-	// opaque, warnings and notes are as of Open: nothing here changes such objects.
-	opaque          []page.Entry
+	// warnings and notes are as of Open.
 	warnings, notes []string
 
 	// mu is held to validate and stage a set and to publish a batch, never
@@ -158,7 +157,8 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	f.erase.wanted = o.Erase
-	s.file, s.opaque, s.warnings, s.notes = f, c.opaque, c.warnings, c.notes
+	s.file, s.warnings, s.notes = f, c.warnings, c.notes
+	s.staged.opaque = newOpaque(c.opaque)
 	for _, it := range c.items {
 		s.staged.put(nil, it)
 	}
@@ -181,10 +181,6 @@ func (s *Store) decode(k, v []byte) (*item, error) {
 	}
 	return it, err
 }
-
-// Unknown returns how many objects the file holds of each resource that the
-// Codec does not know: a newer program wrote them.
-func (s *Store) Unknown() map[string]int { return kindsOf(s.opaque) }
 
 // Warnings returns what is wrong with the file and has cost nothing.
 func (s *Store) Warnings() []string { return s.warnings }

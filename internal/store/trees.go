@@ -17,7 +17,7 @@ type trees struct {
 }
 
 func newTrees() *trees {
-	return thaw(&View{tables: map[change.Resource]table{}, owners: newTree(lessOwned)})
+	return thaw(&View{tables: map[change.Resource]table{}, owners: newTree(lessOwned), opaque: newOpaque(nil)})
 }
 
 // thaw returns trees that start from v and leave it as it is.
@@ -27,13 +27,13 @@ func thaw(v *View) *trees {
 	for name, tab := range v.tables {
 		t.tables[name] = table{items: tab.items.Copy(), terms: tab.terms.Copy()}
 	}
-	t.owners = v.owners.Copy()
+	t.owners, t.opaque = v.owners.Copy(), v.opaque
 	return t
 }
 
 // freeze returns the present state, as of revision rev.
 func (t *trees) freeze(rev uint64) *View {
-	v := &View{rev: rev, tables: t.frozen.tables, owners: t.frozen.owners}
+	v := &View{rev: rev, tables: t.frozen.tables, owners: t.frozen.owners, opaque: t.opaque}
 	if len(t.dirty) > 0 {
 		v.tables = maps.Clone(v.tables)
 		for name := range t.dirty {

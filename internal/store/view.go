@@ -75,6 +75,7 @@ type View struct {
 	rev    uint64
 	tables map[change.Resource]table
 	owners *btree.BTreeG[*owned]
+	opaque *opaque
 }
 
 // Rev is the revision of the last write that the view contains.

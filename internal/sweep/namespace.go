@@ -15,9 +15,10 @@ import (
 
 // Namespace decides for a namespace: one that is being deleted is emptied, and
 // let go when nothing is left in it; any other has its default ServiceAccount.
-// contents yields everything in the namespace; account reports whether the
-// default ServiceAccount exists.
-func Namespace(now time.Time, item Item, contents iter.Seq[Item], account bool) change.Set {
+// contents yields everything in the namespace that can be read, unread the keys of the
+// rest, which only a newer program can remove: the namespace waits for it. account
+// reports whether the default ServiceAccount exists.
+func Namespace(now time.Time, item Item, contents iter.Seq[Item], unread iter.Seq[change.Key], account bool) change.Set {
 	var set change.Set
 	ns := item.Object.(*corev1.Namespace)
 	if ns.DeletionTimestamp == nil {
@@ -37,6 +38,9 @@ func Namespace(now time.Time, item Item, contents iter.Seq[Item], account bool) 
 		if in.Object.GetDeletionTimestamp() == nil {
 			remove(&set, in, now, false)
 		}
+	}
+	for key := range unread {
+		left[key.Resource]++
 	}
 	if len(left) == 0 {
 		release(&set, item, "", func(next change.Object) {

@@ -48,6 +48,31 @@ func each(objs ...change.Object) iter.Seq[Item] {
 	}
 }
 
+// unread yields the keys of objects that nobody here can read.
+func unread(keys ...change.Key) iter.Seq[change.Key] { return slices.Values(keys) }
+
+// A namespace waits for what only a newer program can remove, and says so.
+func TestNamespaceWithUnreadObjects(t *testing.T) {
+	t.Parallel()
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "old", DeletionTimestamp: &metav1.Time{Time: now}},
+		Spec: corev1.NamespaceSpec{Finalizers: []corev1.FinalizerName{corev1.FinalizerKubernetes}}}
+	fleet := change.Resource("fleets.sampan.dev").Key("old", "f")
+	set := Namespace(now, item(ns), each(), unread(fleet), true)
+	if got := tell(set); !strings.Contains(got, "update namespaces/old") {
+		t.Fatalf("got %s", got)
+	}
+	next := set.Writes[0].Object.(*corev1.Namespace)
+	if len(next.Spec.Finalizers) != 1 || next.Status.Conditions[0].Message != "Some resources are remaining: fleets.sampan.dev has 1 resource instances" {
+		t.Errorf("%+v", next)
+	}
+	if again := Namespace(now, item(next), each(), unread(fleet), true); !again.Empty() {
+		t.Errorf("it is said again: %s", tell(again))
+	}
+	if got := tell(Namespace(now, item(next), each(), unread(), true)); !strings.Contains(got, "delete namespaces/old") && !strings.Contains(got, "update namespaces/old") {
+		t.Errorf("nothing holds it any more: %s", got)
+	}
+}
+
 // tell words a set, one write a line.
 func tell(set change.Set) string {
 	var lines []string
@@ -280,16 +305,16 @@ func TestNamespace(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			if got := tell(Namespace(now, item(tc.ns), each(tc.contents...), tc.account)); got != tc.want {
+			if got := tell(Namespace(now, item(tc.ns), each(tc.contents...), unread(), tc.account)); got != tc.want {
 				t.Errorf("got\n%s\nwant\n%s", got, tc.want)
 			}
 		})
 	}
-	said := Namespace(now, item(ns(true)), each(held), true).Writes[0].Object.(*corev1.Namespace)
+	said := Namespace(now, item(ns(true)), each(held), unread(), true).Writes[0].Object.(*corev1.Namespace)
 	if got, want := said.Status.Conditions[0].Message, "Some resources are remaining: jobs.batch has 1 resource instances"; got != want {
 		t.Errorf("condition %q, want %q", got, want)
 	}
-	if again := Namespace(now, item(said), each(held), true); !again.Empty() {
+	if again := Namespace(now, item(said), each(held), unread(), true); !again.Empty() {
 		t.Errorf("said again: %s", tell(again))
 	}
 }
