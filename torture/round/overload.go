@@ -66,9 +66,10 @@ const (
 	// residentSlack is how much more memory it may have: an hour's Events, 20,000 at
 	// most, the writes that watches can resume after, and what the collector needs.
 	residentSlack = 192 << 20
-	// calmWithin is how long it may take until it has given back the rest: Go's
-	// runtime collects every two minutes at the latest, and returns slowly.
-	calmWithin = 5 * time.Minute
+	// calmWithin is how long it may take until it has given back the rest: the state that
+	// the slow readers' lists could be continued from is kept for five minutes, and Go's
+	// runtime collects every two minutes at the latest.
+	calmWithin = 8 * time.Minute
 )
 
 // leaks compares what the engine holds with what it held before.
