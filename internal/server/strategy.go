@@ -36,21 +36,6 @@ var _ interface {
 	rest.DeclarativeValidationStrategy
 } = strategy{}
 
-// Rules are what k8s.io/apiserver holds a write to.
-type Rules interface {
-	rest.RESTCreateStrategy
-	rest.RESTUpdateStrategy
-}
-
-// RulesOf returns the rules of a row for requests in version gv, to the resource
-// itself or, if it is said, through /status.
-func RulesOf(scheme *runtime.Scheme, k *kind.Kind, gv schema.GroupVersion, status bool) Rules {
-	if status {
-		return newStrategy(scheme, k, gv).through(*k.Status)
-	}
-	return newStrategy(scheme, k, gv)
-}
-
 // newStrategy returns the rules for requests in version gv of the row.
 func newStrategy(scheme *runtime.Scheme, k *kind.Kind, gv schema.GroupVersion) strategy {
 	st := strategy{
