@@ -74,7 +74,7 @@ func (b *Board) tellFailed(now time.Time, w *work) {
 	if w.job == nil || b.leaving {
 		return
 	}
-	why := strings.TrimSuffix(w.reason+": "+firstLine(w.message), ": ")
+	why := strings.TrimSuffix(w.reason+": "+explain.FirstLine(w.message), ": ")
 	b.ends = append(b.ends, piece{at: now, head: fmt.Sprintf("✗ %s Failed: %s", w.name(b), why)})
 }
 
@@ -210,7 +210,7 @@ func (b *Board) refused(w *work) {
 	}
 	for _, ev := range b.events[w.job.UID] {
 		if ev.Reason == reason.FailedCreate {
-			b.tellOnce(w.name(b)+ev.Message, "… %s gets no pod: %s", w.name(b), firstLine(ev.Message))
+			b.tellOnce(w.name(b)+ev.Message, "… %s gets no pod: %s", w.name(b), explain.FirstLine(ev.Message))
 		}
 	}
 }
@@ -229,15 +229,5 @@ func (b *Board) warn(ev *corev1.Event) {
 		return
 	}
 	b.tellOnce("event "+ev.Reason+ev.Message, "warning: %s %s: %s: %s",
-		strings.ToLower(ev.InvolvedObject.Kind), ev.InvolvedObject.Name, ev.Reason, firstLine(ev.Message))
-}
-
-// firstLine keeps what others say at a line.
-func firstLine(s string) string {
-	const most = 300
-	s, _, _ = strings.Cut(strings.TrimSpace(s), "\n")
-	if r := []rune(s); len(r) > most {
-		s = string(r[:most]) + "…"
-	}
-	return s
+		strings.ToLower(ev.InvolvedObject.Kind), ev.InvolvedObject.Name, ev.Reason, explain.FirstLine(ev.Message))
 }

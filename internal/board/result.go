@@ -14,6 +14,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/explain"
 	"github.com/sampan-batch/sampan/internal/job"
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // Result is what became of a run; scripts rely on its JSON form.
@@ -114,7 +115,7 @@ func (w *work) result(now time.Time) WorkResult {
 	if j := w.job; j != nil {
 		r.Completions, r.Succeeded, r.Failed = j.Spec.Completions, j.Status.Succeeded, j.Status.Failed
 		r.FailedIndexes, r.StartTime = ptr.Deref(j.Status.FailedIndexes, ""), j.Status.StartTime
-		if c := jobEnd(j); c != nil {
+		if c := kind.JobEnd(j); c != nil {
 			r.EndTime = c.LastTransitionTime.DeepCopy()
 		}
 		return r
@@ -127,16 +128,6 @@ func (w *work) result(now time.Time) WorkResult {
 		}
 	}
 	return r
-}
-
-func jobEnd(j *batchv1.Job) *batchv1.JobCondition {
-	for i := range j.Status.Conditions {
-		c := &j.Status.Conditions[i]
-		if (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) && c.Status == corev1.ConditionTrue {
-			return c
-		}
-	}
-	return nil
 }
 
 // seconds rounds to the millisecond.
@@ -207,7 +198,7 @@ func (r *PodResult) How() string {
 		if r.Reason == "" {
 			return "failed"
 		}
-		return strings.TrimSuffix(r.Reason+": "+firstLine(r.Message), ": ")
+		return strings.TrimSuffix(r.Reason+": "+explain.FirstLine(r.Message), ": ")
 	}
 	text := c.Name + " " + c.how
 	if c.Seconds > 0 || c.measured {

@@ -89,5 +89,5 @@ func (b *Board) unborn(now time.Time, w *work) (held, room bool, why string) {
 	if last == nil || !strings.Contains(last.Message, "forbidden") && !strings.Contains(last.Message, "is invalid") {
 		return false, false, ""
 	}
-	return true, false, "no pod of it can be made: " + firstLine(last.Message)
+	return true, false, "no pod of it can be made: " + explain.FirstLine(last.Message)
 }

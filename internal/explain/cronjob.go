@@ -185,7 +185,7 @@ func (s *cronStory) due(active []string) {
 		s.covered = append(s.covered, reason.JobAlreadyActive)
 	case refused != nil && !kind.LastHappened(refused).Before(o.Slot):
 		s.is(Pending, "cannot start the Job that is due.")
-		s.why("the slot of %s: %s", slot, firstLine(refused.Message))
+		s.why("the slot of %s: %s", slot, FirstLine(refused.Message))
 		if refused.Reason == reason.JobAlreadyExists {
 			s.next("it is tried again only if the CronJob or one of its Jobs changes before the next slot%s", s.unlessLate())
 		} else {

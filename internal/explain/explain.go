@@ -196,7 +196,7 @@ func (a *Answer) events(c clock, events []*corev1.Event, covered ...string) {
 		if n := times[cause{subject(ev), ev.Reason}]; n > 1 {
 			often = fmt.Sprintf(", the last of %d times", n)
 		}
-		a.soFar("%s%s: %s %s: %s", c.span(kind.LastHappened(ev)), often, subject(ev), ev.Reason, firstLine(ev.Message))
+		a.soFar("%s%s: %s %s: %s", c.span(kind.LastHappened(ev)), often, subject(ev), ev.Reason, FirstLine(ev.Message))
 	}
 }
 
@@ -228,8 +228,8 @@ func subject(ev *corev1.Event) string {
 	return strings.ToLower(ev.InvolvedObject.Kind) + "/" + ev.InvolvedObject.Name
 }
 
-// firstLine keeps an answer at a few lines.
-func firstLine(s string) string {
+// FirstLine keeps what others say at a line of at most 300 characters.
+func FirstLine(s string) string {
 	const limit = 300
 	s, _, _ = strings.Cut(strings.TrimSpace(s), "\n")
 	if r := []rune(s); len(r) > limit {

@@ -136,7 +136,7 @@ func because(reason, message string) string {
 	if reason == "" || message == "" {
 		return reason + message
 	}
-	return reason + ": " + firstLine(message)
+	return reason + ": " + FirstLine(message)
 }
 
 // limit is the field that a reason speaks of.
@@ -268,7 +268,7 @@ func (s *jobStory) running() {
 func (s *jobStory) noPods() {
 	if ev := latest(s.events, reason.FailedCreate); ev != nil {
 		s.is(Pending, "does not run: its pods are refused.")
-		s.why("%s", firstLine(ev.Message))
+		s.why("%s", FirstLine(ev.Message))
 		s.next("the controller tries again and again, until a pod is accepted")
 		s.covered = append(s.covered, reason.FailedCreate)
 		return
@@ -310,7 +310,7 @@ func (s *jobStory) noPods() {
 // someRefused: the latest try to start pods beside those that are active failed.
 func (s *jobStory) someRefused(missing int) {
 	if ev := latest(s.events, reason.FailedCreate, reason.SuccessfulCreate); ev != nil && ev.Reason == reason.FailedCreate {
-		s.why("%s refused: %s", plural(missing, "more pod is", "more pods are"), firstLine(ev.Message))
+		s.why("%s refused: %s", plural(missing, "more pod is", "more pods are"), FirstLine(ev.Message))
 		s.next("the controller tries again and again to start %s", plural(missing, "more pod", "more pods"))
 		s.covered = append(s.covered, reason.FailedCreate)
 	}

@@ -162,7 +162,7 @@ func runs(pod *corev1.Pod, events []*corev1.Event) state {
 	if ready := kind.PodCondition(pod, corev1.PodReady); ready != nil && ready.Status != corev1.ConditionTrue && len(st.why) == 0 {
 		st.now = "is running, but not ready"
 		if ev := latest(events, reason.Unhealthy); ev != nil {
-			st.why = append(st.why, firstLine(ev.Message))
+			st.why = append(st.why, FirstLine(ev.Message))
 			st.covered = []string{reason.Unhealthy}
 		}
 	}
@@ -199,12 +199,12 @@ func unplaced(c clock, pod *corev1.Pod, events []*corev1.Event) state {
 		st.next = append(st.next, "it is scheduled when whoever set the gates removes them")
 	case placed != nil && placed.Status == corev1.ConditionFalse && placed.Message != "":
 		st.class, st.now = "unschedulable", "cannot be scheduled"
-		st.why = append(st.why, firstLine(placed.Message))
+		st.why = append(st.why, FirstLine(placed.Message))
 		st.next = append(st.next, "it is scheduled as soon as a node fits: one that is added or changed, or when other pods end")
 	default:
 		if ev := latest(events, reason.FailedScheduling); ev != nil {
 			st.class, st.now = "unschedulable", "cannot be scheduled"
-			st.why = append(st.why, firstLine(ev.Message))
+			st.why = append(st.why, FirstLine(ev.Message))
 		} else {
 			st.why = append(st.why, fmt.Sprintf("scheduler %s has not chosen a node yet%s", pod.Spec.SchedulerName, c.isItThere(pod.CreationTimestamp.Time)))
 			st.next = append(st.next, "it starts when a node has been chosen")
@@ -221,7 +221,7 @@ func lookAt(c clock, pod *corev1.Pod, s *corev1.ContainerStatus, what string, ev
 	}
 	st := state{class: w.Reason}
 	if w.Message != "" {
-		st.why = append(st.why, firstLine(w.Message))
+		st.why = append(st.why, FirstLine(w.Message))
 	}
 	switch w.Reason {
 	case "", "ContainerCreating", "PodInitializing":
@@ -265,7 +265,7 @@ func (st *state) pullError(waiting string, events []*corev1.Event) {
 	}
 	for _, ev := range byTime(events) {
 		if ev.Reason == reason.Failed && !strings.HasPrefix(ev.Message, "Error: ") {
-			st.why = []string{firstLine(ev.Message)}
+			st.why = []string{FirstLine(ev.Message)}
 			return
 		}
 	}
@@ -301,10 +301,10 @@ var hindrances = []string{reason.ErrImageNeverPull, reason.FailedMount, reason.F
 
 func hindrance(events []*corev1.Event) []string {
 	if ev := latest(events, hindrances...); ev != nil {
-		return []string{ev.Reason + ": " + firstLine(ev.Message)}
+		return []string{ev.Reason + ": " + FirstLine(ev.Message)}
 	}
 	if ev := latest(events, reason.Pulling, reason.Pulled, reason.Created, reason.Started); ev != nil && ev.Reason == reason.Pulling {
-		return []string{firstLine(ev.Message)}
+		return []string{FirstLine(ev.Message)}
 	}
 	return nil
 }
@@ -325,12 +325,12 @@ func failure(pod *corev1.Pod) []string {
 	if pod.Status.Reason != "" {
 		line := pod.Status.Reason
 		if pod.Status.Message != "" {
-			line += ": " + firstLine(pod.Status.Message)
+			line += ": " + FirstLine(pod.Status.Message)
 		}
 		why = append(why, line)
 	}
 	if d := kind.PodCondition(pod, corev1.DisruptionTarget); d != nil && d.Status == corev1.ConditionTrue {
-		why = append(why, fmt.Sprintf("it was disrupted: %s: %s", d.Reason, firstLine(d.Message)))
+		why = append(why, fmt.Sprintf("it was disrupted: %s: %s", d.Reason, FirstLine(d.Message)))
 	}
 	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 		if t := s.State.Terminated; t != nil && t.ExitCode != 0 {
@@ -361,7 +361,7 @@ func exit(t *corev1.ContainerStateTerminated) string {
 		text += " (" + t.Reason + ")"
 	}
 	if t.Message != "" {
-		text += ": " + firstLine(t.Message)
+		text += ": " + FirstLine(t.Message)
 	}
 	return text
 }
