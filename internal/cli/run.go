@@ -29,16 +29,14 @@ type runOptions struct {
 	recursive bool
 	strict    bool
 	dryRun    bool
-	runtime   string
-	timeout   time.Duration
-	keep      string
-	volumes   string
-	output    string
-	noLogs    bool
 	namespace string
+	runtime   string
+	volumes   string
 	images    string
 	verbose   bool
 	node      engine.Config // what nodeFlags say
+	runControl
+	runReport
 }
 
 func newRun() *cobra.Command {
@@ -94,19 +92,15 @@ func (o *runOptions) addFlags(cmd *cobra.Command) {
 	f.BoolVar(&o.strict, "strict", false, "refuse objects that would be left out")
 	f.BoolVar(&o.dryRun, "dry-run", false, "check everything, say what has no effect here, and start nothing")
 	f.StringVar(&o.runtime, "runtime", string(runner.Sandbox), `how containers run: "sandbox" (isolated, from their image) or "host" (a plain process of this machine)`)
-	f.DurationVar(&o.timeout, "timeout", 0, "end the run this long after it began, and exit with 124 (0: never)")
-	f.StringVar(&o.keep, "keep", "", "keep the engine's data (objects, logs) in this directory")
 	f.StringVar(&o.volumes, "volumes", "", "keep PersistentVolumeClaims in this directory, as NAMESPACE/NAME (default: they end with the run)")
-	f.StringVarP(&o.output, "output", "o", "", `print the result to standard output as "json"; everything else goes to standard error`)
-	f.BoolVar(&o.noLogs, "no-logs", false, "do not print what the pods write")
 	f.StringVarP(&o.namespace, "namespace", "n", metav1.NamespaceDefault, "namespace of objects that name none")
 	f.StringVar(&o.images, "image-dir", "", `directory of the images (default: that of "sampan image")`)
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "print the engine's own log")
+	o.runControl.addFlags(cmd)
+	o.runReport.addFlags(cmd)
 	nodeFlags(cmd, &o.node)
 	_ = cmd.RegisterFlagCompletionFunc("runtime", cobra.FixedCompletions([]string{"sandbox", "host"}, cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("volumes", dirs)
-	_ = cmd.RegisterFlagCompletionFunc("keep", dirs)
 }
 
 func dirs(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
@@ -114,16 +108,13 @@ func dirs(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective)
 }
 
 func (o *runOptions) check() error {
-	if o.output != "" && o.output != "json" {
-		return usage(fmt.Errorf("--output: %q is not known; use json", o.output))
-	}
 	if _, err := runtimeClass(o.runtime); err != nil {
 		return err
 	}
-	if o.timeout < 0 {
-		return usage(errors.New("--timeout: must not be negative"))
+	if err := o.runControl.check(); err != nil {
+		return err
 	}
-	return nil
+	return o.runReport.check()
 }
 
 func runtimeClass(name string) (runner.Class, error) {
@@ -138,10 +129,7 @@ func (o *runOptions) run(ctx context.Context, paths []string) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	out := newConsole(os.Stdout, os.Stderr)
-	if o.output == "json" {
-		out = newConsole(os.Stderr, os.Stderr)
-	}
+	out := o.console()
 	stops := catchSignals()
 	defer stops.release()
 	limited, release := stops.limit(ctx, 0)
