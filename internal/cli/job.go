@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/sampan-batch/sampan/internal/engine"
+	"github.com/sampan-batch/sampan/internal/plan"
 )
 
 func newJob() *cobra.Command {
@@ -75,17 +76,17 @@ the schedule takes no notice of it. A suspended CronJob can be run, too.
 			if err != nil {
 				return err
 			}
+			overrides, err := change.read(os.LookupEnv)
+			if err != nil {
+				return err
+			}
 			return o.start(cmd.Context(), func(ctx context.Context, client kubernetes.Interface, namespace string) (*batchv1.Job, error) {
-				return runCronJob(ctx, client, namespace, at.name, o.name, change)
+				return runCronJob(ctx, client, namespace, at.name, o.name, overrides)
 			})
 		},
 		ValidArgsFunction: o.cluster.completeTargets(kindCronJob),
 	}
-	f := cmd.Flags()
-	f.StringArrayVar(&change.env, "env", nil, "set an environment variable, as NAME=VALUE (may be repeated)")
-	f.StringArrayVar(&change.args, "arg", nil, "replace the container's args; one flag for each")
-	f.StringVar(&change.image, "image", "", "use this image instead")
-	f.StringVarP(&change.container, "container", "c", "", "the container that --env, --arg and --image are for (default: the only one; --env: all)")
+	change.addFlags(cmd)
 	o.addFlags(cmd)
 	return cmd
 }
@@ -171,13 +172,13 @@ func (o *jobOptions) follow(ctx context.Context, client kubernetes.Interface, jo
 }
 
 // runCronJob creates a Job from the template of a CronJob.
-func runCronJob(ctx context.Context, client kubernetes.Interface, namespace, cronJob, name string, change overrides) (*batchv1.Job, error) {
+func runCronJob(ctx context.Context, client kubernetes.Interface, namespace, cronJob, name string, change plan.Overrides) (*batchv1.Job, error) {
 	c, err := client.BatchV1().CronJobs(namespace).Get(ctx, cronJob, metav1.GetOptions{})
 	if err != nil {
 		return nil, err
 	}
 	job := fromCronJob(c, name)
-	if err := change.apply(&job.Spec.Template.Spec); err != nil {
+	if err := change.Apply(&job.Spec.Template.Spec); err != nil {
 		return nil, usage(err)
 	}
 	return client.BatchV1().Jobs(namespace).Create(ctx, job, strict)

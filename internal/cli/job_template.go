@@ -1,11 +1,9 @@
 package cli
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -47,61 +45,6 @@ func manualOwner(name string, c metav1.Object) metav1.OwnerReference {
 	return metav1.OwnerReference{
 		APIVersion: "batch/v1", Kind: "CronJob", Name: name, UID: c.GetUID(), Controller: ptr.To(true),
 	}
-}
-
-// overrides are what one run differs in from its template.
-type overrides struct {
-	env, args        []string
-	image, container string
-}
-
-var variableName = regexp.MustCompile(`^[-._a-zA-Z][-._a-zA-Z0-9]*$`)
-
-// apply changes the containers that are meant.
-func (o overrides) apply(spec *corev1.PodSpec) error {
-	if len(o.env) == 0 && o.args == nil && o.image == "" && o.container == "" {
-		return nil
-	}
-	var meant []*corev1.Container
-	var names []string
-	for i := range spec.Containers {
-		c := &spec.Containers[i]
-		names = append(names, c.Name)
-		if o.container == "" || o.container == c.Name {
-			meant = append(meant, c)
-		}
-	}
-	switch {
-	case len(meant) == 0:
-		return fmt.Errorf("--container: there is no %q; the containers are %s", o.container, strings.Join(names, ", "))
-	case len(meant) > 1 && (o.args != nil || o.image != ""):
-		return fmt.Errorf("--arg and --image are for which container? Name one by --container: %s", strings.Join(names, ", "))
-	}
-	for _, c := range meant {
-		c.Image = cmp.Or(o.image, c.Image)
-		if o.args != nil {
-			c.Args = slices.Clone(o.args)
-		}
-		for _, assignment := range o.env {
-			name, value, ok := strings.Cut(assignment, "=")
-			if !ok || !variableName.MatchString(name) {
-				return fmt.Errorf("--env: %q is not of the form NAME=VALUE", assignment)
-			}
-			setVariable(c, name, value)
-		}
-	}
-	return nil
-}
-
-// setVariable replaces a variable where it stands, for later ones may refer to
-// it.
-func setVariable(c *corev1.Container, name, value string) {
-	next := corev1.EnvVar{Name: name, Value: value}
-	if i := slices.IndexFunc(c.Env, func(v corev1.EnvVar) bool { return v.Name == name }); i >= 0 {
-		c.Env[i] = next
-		return
-	}
-	c.Env = append(c.Env, next)
 }
 
 // again returns a new Job with the spec of a finished one: without what the API

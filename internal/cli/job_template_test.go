@@ -30,55 +30,6 @@ func TestNextName(t *testing.T) {
 	}
 }
 
-func containers() *corev1.PodSpec {
-	return &corev1.PodSpec{
-		InitContainers: []corev1.Container{{Name: "init", Image: "i"}},
-		Containers: []corev1.Container{
-			{Name: "a", Image: "x", Args: []string{"one"}, Env: []corev1.EnvVar{
-				{Name: "K", ValueFrom: &corev1.EnvVarSource{}}, {Name: "L", Value: "$(K)"},
-			}},
-			{Name: "b", Image: "y"},
-		},
-	}
-}
-
-func TestOverrides(t *testing.T) {
-	t.Parallel()
-	for _, tc := range []struct {
-		name string
-		o    overrides
-		want string // differences, or the error
-	}{
-		{"nothing", overrides{}, `a x [one] K= L=$(K); b y []`},
-		{"env of all containers", overrides{env: []string{"K=v=w", "N="}}, `a x [one] K=v=w L=$(K) N=; b y [] K=v=w N=`},
-		{"one container", overrides{container: "b", image: "z", args: []string{"--all", "-x"}, env: []string{"K=1"}}, `a x [one] K= L=$(K); b z [--all -x] K=1`},
-		{"which one?", overrides{image: "z"}, "--arg and --image are for which container? Name one by --container: a, b"},
-		{"which one, again?", overrides{args: []string{"z"}}, "--arg and --image are for which container? Name one by --container: a, b"},
-		{"no such container", overrides{container: "c"}, `--container: there is no "c"; the containers are a, b`},
-		{"no value", overrides{env: []string{"K"}}, `--env: "K" is not of the form NAME=VALUE`},
-		{"no name", overrides{env: []string{"=v"}}, `--env: "=v" is not of the form NAME=VALUE`},
-	} {
-		spec := containers()
-		var got string
-		if err := tc.o.apply(spec); err != nil {
-			got = err.Error()
-		} else {
-			var all []string
-			for _, c := range spec.Containers {
-				line := c.Name + " " + c.Image + " [" + strings.Join(c.Args, " ") + "]"
-				for _, v := range c.Env {
-					line += " " + v.Name + "=" + v.Value
-				}
-				all = append(all, line)
-			}
-			got = strings.Join(all, "; ")
-		}
-		if got != tc.want {
-			t.Errorf("%s: got %s, want %s", tc.name, got, tc.want)
-		}
-	}
-}
-
 // What a rerun is made of is what its user wrote, and nothing that the API or
 // a controller did.
 func TestAgain(t *testing.T) {

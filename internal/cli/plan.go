@@ -20,9 +20,14 @@ func (o *runOptions) plan(ctx context.Context, paths []string, dir string) (*pla
 	if err != nil {
 		return nil, err
 	}
+	overrides, err := o.change.read(os.LookupEnv)
+	if err != nil {
+		return nil, err
+	}
 	w := plan.World{
 		Now: time.Now(), Zones: time.LoadLocation, Namespace: o.namespace, Node: node, Runtime: o.runtime,
 		Volumes: filepath.Join(dir, "volumes"), Kept: o.volumes != "", Strict: o.strict,
+		Overrides: overrides,
 	}
 	if w.Kept {
 		if w.Volumes, err = filepath.Abs(o.volumes); err != nil {

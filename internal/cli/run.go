@@ -35,6 +35,7 @@ type runOptions struct {
 	images    string
 	verbose   bool
 	node      engine.Config // what nodeFlags say
+	change    overrides
 	runControl
 	runReport
 }
@@ -57,6 +58,9 @@ A CronJob's Job runs once, now. A Pod that never ends runs as long as the others
 PersistentVolumeClaims are directories, which --volumes keeps. Objects that a run does not
 need (Services, roles, …) are left out with a warning, which --strict makes an error.
 
+--env sets variables in all containers of the Jobs and Pods, for this run only; --image and
+--arg change a container where only one can be meant.
+
 It exits with
     0  when all Jobs and Pods are Complete
     1  when one Failed, or could not go on
@@ -72,7 +76,8 @@ commands of a manifest as plain processes of this machine instead.`,
   sampan run --dry-run -R deploy/                    # what is wrong, and what has no effect here
   helm template chart | sampan run -
   kubectl get cronjob nightly -o json | sampan run -
-  generate-jobs | sampan run -o json - > result.json`,
+  generate-jobs | sampan run -o json - > result.json
+  sampan run import.yaml --env DAY=2026-03-01 --env TOKEN   # TOKEN as it is here`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			paths := append(args, o.files...)
 			if len(paths) == 0 {
@@ -96,6 +101,7 @@ func (o *runOptions) addFlags(cmd *cobra.Command) {
 	f.StringVarP(&o.namespace, "namespace", "n", metav1.NamespaceDefault, "namespace of objects that name none")
 	f.StringVar(&o.images, "image-dir", "", `directory of the images (default: that of "sampan image")`)
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "print the engine's own log")
+	o.change.addFlags(cmd)
 	o.runControl.addFlags(cmd)
 	o.runReport.addFlags(cmd)
 	nodeFlags(cmd, &o.node)

@@ -9,8 +9,8 @@
 //
 // In the order of events: select.go takes, leaves out or refuses each object by its kind,
 // decode.go reads it strictly, clean.go takes off what another API has put on,
-// cronjob.go and claim.go make of CronJobs and claims what can run here, check.go asks
-// the kind's row, and refer.go and fit.go find out what could never start.
+// cronjob.go and claim.go make of CronJobs and claims what can run here, override.go
+// changes what the user wants otherwise this time, check.go asks the kind's row, and refer.go and fit.go find out what could never start.
 package plan
 
 import (
@@ -48,6 +48,8 @@ type World struct {
 	Partial bool
 	// Strict refuses what is otherwise left out with a warning.
 	Strict bool
+	// Overrides are for what the run is about.
+	Overrides Overrides
 }
 
 // Role is what an object is to a run.
@@ -101,6 +103,7 @@ func Make(w World, input []manifest.Object) (*Plan, error) {
 	}
 	items = p.unique(items)
 	p.companions(items)
+	p.override(items)
 	refs := newReferences(items)
 	for _, it := range items {
 		p.check(it)
