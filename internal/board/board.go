@@ -29,6 +29,7 @@ type Board struct {
 	// ended, and how is no news.
 	closed, leaving bool
 	works           map[types.UID]*work
+	queued          map[string]*work // those whose turn has not come, by name
 	order           []*work
 	pods            map[types.UID]*pod          // those that have not succeeded
 	lives           map[lifeID]Life             // of containers whose pods have not told their end yet
@@ -40,6 +41,9 @@ type Board struct {
 	told   map[string]bool // causes
 	failed []*PodResult    // in the order of their ends
 	ended  tally
+	// recalled is how many of those that have ended did before the run began.
+	recalled int
+	failure  *work // the first that failed
 	// changed is when something happened last.
 	changed time.Time
 	// done are the pods whose end was taken note of.
@@ -61,8 +65,10 @@ type work struct {
 	kind  string // "job", "pod"
 	meta  *metav1.ObjectMeta
 	job   *batchv1.Job // nil if it is a pod
-	began time.Time    // when it was seen first
+	began time.Time    // when it was seen first; zero while it is queued
 	end   time.Time    // when it was seen to have ended
+	// carried is how many had succeeded of a Job when it was added.
+	carried int
 	verdict
 	pods     map[types.UID]*pod // of a Job: those that have not succeeded
 	results  []*PodResult       // of those that have ended
@@ -103,7 +109,7 @@ type Life struct {
 func New(now time.Time, closed bool) *Board {
 	return &Board{
 		began: now, changed: now, closed: closed,
-		works: map[types.UID]*work{}, pods: map[types.UID]*pod{}, lives: map[lifeID]Life{}, owed: map[lifeID]*ContainerResult{},
+		works: map[types.UID]*work{}, queued: map[string]*work{}, pods: map[types.UID]*pod{}, lives: map[lifeID]Life{}, owed: map[lifeID]*ContainerResult{},
 		events: map[types.UID][]*corev1.Event{}, told: map[string]bool{},
 		done: map[types.UID]struct{}{}, space: map[string]bool{},
 	}
@@ -111,18 +117,33 @@ func New(now time.Time, closed bool) *Board {
 
 // Add adds a Job or a Pod whose end the run is about.
 func (b *Board) Add(now time.Time, obj kind.Object) {
-	w := &work{began: now, pods: map[types.UID]*pod{}}
-	switch obj := obj.(type) {
-	case *batchv1.Job:
-		w.kind, w.job, w.meta = "job", obj, &obj.ObjectMeta
-	case *corev1.Pod:
-		w.kind, w.meta = "pod", &obj.ObjectMeta
-	default:
+	w := newWork(now, obj)
+	if w == nil {
 		return
+	}
+	if queued := b.queued[nameOf(obj)]; queued != nil {
+		delete(b.queued, nameOf(obj))
+		*queued = *w
+		w = queued
+	} else {
+		b.order = append(b.order, w)
 	}
 	b.space[obj.GetNamespace()] = true
 	b.works[obj.GetUID()] = w
-	b.order = append(b.order, w)
+	b.changed = now
+}
+
+func newWork(began time.Time, obj kind.Object) *work {
+	w := &work{began: began, pods: map[types.UID]*pod{}}
+	switch obj := obj.(type) {
+	case *batchv1.Job:
+		w.kind, w.job, w.meta, w.carried = "job", obj, &obj.ObjectMeta, int(obj.Status.Succeeded)
+	case *corev1.Pod:
+		w.kind, w.meta = "pod", &obj.ObjectMeta
+	default:
+		return nil
+	}
+	return w
 }
 
 // Job takes note of a Job; gone: it was deleted.
@@ -166,10 +187,8 @@ func (b *Board) Pod(now time.Time, p *corev1.Pod, gone bool) {
 	if alone := w.kind == "pod"; alone && !w.ended() {
 		w.meta = &p.ObjectMeta
 		switch {
-		case p.Status.Phase == corev1.PodSucceeded:
-			b.close(now, w, verdict{status: string(batchv1.JobComplete)})
-		case p.Status.Phase == corev1.PodFailed:
-			b.close(now, w, verdict{string(batchv1.JobFailed), p.Status.Reason, p.Status.Message})
+		case kind.PodEnded(p):
+			b.close(now, w, verdictOf(p))
 		case gone:
 			b.close(now, w, verdict{status: "Deleted"})
 		}
@@ -231,24 +250,45 @@ func (b *Board) Live(pod types.UID, container string, attempt int, life Life) {
 // close takes note of the end of a work.
 func (b *Board) close(now time.Time, w *work, v verdict) {
 	w.verdict, w.end = v, now
+	b.count(v)
+	switch v.status {
+	case string(batchv1.JobComplete):
+	case string(batchv1.JobFailed):
+		if b.failure == nil {
+			b.failure = w
+		}
+		b.tellFailed(now, w)
+	default:
+		b.tell("%s was deleted before it ended", w.name(b))
+	}
+	b.mark(now)
+}
+
+func (b *Board) count(v verdict) {
 	switch v.status {
 	case string(batchv1.JobComplete):
 		b.ended.complete++
 	case string(batchv1.JobFailed):
 		b.ended.failed++
-		b.tellFailed(now, w)
 	default:
 		b.ended.other++
-		b.tell("%s was deleted before it ended", w.name(b))
 	}
-	b.mark(now)
+}
+
+// Pods are those that were seen, and have not succeeded.
+func (b *Board) Pods() []*corev1.Pod {
+	all := make([]*corev1.Pod, 0, len(b.pods))
+	for _, p := range b.pods {
+		all = append(all, p.Pod)
+	}
+	return all
 }
 
 // Leave says that what still runs is being ended from now on.
 func (b *Board) Leave() { b.leaving = true }
 
 // Ended reports whether all that the run is about has ended.
-func (b *Board) Ended() bool { return b.ended.sum() == len(b.works) }
+func (b *Board) Ended() bool { return b.ended.sum() == len(b.order) }
 
 // Moved grows with everything that begins or ends.
 func (b *Board) Moved() int { return b.begun + len(b.done) + b.ended.sum() }

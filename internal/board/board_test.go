@@ -369,3 +369,65 @@ func BenchmarkPods(b *testing.B) {
 		}
 	}
 }
+
+// What is queued is counted, and is neither stuck nor lost; what had ended before this run
+// is no news and no speed of it.
+func TestQueue(t *testing.T) {
+	t.Parallel()
+	b := New(t0, true)
+	before := aJob("before", 1)
+	b.Recall(ended(before, batchv1.JobFailed, "BackoffLimitExceeded"))
+	for _, name := range []string{"a", "b", "c"} {
+		queued := aJob(name, 1)
+		queued.UID = ""
+		b.Queue(queued)
+	}
+	if got, want := b.Line(after(5), 0), "1/4 Jobs  1 failed, 3 queued  00:05"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	a := aJob("a", 1)
+	b.Add(after(5), a)
+	b.Pod(after(5), aPod(a, "a-x", "unschedulable"), false)
+	if got, want := b.Line(after(6), 0), "1/4 Jobs  1 failed, 1 waiting, 2 queued  00:06"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if why := b.Stuck(after(8)); !strings.HasPrefix(why, "job/a cannot go on: pod a-x ") {
+		t.Errorf("got %q", why)
+	}
+	b.Job(after(9), ended(a, batchv1.JobFailed, "DeadlineExceeded"), false)
+	if got, want := b.FirstFailure(), "job/a failed: DeadlineExceeded: so it is"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if news, want := b.News(after(20), true), []string{"✗ job/a Failed: DeadlineExceeded: so it is"}; !slices.Equal(news, want) {
+		t.Errorf("got %q", news)
+	}
+	if b.Ended() || len(b.Open()) > 0 {
+		t.Errorf("all has ended, or %v is open", b.Open())
+	}
+	var states []string
+	for _, r := range b.Results(after(20)) {
+		states = append(states, r.Name+" "+r.Status)
+	}
+	if got, want := strings.Join(states, ", "), "before Failed, a Failed, b NotStarted, c NotStarted"; got != want {
+		t.Errorf("got %s", got)
+	}
+}
+
+// The rate is that of this run, whatever a Job had done before.
+func TestRateOfWhatGoesOn(t *testing.T) {
+	t.Parallel()
+	j := aJob("j", 1000)
+	j.Spec.CompletionMode = ptr.To(batchv1.IndexedCompletion)
+	j.Status.Succeeded = 800
+	b := New(t0, true)
+	b.Add(t0, j)
+	for i := range 10 {
+		j = j.DeepCopy()
+		j.Status.Succeeded++
+		b.Pod(after(float64(i)/10), aPod(j, fmt.Sprint("j-", i), "succeeded"), false)
+		b.Job(after(float64(i)/10), j, false)
+	}
+	if got, want := b.Line(after(1), 0), "job/j  810/1000 indexes  10/s  00:01  ~19s left"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -115,7 +115,7 @@ func (b *Board) rate(now time.Time, p progress) (perSecond float64, left time.Du
 	}
 	if now.Sub(b.began) <= window {
 		since = b.began
-		done = p.done
+		done = p.done - b.before()
 	}
 	span := now.Sub(since).Seconds()
 	if done < enough || span < 0.5 {
@@ -148,6 +148,7 @@ func (b *Board) Line(now time.Time, columns int) string {
 	add(s.running, "running")
 	add(s.waiting, "waiting")
 	add(s.terminating, "terminating")
+	add(len(b.queued), "queued")
 	parts := []part{{text: count}, {text: bar(p), rank: 4}, {text: strings.Join(does, ", "), rank: 1}}
 	rate, left := b.rate(now, p)
 	if rate > 0 {

@@ -147,7 +147,7 @@ func (b *Board) restarted(now time.Time, p *pod) {
 func (b *Board) Look(now time.Time) {
 	const patience = 2 * time.Second // what takes no longer is no news
 	for _, w := range b.order {
-		if w.ended() {
+		if w.ended() || w.began.IsZero() {
 			continue
 		}
 		for _, p := range w.pods {
@@ -165,6 +165,9 @@ func (b *Board) lookAt(now time.Time, p *pod) {
 	if o, ok := explain.ObstacleOf(now, p.Pod, b.events[p.UID]); ok {
 		if o.Class == "crash loop" {
 			return // restarted tells
+		}
+		if o.Crowded && strings.Contains(strings.Join(o.Why, "\n"), "Too many pods") {
+			return // the run's own limit
 		}
 		text := o.Now
 		if why := strings.Join(o.Why, "; "); why != "" {

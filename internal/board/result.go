@@ -35,8 +35,9 @@ type WorkResult struct {
 	Kind      string `json:"kind"` // Job or Pod
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
-	// Status is Complete, Failed, Deleted, Stuck when it could not go on, or Stopped when
-	// the run ended before it had.
+	// Status is Complete, Failed, Deleted, Stuck when it could not go on, Stopped when the
+	// run ended before it had, Suspended when another run can go on with it, or NotStarted
+	// when its turn had not come.
 	Status        string       `json:"status"`
 	Reason        string       `json:"reason,omitempty"`
 	Message       string       `json:"message,omitempty"`
@@ -51,6 +52,9 @@ type WorkResult struct {
 	// Pods are those that ended, in the order of their ends.
 	Pods []*PodResult `json:"pods,omitempty"`
 }
+
+// NotStarted is the status of a work whose turn had not come.
+const NotStarted = "NotStarted"
 
 // PodResult is how a pod ended.
 type PodResult struct {
@@ -106,6 +110,11 @@ func (w *work) result(now time.Time) WorkResult {
 	}
 	switch {
 	case w.ended():
+	case w.began.IsZero():
+		r.Status = NotStarted
+		return r
+	case w.job != nil && ptr.Deref(w.job.Spec.Suspend, false):
+		r.Status = "Suspended"
 	case w.hindered != "":
 		r.Status, r.Message = "Stuck", w.hindered
 	default:

@@ -23,8 +23,8 @@ func (b *Board) Stuck(now time.Time) string {
 	}
 	why, crowded := "", false
 	for _, w := range b.order {
-		if w.ended() {
-			continue
+		if w.ended() || w.began.IsZero() {
+			continue // those in the queue wait for the others
 		}
 		held, room, text := b.held(now, w)
 		if !held {

@@ -3,10 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
-	"slices"
-	"time"
 
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,43 +19,34 @@ import (
 // fieldManager is the name under which this command line owns fields.
 const fieldManager = "sampan"
 
-// created are the objects of a plan that are there.
-type created struct {
-	// works are followed to their end; companions run as long as they do.
-	works, companions []started
-}
-
-// all are those that have pods, or are.
-func (c *created) all() []started { return slices.Concat(c.works, c.companions) }
-
-// apply creates the objects of a plan. An error leaves behind what was created before:
-// done has it.
-func apply(ctx context.Context, config *rest.Config, p *plan.Plan) (done *created, err error) {
-	done = &created{}
+// apply creates what the works of a plan need, and returns what runs beside them. An error
+// leaves behind what was created before.
+func apply(ctx context.Context, config *rest.Config, p *plan.Plan) (companions []kind.Object, err error) {
+	config = rest.CopyConfig(config)
+	config.ContentType = "" // what is of any kind has no other encoding
 	client, err := dynamic.NewForConfig(config)
 	if err != nil {
-		return done, err
+		return nil, err
 	}
 	for _, name := range p.Namespaces {
 		namespace := plan.Object{Kind: kind.Namespace(), Object: &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}}
 		if _, err := create(ctx, client, namespace); err != nil {
-			return done, fmt.Errorf("namespace %q: %w", name, err)
+			return nil, fmt.Errorf("namespace %q: %w", name, err)
 		}
 	}
 	for _, o := range p.Objects {
-		at := time.Now()
+		if o.Role == plan.Work {
+			continue // has its turn
+		}
 		obj, err := create(ctx, client, o)
 		if err != nil {
-			return done, fmt.Errorf("%s: %w", o.Where, err)
+			return companions, fmt.Errorf("%s: %w", o.Where, err)
 		}
-		switch o.Role {
-		case plan.Work:
-			done.works = append(done.works, started{obj, at})
-		case plan.Companion:
-			done.companions = append(done.companions, started{obj, at})
+		if o.Role == plan.Companion {
+			companions = append(companions, obj)
 		}
 	}
-	return done, nil
+	return companions, nil
 }
 
 // create creates one object, and returns it if it is one that runs. A namespace may be
@@ -83,14 +71,9 @@ func create(ctx context.Context, client dynamic.Interface, o plan.Object) (kind.
 	if err != nil {
 		return nil, err
 	}
-	var typed kind.Object
-	switch o.Object.(type) {
-	case *batchv1.Job:
-		typed = &batchv1.Job{}
-	case *corev1.Pod:
-		typed = &corev1.Pod{}
-	default:
+	if _, runs := o.Object.(*corev1.Pod); !runs {
 		return nil, nil
 	}
+	typed := &corev1.Pod{}
 	return typed, runtime.DefaultUnstructuredConverter.FromUnstructured(got.Object, typed)
 }

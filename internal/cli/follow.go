@@ -12,8 +12,8 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
@@ -34,11 +34,19 @@ type follower struct {
 	// namespace is the only one that is looked at; "" means all of them, and that
 	// whatever goes wrong there has to do with the run.
 	namespace string
+	// queue has the works that are still to be started. They are all that the API has to
+	// do, and revision is what it was at before the first.
+	queue    *queue
+	revision string
+	failFast bool                // the first work that fails ends it
+	early    map[string][]update // about pods of works that have begun and were not seen yet
+	streams  *streams            // nil before Run
+	began    time.Time
 
 	jobs    map[types.UID]*batchv1.Job // that are followed, as seen last
 	works   map[types.UID]bool         // these and the Pods
-	gone    map[types.UID]bool         // those that are deleted
-	leaving map[types.UID]bool         // those that are waited for to be, if not nil
+	gone    map[types.UID]bool         // Jobs that are deleted
+	leaving map[types.UID]bool         // works that are waited for to leave nothing running, if not nil
 	read    map[types.UID]bool         // works of which a log is read, or was
 	reading map[string]bool            // container IDs whose log is being read
 	warned  map[string]bool
@@ -50,9 +58,9 @@ type follower struct {
 func newFollower(client kubernetes.Interface, logs *logReaders, closed bool, works ...started) *follower {
 	now := time.Now()
 	f := &follower{
-		client: client, console: logs.console, logs: logs, board: board.New(now, closed),
+		began: now, client: client, console: logs.console, logs: logs, board: board.New(now, closed),
 		jobs: map[types.UID]*batchv1.Job{}, works: map[types.UID]bool{}, gone: map[types.UID]bool{}, read: map[types.UID]bool{}, reading: map[string]bool{},
-		warned: map[string]bool{}, pace: pace{shown: now.Add(time.Second - calm)},
+		queue: newQueue(context.Background(), 0, nil), early: map[string][]update{}, warned: map[string]bool{}, pace: pace{shown: now.Add(time.Second - calm)},
 	}
 	for _, w := range works {
 		f.add(w)
@@ -93,47 +101,34 @@ const (
 )
 
 // Run follows until all has ended, or ctx does (its cause is returned), or nothing can go
-// on (a *stuckError).
+// on (a *stuckError). It may be called again, and goes on then. Close ends it for good.
 func (f *follower) Run(ctx context.Context) error {
-	watchCtx, stop := context.WithCancel(ctx)
-	defer stop()
-	updates := make(chan update, 1024)
-	deliver := func(obj any, gone bool) {
-		select {
-		case updates <- update{obj, gone}:
-		case <-watchCtx.Done():
-		}
-	}
-	f.logs.tell(func(l life) { deliver(l, false) })
-	listed, err := f.watchPods(watchCtx, deliver)
-	if err != nil {
+	if err := f.open(ctx); err != nil {
 		return err
-	}
-	failed := make(chan error, 1)
-	if len(f.jobs) > 0 {
-		since, err := f.since()
-		if err != nil {
-			return err
-		}
-		go func() { failed <- f.watchJobs(watchCtx, since, deliver) }()
 	}
 	defer f.console.Status(nil)
 	draw, look := time.NewTicker(drawEvery), time.NewTicker(lookEvery)
 	defer draw.Stop()
 	defer look.Stop()
 	for !f.over() {
+		if f.failFast && f.leaving == nil && f.board.FirstFailure() != "" {
+			return &failedFast{f.board.FirstFailure()}
+		}
+		f.queue.next(time.Now())
 		select {
-		case u := <-updates:
+		case u := <-f.streams.updates:
 			f.take(u)
+		case b := <-f.queue.done:
+			if err := f.takeBegun(b); err != nil {
+				return err
+			}
 		case <-draw.C:
 			f.show()
 		case <-look.C:
-			f.board.Look(time.Now())
-			if why := f.board.Stuck(time.Now()); why != "" && f.leaving == nil {
-				f.show()
-				return &stuckError{why}
+			if err := f.look(); err != nil {
+				return err
 			}
-		case err := <-failed:
+		case err := <-f.streams.failed:
 			if ctx.Err() == nil {
 				return err
 			}
@@ -143,7 +138,7 @@ func (f *follower) Run(ctx context.Context) error {
 	}
 	// What was written last may still be on its way, and so may be pods that
 	// ended in the same moment as their Job, or before all pods were listed.
-	f.drain(ctx, updates, listed)
+	f.drain(ctx)
 	f.show()
 	for uid, job := range f.jobs {
 		if st := job.Status; !f.noLogs && !f.read[uid] && st.Succeeded+st.Failed > 0 {
@@ -153,60 +148,43 @@ func (f *follower) Run(ctx context.Context) error {
 	return nil
 }
 
-// over: all has ended or, where that is waited for, is gone.
+// Close ends the watches.
+func (f *follower) Close() {
+	if f.streams != nil {
+		f.streams.close()
+	}
+}
+
+// look finds out what is waited for, and whether anything can still go on.
+func (f *follower) look() error {
+	now := time.Now()
+	f.board.Look(now)
+	if f.leaving != nil || f.queue.calls > 0 {
+		return nil
+	}
+	if why := f.board.Stuck(now); why != "" {
+		f.show()
+		return &stuckError{why}
+	}
+	return nil
+}
+
+// over: all has ended or, where that is waited for, has left.
 func (f *follower) over() bool {
 	if f.leaving == nil {
 		return f.board.Ended()
 	}
-	for uid := range f.leaving {
-		if !f.gone[uid] {
-			return false
-		}
-	}
-	return true
-}
-
-// watchPods delivers pods and events, those that there are first: when that is
-// done, all of listed are true.
-func (f *follower) watchPods(ctx context.Context, deliver func(obj any, gone bool)) (listed []cache.InformerSynced, err error) {
-	handler := cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(obj any) { deliver(obj, false) },
-		UpdateFunc: func(_, obj any) { deliver(obj, false) },
-		DeleteFunc: func(obj any) {
-			if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
-				obj = last.Obj
-			}
-			if _, ok := obj.(*corev1.Event); !ok {
-				deliver(obj, true)
-			}
-		},
-	}
-	factory := informers.NewSharedInformerFactoryWithOptions(f.client, 0, informers.WithNamespace(f.namespace))
-	for _, informer := range []cache.SharedIndexInformer{
-		factory.Core().V1().Pods().Informer(),
-		factory.Core().V1().Events().Informer(),
-	} {
-		registration, err := informer.AddEventHandler(handler)
-		if err != nil {
-			return nil, err
-		}
-		listed = append(listed, registration.HasSynced)
-		tell := func(_ context.Context, _ *cache.Reflector, err error) { deliver(err, false) }
-		if err := informer.SetWatchErrorHandlerWithContext(tell); err != nil {
-			return nil, err
-		}
-	}
-	factory.Start(ctx.Done())
-	return listed, nil
+	return len(f.leaving) == 0
 }
 
 // drain reads the logs of pods that ended together with their Job, to the end.
-func (f *follower) drain(ctx context.Context, updates <-chan update, listed []cache.InformerSynced) {
+func (f *follower) drain(ctx context.Context) {
 	limit := time.After(5 * time.Second)
 	settle := time.NewTicker(50 * time.Millisecond)
 	defer settle.Stop()
+	updates := f.streams.updates
 	pending := func() bool {
-		return slices.ContainsFunc(listed, func(done cache.InformerSynced) bool { return !done() })
+		return slices.ContainsFunc(f.streams.listed, func(done cache.InformerSynced) bool { return !done() })
 	}
 	for last := false; !last; {
 		select {
@@ -246,13 +224,9 @@ func (f *follower) take(u update) {
 	case *batchv1.JobList:
 		f.takeList(obj)
 	case *corev1.Pod:
-		if !f.noLogs && !u.gone {
-			f.takePod(obj)
-		}
-		if f.works[obj.UID] {
-			f.gone[obj.UID] = f.gone[obj.UID] || u.gone
-		}
-		f.board.Pod(now, obj, u.gone)
+		f.takePod(obj, u.gone)
+	case *corev1.PodList:
+		f.takePods(obj)
 	case *corev1.Event:
 		if f.concerns(obj) {
 			f.board.Event(now, obj)
@@ -276,15 +250,35 @@ func (f *follower) warn(err error) {
 }
 
 func (f *follower) takeJob(job *batchv1.Job, gone bool) {
+	f.seen(job)
 	if f.jobs[job.UID] != nil {
+		f.queue.weigh(job, gone)
 		f.jobs[job.UID] = job
 		f.gone[job.UID] = f.gone[job.UID] || gone
+		f.left(job, gone)
 		f.board.Job(time.Now(), job, gone)
 	}
 }
 
-// takePod reads the log of every container of a followed work that has started.
-func (f *follower) takePod(pod *corev1.Pod) {
+func (f *follower) takePod(pod *corev1.Pod, gone bool) {
+	if owner := metav1.GetControllerOfNoCopy(pod); owner == nil {
+		f.seen(pod)
+	} else if of := "job/" + pod.Namespace + "/" + owner.Name; f.queue.unseen[of] != nil && !f.works[owner.UID] {
+		f.early[of] = append(f.early[of], update{pod, gone})
+		return
+	}
+	if !f.noLogs && !gone {
+		f.readLogs(pod)
+	}
+	if f.works[pod.UID] {
+		f.queue.weigh(pod, gone)
+		f.left(pod, gone)
+	}
+	f.board.Pod(time.Now(), pod, gone)
+}
+
+// readLogs reads the log of every container of a followed work that has started.
+func (f *follower) readLogs(pod *corev1.Pod) {
 	of, followed := f.workOf(pod)
 	if !followed {
 		return

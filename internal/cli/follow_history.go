@@ -3,8 +3,10 @@ package cli
 import (
 	"context"
 	"fmt"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -43,11 +45,56 @@ func (f *follower) since() (metav1.ListOptions, error) {
 // so that none ends unseen: not even one that is deleted as soon as it has.
 // Where the API's history is too short for that, it goes on from a list of what
 // is there now.
-func (f *follower) watchJobs(ctx context.Context, since metav1.ListOptions, deliver func(obj any, gone bool)) error {
+func (f *follower) watchJobs(ctx context.Context, since metav1.ListOptions, deliver deliverFunc) error {
 	jobs := f.client.BatchV1().Jobs(f.namespace)
+	return watchSince(ctx, since, jobs.Watch, deliver, func() (string, error) {
+		list, err := jobs.List(ctx, metav1.ListOptions{FieldSelector: since.FieldSelector})
+		if err != nil {
+			return "", err
+		}
+		deliver(list, false)
+		return list.ResourceVersion, nil
+	})
+}
+
+// watchAll delivers what happens from a resourceVersion on. Nothing of it is kept: a run
+// may have a hundred thousand pods, and has seen each begin.
+func (f *follower) watchAll(ctx context.Context, since string, deliver deliverFunc, failed chan<- error) {
+	pods, events := f.client.CoreV1().Pods(f.namespace), f.client.CoreV1().Events(f.namespace)
+	from := metav1.ListOptions{ResourceVersion: since}
+	go func() { failed <- f.watchJobs(ctx, from, deliver) }()
+	go func() {
+		failed <- watchSince(ctx, from, pods.Watch, deliver, func() (string, error) {
+			list, err := pods.List(ctx, metav1.ListOptions{})
+			if err != nil {
+				return "", err
+			}
+			deliver(list, false)
+			return list.ResourceVersion, nil
+		})
+	}()
+	go func() {
+		failed <- watchSince(ctx, from, events.Watch, deliver, func() (string, error) {
+			list, err := events.List(ctx, metav1.ListOptions{Limit: 1}) // what is past is past
+			if err != nil {
+				return "", err
+			}
+			return list.ResourceVersion, nil
+		})
+	}()
+}
+
+// deliverFunc takes what a watch has seen.
+type deliverFunc func(obj any, gone bool)
+
+// watchSince delivers everything that happened to the objects of a watch since a
+// resourceVersion. relist is called when the API's history is too short for that, and
+// returns from where to go on.
+func watchSince(ctx context.Context, since metav1.ListOptions, open func(context.Context, metav1.ListOptions) (watch.Interface, error),
+	deliver deliverFunc, relist func() (string, error)) error {
 	source := &cache.ListWatch{WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 		o.FieldSelector = since.FieldSelector
-		w, err := jobs.Watch(ctx, o)
+		w, err := open(ctx, o)
 		if err != nil && ctx.Err() == nil {
 			deliver(err, false) // and is tried again
 		}
@@ -63,18 +110,17 @@ func (f *follower) watchJobs(ctx context.Context, since metav1.ListOptions, deli
 				err = apierrors.FromObject(ev.Object)
 				break
 			}
-			deliver(ev.Object, ev.Type == watch.Deleted)
+			if ev.Type != watch.Bookmark {
+				deliver(ev.Object, ev.Type == watch.Deleted)
+			}
 		}
 		w.Stop()
 		if err == nil || !isExpired(err) {
 			return err
 		}
-		list, err := jobs.List(ctx, metav1.ListOptions{FieldSelector: since.FieldSelector})
-		if err != nil {
+		if since.ResourceVersion, err = relist(); err != nil {
 			return err
 		}
-		deliver(list, false)
-		since.ResourceVersion = list.ResourceVersion
 	}
 }
 
@@ -96,3 +142,20 @@ func (f *follower) takeList(list *batchv1.JobList) {
 
 // isExpired: the API does not remember the resourceVersion that was asked for.
 func isExpired(err error) bool { return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) }
+
+// takePods takes the pods as they are now, when it is not known what happened before.
+func (f *follower) takePods(list *corev1.PodList) {
+	there := map[types.UID]bool{}
+	for i := range list.Items {
+		p := &list.Items[i]
+		there[p.UID] = true
+		if !kind.PodEnded(p) || !p.CreationTimestamp.Time.Before(f.began.Truncate(time.Second)) { // not of an earlier run
+			f.takePod(p, false)
+		}
+	}
+	for _, p := range f.board.Pods() {
+		if !there[p.UID] {
+			f.takePod(p, true)
+		}
+	}
+}

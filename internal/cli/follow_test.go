@@ -53,6 +53,7 @@ func follow(t *testing.T, client *fake.Clientset, jobs ...*batchv1.Job) ([]board
 	for _, job := range jobs {
 		f.add(started{job, time.Now()})
 	}
+	defer f.Close()
 	err := f.Run(ctx)
 	return f.board.Results(time.Now()), notes.String(), err
 }
@@ -171,9 +172,10 @@ func TestEndingWhenNothingCanBeStored(t *testing.T) {
 				client.PrependReactor("delete", "jobs", c.remove)
 				var notes bytes.Buffer
 				out := &console{lines: &notes, notes: &notes}
-				jobs := []started{{job, time.Now()}}
 				began := time.Now()
-				new(runOptions).end(client, newFollower(client, newLogReaders(t.Context(), out), true, jobs...), jobs, &signals{end: t.Context(), kill: t.Context()})
+				f := newFollower(client, newLogReaders(t.Context(), out), true, started{job, began})
+				defer f.Close()
+				(&running{client: client, stops: &signals{end: t.Context(), kill: t.Context()}, console: out, follower: f}).end()
 				if got := time.Since(began); got != c.lasts || !strings.HasSuffix(notes.String(), c.want) {
 					t.Errorf("after %s: %s", got, notes.String())
 				}

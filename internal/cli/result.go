@@ -31,7 +31,10 @@ func (f *follower) result(err error) (board.Result, error) {
 	now := time.Now()
 	res := board.Result{Status: complete, ExitCode: exitOK}
 	var stuck *stuckError
+	var early *failedFast
 	switch {
+	case errors.As(err, &early):
+		res.Status, res.ExitCode, res.Reason = failed, exitFailed, early.why
 	case errors.As(err, &stuck):
 		res.Status, res.ExitCode, res.Reason = failed, exitFailed, stuck.why
 	case errors.Is(err, errInterrupted):

@@ -6,21 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"time"
 
 	"github.com/spf13/cobra"
-	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/engine"
-	"github.com/sampan-batch/sampan/internal/kind"
-	"github.com/sampan-batch/sampan/internal/plan"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
@@ -58,6 +49,10 @@ A CronJob's Job runs once, now. A Pod that never ends runs as long as the others
 PersistentVolumeClaims are directories, which --volumes keeps. Objects that a run does not
 need (Services, roles, …) are left out with a warning, which --strict makes an error.
 
+-j N runs at most N pods at a time: Jobs are begun in the order of the input, as others end, and
+none has more pods than that at a time. --fail-fast ends the run, gracefully and with 1, when
+the first Job or Pod has failed.
+
 --env sets variables in all containers of the Jobs and Pods, for this run only; --image and
 --arg change a container where only one can be meant.
 
@@ -77,6 +72,7 @@ commands of a manifest as plain processes of this machine instead.`,
   helm template chart | sampan run -
   kubectl get cronjob nightly -o json | sampan run -
   generate-jobs | sampan run -o json - > result.json
+  generate-jobs | sampan run -j 8 --fail-fast -
   sampan run import.yaml --env DAY=2026-03-01 --env TOKEN   # TOKEN as it is here`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			paths := append(args, o.files...)
@@ -164,6 +160,9 @@ func (o *runOptions) run(ctx context.Context, paths []string) error {
 	logs := newLogReaders(stops.kill, out)
 	logs.mute = o.noLogs
 	o.node.HandLog = logs.take
+	if o.maxPods > 0 {
+		o.node.MaxPods = int64(o.maxPods) + companions(p)
+	}
 	return o.withEngine(ctx, dir, stops, func(ctx context.Context, config *rest.Config) error {
 		return o.follow(ctx, limited, config, p, logs, stops)
 	})
@@ -239,93 +238,4 @@ func (o *runOptions) dataDir() (dir string, cleanUp func(), err error) {
 			fmt.Fprintln(os.Stderr, "sampan: warning:", err)
 		}
 	}, nil
-}
-
-// follow applies the plan and follows what runs. limited ends when the run is to.
-func (o *runOptions) follow(ctx, limited context.Context, config *rest.Config, p *plan.Plan, logs *logReaders, stops *signals) error {
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return err
-	}
-	if err := makeClaims(p.Claims); err != nil { // in a directory that the engine has found safe
-		return err
-	}
-	watched, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(limited, func() { cancel(context.Cause(limited)) })()
-	done, err := apply(watched, config, p)
-	if err != nil && watched.Err() == nil {
-		return usage(err)
-	}
-	if o.timeout > 0 {
-		defer time.AfterFunc(o.timeout, func() { cancel(errTimedOut) }).Stop()
-	}
-	f := newFollower(client, logs, true, done.works...)
-	f.noLogs = true // the engine hands them over
-	cause := context.Cause(watched)
-	if err == nil {
-		cause = f.Run(watched)
-	}
-	res, err := f.result(cause)
-	if err != nil {
-		return err
-	}
-	if cause != nil {
-		if res.Reason == "" {
-			logs.console.Note("%s: ending the pods gracefully (Ctrl-C again kills them)", cause)
-		}
-		o.end(client, f, done.all(), stops)
-	} else if len(done.companions) > 0 {
-		o.end(client, f, done.companions, stops)
-	}
-	return conclude(res, outputFormat(o.output), logs.console)
-}
-
-// end deletes what runs and waits until its pods have ended. Where that cannot be, as on
-// a full disk, the engine takes what is left with it.
-func (o *runOptions) end(client kubernetes.Interface, f *follower, running []started, stops *signals) {
-	ctx, cancel := context.WithTimeout(stops.kill, patience(running))
-	defer cancel()
-	f.leaving = map[types.UID]bool{}
-	f.board.Leave()
-	for _, obj := range running {
-		err := remove(ctx, client, obj.Object)
-		if apierrors.IsNotFound(err) {
-			continue
-		}
-		if err != nil {
-			if stops.kill.Err() == nil {
-				f.console.Note("warning: delete %s: %v; killing the pods", obj.GetName(), err)
-			}
-			return
-		}
-		f.works[obj.GetUID()] = true // its end is awaited, if it was not before
-		f.leaving[obj.GetUID()] = true
-	}
-	if f.Run(ctx) != nil && stops.kill.Err() == nil {
-		f.console.Note("warning: the pods have not ended within %s; killing them", patience(running))
-	}
-}
-
-// remove deletes a Job with its pods, or a pod.
-func remove(ctx context.Context, client kubernetes.Interface, obj kind.Object) error {
-	options := metav1.DeleteOptions{PropagationPolicy: ptr.To(metav1.DeletePropagationForeground)}
-	if _, ok := obj.(*corev1.Pod); ok {
-		return client.CoreV1().Pods(obj.GetNamespace()).Delete(ctx, obj.GetName(), metav1.DeleteOptions{})
-	}
-	return client.BatchV1().Jobs(obj.GetNamespace()).Delete(ctx, obj.GetName(), options)
-}
-
-// patience is how long the pods of what runs may take to end.
-func patience(running []started) time.Duration {
-	var grace int64
-	for _, obj := range running {
-		switch obj := obj.Object.(type) {
-		case *batchv1.Job:
-			grace = max(grace, ptr.Deref(obj.Spec.Template.Spec.TerminationGracePeriodSeconds, 30))
-		case *corev1.Pod:
-			grace = max(grace, ptr.Deref(obj.Spec.TerminationGracePeriodSeconds, 30))
-		}
-	}
-	return time.Duration(grace)*time.Second + 10*time.Second
 }

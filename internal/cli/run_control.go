@@ -9,20 +9,27 @@ import (
 
 // runControl is how a run is led: how long it may take, and what is kept of it.
 type runControl struct {
-	timeout time.Duration
-	keep    string
+	timeout  time.Duration
+	keep     string
+	maxPods  int32
+	failFast bool
 }
 
 func (o *runControl) addFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.DurationVar(&o.timeout, "timeout", 0, "end the run this long after it began, and exit with 124 (0: never)")
 	f.StringVar(&o.keep, "keep", "", "keep the engine's data (objects, logs) in this directory")
+	f.Int32VarP(&o.maxPods, "max-pods", "j", 0, "run at most so many pods at a time; the others wait for their turn (0: as many as the machine takes)")
+	f.BoolVar(&o.failFast, "fail-fast", false, "end the run when the first Job or Pod has failed")
 	_ = cmd.RegisterFlagCompletionFunc("keep", dirs)
 }
 
 func (o *runControl) check() error {
 	if o.timeout < 0 {
 		return usage(errors.New("--timeout: must not be negative"))
+	}
+	if o.maxPods < 0 {
+		return usage(errors.New("-j: must not be negative"))
 	}
 	return nil
 }

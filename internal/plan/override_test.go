@@ -46,11 +46,10 @@ func TestOverridesOfAPod(t *testing.T) {
 				{Name: "b", Image: "y"},
 			},
 		}
+		err := tc.o.Apply(spec)
 		got := described(spec)
-		if err := tc.o.Apply(spec); err != nil {
+		if err != nil {
 			got = err.Error()
-		} else {
-			got = described(spec)
 		}
 		if got != tc.want {
 			t.Errorf("%s: got %s, want %s", tc.name, got, tc.want)
