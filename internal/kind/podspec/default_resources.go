@@ -9,31 +9,33 @@ import (
 
 // defaultPodResources completes the resources of the pod as a whole from those
 // of its containers, when the pod sets some itself: limits on huge pages first,
-// then requests, then the limits that every container has.
+// then requests, then the limits of what is requested, if every container has one.
 func defaultPodResources(pod *corev1.Pod) {
 	r := pod.Spec.Resources
 	if r == nil || len(r.Limits)+len(r.Requests) == 0 {
 		return
 	}
+	whatever := func(corev1.ResourceName) bool { return true }
 	limits := resource.AggregateContainerLimits(pod, resource.PodResourcesOptions{})
 	r.Limits = withMissing(r.Limits, limits, func(name corev1.ResourceName) bool {
 		_, requested := r.Requests[name]
 		return isHugePages(name) && !requested
 	})
-	if len(r.Limits) > 0 {
-		requests := resource.AggregateContainerRequests(pod, resource.PodResourcesOptions{})
-		r.Requests = withMissing(r.Requests, requests, allowsOvercommit)
-		r.Requests = withMissing(r.Requests, r.Limits, func(corev1.ResourceName) bool { return true })
-	}
-	for name, limit := range limits {
-		// A limit below the pod's own request would be refused.
-		if request, ok := r.Requests[name]; ok && limit.Cmp(request) < 0 {
-			limits[name] = request
+	requests := resource.AggregateContainerRequests(pod, resource.PodResourcesOptions{})
+	r.Requests = withMissing(r.Requests, requests, allowsOvercommit)
+	r.Requests = withMissing(r.Requests, r.Limits, whatever)
+	enough := corev1.ResourceList{}
+	for name, request := range r.Requests {
+		limit, limited := limits[name]
+		if !limited || !allLimited(&pod.Spec, name) {
+			continue
 		}
+		if limit.Cmp(request) < 0 { // a limit below the pod's own request would be refused
+			limit = request
+		}
+		enough[name] = limit
 	}
-	r.Limits = withMissing(r.Limits, limits, func(name corev1.ResourceName) bool {
-		return allowsOvercommit(name) && allLimited(&pod.Spec, name)
-	})
+	r.Limits = withMissing(r.Limits, enough, whatever)
 }
 
 // allLimited reports whether every container limits name.

@@ -45,9 +45,7 @@ func gatedFields() []gated {
 			}
 			return true
 		}),
-		inProbes("H2CContainerProbe", func(h *corev1.ProbeHandler, drop bool) bool {
-			return h.HTTPGet != nil && take(&h.HTTPGet.Protocol, drop)
-		}),
+		inContainers("H2CContainerProbe", takeProtocols),
 		inProbes("GRPCContainerProbeTLS", func(h *corev1.ProbeHandler, drop bool) bool {
 			return h.GRPC != nil && take(&h.GRPC.Mode, drop)
 		}),
@@ -110,6 +108,24 @@ func take[T any](field **T, drop bool) bool {
 	return set
 }
 
+// takeProtocols takes the protocols of probes and hooks.
+func takeProtocols(c *corev1.Container, drop bool) (used bool) {
+	get := func(a *corev1.HTTPGetAction) { used = a != nil && take(&a.Protocol, drop) || used }
+	for _, p := range []*corev1.Probe{c.LivenessProbe, c.ReadinessProbe, c.StartupProbe} {
+		if p != nil {
+			get(p.HTTPGet)
+		}
+	}
+	if c.Lifecycle != nil {
+		for _, h := range []*corev1.LifecycleHandler{c.Lifecycle.PostStart, c.Lifecycle.PreStop} {
+			if h != nil {
+				get(h.HTTPGet)
+			}
+		}
+	}
+	return used
+}
+
 // inContainers makes a gated field of what visit finds, and removes if its
 // second argument is true, in each container.
 func inContainers(gate string, visit func(*corev1.Container, bool) bool) gated {
@@ -145,54 +161,58 @@ func inVolumes(gate string, visit func(*corev1.Volume, bool) bool) gated {
 		func(s *corev1.PodSpec) { walk(s, true) }}
 }
 
-// takeUsers takes the owners of the files in a volume.
-func takeUsers(v *corev1.Volume, drop bool) (used bool) {
-	keys := func(items []corev1.KeyToPath) {
-		for i := range items {
-			used = take(&items[i].User, drop) || used
-		}
+// takeUsers takes the owners of the files in a volume. Of the sources of a volume, and
+// of each that is projected, Kubernetes looks at one only, in the order that is here:
+// more than one is refused, but the refusal shows them.
+func takeUsers(v *corev1.Volume, drop bool) bool {
+	switch {
+	case v.Secret != nil:
+		return takeUser(&v.Secret.DefaultUser, v.Secret.Items, drop)
+	case v.ConfigMap != nil:
+		return takeUser(&v.ConfigMap.DefaultUser, v.ConfigMap.Items, drop)
+	case v.DownwardAPI != nil:
+		return takeFileUser(&v.DownwardAPI.DefaultUser, v.DownwardAPI.Items, drop)
+	case v.Projected == nil:
+		return false
 	}
-	files := func(items []corev1.DownwardAPIVolumeFile) {
-		for i := range items {
-			used = take(&items[i].User, drop) || used
-		}
-	}
-	if s := v.Secret; s != nil {
-		used = take(&s.DefaultUser, drop) || used
-		keys(s.Items)
-	}
-	if s := v.ConfigMap; s != nil {
-		used = take(&s.DefaultUser, drop) || used
-		keys(s.Items)
-	}
-	if s := v.DownwardAPI; s != nil {
-		used = take(&s.DefaultUser, drop) || used
-		files(s.Items)
-	}
-	if v.Projected == nil {
-		return used
-	}
-	used = take(&v.Projected.DefaultUser, drop) || used
+	used := take(&v.Projected.DefaultUser, drop)
 	for i := range v.Projected.Sources {
-		s := &v.Projected.Sources[i]
-		if s.Secret != nil {
-			keys(s.Secret.Items)
-		}
-		if s.ConfigMap != nil {
-			keys(s.ConfigMap.Items)
-		}
-		if s.DownwardAPI != nil {
-			files(s.DownwardAPI.Items)
-		}
-		if s.ServiceAccountToken != nil {
-			used = take(&s.ServiceAccountToken.User, drop) || used
-		}
-		if s.ClusterTrustBundle != nil {
-			used = take(&s.ClusterTrustBundle.User, drop) || used
-		}
-		if s.PodCertificate != nil {
-			used = take(&s.PodCertificate.User, drop) || used
-		}
+		used = takeProjectedUsers(&v.Projected.Sources[i], drop) || used
+	}
+	return used
+}
+
+func takeProjectedUsers(s *corev1.VolumeProjection, drop bool) bool {
+	var none *int64 // these sources have no default of their own
+	switch {
+	case s.Secret != nil:
+		return takeUser(&none, s.Secret.Items, drop)
+	case s.DownwardAPI != nil:
+		return takeFileUser(&none, s.DownwardAPI.Items, drop)
+	case s.ConfigMap != nil:
+		return takeUser(&none, s.ConfigMap.Items, drop)
+	case s.ServiceAccountToken != nil:
+		return take(&s.ServiceAccountToken.User, drop)
+	case s.ClusterTrustBundle != nil:
+		return take(&s.ClusterTrustBundle.User, drop)
+	case s.PodCertificate != nil:
+		return take(&s.PodCertificate.User, drop)
+	}
+	return false
+}
+
+func takeUser(byDefault **int64, items []corev1.KeyToPath, drop bool) bool {
+	used := take(byDefault, drop)
+	for i := range items {
+		used = take(&items[i].User, drop) || used
+	}
+	return used
+}
+
+func takeFileUser(byDefault **int64, items []corev1.DownwardAPIVolumeFile, drop bool) bool {
+	used := take(byDefault, drop)
+	for i := range items {
+		used = take(&items[i].User, drop) || used
 	}
 	return used
 }

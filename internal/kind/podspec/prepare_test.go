@@ -39,6 +39,22 @@ containers: [{name: c, image: a, resources: {requests: {cpu: 1, memory: 1Gi}, li
 spec: {resources: {limits: {cpu: 4, memory: 2Gi}, requests: {cpu: 1, memory: 1Gi}}}
 status: {qosClass: Burstable}
 `},
+		{"requests of the whole pod, without limits", `
+resources: {requests: {cpu: 2}}
+containers: [{name: c, image: a, resources: {requests: {memory: 1Gi}}}]
+`, `
+spec: {resources: {requests: {cpu: 2, memory: 1Gi}, limits: null}}
+status: {qosClass: Burstable}
+`},
+		{"limits of what the whole pod requests", `
+resources: {requests: {cpu: 1, hugepages-2Mi: 2Mi}}
+containers:
+- {name: c, image: a, resources: {limits: {cpu: 500m, hugepages-2Mi: 4Mi}}}
+- {name: d, image: a, resources: {limits: {cpu: 100m, hugepages-2Mi: 4Mi, memory: 1Gi}}}
+`, `
+spec: {resources: {requests: {cpu: 1, memory: 1Gi, hugepages-2Mi: 2Mi}, limits: {cpu: 1, hugepages-2Mi: 8Mi, memory: null}}}
+status: {qosClass: Burstable}
+`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -108,6 +124,7 @@ containers:
   readinessProbe: {grpc: {port: 1, mode: TLS}}
   livenessProbe: {httpGet: {port: 1, protocol: H2C}}
   volumeMounts: [{name: a, mountPath: /a, bindMountOptions: [noexec]}]
+- {name: hooks, lifecycle: {postStart: {httpGet: {port: 1, protocol: H2C}}, preStop: {httpGet: {port: 1, protocol: H2C}}}}
 volumes:
 - {name: a, emptyDir: {mode: 448}}
 - {name: b, secret: {secretName: s, defaultUser: 5, items: [{key: k, path: p, user: 5}]}}
@@ -145,6 +162,7 @@ containers:
   readinessProbe: {grpc: {port: 1, mode: null}}
   livenessProbe: {httpGet: {protocol: null}}
   volumeMounts: [{bindMountOptions: null}]
+- {lifecycle: {postStart: {httpGet: {protocol: null}}, preStop: {httpGet: {protocol: null}}}}
 volumes:
 - {emptyDir: {mode: null}}
 - {secret: {defaultUser: null, items: [{user: null}]}}
@@ -165,6 +183,30 @@ volumes:
 			t.Errorf("%s: dropped %v, kept %v", f.gate, !f.used(spec), f.used(kept))
 		}
 	}
+}
+
+// Kubernetes looks at one source of a volume, and of what is projected.
+func TestDropUsersOfOneSource(t *testing.T) {
+	t.Parallel()
+	spec := &corev1.PodSpec{}
+	const two = `
+volumes:
+- {name: a, secret: {defaultUser: 5, items: [{key: k, path: p, user: 5}]}, configMap: {defaultUser: 5, items: [{key: k, path: p, user: 5}]}}
+- {name: b, projected: {sources: [{configMap: {items: [{key: k, path: p, user: 5}]}, downwardAPI: {items: [{path: p, user: 5}]}}]}}
+`
+	if err := yaml.UnmarshalStrict([]byte(two), spec); err != nil {
+		t.Fatal(err)
+	}
+	DropDisabled(spec, nil)
+	has(t, spec, `
+volumes:
+- {secret: {defaultUser: null, items: [{user: null}]}, configMap: {defaultUser: 5, items: [{user: 5}]}}
+- {projected: {sources: [{configMap: {items: [{user: 5}]}, downwardAPI: {items: [{user: null}]}}]}}
+`)
+	again := spec.DeepCopy()
+	again.Volumes[0].Secret.DefaultUser = new(int64)
+	DropDisabled(again, spec) // what the second source has does not count as in use
+	has(t, again, `volumes: [{secret: {defaultUser: null}}, {}]`)
 }
 
 func TestQOSClass(t *testing.T) {
