@@ -89,6 +89,10 @@ func (c *checker) fileKeyRef(path *field.Path, ref *corev1.FileKeySelector) {
 
 // fileKeyVolumes demands that variables come from files in emptyDir volumes.
 func (c *checker) fileKeyVolumes(path *field.Path) {
+	sources := make(map[string]*corev1.VolumeSource) // of two of a name, which are refused, the last
+	for i := range c.spec.Volumes {
+		sources[c.spec.Volumes[i].Name] = &c.spec.Volumes[i].VolumeSource
+	}
 	visitContainers(c.spec, path, func(ctr *corev1.Container, at *field.Path) {
 		for i, v := range ctr.Env {
 			if v.ValueFrom == nil || v.ValueFrom.FileKeyRef == nil {
@@ -96,10 +100,9 @@ func (c *checker) fileKeyVolumes(path *field.Path) {
 			}
 			name := v.ValueFrom.FileKeyRef.VolumeName
 			namePath := at.Child("env").Index(i).Child("valueFrom", "fileKeyRef", "volumeName")
-			j := slices.IndexFunc(c.spec.Volumes, func(v corev1.Volume) bool { return v.Name == name })
-			if j < 0 {
+			if source, found := sources[name]; !found {
 				c.add(field.NotFound(namePath, name))
-			} else if c.spec.Volumes[j].EmptyDir == nil {
+			} else if source.EmptyDir == nil {
 				c.invalid(namePath, name, "referenced volume must be of type emptyDir")
 			}
 		}

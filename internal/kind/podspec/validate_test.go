@@ -242,6 +242,9 @@ func TestValidateEnv(t *testing.T) {
 			`FieldValueInvalid spec.containers[0].env[0].valueFrom.secretKeyRef.name: Invalid value: "My_Secret": ` + subdomain,
 			"FieldValueRequired spec.containers[0].env[0].valueFrom.secretKeyRef.key: Required value",
 		}},
+		{"file in the second volume of a name", env + "  - {name: A, valueFrom: {fileKeyRef: {volumeName: v, path: x, key: A}}}\n" + "volumes: [{name: v, configMap: {name: m}}, {name: v, emptyDir: {}}]\n", []string{
+			`FieldValueDuplicate spec.volumes[1].name: Duplicate value: "v"`,
+		}},
 		{"file in a volume that is no emptyDir", env + "  - {name: A, valueFrom: {fileKeyRef: {volumeName: v, path: ../x, key: A}}}\n" + "volumes: [{name: v, configMap: {name: m}}]\n", []string{
 			`FieldValueInvalid spec.containers[0].env[0].valueFrom.fileKeyRef.path: Invalid value: "../x": must not contain '..'`,
 			`FieldValueInvalid spec.containers[0].env[0].valueFrom.fileKeyRef.volumeName: Invalid value: "v": referenced volume must be of type emptyDir`,

@@ -1,6 +1,9 @@
 package podspec
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestValidateVolumes(t *testing.T) {
 	t.Parallel()
@@ -70,6 +73,26 @@ volumes:
 			`FieldValueInvalid spec.volumes[0].projected.sources[3].podCertificate.signerName: Invalid value: "foo": must be a fully qualified domain and path of the form 'example.com/signer-name'`,
 			`FieldValueNotSupported spec.volumes[0].projected.sources[3].podCertificate.keyType: Unsupported value: "RSA1024": supported values: "RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"`,
 			"FieldValueRequired spec.volumes[0].projected.sources[3].podCertificate: Required value: specify at least one of credentialBundlePath, keyPath, and certificateChainPath",
+		}},
+		{"annotations of a certificate's request", `
+volumes:
+- name: v
+  projected:
+    sources:
+    - podCertificate: {signerName: a.b/c, keyType: ED25519, keyPath: k, userAnnotations: {"": a, alone: b, Example.com/C: c, x.y/-: d}}
+` + good, []string{
+			"FieldValueRequired spec.volumes[0].projected.sources[0].podCertificate.userAnnotations: Required value",
+			`FieldValueInvalid spec.volumes[0].projected.sources[0].podCertificate.userAnnotations: Invalid value: "alone": must be a domain-prefixed key (such as "acme.io/foo")`,
+			`FieldValueInvalid spec.volumes[0].projected.sources[0].podCertificate.userAnnotations: Invalid value: "x.y/-": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')`,
+		}},
+		{"too much for a certificate's request", `
+volumes:
+- name: v
+  projected:
+    sources:
+    - podCertificate: {signerName: a.b/c, keyType: ED25519, keyPath: k, userAnnotations: {a.b/c: "` + strings.Repeat("x", 256<<10) + `"}}
+` + good, []string{
+			"FieldValueTooLong spec.volumes[0].projected.sources[0].podCertificate.userAnnotations: Too long: may not be more than 262144 bytes",
 		}},
 		{"token without an account", `
 volumes: [{name: v, projected: {sources: [{serviceAccountToken: {path: token}}]}}]
@@ -282,4 +305,32 @@ func TestValidateSecurity(t *testing.T) {
 			`FieldValueInvalid spec.containers[0].securityContext.seccompProfile.localhostProfile: Invalid value: {"Type":"RuntimeDefault","LocalhostProfile":"x"}: can only be set when seccomp type is Localhost`,
 		}},
 	})
+}
+
+// Owners of files are dropped before they are checked, but for those of a second source.
+func TestValidateOwners(t *testing.T) {
+	t.Parallel()
+	pod := podOf(t, `
+serviceAccountName: me
+volumes:
+- {name: s, secret: {secretName: s, defaultUser: -1, items: [{key: k, path: p, user: -1}]}}
+- {name: c, configMap: {name: c, defaultUser: -1, items: [{key: k, path: p, user: -1}]}}
+- {name: d, downwardAPI: {defaultUser: -1, items: [{path: p, user: -1, fieldRef: {fieldPath: metadata.name}}]}}
+- name: p
+  projected:
+    defaultUser: -1
+    sources:
+    - {serviceAccountToken: {path: a, user: -1, expirationSeconds: 3600}}
+    - {clusterTrustBundle: {path: b, user: -1, name: one}}
+    - {podCertificate: {signerName: a.b/c, keyType: ED25519, keyPath: c, user: -1}}
+`+good)
+	var want []string
+	for _, at := range []string{
+		"[0].secret.defaultUser", "[0].secret.items[0].user", "[1].configMap.defaultUser", "[1].configMap.items[0].user",
+		"[2].downwardAPI.defaultUser", "[2].downwardAPI.user", "[3].projected.defaultUser", "[3].projected.sources[0].serviceAccountToken.user",
+		"[3].projected.sources[1].clusterTrustBundle.user", "[3].projected.sources[2].podCertificate.user",
+	} {
+		want = append(want, "FieldValueInvalid spec.volumes"+at+": Invalid value: -1: must be between 0 and 2147483647, inclusive")
+	}
+	compare(t, causes(ValidatePod(pod)), want)
 }

@@ -150,6 +150,7 @@ func (c *checker) secretVolume(path *field.Path, s *corev1.SecretVolumeSource) {
 		c.required(path.Child("secretName"), "")
 	}
 	c.fileMode(path.Child("defaultMode"), s.DefaultMode)
+	c.fileUser(path.Child("defaultUser"), s.DefaultUser)
 	c.keysToPaths(path.Child("items"), s.Items)
 }
 
@@ -158,6 +159,7 @@ func (c *checker) configMapVolume(path *field.Path, s *corev1.ConfigMapVolumeSou
 		c.required(path.Child("name"), "")
 	}
 	c.fileMode(path.Child("defaultMode"), s.DefaultMode)
+	c.fileUser(path.Child("defaultUser"), s.DefaultUser)
 	c.keysToPaths(path.Child("items"), s.Items)
 }
 
@@ -176,11 +178,20 @@ func (c *checker) keyToPath(path *field.Path, item corev1.KeyToPath) {
 	}
 	c.filePath(path.Child("path"), item.Path)
 	c.fileMode(path.Child("mode"), item.Mode)
+	c.fileUser(path.Child("user"), item.User)
 }
 
 func (c *checker) fileMode(path *field.Path, mode *int32) {
 	if mode != nil && (*mode < 0 || *mode > 0o777) {
 		c.invalid(path, *mode, "must be a number between 0 and 0777 (octal), both inclusive")
+	}
+}
+
+// fileUser checks the owner of a file. There are none yet (see takeUsers), but for those
+// of a second source.
+func (c *checker) fileUser(path *field.Path, user *int64) {
+	if user != nil {
+		c.invalidEach(path, *user, validation.IsValidUserID(*user))
 	}
 }
 
@@ -193,6 +204,7 @@ func (c *checker) claimVolume(path *field.Path, s *corev1.PersistentVolumeClaimV
 // downwardAPI reports what is wrong with a file under the path of the volume.
 func (c *checker) downwardAPI(path *field.Path, s *corev1.DownwardAPIVolumeSource) {
 	c.fileMode(path.Child("defaultMode"), s.DefaultMode)
+	c.fileUser(path.Child("defaultUser"), s.DefaultUser)
 	for i := range s.Items {
 		c.downwardFile(path, &s.Items[i])
 	}
@@ -215,6 +227,7 @@ func (c *checker) downwardFile(path *field.Path, f *corev1.DownwardAPIVolumeFile
 		c.required(path, "one of fieldRef and resourceFieldRef is required")
 	}
 	c.fileMode(path.Child("mode"), f.Mode)
+	c.fileUser(path.Child("user"), f.User)
 }
 
 func (c *checker) imageVolume(path *field.Path, s *corev1.ImageVolumeSource) {

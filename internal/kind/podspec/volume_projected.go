@@ -22,6 +22,7 @@ type projection struct {
 
 func (c *checker) projected(path *field.Path, s *corev1.ProjectedVolumeSource) {
 	c.fileMode(path.Child("defaultMode"), s.DefaultMode)
+	c.fileUser(path.Child("defaultUser"), s.DefaultUser)
 	p := projection{checker: c, path: path, files: sets.New[string]()}
 	for i := range s.Sources {
 		p.source(path.Child("sources").Index(i), &s.Sources[i])
@@ -98,14 +99,14 @@ func (p *projection) token(path *field.Path, t *corev1.ServiceAccountTokenProjec
 	case *exp > 1<<32:
 		p.invalid(expiry, *exp, "may not specify a duration larger than 2^32 seconds")
 	}
-	if t.Path == "" {
-		p.required(p.path.Child("path"), "")
-		return
+	if file := p.path.Child("path"); t.Path == "" {
+		p.required(file, "")
+	} else {
+		found := newChecker(nil, nil)
+		found.filePath(file, t.Path)
+		p.addRule(ruleTokenPath, found.errs...)
 	}
-	path = p.path.Child("path")
-	found := newChecker(nil, nil)
-	found.filePath(path, t.Path)
-	p.addRule(ruleTokenPath, found.errs...)
+	p.fileUser(path.Child("user"), t.User)
 }
 
 func (p *projection) trustBundle(path *field.Path, s *corev1.ClusterTrustBundleProjection) {
@@ -135,6 +136,7 @@ func (p *projection) trustBundle(path *field.Path, s *corev1.ClusterTrustBundleP
 	if s.Path == "" {
 		p.required(path.Child("path"), "")
 	}
+	p.fileUser(path.Child("user"), s.User)
 	p.filePath(path.Child("path"), s.Path)
 	p.file(s.Path, s.Path)
 }
@@ -148,9 +150,14 @@ func trustBundleName(name string) []string {
 
 func (p *projection) certificate(path *field.Path, s *corev1.PodCertificateProjection) {
 	p.signerName(path.Child("signerName"), s.SignerName)
+	annotations := path.Child("userAnnotations")
 	for _, key := range sortedKeys(s.UserAnnotations) {
-		p.qualifiedName(path.Child("userAnnotations").Key(key), strings.ToLower(key))
+		p.add(validation.IsDomainPrefixedKey(annotations, strings.ToLower(key))...)
 	}
+	if apivalidation.ValidateAnnotationsSize(s.UserAnnotations) != nil {
+		p.add(field.TooLong(annotations, "", apivalidation.TotalAnnotationSizeLimitB))
+	}
+	p.fileUser(path.Child("user"), s.User)
 	oneOf(p.checker, path.Child("keyType"), s.KeyType,
 		"RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519")
 	if seconds := s.MaxExpirationSeconds; seconds != nil {
