@@ -46,7 +46,28 @@ volumes:
 ` + good, []string{
 			`volume "a" (ConfigMap "m"): overlapping paths: "a/b" with "a"`,
 			`volume "b" (Projected) has no sources provided`,
-			`volume "b" (Projected ServiceAccountToken): overlapping paths: "p" with "p"`,
+			`volume "b" (Projected): overlapping paths: "p" (ServiceAccountToken) with "p" (Secret "s")`,
+		}},
+		{"paths that are in the way of several", `
+volumes:
+- {name: a, secret: {secretName: s, items: [{key: k, path: a/}, {key: l, path: a/b}, {key: m, path: a/b/c}]}}
+- name: b
+  projected:
+    sources:
+    - {configMap: {name: m, items: [{key: k, path: a}]}}
+    - {configMap: {name: all}}
+    - {downwardAPI: {items: [{path: a/b, fieldRef: {fieldPath: metadata.name}}]}}
+    - {clusterTrustBundle: {signerName: a.b/c, path: a/b/c}}
+    - {podCertificate: {credentialBundlePath: a/d, certificateChainPath: c, keyPath: c/d}}
+` + good, []string{
+			`volume "a" (Secret "s"): overlapping paths: "a/b" with "a"`,
+			`volume "a" (Secret "s"): overlapping paths: "a/b/c" with "a"`,
+			`volume "a" (Secret "s"): overlapping paths: "a/b/c" with "a/b"`,
+			`volume "b" (Projected): overlapping paths: "a/b" (DownwardAPI) with "a" (ConfigMap "m")`,
+			`volume "b" (Projected): overlapping paths: "a/b/c" (ClusterTrustBundle "a.b/c") with "a" (ConfigMap "m")`,
+			`volume "b" (Projected): overlapping paths: "a/b/c" (ClusterTrustBundle "a.b/c") with "a/b" (DownwardAPI)`,
+			`volume "b" (Projected): overlapping paths: "c/d" (PodCertificate key) with "c" (PodCertificate chain)`,
+			`volume "b" (Projected): overlapping paths: "a/d" (PodCertificate credential bundle) with "a" (ConfigMap "m")`,
 		}},
 		{"doubles", `
 hostAliases: [{ip: 10.0.0.1}, {ip: 10.0.0.1}]

@@ -2,12 +2,11 @@ package podspec
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 )
 
 // volumes warns about sources that no kubelet mounts any more.
@@ -42,96 +41,102 @@ func (w *warner) paths() {
 	for i := range w.spec.Volumes {
 		v := &w.spec.Volumes[i]
 		if s := v.ConfigMap; s != nil {
-			w.overlaps(keyPaths(s.Items), fmt.Sprintf("volume %q (ConfigMap %q): overlapping paths", v.Name, s.Name))
+			w.filesOf(v.Name, fmt.Sprintf("ConfigMap %q", s.Name)).keys("", s.Items)
 		}
 		if s := v.Secret; s != nil {
-			w.overlaps(keyPaths(s.Items), fmt.Sprintf("volume %q (Secret %q): overlapping paths", v.Name, s.SecretName))
+			w.filesOf(v.Name, fmt.Sprintf("Secret %q", s.SecretName)).keys("", s.Items)
 		}
 		if s := v.DownwardAPI; s != nil {
-			w.overlaps(filePaths(s.Items), fmt.Sprintf("volume %q (DownwardAPI): overlapping paths", v.Name))
+			w.filesOf(v.Name, "DownwardAPI").fields("", s.Items)
 		}
-		if v.Projected != nil {
-			w.projected(v.Name, v.Projected.Sources)
+		if v.Projected == nil {
+			continue
+		}
+		files := w.filesOf(v.Name, "Projected")
+		for i := range v.Projected.Sources {
+			if s := &v.Projected.Sources[i]; *s == (corev1.VolumeProjection{}) {
+				w.list = append(w.list, fmt.Sprintf("volume %q (Projected) has no sources provided", v.Name))
+			} else {
+				files.projected(s)
+			}
 		}
 	}
 }
 
-// projected looks for overlaps inside each source, and with all before it.
-func (w *warner) projected(volume string, sources []corev1.VolumeProjection) {
-	all := sets.New[string]()
-	for _, s := range sources {
-		if s == (corev1.VolumeProjection{}) {
-			w.list = append(w.list, fmt.Sprintf("volume %q (Projected) has no sources provided", volume))
+// volumeFiles are the files of one volume so far, in their order.
+type volumeFiles struct {
+	*warner
+	message string
+	before  []volumeFile
+}
+
+type volumeFile struct{ path, source string }
+
+func (w *warner) filesOf(volume, kind string) *volumeFiles {
+	return &volumeFiles{warner: w, message: fmt.Sprintf("volume %q (%s): overlapping paths", volume, kind)}
+}
+
+// String shows the file, and where it comes from if there are several sources.
+func (f volumeFile) String() string {
+	if f.source == "" {
+		return fmt.Sprintf("%q", f.path)
+	}
+	return fmt.Sprintf("%q (%s)", f.path, f.source)
+}
+
+// add warns about each file before this one that has its path, or is a directory of it, or
+// the other way round.
+func (f *volumeFiles) add(source, path string) {
+	file := volumeFile{strings.TrimRight(path, "/"), source}
+	for _, other := range f.before {
+		if file.path == "" || other.path == "" {
 			continue
 		}
-		paths, source := projectedPaths(&s)
-		if len(paths) == 0 {
-			continue
+		if strings.HasPrefix(other.path+"/", file.path+"/") || strings.HasPrefix(file.path+"/", other.path+"/") {
+			f.list = append(f.list, fmt.Sprintf("%s: %s with %s", f.message, file, other))
 		}
-		message := fmt.Sprintf("volume %q (Projected %s): overlapping paths", volume, source)
-		w.overlaps(paths, message)
-		own := sets.New(paths...)
-		both := append(own.UnsortedList(), all.UnsortedList()...)
-		slices.Sort(both)
-		w.overlaps(both, message)
-		all = all.Union(own)
+	}
+	f.before = append(f.before, file)
+}
+
+func (f *volumeFiles) keys(source string, items []corev1.KeyToPath) {
+	for _, item := range items {
+		f.add(source, item.Path)
 	}
 }
 
-// projectedPaths returns the files of a source and what to call it.
-func projectedPaths(s *corev1.VolumeProjection) (paths []string, source string) {
+func (f *volumeFiles) fields(source string, items []corev1.DownwardAPIVolumeFile) {
+	for _, item := range items {
+		f.add(source, item.Path)
+	}
+}
+
+// projected adds the files of the first source that has some.
+func (f *volumeFiles) projected(s *corev1.VolumeProjection) {
 	switch {
-	case s.ConfigMap != nil:
-		return keyPaths(s.ConfigMap.Items), fmt.Sprintf("ConfigMap %q", s.ConfigMap.Name)
-	case s.Secret != nil:
-		return keyPaths(s.Secret.Items), fmt.Sprintf("Secret %q", s.Secret.Name)
-	case s.DownwardAPI != nil:
-		return filePaths(s.DownwardAPI.Items), "DownwardAPI"
+	case s.ConfigMap != nil && s.ConfigMap.Items != nil:
+		f.keys(fmt.Sprintf("ConfigMap %q", s.ConfigMap.Name), s.ConfigMap.Items)
+	case s.Secret != nil && s.Secret.Items != nil:
+		f.keys(fmt.Sprintf("Secret %q", s.Secret.Name), s.Secret.Items)
+	case s.DownwardAPI != nil && s.DownwardAPI.Items != nil:
+		f.fields("DownwardAPI", s.DownwardAPI.Items)
 	case s.ServiceAccountToken != nil:
-		return []string{s.ServiceAccountToken.Path}, "ServiceAccountToken"
+		f.add("ServiceAccountToken", s.ServiceAccountToken.Path)
 	case s.ClusterTrustBundle != nil:
 		name := s.ClusterTrustBundle.Name
 		if name == nil {
 			name = s.ClusterTrustBundle.SignerName
 		}
-		if name != nil {
-			return []string{s.ClusterTrustBundle.Path}, fmt.Sprintf("ClusterTrustBundle %q", *name)
-		}
-	}
-	return nil, ""
-}
-
-// overlaps warns about each path that equals one before it, or is a directory
-// of it, or the other way round.
-func (w *warner) overlaps(paths []string, message string) {
-	var before []string
-	for _, path := range paths {
-		path = strings.TrimRight(path, "/")
-		for _, other := range before {
-			if path == "" || other == "" {
-				continue
-			}
-			if strings.HasPrefix(other+"/", path+"/") || strings.HasPrefix(path+"/", other+"/") {
-				w.list = append(w.list, fmt.Sprintf("%s: %q with %q", message, path, other))
-				break
+		f.add(fmt.Sprintf("ClusterTrustBundle %q", ptr.Deref(name, "")), s.ClusterTrustBundle.Path)
+	case s.PodCertificate != nil:
+		for _, file := range []struct{ what, path string }{
+			{"chain", s.PodCertificate.CertificateChainPath},
+			{"key", s.PodCertificate.KeyPath},
+			{"credential bundle", s.PodCertificate.CredentialBundlePath},
+		} {
+			if file.path != "" {
+				f.add("PodCertificate "+file.what, file.path)
 			}
 		}
-		before = append(before, path)
 	}
-}
-
-func keyPaths(items []corev1.KeyToPath) []string {
-	var paths []string
-	for _, item := range items {
-		paths = append(paths, item.Path)
-	}
-	return paths
-}
-
-func filePaths(items []corev1.DownwardAPIVolumeFile) []string {
-	var paths []string
-	for _, item := range items {
-		paths = append(paths, item.Path)
-	}
-	return paths
 }
