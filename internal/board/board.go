@@ -6,8 +6,8 @@
 // last words, and all that is shown fits the screen.
 //
 // In the order of events: board.go takes what was seen, news.go words what changed,
-// stuck.go finds out when nothing can change any more, frame.go draws, result.go is what
-// remains.
+// stuck.go finds out when nothing can change any more, frame.go draws, result.go and
+// podresult.go are what remains.
 package board
 
 import (
@@ -40,6 +40,7 @@ type Board struct {
 	ends   []piece         // of Jobs that failed, told after their pods
 	told   map[string]bool // causes
 	failed []*PodResult    // in the order of their ends
+	over   []ending        // pods that PodsEnded has not returned yet
 	ended  tally
 	// recalled is how many of those that have ended did before the run began.
 	recalled int
@@ -72,7 +73,8 @@ type work struct {
 	verdict
 	pods     map[types.UID]*pod // of a Job: those that have not succeeded
 	results  []*PodResult       // of those that have ended
-	hindered string             // why nothing of it can go on
+	tries    attempts
+	hindered string // why nothing of it can go on
 }
 
 // verdict is how a work ended; zero as long as it has not.
@@ -100,8 +102,9 @@ type lifeID struct {
 // API knows them.
 type Life struct {
 	Began, Ended time.Time
-	// Last are the last lines that it wrote.
-	Last []string
+	// Bytes is how much it wrote, and Last are the last lines of that.
+	Bytes int64
+	Last  []string
 }
 
 // New returns the board of a run that began now. closed: whatever is missing stays so,
@@ -134,7 +137,7 @@ func (b *Board) Add(now time.Time, obj kind.Object) {
 }
 
 func newWork(began time.Time, obj kind.Object) *work {
-	w := &work{began: began, pods: map[types.UID]*pod{}}
+	w := &work{began: began, pods: map[types.UID]*pod{}, tries: attempts{}}
 	switch obj := obj.(type) {
 	case *batchv1.Job:
 		w.kind, w.job, w.meta, w.carried = "job", obj, &obj.ObjectMeta, int(obj.Status.Succeeded)

@@ -22,11 +22,13 @@ type piece struct {
 	how        *PodResult // goes between them, if not nil
 }
 
+// moment is how long the end of a log is waited for that may tell more.
+const moment = 300 * time.Millisecond
+
 // News returns what there is to tell since it was asked last, a line each. How long a
 // container lived is known from its log, which may end a moment after itself: that is
 // waited for, unless all is wanted.
 func (b *Board) News(now time.Time, all bool) []string {
-	const moment = 300 * time.Millisecond
 	var lines []string
 	for i, p := range b.news {
 		if p.how != nil && !all && now.Sub(p.at) < moment && b.owes(p.how) {
@@ -80,8 +82,10 @@ func (b *Board) tellFailed(now time.Time, w *work) {
 
 // podEnded takes down how a pod ended, and tells if that was badly.
 func (b *Board) podEnded(now time.Time, p *pod) {
-	r := b.resultOf(p)
+	r := b.resultOf(now, p)
+	r.Attempt = p.work.tries.next(p.work, r)
 	p.work.results = append(p.work.results, r)
+	b.over = append(b.over, ending{r, now})
 	b.mark(now)
 	if p.Status.Phase == corev1.PodSucceeded {
 		b.units++
