@@ -57,6 +57,8 @@ type Options struct {
 
 	// HandLog, if set, is handed the log of every container that is started.
 	HandLog LogHandler
+	// HandLogTimes puts the time in front of each line of these logs.
+	HandLogTimes bool
 
 	Log *slog.Logger
 }

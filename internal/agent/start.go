@@ -127,7 +127,7 @@ func (c *container) handOver(a *attempt) {
 	if p.HandLog == nil {
 		return
 	}
-	opts := crilog.Options{Follow: true, Ended: c.life.Done()}
+	opts := crilog.Options{Follow: true, Ended: c.life.Done(), Timestamps: p.HandLogTimes}
 	// Not with the worker's context, which ends with the pod.
 	log, err := p.logs.open(context.WithoutCancel(p.ctx), p.ref.UID, p.files.Log(p.ref, name, a.number), opts, true)
 	if err != nil {

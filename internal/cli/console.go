@@ -27,6 +27,8 @@ type console struct {
 	size     func() (columns, rows int)
 	status   []string // as drawn
 	failed   error    // the first that lines could not be written for
+	// workflow is the runner of a GitHub workflow that reads all of this, or nil.
+	workflow *workflow
 }
 
 // err is why not all logs could be written, nil if they were.
@@ -60,6 +62,13 @@ func isPipe(f *os.File) bool {
 	return err == nil && info.Mode()&(os.ModeNamedPipe|os.ModeSocket) != 0
 }
 
+// newWorkflowConsole prints everything to one stream, for the runner of a GitHub workflow.
+func newWorkflowConsole(out *os.File) *console {
+	c := newConsole(out, out)
+	c.workflow = &workflow{out: out}
+	return c
+}
+
 // Log prints one line of a container, behind its name: as it was written, unless
 // it goes to a terminal.
 func (c *console) Log(name, line string) {
@@ -69,7 +78,7 @@ func (c *console) Log(name, line string) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.eraseLocked()
+	c.textLocked()
 	var err error
 	if c.color {
 		_, err = fmt.Fprintf(c.lines, "\x1b[%dm%s\x1b[0m | %s\n", colorOf(name), name, line)
@@ -82,13 +91,80 @@ func (c *console) Log(name, line string) {
 	c.drawLocked()
 }
 
-// Note prints one line about what happens.
-func (c *console) Note(format string, args ...any) {
+// GroupLog is Log where logs are shown one after the other. A workflow's runner folds all
+// lines of a name together, under a title.
+func (c *console) GroupLog(name, title, line string) {
+	if c.workflow == nil {
+		c.Log(name, line)
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.eraseLocked()
-	fmt.Fprintln(c.notes, plain(fmt.Sprintf(format, args...)))
+	c.workflow.begin(name, title)
+	c.textLocked()
+	if _, err := fmt.Fprintln(c.lines, line); c.failed == nil {
+		c.failed = err
+	}
+}
+
+// EndGroup says that no more lines of a name follow.
+func (c *console) EndGroup(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.workflow != nil && c.workflow.group == name {
+		c.workflow.end()
+	}
+}
+
+// Note prints one line about what happens.
+func (c *console) Note(format string, args ...any) {
+	c.Print(plain(fmt.Sprintf(format, args...)) + "\n")
+}
+
+// Print prints lines that cannot drive a terminal.
+func (c *console) Print(text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.textLocked()
+	io.WriteString(c.notes, text)
 	c.drawLocked()
+}
+
+// Write is Print for a log of ours.
+func (c *console) Write(text []byte) (int, error) {
+	c.Print(string(text))
+	return len(text), nil
+}
+
+// Failure tells what failed, and how, in lines that cannot drive a terminal. A workflow's
+// runner shows it with the workflow.
+func (c *console) Failure(title, text string) {
+	if c.workflow == nil {
+		c.Print("\n" + text)
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.workflow.end()
+	c.workflow.command("error", title, strings.TrimSuffix(text, "\n"))
+}
+
+// Close ends what was begun. Whatever is printed later stands for itself.
+func (c *console) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.workflow != nil {
+		c.workflow.end()
+		c.workflow.release()
+	}
+}
+
+// textLocked makes room for text.
+func (c *console) textLocked() {
+	c.eraseLocked()
+	if c.workflow != nil {
+		c.workflow.text()
+	}
 }
 
 // Status replaces the block of status lines. It does nothing when there is no

@@ -49,6 +49,7 @@ type follower struct {
 	leaving map[types.UID]bool         // works that are waited for to leave nothing running, if not nil
 	read    map[types.UID]bool         // works of which a log is read, or was
 	reading map[string]bool            // container IDs whose log is being read
+	judged  map[string]bool            // container IDs that are known to have failed, or not
 	warned  map[string]bool
 	pace    pace
 }
@@ -59,7 +60,7 @@ func newFollower(client kubernetes.Interface, logs *logReaders, closed bool, wor
 	now := time.Now()
 	f := &follower{
 		began: now, client: client, console: logs.console, logs: logs, board: board.New(now, closed),
-		jobs: map[types.UID]*batchv1.Job{}, works: map[types.UID]bool{}, gone: map[types.UID]bool{}, read: map[types.UID]bool{}, reading: map[string]bool{},
+		jobs: map[types.UID]*batchv1.Job{}, works: map[types.UID]bool{}, gone: map[types.UID]bool{}, read: map[types.UID]bool{}, reading: map[string]bool{}, judged: map[string]bool{},
 		queue: newQueue(context.Background(), 0, nil), early: map[string][]update{}, warned: map[string]bool{}, pace: pace{shown: now.Add(time.Second - calm)},
 	}
 	for _, w := range works {
@@ -107,6 +108,7 @@ func (f *follower) Run(ctx context.Context) error {
 		return err
 	}
 	defer f.console.Status(nil)
+	defer f.record(true)
 	draw, look := time.NewTicker(drawEvery), time.NewTicker(lookEvery)
 	defer draw.Stop()
 	defer look.Stop()
@@ -270,6 +272,7 @@ func (f *follower) takePod(pod *corev1.Pod, gone bool) {
 	if !f.noLogs && !gone {
 		f.readLogs(pod)
 	}
+	f.judge(pod)
 	if f.works[pod.UID] {
 		f.queue.weigh(pod, gone)
 		f.left(pod, gone)
@@ -315,9 +318,9 @@ func (f *follower) readLog(pod *corev1.Pod, s *corev1.ContainerStatus, id string
 	if previous {
 		of.attempt--
 	}
-	opts := &corev1.PodLogOptions{Container: s.Name, Follow: !previous, Previous: previous}
+	opts := &corev1.PodLogOptions{Container: s.Name, Follow: !previous, Previous: previous, Timestamps: f.logs.stamped}
 	req := f.client.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, opts)
-	f.logs.read(logName(pod, s.Name), of, req.Stream)
+	f.logs.read(logName(pod, s.Name), of, previous || s.State.Terminated != nil, req.Stream)
 }
 
 // concerns: the event is about a Job that is followed, or a pod of it.
@@ -346,6 +349,7 @@ func (f *follower) warnOnce(line string) {
 // elsewhere now and then in a line.
 func (f *follower) show() {
 	now := time.Now()
+	f.record(f.over())
 	for _, line := range f.pace.news(now, f.board.News(now, f.over())) {
 		f.console.Note("%s", line)
 	}
@@ -359,46 +363,9 @@ func (f *follower) show() {
 	}
 }
 
-// pace keeps what is told at a length that somebody can read.
-type pace struct {
-	shown time.Time // when a line of progress was, or could have been
-	moved int       // what Moved was then
-	burst float64   // lines of news that were told lately
-	last  time.Time // when that was
-	more  int       // that were not
-}
-
-// calm is how long a log that is no terminal is left alone if nothing goes wrong, after the
-// first second.
-const calm = 10 * time.Second
-
-// due: a line of progress is worth it.
-func (p *pace) due(now time.Time, moved int) bool {
-	if now.Sub(p.shown) < calm || moved == p.moved {
-		return false
+// record hands on the pods that have ended, all of them or those of which all is known.
+func (f *follower) record(all bool) {
+	for _, p := range f.board.PodsEnded(time.Now(), all) {
+		f.logs.records.ended(p)
 	}
-	p.shown, p.moved = now, moved
-	return true
-}
-
-// news lets through what can be read: twenty lines at once, then one in two seconds. What
-// is left out is counted.
-func (p *pace) news(now time.Time, lines []string) []string {
-	const burst, every = 20, 2 * time.Second
-	p.burst = max(0, p.burst-float64(now.Sub(p.last))/float64(every))
-	p.last = now
-	var told []string
-	for _, line := range lines {
-		if p.burst > burst-1 {
-			p.more++
-			continue
-		}
-		if p.more > 0 {
-			told = append(told, fmt.Sprintf("… and %d more such lines", p.more))
-			p.more = 0
-		}
-		told = append(told, line)
-		p.burst++
-	}
-	return told
 }

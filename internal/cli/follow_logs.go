@@ -1,9 +1,7 @@
 package cli
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"io"
 	"sync"
 	"time"
@@ -21,8 +19,9 @@ type logReaders struct {
 	// ctx ends the reading. It outlives an interrupted follower, to show what pods
 	// write when they are told to end.
 	ctx context.Context
-	// mute: nothing is printed; the last words are wanted all the same.
-	mute bool
+	logOutput
+	// few bounds how many logs are read at a time of containers that have ended.
+	few chan struct{}
 
 	mu       sync.Mutex
 	lives    func(life)     // takes what is known of a container when its log has ended
@@ -31,6 +30,19 @@ type logReaders struct {
 	printing int            // readers that wait for the console
 	lines    int            // printed so far
 	attempts map[logKey]int // how many logs of a container were handed over
+}
+
+// logOutput is what becomes of what is read.
+type logOutput struct {
+	// mute: nothing is printed; the last words are wanted all the same.
+	mute bool
+	// stage shows logs one after the other; nil: they are printed line by line.
+	stage *stage
+	// stamped: every line that is read begins with its time, which is printed if
+	// timestamps is set.
+	stamped, timestamps bool
+	// records is where all of it is written down.
+	records *records
 }
 
 // logKey is a container of a pod.
@@ -47,8 +59,11 @@ type life struct {
 	board.Life
 }
 
-func newLogReaders(ctx context.Context, c *console) *logReaders {
-	return &logReaders{console: c, ctx: ctx, lives: func(life) {}, attempts: map[logKey]int{}}
+// logsAtOnce is how many logs of containers that have ended are read at a time.
+const logsAtOnce = 16
+
+func newLogReaders(ctx context.Context, c *console, o logOutput) *logReaders {
+	return &logReaders{console: c, ctx: ctx, logOutput: o, few: make(chan struct{}, logsAtOnce), lives: func(life) {}, attempts: map[logKey]int{}}
 }
 
 // take prints the log of a container that the engine in this process hands over, and
@@ -60,7 +75,41 @@ func (l *logReaders) take(pod *corev1.Pod, container string, log io.ReadCloser) 
 	of.attempt = l.attempts[of.logKey]
 	l.attempts[of.logKey]++
 	l.mu.Unlock()
-	l.read(logName(pod, container), of, func(context.Context) (io.ReadCloser, error) { return log, nil })
+	r := l.reading(logName(pod, container), of)
+	r.file = l.records.create(pod, container)
+	l.start(r, func(context.Context) (io.ReadCloser, error) { return log, nil })
+}
+
+// read prints a log that the API has. ended: its container has, too.
+func (l *logReaders) read(name string, of life, ended bool, open func(context.Context) (io.ReadCloser, error)) {
+	if !ended {
+		l.start(l.reading(name, of), open)
+		return
+	}
+	l.start(l.reading(name, of), func(ctx context.Context) (io.ReadCloser, error) {
+		select {
+		case l.few <- struct{}{}:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		log, err := open(ctx)
+		if err != nil {
+			<-l.few
+			return nil, err
+		}
+		return &oneOfFew{ReadCloser: log, done: sync.OnceFunc(func() { <-l.few })}, nil
+	})
+}
+
+// oneOfFew lets another one go on when it is closed.
+type oneOfFew struct {
+	io.ReadCloser
+	done func()
+}
+
+func (o *oneOfFew) Close() error {
+	defer o.done()
+	return o.ReadCloser.Close()
 }
 
 // tell has told to whom it may concern what is known of a container whose log has ended.
@@ -78,32 +127,31 @@ func logName(pod *corev1.Pod, container string) string {
 	return pod.Name + "/" + container
 }
 
-// read prints a log to its end.
-func (l *logReaders) read(name string, of life, open func(context.Context) (io.ReadCloser, error)) {
-	if !of.endless {
+// start reads a log to its end.
+func (l *logReaders) start(r *reading, open func(context.Context) (io.ReadCloser, error)) {
+	if !r.of.endless {
 		l.mu.Lock()
 		l.open++
 		l.mu.Unlock()
 	}
 	go func() {
-		if !of.endless {
+		if !r.of.endless {
 			defer l.done()
 		}
 		log, err := open(l.ctx)
 		if err == nil {
-			defer context.AfterFunc(l.ctx, func() { log.Close() })()
-			err = l.print(name, log, &of)
+			stop := context.AfterFunc(l.ctx, func() { log.Close() })
+			err = r.copy(log)
+			stop()
 			log.Close()
 		}
-		if !of.Began.IsZero() {
-			of.Ended = time.Now()
-		}
+		r.end()
 		l.mu.Lock()
 		tell := l.lives
 		l.mu.Unlock()
-		tell(of)
+		tell(r.of)
 		if err != nil && l.ctx.Err() == nil {
-			l.console.Note("warning: log of %s: %v", name, err)
+			l.console.Note("warning: log of %s: %v", r.name, err)
 		}
 	}()
 }
@@ -117,67 +165,11 @@ func (l *logReaders) done() {
 	}
 }
 
-func (l *logReaders) print(name string, log io.Reader, of *life) error {
-	r := bufio.NewReaderSize(log, 16<<10)
-	for {
-		line, err := readLine(r)
-		if len(line) > 0 || err == nil {
-			of.keep(line)
-			l.printLine(name, string(line))
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// keep remembers a line as one of the last.
-func (l *life) keep(line []byte) {
-	const most, longest = 5, 300
-	if len(l.Last) == most {
-		l.Last = append(l.Last[:0], l.Last[1:]...)
-	}
-	l.Last = append(l.Last, string(line[:min(len(line), longest)]))
-}
-
-// printLine prints a line, for which whoever reads this program's output may take
-// his time.
-func (l *logReaders) printLine(name, line string) {
-	if l.mute {
-		return
-	}
-	l.count(1, 0)
-	l.console.Log(name, line)
-	l.count(-1, 1)
-}
-
 func (l *logReaders) count(printing, lines int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.printing += printing
 	l.lines += lines
-}
-
-// maxLine is the longest line that is printed as one: a program that never ends
-// its line must not fill the memory.
-const maxLine = 1 << 20
-
-// readLine returns the next line, without its end.
-func readLine(r *bufio.Reader) (line []byte, err error) {
-	for len(line) < maxLine {
-		part, err := r.ReadSlice('\n')
-		line = append(line, part...)
-		if err == nil {
-			return line[:len(line)-1], nil
-		}
-		if !errors.Is(err, bufio.ErrBufferFull) {
-			return line, err
-		}
-	}
-	return line, nil
 }
 
 // logStall is how long a log that has ended may bring nothing before it is given up.

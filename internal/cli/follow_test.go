@@ -49,7 +49,7 @@ func follow(t *testing.T, client *fake.Clientset, jobs ...*batchv1.Job) ([]board
 	out := &console{lines: &notes, notes: &notes}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	f := newFollower(client, newLogReaders(ctx, out), false)
+	f := newFollower(client, newLogReaders(ctx, out, logOutput{}), false)
 	for _, job := range jobs {
 		f.add(started{job, time.Now()})
 	}
@@ -173,7 +173,7 @@ func TestEndingWhenNothingCanBeStored(t *testing.T) {
 				var notes bytes.Buffer
 				out := &console{lines: &notes, notes: &notes}
 				began := time.Now()
-				f := newFollower(client, newLogReaders(t.Context(), out), true, started{job, began})
+				f := newFollower(client, newLogReaders(t.Context(), out, logOutput{}), true, started{job, began})
 				defer f.Close()
 				(&running{client: client, stops: &signals{end: t.Context(), kill: t.Context()}, console: out, follower: f}).end()
 				if got := time.Since(began); got != c.lasts || !strings.HasSuffix(notes.String(), c.want) {

@@ -156,7 +156,7 @@ func (o *jobOptions) follow(ctx context.Context, client kubernetes.Interface, jo
 	stops := catchSignals()
 	defer stops.release()
 	out := newConsole(os.Stdout, os.Stderr)
-	f := newFollower(client, newLogReaders(stops.end, out), false, started{job, time.Now()})
+	f := newFollower(client, newLogReaders(stops.end, out, logOutput{}), false, started{job, time.Now()})
 	defer f.Close()
 	f.noLogs, f.namespace = !o.logs, job.Namespace
 	ctx, release := stops.limit(context.WithoutCancel(ctx), o.timeout)

@@ -96,7 +96,7 @@ func TestFollowerConcerns(t *testing.T) {
 	t.Parallel()
 	job := failedJob()
 	job.UID = "u-old"
-	f := newFollower(nil, newLogReaders(t.Context(), nil), true, started{job, job.CreationTimestamp.Time})
+	f := newFollower(nil, newLogReaders(t.Context(), nil, logOutput{}), true, started{job, job.CreationTimestamp.Time})
 	f.namespace = "ns"
 	about := func(kind, name, uid string) *corev1.Event {
 		ev := &corev1.Event{}

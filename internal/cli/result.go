@@ -3,15 +3,16 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sampan-batch/sampan/internal/board"
+	"github.com/sampan-batch/sampan/internal/report"
 )
 
 const (
@@ -29,7 +30,7 @@ const (
 // result is what became of what was followed until err: nil when all has ended.
 func (f *follower) result(err error) (board.Result, error) {
 	now := time.Now()
-	res := board.Result{Status: complete, ExitCode: exitOK}
+	res := board.Result{Status: complete, ExitCode: exitOK, StartTime: &metav1.MicroTime{Time: f.board.Began().UTC().Truncate(time.Millisecond)}}
 	var stuck *stuckError
 	var early *failedFast
 	switch {
@@ -56,9 +57,12 @@ func (f *follower) result(err error) (board.Result, error) {
 	return res, nil
 }
 
-// conclude reports a result, and returns its exit status.
-func conclude(res board.Result, format outputFormat, out *console) error {
-	if err := report(res, format, out); err != nil {
+// formatJUnit is the format of a report of tests.
+const formatJUnit = "junit"
+
+// conclude tells a result, and returns its exit status.
+func conclude(res board.Result, format string, out *console) error {
+	if err := tell(res, format, out); err != nil {
 		return err
 	}
 	if res.ExitCode == exitOK {
@@ -71,36 +75,40 @@ func conclude(res board.Result, format outputFormat, out *console) error {
 	return exit
 }
 
-// report prints the result: for scripts to standard output, for people to out.
-func report(res board.Result, format outputFormat, out *console) error {
-	if format != "" {
-		return format.print(os.Stdout, res)
+// tell prints a result: for machines to standard output, for people to out.
+func tell(res board.Result, format string, out *console) error {
+	switch format {
+	case "":
+		tellPeople(res.Jobs, out)
+		return nil
+	case formatJUnit:
+		return report.JUnit(os.Stdout, res)
 	}
-	_, err := io.WriteString(out.notes, "\n"+summary(res.Jobs))
-	return err
+	return outputFormat(format).print(os.Stdout, res)
 }
 
-// summary is the closing table, and how what failed did.
-func summary(works []board.WorkResult) string {
-	var text strings.Builder
+// tellPeople prints the closing table, and how what failed did.
+func tellPeople(works []board.WorkResult, out *console) {
+	text := "\n"
 	rows, more := resultRows(works)
 	if len(rows) > 1 {
-		text.WriteString(table(rows))
+		text += table(rows)
 	}
 	if more != "" {
-		text.WriteString(more + "\n")
+		text += more + "\n"
 	}
+	out.Print(text)
 	shown := 0
 	for i := range works {
-		if works[i].Status == complete {
+		w := &works[i]
+		if w.Status == complete {
 			continue
 		}
-		if how := failure(&works[i]); how != "" && shown < mostFailures {
+		if how := failure(w); how != "" && shown < mostFailures {
 			shown++
-			text.WriteString("\n" + how)
+			out.Failure(plain(strings.ToLower(w.Kind)+"/"+w.Name+" "+w.Status), how)
 		}
 	}
-	return text.String()
 }
 
 // resultRows are the rows of the table, and what is said of those that have none.

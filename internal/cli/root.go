@@ -14,6 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+
+	"github.com/sampan-batch/sampan/internal/report"
 )
 
 // Exit statuses of every command.
@@ -67,8 +69,16 @@ func printError(err error) {
 			printError(err)
 		}
 	} else if err != nil {
-		fmt.Fprintln(os.Stderr, "error:", plainLines(err.Error()))
+		fmt.Fprintln(os.Stderr, errorLine(plainLines(err.Error())))
 	}
+}
+
+// errorLine is how an error is told: to the runner of a GitHub workflow by its command.
+func errorLine(text string) string {
+	if inWorkflow() {
+		return report.Command("error", "", text)
+	}
+	return "error: " + text
 }
 
 func newRoot() *cobra.Command {

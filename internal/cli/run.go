@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 
@@ -56,6 +57,11 @@ the first Job or Pod has failed.
 --env sets variables in all containers of the Jobs and Pods, for this run only; --image and
 --arg change a container where only one can be meant.
 
+What pods write is printed behind their names; --logs says of which, and --results has it
+in files. --joblog has a line for each pod that ended. In a step of a GitHub workflow (where
+GITHUB_ACTIONS is true) the output of each pod is a group and each failure an error of the
+workflow, and nothing that a pod writes is taken for a command.
+
 It exits with
     0  when all Jobs and Pods are Complete
     1  when one Failed, or could not go on
@@ -73,7 +79,9 @@ commands of a manifest as plain processes of this machine instead.`,
   kubectl get cronjob nightly -o json | sampan run -
   generate-jobs | sampan run -o json - > result.json
   generate-jobs | sampan run -j 8 --fail-fast -
-  sampan run import.yaml --env DAY=2026-03-01 --env TOKEN   # TOKEN as it is here`,
+  sampan run import.yaml --env DAY=2026-03-01 --env TOKEN   # TOKEN as it is here
+  sampan run --logs=failed -o junit tests/ > report.xml
+  sampan run --joblog import.log --results import/ import.yaml`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			paths := append(args, o.files...)
 			if len(paths) == 0 {
@@ -132,6 +140,7 @@ func (o *runOptions) run(ctx context.Context, paths []string) error {
 		return err
 	}
 	out := o.console()
+	defer out.Close()
 	stops := catchSignals()
 	defer stops.release()
 	limited, release := stops.limit(ctx, 0)
@@ -157,15 +166,20 @@ func (o *runOptions) run(ctx context.Context, paths []string) error {
 	}
 	// The engine hands over every log by itself: a pod may be deleted, and its log
 	// with it, before a client of the API can have seen that it is there.
-	logs := newLogReaders(stops.kill, out)
-	logs.mute = o.noLogs
-	o.node.HandLog = logs.take
+	kept, err := o.open(o.namespace, out)
+	if err != nil {
+		return err
+	}
+	output := o.logOutput(out)
+	output.records = kept
+	logs := newLogReaders(stops.kill, out, output)
+	o.node.HandLog, o.node.HandLogTimes = logs.take, output.stamped
 	if o.maxPods > 0 {
 		o.node.MaxPods = int64(o.maxPods) + companions(p)
 	}
-	return o.withEngine(ctx, dir, stops, func(ctx context.Context, config *rest.Config) error {
+	return kept.close(o.withEngine(ctx, dir, out, stops, func(ctx context.Context, config *rest.Config) error {
 		return o.follow(ctx, limited, config, p, logs, stops)
-	})
+	}))
 }
 
 // few keeps the first of many errors.
@@ -179,11 +193,12 @@ func few(err error) error {
 	return errors.Join(append(all[:most:most], fmt.Errorf("and %d more", len(all)-most))...)
 }
 
-// withEngine calls do with a private engine, and ends the engine afterwards.
-func (o *runOptions) withEngine(ctx context.Context, dir string, stops *signals, do func(context.Context, *rest.Config) error) error {
+// withEngine calls do with a private engine, which logs to out, and ends the engine
+// afterwards.
+func (o *runOptions) withEngine(ctx context.Context, dir string, out io.Writer, stops *signals, do func(context.Context, *rest.Config) error) error {
 	log := slog.New(slog.DiscardHandler)
 	if o.verbose {
-		log = newLogger(os.Stderr, slog.LevelInfo)
+		log = newLogger(out, slog.LevelInfo)
 	}
 	engine.RouteLibraryLogs(log)
 	engine.HideMemory(log)

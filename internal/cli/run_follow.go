@@ -55,7 +55,7 @@ func (o *runOptions) follow(ctx, limited context.Context, config *rest.Config, p
 	if err != nil {
 		return err
 	}
-	return conclude(res, outputFormat(o.output), logs.console)
+	return conclude(res, o.output, logs.console)
 }
 
 // companions is how many pods of a plan run beside its works.

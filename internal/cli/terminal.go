@@ -172,8 +172,10 @@ func plainAnswer(a explain.Answer) explain.Answer {
 }
 
 // escapeJSON writes what controls a terminal, and JSON allows in strings, as
-// JSON's own escapes: the value stays the same.
+// JSON's own escapes: the value stays the same. So it does with what the runner of a
+// GitHub workflow takes for a command wherever it stands.
 func escapeJSON(text []byte) []byte {
+	text = bytes.ReplaceAll(text, []byte("##["), []byte(`##\u005b`))
 	if !bytes.ContainsFunc(text, controlsInJSON) {
 		return text
 	}

@@ -58,6 +58,8 @@ type Config struct {
 	// HandLog, if set, is handed the log of every container that is started, and
 	// must not block. The files stay until it is read, or closed.
 	HandLog func(pod *corev1.Pod, container string, log io.ReadCloser)
+	// HandLogTimes puts the time in front of each line of these logs.
+	HandLogTimes bool
 	// Command names this engine to whoever finds the directory in use.
 	Command string
 	Version string

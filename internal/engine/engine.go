@@ -141,7 +141,7 @@ func (e *Engine) newAgent(kinds *kind.Kinds) (*agent.Agent, error) {
 		Runners: map[runner.Class]runner.Runner{runner.Sandbox: e.runner, runner.Host: e.runner},
 		PodPids: max(c.PodPids, 0), UserNamespace: os.Geteuid() != 0,
 		Machine: &machine.Machine{Dir: c.DataDir, ImageDir: c.ImageDir}, Eviction: c.eviction,
-		HandLog: c.HandLog,
+		HandLog: c.HandLog, HandLogTimes: c.HandLogTimes,
 	})
 }
 

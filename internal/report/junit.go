@@ -169,6 +169,10 @@ func whole(w *board.WorkResult) testcase {
 		why.Message = "it was stopped before it had ended"
 	case "Deleted":
 		why.Message = "it was deleted before it had ended"
+	case "Suspended":
+		why.Message = "it was suspended before it had ended; another run goes on with it"
+	case board.NotStarted:
+		why.Message = "its turn had not come"
 	}
 	c.Error = why
 	return c
