@@ -21,7 +21,7 @@ type answer struct {
 }
 
 // maxReport is the size of the largest report.
-const maxReport = reportSteps*int(unsafe.Sizeof(call{})) + int(unsafe.Sizeof(header{}))
+const maxReport = reportSteps*int(unsafe.Sizeof(call{})) + int(unsafe.Sizeof(header{})) + NoteSize
 
 // read takes the child's next message. Short ones, which all but failing
 // children send, need no large buffer: a longer message is looked at before it

@@ -148,6 +148,27 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// A child that fails leaves a note.
+func TestNote(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte("what is in it"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := NewProgram()
+	open := p.Len()
+	p.Add(
+		Call("open", unix.SYS_OPENAT, cwd, p.String(path), unix.O_RDONLY),
+		Call("read", unix.SYS_READ, ^uintptr(0), p.Note(), NoteSize),
+		Call("fail", unix.SYS_CHDIR, p.String("/nosuch")),
+	)
+	p.Pass(open, open+1, 0)
+	_, err := run(t.Context(), shell(p, ""), Options{})
+	if got := strings.TrimRight(string(p.Noted()), "\x00"); !errors.Is(err, unix.ENOENT) || got != "what is in it" {
+		t.Errorf("it noted %q, %v", got, err)
+	}
+}
+
 func TestSkipAndPass(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

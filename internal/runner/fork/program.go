@@ -83,7 +83,7 @@ func (s Step) MustBeZero() Step {
 //	codeBase    the machine code of the interpreter
 //	…           steps
 //	headerBase  header
-//	memoryBase  strings and other arguments, in the order in which they were added
+//	memoryBase  the note, then strings and other arguments, in the order in which they were added
 const (
 	codeBase   = 0x10000000
 	dataBase   = 0x20000000
@@ -110,6 +110,7 @@ type Program struct {
 	files  []int // descriptors that the child inherits
 	copies []int // those of them that are ours to close
 	saves  []save
+	noted  []byte // what a child that failed has left in its note
 	// splits counts how often the process goes on as another.
 	splits int
 }
@@ -123,7 +124,7 @@ type save struct {
 
 // NewProgram returns an empty program.
 func NewProgram() *Program {
-	p := &Program{calls: make([]call, 0, 192), names: make([]string, 0, 192), memory: make([]byte, 0, 16<<10)}
+	p := &Program{calls: make([]call, 0, 192), names: make([]string, 0, 192), memory: make([]byte, NoteSize, 16<<10)}
 	p.Add(Call("mark the way to the parent", unix.SYS_FCNTL, Status, unix.F_SETFD, unix.FD_CLOEXEC))
 	return p
 }
@@ -228,6 +229,17 @@ func (p *Program) PassTo(from int, address uintptr) {
 	p.saves = append(p.saves, save{from: from, address: address})
 }
 
+// NoteSize is how much of a note fits into a report: what the kernel reads of a file to
+// find out how to execute it.
+const NoteSize = 256
+
+// Note is the address of NoteSize zero bytes of the child's memory. A child that fails reports
+// what its steps have left there.
+func (p *Program) Note() uintptr { return memoryBase }
+
+// Noted returns the note of a child that has failed.
+func (p *Program) Noted() []byte { return p.noted }
+
 // wordSize is how memory is aligned.
 const wordSize = 8
 
@@ -305,17 +317,18 @@ func (p *Program) link() (header, error) {
 	reported := min(n, reportSteps)
 	return header{
 		first: p.address(0), last: p.address(n - 1), status: Status,
-		report: p.address(n - reported), size: uintptr(reported)*unsafe.Sizeof(call{}) + unsafe.Sizeof(header{}),
+		report: p.address(n - reported), size: uintptr(reported)*unsafe.Sizeof(call{}) + unsafe.Sizeof(header{}) + NoteSize,
 	}, nil
 }
 
-// failed reads a child's report: the last steps and the header.
+// failed reads a child's report: the last steps, the header and the note.
 func (p *Program) failed(report []byte) *StepError {
 	const size = int(unsafe.Sizeof(header{}))
 	reported := min(len(p.calls), reportSteps)
-	if len(report) != reported*int(unsafe.Sizeof(call{}))+size {
+	if len(report) != reported*int(unsafe.Sizeof(call{}))+size+NoteSize {
 		return &StepError{Name: "report", Errno: unix.EBADMSG}
 	}
+	report, p.noted = report[:len(report)-NoteSize], report[len(report)-NoteSize:]
 	var head header
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&head)), size), report[len(report)-size:])
 	first := len(p.calls) - reported

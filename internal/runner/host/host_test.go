@@ -254,7 +254,9 @@ func TestLookPath(t *testing.T) {
 		}
 		must(t, os.WriteFile(in(name), []byte(text), mode))
 	}
+	must(t, os.WriteFile(in("windows"), []byte("#!/bin/sh\r\necho\r\n"), 0o755))
 	const notFound = `exec: "%s": executable file not found in $PATH`
+	const crlf = `its interpreter "/bin/sh\r" is not there; the script has the line ends of Windows (CRLF)`
 	l := newLauncher(t)
 	for _, tc := range []struct{ name, path, in, want, err string }{
 		{"program", "/nosuch:sub:" + dir, "/", in("program"), ""},
@@ -272,6 +274,8 @@ func TestLookPath(t *testing.T) {
 		{in("plain"), "", "/", "", `exec: "%s": permission denied`},
 		{in("plain/x"), "", "/", "", `exec: "%s": stat ` + in("plain/x") + `: not a directory`},
 		{dir, "", "/", "", `exec: "%s": is a directory`},
+		{"windows", dir, "/", "", `exec: "%s": no such file or directory: ` + crlf},
+		{in("windows"), "", "/", "", `exec: "%s": no such file or directory: ` + crlf},
 	} {
 		spec := podSpec(tc.name)
 		spec.Dir, spec.Env = tc.in, []string{"PATH=" + tc.path}

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/fork"
 	"github.com/sampan-batch/sampan/internal/runner/hostpath"
 	"github.com/sampan-batch/sampan/internal/runner/reap"
@@ -50,7 +51,7 @@ func (p *process) forkExec(ctx context.Context, args []string, streams [3]*os.Fi
 		if failed.Index >= made && failed.Index < entered {
 			return nil, createError("create the working directory: %v", failed)
 		}
-		if err := command.explain(failed); err != nil {
+		if err := command.explain(prog, failed); err != nil {
 			return nil, err
 		}
 	}
@@ -112,21 +113,34 @@ type command struct {
 	path        string // that was named
 }
 
+const here = ^uintptr(-unix.AT_FDCWD - 1)
+
+// readHead notes how a file begins that is there, and that the kernel does not find: it names
+// what it is to be executed with. It stands between two attempts to execute the file.
+func readHead(prog *fork.Program, path uintptr) {
+	open := prog.Len()
+	prog.Add(
+		fork.Call("open", unix.SYS_OPENAT, here, path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC).TolerateAll(),
+		fork.Call("read", unix.SYS_READ, ^uintptr(0), prog.Note(), fork.NoteSize).TolerateAll())
+	prog.Pass(open, open+1, 0)
+}
+
 // command executes the command, as the container's user.
 func (p *process) command(prog *fork.Program, args []string) command {
 	argv, env := prog.Strings(args), prog.Strings(p.env)
 	exec := func(path uintptr) fork.Step { return fork.Call("exec", unix.SYS_EXECVE, path, argv, env) }
-	const here = ^uintptr(-unix.AT_FDCWD - 1)
 	paths, searched := candidates(args[0], p.env, p.dir)
 	if !searched {
 		path := prog.String(paths[0])
 		c := command{stat: prog.Len(), begin: prog.Len() + 1, missing: -1, path: paths[0]}
 		prog.Add(
 			fork.Call("stat", unix.SYS_STATX, here, path, 0, 0, prog.Space(int(unsafe.Sizeof(unix.Statx_t{})))),
-			exec(path).Tolerate(unix.EACCES),
+			exec(path).Tolerate(unix.EACCES, unix.ENOENT),
 			// The kernel says of a directory only that it may not be executed. One that is
 			// opened to be written to says what it is.
-			fork.Call("is it a directory", unix.SYS_OPENAT, here, path, unix.O_PATH|unix.O_DIRECTORY).TolerateAll().SkipAfter(1),
+			fork.Call("is it a directory", unix.SYS_OPENAT, here, path, unix.O_PATH|unix.O_DIRECTORY).TolerateAll().SkipAfter(3))
+		readHead(prog, path)
+		prog.Add(
 			exec(path),
 			fork.Call("it is a directory", unix.SYS_OPENAT, here, path, unix.O_WRONLY))
 		return c
@@ -136,8 +150,10 @@ func (p *process) command(prog *fork.Program, args []string) command {
 		path := prog.String(candidate)
 		prog.Add(
 			fork.Call("access", unix.SYS_FACCESSAT, here, path, unix.X_OK).TolerateAll().SkipAfter(1),
-			fork.Call("go on", unix.SYS_GETPID).SkipAfter(1),
-			exec(path).Tolerate(unix.EACCES)) // a directory
+			fork.Call("go on", unix.SYS_GETPID).SkipAfter(4),
+			exec(path).Tolerate(unix.EACCES, unix.ENOENT))
+		readHead(prog, path)
+		prog.Add(exec(path).Tolerate(unix.EACCES)) // a directory
 	}
 	c.missing = prog.Len()
 	prog.Add(fork.Call("search", unix.SYS_CHDIR, prog.String("")))
@@ -145,16 +161,20 @@ func (p *process) command(prog *fork.Program, args []string) command {
 }
 
 // explain returns why there is no command, nil if that is not what has failed.
-func (c *command) explain(failed *fork.StepError) error {
+func (c *command) explain(prog *fork.Program, failed *fork.StepError) error {
 	switch {
 	case failed.Index == c.missing:
 		return errNotInPath
 	case failed.Index == c.stat:
 		return &os.PathError{Op: "stat", Path: c.path, Err: failed.Errno}
-	case failed.Index >= c.begin:
-		return failed.Errno
+	case failed.Index < c.begin:
+		return nil
+	case failed.Errno == unix.ENOENT && prog.Errno(failed.Index-1) == 0: // what comes before has read it
+		if why := runner.MissingInterpreter(prog.Noted()); why != "" {
+			return fmt.Errorf("%w: %s", failed.Errno, why)
+		}
 	}
-	return nil
+	return failed.Errno
 }
 
 // enterGroup puts the process into its control group: one of version 2 by birth.

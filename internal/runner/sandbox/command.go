@@ -72,10 +72,10 @@ func (c *container) oomScore() int64 {
 }
 
 // candidate is a file that the command may be, the step that executes it, and
-// the one that looks whether it exists when none could be executed.
+// those that look whether it exists when none could be executed, and read how it begins.
 type candidate struct {
-	path       string
-	exec, look int
+	path             string
+	exec, look, read int
 }
 
 // command ends the program: execve, of each file in PATH if need be. The
@@ -109,9 +109,23 @@ func (c *container) command(joins bool) {
 			Tolerate(unix.ENOENT, unix.EACCES, unix.ENOTDIR, unix.ELOOP, unix.ENAMETOOLONG))
 	}
 	for i := range c.candidates {
-		c.candidates[i].look = p.Len()
-		c.add(fork.Call("look for "+paths[i], unix.SYS_FACCESSAT, at, p.String(paths[i]), unix.F_OK).TolerateAll())
+		c.lookFor(&c.candidates[i], len(c.candidates)-1-i)
 	}
+}
+
+// lookFor adds the steps that find out about a file that could not be executed, of which
+// there are so many more. How the first one begins that there is goes to the note; opening it
+// waits for nothing.
+func (c *container) lookFor(cand *candidate, more int) {
+	p, path := c.p, c.p.String(cand.path)
+	const steps = 3
+	cand.look, cand.read = p.Len(), p.Len()+steps-1
+	c.add(
+		fork.Call("look for "+cand.path, unix.SYS_FACCESSAT, at, path, unix.F_OK).TolerateAll(),
+		fork.Call("open "+cand.path, unix.SYS_OPENAT, at, path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC).TolerateAll(),
+		fork.Call("read "+cand.path, unix.SYS_READ, ^uintptr(0), p.Note(), fork.NoteSize).TolerateAll().SkipAfter(more*steps),
+	)
+	p.Pass(cand.read-1, cand.read, 0)
 }
 
 // explain turns the error of a start into Kubernetes' words.
@@ -139,11 +153,22 @@ func (c *container) execMessage(failed *fork.StepError) string {
 		case errno != unix.ENOENT:
 			return fmt.Sprintf("exec: %q: %v", name, errno)
 		case failed.Index > cand.look && c.p.Errno(cand.look) == 0:
-			return fmt.Sprintf("exec %s: no such file or directory", cand.path) // its interpreter or loader
+			return fmt.Sprintf("exec %s: no such file or directory%s", cand.path, c.interpreter(&cand))
 		}
 	}
 	if strings.Contains(name, "/") {
 		return fmt.Sprintf("exec: %q: stat %s: no such file or directory", name, name)
 	}
 	return fmt.Sprintf("exec: %q: executable file not found in $PATH", name)
+}
+
+// interpreter says what a file that is there, and is not found, is to be executed with.
+func (c *container) interpreter(cand *candidate) string {
+	if c.p.Errno(cand.read) != 0 { // also when it could not be opened
+		return ""
+	}
+	if why := runner.MissingInterpreter(c.p.Noted()); why != "" {
+		return ": " + why
+	}
+	return ""
 }

@@ -1,12 +1,17 @@
 package sandbox
 
 import (
+	"bytes"
 	"context"
+	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/sampan-batch/sampan/internal/runner"
 )
@@ -43,6 +48,8 @@ func TestStartErrors(t *testing.T) {
 	f := setup(t)
 	must(t, os.WriteFile(filepath.Join(f.layer, "bin", "data"), []byte("no program"), 0o644))
 	must(t, os.WriteFile(filepath.Join(f.layer, "bin", "script"), []byte("#!/bin/nosuch\n"), 0o755))
+	must(t, os.WriteFile(filepath.Join(f.layer, "bin", "windows"), []byte("#!/bin/sh\r\necho\r\n"), 0o755))
+	must(t, os.WriteFile(filepath.Join(f.layer, "bin", "glibc"), dynamicProgram(t), 0o755))
 	must(t, os.WriteFile(filepath.Join(f.layer, "bin", "text"), []byte("plain text"), 0o755))
 	missing := filepath.Join(f.layer, "nosuch")
 	for _, c := range []struct {
@@ -56,7 +63,12 @@ func TestStartErrors(t *testing.T) {
 		{args("/bin/data"), "StartError", 128, `exec: "/bin/data": permission denied`},
 		{args("data"), "StartError", 128, `exec: "data": permission denied`},
 		{args("/bin"), "StartError", 128, `exec: "/bin": permission denied`},
-		{args("/bin/script"), "StartError", 128, `exec /bin/script: no such file or directory`},
+		{args("/bin/script"), "StartError", 128, `exec /bin/script: no such file or directory: its interpreter "/bin/nosuch" is not there`},
+		{args("script"), "StartError", 128, `exec /bin/script: no such file or directory: its interpreter "/bin/nosuch" is not there`},
+		{args("/bin/windows"), "StartError", 128,
+			`exec /bin/windows: no such file or directory: its interpreter "/bin/sh\r" is not there; the script has the line ends of Windows (CRLF)`},
+		{args("/bin/glibc"), "StartError", 128,
+			"exec /bin/glibc: no such file or directory: the loader that it was linked for is not there; it was built for another C library, or for another machine"},
 		{args("/bin/text"), "StartError", 128, `exec: "/bin/text": exec format error`},
 		{args(), "CreateContainerError", 0, "no command specified"},
 		{args("probe", "a\x00b"), "CreateContainerConfigError", 0, `a value contains a NUL byte: "a\x00b"`},
@@ -92,4 +104,32 @@ func TestStartErrors(t *testing.T) {
 
 func args(list ...string) func(*runner.Spec) {
 	return func(s *runner.Spec) { s.Args = list }
+}
+
+// dynamicProgram returns a program of this machine whose loader is nowhere.
+func dynamicProgram(t *testing.T) []byte {
+	t.Helper()
+	const loader = "/lib/nosuch.so\x00"
+	var b bytes.Buffer
+	code := uint64(0x400000)
+	size := uint64(unsafe.Sizeof(elf.Header64{}) + 2*unsafe.Sizeof(elf.Prog64{}))
+	machine := elf.EM_X86_64
+	if runtime.GOARCH == "arm64" {
+		machine = elf.EM_AARCH64
+	}
+	for _, part := range []any{
+		&elf.Header64{
+			Ident: [elf.EI_NIDENT]byte{0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)},
+			Type:  uint16(elf.ET_EXEC), Machine: uint16(machine), Version: uint32(elf.EV_CURRENT),
+			Entry: code + size, Phoff: uint64(unsafe.Sizeof(elf.Header64{})),
+			Ehsize: uint16(unsafe.Sizeof(elf.Header64{})), Phentsize: uint16(unsafe.Sizeof(elf.Prog64{})), Phnum: 2,
+		},
+		&elf.Prog64{Type: uint32(elf.PT_INTERP), Flags: uint32(elf.PF_R), Off: size, Vaddr: code + size, Filesz: uint64(len(loader)), Memsz: uint64(len(loader))},
+		&elf.Prog64{Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X), Vaddr: code, Filesz: size + uint64(len(loader)),
+			Memsz: size + uint64(len(loader)), Align: 64 << 10},
+		[]byte(loader),
+	} {
+		must(t, binary.Write(&b, binary.LittleEndian, part))
+	}
+	return b.Bytes()
 }
