@@ -2,7 +2,7 @@
 // volumes: logs, termination messages, and what a sandbox shows as /etc/hosts and
 // /etc/resolv.conf.
 //
-//	DIR/logs/NAMESPACE_NAME_UID/CONTAINER/ATTEMPT.log
+//	DIR/logs/NAMESPACE_NAME_UID/CONTAINER/ATTEMPT.log, or DIR/logs/UID/… where the names are too long
 //	RUNDIR/termination/UID_CONTAINER_ATTEMPT
 //	RUNDIR/etc/UID.hosts, RUNDIR/etc/UID.resolv.conf
 //
@@ -64,9 +64,15 @@ func (f *Files) Prepare() error {
 	return nil
 }
 
-// LogDir is where the logs of a pod's containers are.
+// LogDir is where the logs of a pod's containers are: a directory that has a kubelet's name, for
+// people and for those who gather logs, or the pod's uid where no directory can have that name.
+// A kubelet cannot run such pods.
 func (f *Files) LogDir(pod runner.PodRef) string {
-	return filepath.Join(f.dir, "logs", pod.Namespace+"_"+pod.Name+"_"+pod.UID)
+	name := pod.Namespace + "_" + pod.Name + "_" + pod.UID
+	if len(name) > unix.NAME_MAX {
+		name = pod.UID
+	}
+	return filepath.Join(f.dir, "logs", name)
 }
 
 // Log is the log file of an attempt to run a container.

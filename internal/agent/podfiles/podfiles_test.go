@@ -11,6 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/runner"
 )
 
 // TestRemove: a file that a container has made immutable goes too, and one
@@ -55,6 +57,32 @@ func TestRemove(t *testing.T) {
 	}
 	if f.remove(path); strings.Count(said.String(), "cannot be removed") != 1 || !strings.Contains(said.String(), path) {
 		t.Errorf("said %s", &said)
+	}
+}
+
+// TestLogsOfLongNames: the longest names that Kubernetes takes have a directory, and are found
+// when what is left of former pods is removed.
+func TestLogsOfLongNames(t *testing.T) {
+	t.Parallel()
+	f := New(t.TempDir(), t.TempDir(), slog.New(slog.DiscardHandler))
+	const uid = "1f2e3d4c-0000-4000-8000-123456789abc"
+	short := runner.PodRef{Namespace: "default", Name: "p", UID: uid}
+	if got := filepath.Base(f.LogDir(short)); got != "default_p_"+uid {
+		t.Errorf("short names: %s", got)
+	}
+	for _, length := range []int{253 - 36 - 2, 253} { // the longest that fits, and the longest of all
+		pod := runner.PodRef{Namespace: "ns", Name: strings.Repeat("p", length), UID: uid}
+		if err := os.MkdirAll(f.LogDir(pod), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		f.Sweep(nil, map[string]bool{uid: true})
+		if _, err := os.Stat(f.LogDir(pod)); err != nil {
+			t.Errorf("a name of %d: %v", length, err)
+		}
+		f.Sweep(nil, nil)
+		if _, err := os.Stat(f.LogDir(pod)); !os.IsNotExist(err) {
+			t.Errorf("a name of %d stays: %v", length, err)
+		}
 	}
 }
 
