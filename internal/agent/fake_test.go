@@ -196,9 +196,22 @@ func (f *fakeClient) RegisterNode(ctx context.Context, node *corev1.Node) (*core
 	return node, nil
 }
 
+func (f *fakeClient) NodeUID(ctx context.Context, name string) (types.UID, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	node := f.nodes[name]
+	if node == nil {
+		return "", notFound("nodes", name)
+	}
+	return node.UID, nil
+}
+
 func (f *fakeClient) UpdateNodeStatus(ctx context.Context, name string, status func(*corev1.Node) corev1.NodeStatus) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.nodes[name] == nil {
+		return notFound("nodes", name)
+	}
 	next := *f.nodes[name]
 	next.Status = status(f.nodes[name])
 	f.nodes[name] = &next
@@ -371,7 +384,8 @@ func (f *fakeRunner) startedAfter(container string) (gaps []int) {
 // fakeImages has every image, unless it is told otherwise.
 type fakeImages struct {
 	mu       sync.Mutex
-	errs     []*ImageError // of the first calls
+	errs     []*ImageError          // of the first calls
+	fails    map[string]*ImageError // by what was asked for
 	image    Image
 	users    map[string]runspec.User
 	released []string
@@ -389,9 +403,18 @@ func (f *fakeImages) Ensure(ctx context.Context, req ImageRequest) (*Image, erro
 		}
 		return nil, err
 	}
+	if err := f.fails[req.Ref]; err != nil {
+		return nil, &ImageError{Reason: err.Reason, Message: err.Message}
+	}
 	img := f.image
 	img.Ref, img.ID = req.Ref, "sha256:1234"
 	return &img, nil
+}
+
+func (f *fakeImages) set(fails map[string]*ImageError) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fails = fails
 }
 
 func (f *fakeImages) LookupUser(ctx context.Context, img *Image, user string) (runspec.User, error) {

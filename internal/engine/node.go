@@ -177,6 +177,15 @@ func (c *nodeClient) RegisterNode(ctx context.Context, node *corev1.Node) (*core
 	return done, err
 }
 
+// NodeUID implements node.API.
+func (c *nodeClient) NodeUID(_ context.Context, name string) (types.UID, error) {
+	node, err := get[*corev1.Node](c, kind.Nodes, "", name)
+	if err != nil {
+		return "", err
+	}
+	return node.UID, nil
+}
+
 // UpdateNodeStatus implements node.API.
 func (c *nodeClient) UpdateNodeStatus(ctx context.Context, name string, status func(*corev1.Node) corev1.NodeStatus) error {
 	key := kind.Nodes.Key("", name)

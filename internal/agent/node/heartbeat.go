@@ -11,6 +11,7 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
@@ -38,7 +39,8 @@ func (n *Node) Run(ctx context.Context) {
 	if n.config.Health != nil {
 		group.Go(func() { n.watchHealth(ctx) })
 	}
-	if n.register(ctx) {
+	// A node that somebody deletes registers again, as a kubelet that is started anew.
+	for n.register(ctx) {
 		(&heartbeat{node: n}).run(ctx)
 	}
 }
@@ -70,9 +72,22 @@ func Object(name string) *corev1.Node {
 			corev1.LabelHostname:   name,
 			corev1.LabelOSStable:   runtime.GOOS,
 			corev1.LabelArchStable: runtime.GOARCH,
+			// Of before Kubernetes 1.14; a kubelet still sets them, and old charts select by them.
+			betaOS:   runtime.GOOS,
+			betaArch: runtime.GOARCH,
+			// The control plane runs here. kind, k3s and minikube label their only node so, and
+			// manifests that select it (backups of the control plane, say) are tried on those. Who
+			// wants a node without the role cannot be run there either.
+			controlPlane: "",
 		}},
 	}
 }
+
+const (
+	betaOS       = "beta.kubernetes.io/os"
+	betaArch     = "beta.kubernetes.io/arch"
+	controlPlane = "node-role.kubernetes.io/control-plane"
+)
 
 // status returns the node's status at now, given the present one and how it fares.
 func (n *Node) status(present *corev1.NodeStatus, is state, now time.Time) corev1.NodeStatus {
@@ -95,10 +110,14 @@ type heartbeat struct {
 	at   time.Time // when it was written
 }
 
-// run writes status and lease until ctx ends.
+// run writes status and lease until ctx ends, or the API has the node no more.
 func (h *heartbeat) run(ctx context.Context) {
 	log, name := h.node.config.Log, h.node.config.Name
 	for ctx.Err() == nil {
+		if h.gone(ctx) {
+			log.Warn("somebody has deleted the node; it registers again", "node", name)
+			return
+		}
 		wait := leasePeriod
 		if err := h.status(ctx, time.Now()); err != nil {
 			log.Warn("cannot write the node's status", "node", name, "err", err)
@@ -109,6 +128,12 @@ func (h *heartbeat) run(ctx context.Context) {
 		}
 		pause(ctx, wait, h.node.changed)
 	}
+}
+
+// gone reports whether the API has no node of this name any more, or another one.
+func (h *heartbeat) gone(ctx context.Context) bool {
+	uid, err := h.node.config.API.NodeUID(ctx, h.node.config.Name)
+	return apierrors.IsNotFound(err) || err == nil && uid != h.node.uid()
 }
 
 // status writes the node's status as of now if it says something new, or has not been

@@ -23,6 +23,8 @@ type API interface {
 	// the labels and annotations of this one and keeps everything else. It
 	// returns what is stored.
 	RegisterNode(ctx context.Context, node *corev1.Node) (*corev1.Node, error)
+	// NodeUID returns the uid of the node of this name.
+	NodeUID(ctx context.Context, name string) (types.UID, error)
 	// UpdateNodeStatus replaces the status of the node. status is given the present
 	// state of the node and returns the status to be written; it is called again when
 	// somebody else wrote meanwhile. It must not change what it is given.
