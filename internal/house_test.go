@@ -57,7 +57,7 @@ var house = map[string][]string{
 	"internal/job":      {"internal/change", "internal/kind", "internal/podset", "internal/reason"},
 	"internal/cron":     {"internal/change", "internal/kind", "internal/reason"},
 	"internal/place":    {"internal/change", "internal/kind/podspec", "internal/reason"},
-	"internal/sweep":    {"internal/change", "internal/kind"},
+	"internal/sweep":    {"internal/change", "internal/kind", "internal/kind/podspec", "internal/reason"},
 	"internal/explain":  {"internal/cron", "internal/job", "internal/kind", "internal/reason"},
 	"internal/manifest": nil,
 	"internal/report":   {"internal/board"},

@@ -34,6 +34,9 @@ type Controller struct {
 	// Every is how often a dirty key is decided at most: at multiples of it, so
 	// that many writes make for one look. Zero: at once.
 	Every time.Duration
+	// After is how long after a write its keys are decided: what is to be decided about has so
+	// long to mend. Not with Every.
+	After time.Duration
 	// Decide decides for one key. It must not modify what it reads. The objects that
 	// it creates are bare, as a client would send them. refused, if not nil, is why one
 	// of those that it would create otherwise cannot be.
@@ -139,10 +142,13 @@ func (l *Loop) dirty(view change.View, ev change.Event) {
 	for i := range l.Controllers {
 		c := &l.Controllers[i]
 		c.Dirties(view, ev, func(key change.Key) {
-			if c.Every == 0 {
-				l.queue.Add(task{i, key})
-			} else {
+			switch {
+			case c.Every > 0:
 				l.queue.AddAt(task{i, key}, time.Now().Truncate(c.Every).Add(c.Every))
+			case c.After > 0:
+				l.queue.AddAt(task{i, key}, time.Now().Add(c.After))
+			default:
+				l.queue.Add(task{i, key})
 			}
 		})
 	}

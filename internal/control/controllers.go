@@ -19,6 +19,7 @@ func Controllers(kinds *kind.Kinds) []Controller {
 		namespaceController(kinds),
 		unscheduledController(kinds),
 		podController(kinds),
+		orphanController(kinds),
 	}
 }
 

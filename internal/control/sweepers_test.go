@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 func TestDeletions(t *testing.T) {
@@ -53,6 +54,52 @@ func TestDeletions(t *testing.T) {
 			job, pods = left(name)
 			if wantPods := map[bool]int{true: 1}[name == "orph"]; job || pods != wantPods {
 				t.Errorf("%s, at the end: job there %v, %d pods, want %d", name, job, pods, wantPods)
+			}
+		}
+	})
+}
+
+// TestPodsOfNoNode: a pod that is bound to a node that does not exist waits for it, and goes; its
+// Job has counted it by then, and makes another. A node that comes back in time keeps its pods.
+func TestPodsOfNoNode(t *testing.T) {
+	bubble(t, func(b *bundle) {
+		t := b.t
+		b.namespace("default")
+		b.node("n")
+		bound := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "nowhere"}, Spec: corev1.PodSpec{NodeName: "never-was"}}
+		b.create(bound)
+		b.create(newJob("j"))
+		b.settle()
+		node := kind.Nodes.Key("", "n")
+		first := b.pods("default")
+		remove := func() {
+			obj, _ := b.store.View().Get(node)
+			var set change.Set
+			set.Delete(node, change.RevOf(obj))
+			b.apply(set)
+		}
+		remove()
+		time.Sleep(30 * time.Second)
+		b.node("n")
+		time.Sleep(5 * time.Second)
+		if pods := b.pods("default"); len(pods) != len(first) {
+			t.Errorf("before the time: %d pods of %d", len(pods), len(first))
+		}
+		time.Sleep(10 * time.Second)
+		pods := b.pods("default")
+		if len(pods) != 1 || pods[0].Labels["job-name"] != "j" || pods[0].UID == bound.UID {
+			t.Errorf("when the time of one is over: %d pods", len(pods))
+		}
+		remove()
+		time.Sleep(time.Minute)
+		b.settle()
+		obj, _ := b.store.View().Get(b.kinds.ByResource(kind.Jobs).Key("default", "j"))
+		if s := obj.(*batchv1.Job).Status; s.Failed != 1 || s.Active != 1 {
+			t.Errorf("the Job: %+v", s)
+		}
+		for _, p := range b.pods("default") {
+			if p.Spec.NodeName != "" {
+				t.Errorf("%s is still there", p.Name)
 			}
 		}
 	})

@@ -55,30 +55,33 @@ const (
 	FailedScheduling = "FailedScheduling"
 	Scheduled        = "Scheduled"
 
-	AppArmor                        = "AppArmor"
-	BackOff                         = "BackOff" // of Jobs, too
-	Created                         = "Created"
-	ErrImageNeverPull               = "ErrImageNeverPull"
-	Evicted                         = "Evicted"
-	Failed                          = "Failed"
-	FailedAttachVolume              = "FailedAttachVolume"
-	FailedCreatePodSandBox          = "FailedCreatePodSandBox"
-	FailedMapVolume                 = "FailedMapVolume"
-	FailedMount                     = "FailedMount"
-	FailedPostStartHook             = "FailedPostStartHook"
-	FailedPrepareDynamicResources   = "FailedPrepareDynamicResources"
-	FailedPreStopHook               = "FailedPreStopHook"
-	FailedToRetrieveImagePullSecret = "FailedToRetrieveImagePullSecret"
-	InspectFailed                   = "InspectFailed"
-	Killing                         = "Killing"
-	NetworkNotReady                 = "NetworkNotReady"
-	Pulled                          = "Pulled"
-	Pulling                         = "Pulling"
-	Started                         = "Started"
-	SysctlForbidden                 = "SysctlForbidden"
-	Unhealthy                       = "Unhealthy"
+	AppArmor                           = "AppArmor"
+	BackOff                            = "BackOff" // of Jobs, too
+	Created                            = "Created"
+	ErrImageNeverPull                  = "ErrImageNeverPull"
+	Evicted                            = "Evicted"
+	Failed                             = "Failed"
+	FailedAttachVolume                 = "FailedAttachVolume"
+	FailedCreatePodSandBox             = "FailedCreatePodSandBox"
+	FailedMapVolume                    = "FailedMapVolume"
+	FailedMount                        = "FailedMount"
+	FailedPostStartHook                = "FailedPostStartHook"
+	FailedPrepareDynamicResources      = "FailedPrepareDynamicResources"
+	FailedPreStopHook                  = "FailedPreStopHook"
+	FailedToRetrieveImagePullSecret    = "FailedToRetrieveImagePullSecret"
+	InspectFailed                      = "InspectFailed"
+	Killing                            = "Killing"
+	NetworkNotReady                    = "NetworkNotReady"
+	PodOSNotSupported                  = "PodOSNotSupported"
+	PodOSSelectorNodeLabelDoesNotMatch = "PodOSSelectorNodeLabelDoesNotMatch"
+	Pulled                             = "Pulled"
+	Pulling                            = "Pulling"
+	Started                            = "Started"
+	SysctlForbidden                    = "SysctlForbidden"
+	Unhealthy                          = "Unhealthy"
 
 	CapabilityWithheld     = "CapabilityWithheld"
+	DeletionByPodGC        = "DeletionByPodGC"
 	FileTruncated          = "FileTruncated"
 	ImageNotUsed           = "ImageNotUsed"
 	LimitsIgnored          = "LimitsIgnored"
@@ -101,7 +104,7 @@ func Ours() []Own {
 		{"Job", PodFailureIgnored}, {"Job", PodNotCounted}, {"Job", PodReleased}, {"Job", WaitingForTermination},
 		{"CronJob", ClockSetBack}, {"CronJob", CronJobSuspended}, {"CronJob", JobAlreadyExists},
 		{"CronJob", MissSchedule}, // which it means to write, but never does: kubernetes/kubernetes#101148
-		{"Pod", CapabilityWithheld}, {"Pod", FileTruncated}, {"Pod", ImageNotUsed}, {"Pod", LimitsIgnored},
+		{"Pod", CapabilityWithheld}, {"Pod", DeletionByPodGC}, {"Pod", FileTruncated}, {"Pod", ImageNotUsed}, {"Pod", LimitsIgnored},
 		{"Pod", NotEnforced}, {"Pod", OutputLost}, {"Pod", SecurityContextIgnored},
 	}
 }

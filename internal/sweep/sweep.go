@@ -1,7 +1,7 @@
 // Package sweep is the core that cleans up: dependents whose owners are gone,
 // finished Jobs past their time to live, what a terminating namespace contains,
-// pods that are deleted before a node has them, and terminated pods beyond the
-// number worth keeping. It follows Kubernetes' garbage collector,
+// pods that are deleted before a node has them, pods of nodes that do not exist, and
+// terminated pods beyond the number worth keeping. It follows Kubernetes' garbage collector,
 // TTL-after-finished, namespace and pod GC controllers.
 //
 // Every function is pure. Where a sweep is large it does a part and asks to be

@@ -346,6 +346,71 @@ func TestUnscheduledPod(t *testing.T) {
 	}
 }
 
+// TestOrphanedPods: a pod whose node does not exist fails and is gone, at once or when its Job has
+// counted it.
+func TestOrphanedPods(t *testing.T) {
+	t.Parallel()
+	bare := func(name string, edit func(*corev1.Pod)) *corev1.Pod {
+		p := jobPod(name, func(p *corev1.Pod) {
+			p.Finalizers, p.OwnerReferences, p.Spec.NodeName, p.Status.Phase = nil, nil, "gone", corev1.PodRunning
+		})
+		if edit != nil {
+			edit(p)
+		}
+		return p
+	}
+	deleting := func(p *corev1.Pod) {
+		p.DeletionTimestamp, p.DeletionGracePeriodSeconds = &metav1.Time{Time: now}, ptr.To[int64](30)
+	}
+	held := func(p *corev1.Pod) { p.Finalizers = []string{batchv1.JobTrackingFinalizer} }
+	for name, test := range map[string]struct {
+		pod  *corev1.Pod
+		want string
+	}{
+		"runs":                 {bare("p", nil), "delete pods/ns/p"},
+		"is deleted":           {bare("p", deleting), "delete pods/ns/p"},
+		"has ended":            {bare("p", func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }), "delete pods/ns/p"},
+		"is its Job's":         {bare("p", held), "update pods/ns/p"},
+		"is its Job's, and so": {bare("p", func(p *corev1.Pod) { held(p); deleting(p) }), "update pods/ns/p"},
+	} {
+		set := OrphanedPods(now, "gone", each(test.pod))
+		if got := tell(set); !strings.HasPrefix(got, test.want) {
+			t.Errorf("%s: got %s, want %s", name, got, test.want)
+		}
+		if len(set.Notes) != 1 || set.Notes[0].Message != "PodGC: node gone no longer exists" {
+			t.Errorf("%s: %+v", name, set.Notes)
+		}
+		if next, ok := set.Writes[0].Object.(*corev1.Pod); ok {
+			c := next.Status.Conditions[len(next.Status.Conditions)-1]
+			if next.Status.Phase != corev1.PodFailed || *next.DeletionGracePeriodSeconds != 0 || c.Type != corev1.DisruptionTarget || c.Reason != "DeletionByPodGC" {
+				t.Errorf("%s: %+v", name, next)
+			}
+			if again := OrphanedPods(now, "gone", each(next)); !again.Empty() {
+				t.Errorf("%s: once more: %s", name, tell(again))
+			}
+		}
+	}
+	var many []change.Object
+	for i := range batch + 1 {
+		many = append(many, bare(fmt.Sprint("p", i), nil))
+	}
+	if set := OrphanedPods(now, "gone", each(many...)); len(set.Writes) != batch || !set.WakeAt.Equal(now) {
+		t.Errorf("%d writes, wake at %v", len(set.Writes), set.WakeAt)
+	}
+}
+
+func TestEvictedPodsGoFirst(t *testing.T) {
+	t.Parallel()
+	old := jobPod("old", done)
+	old.CreationTimestamp = metav1.NewTime(now.Add(-time.Hour))
+	evicted := jobPod("evicted", done)
+	evicted.CreationTimestamp = metav1.NewTime(now)
+	evicted.Status.Phase, evicted.Status.Reason = corev1.PodFailed, "Evicted"
+	if got, want := tell(TerminatedPods(now, each(old, evicted), 1)), "delete pods/ns/evicted"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 func TestTerminatedPods(t *testing.T) {
 	t.Parallel()
 	var pods []change.Object
