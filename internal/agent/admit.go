@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -42,6 +43,12 @@ func (p *pod) refuse(r *refusal) {
 // forbids returns why this node may not run the pod whatever its state, nil if it
 // may: a kubelet's admission.
 func forbids(pod *corev1.Pod) *refusal {
+	if name, ok := pod.Labels[corev1.LabelOSStable]; ok && name != runtime.GOOS {
+		return &refusal{reason.PodOSSelectorNodeLabelDoesNotMatch, "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"}
+	}
+	if os := pod.Spec.OS; os != nil && string(os.Name) != runtime.GOOS {
+		return &refusal{reason.PodOSNotSupported, "Failed to admit pod as the OS field doesn't match node OS"}
+	}
 	if err := forbiddenSysctl(pod); err != nil {
 		return &refusal{reason.SysctlForbidden, fmt.Sprintf("forbidden sysctl: %v", err)}
 	}

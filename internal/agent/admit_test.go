@@ -39,6 +39,10 @@ func TestRefused(t *testing.T) {
 			},
 			"SysctlForbidden", `forbidden sysctl: "kernel.shm_rmid_forced" not allowed with host IPC enabled`,
 		},
+		"another system": {
+			func(s *corev1.PodSpec) { s.OS = &corev1.PodOS{Name: corev1.Windows} },
+			"PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS",
+		},
 		"a profile of its own": {
 			func(s *corev1.PodSpec) {
 				s.Containers[0].SecurityContext = &corev1.SecurityContext{AppArmorProfile: &corev1.AppArmorProfile{
@@ -69,6 +73,32 @@ func TestRefused(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestRefusedByItsLabel: a kubelet looks at a pod's own label, too.
+func TestRefusedByItsLabel(t *testing.T) {
+	story(t, func(b *bench) {
+		b.put(testPod("p", func(p *corev1.Pod) { p.Labels = map[string]string{corev1.LabelOSStable: "windows"} }))
+		b.put(testPod("q", func(p *corev1.Pod) { p.Labels = map[string]string{corev1.LabelOSStable: "linux"} }))
+		after(time.Second)
+		if s := b.get("p").Status; s.Phase != corev1.PodFailed || s.Reason != "PodOSSelectorNodeLabelDoesNotMatch" {
+			t.Errorf("got %s: %s", s.Phase, s.Reason)
+		}
+		b.want("q", corev1.PodRunning)
+	})
+}
+
+// TestDevicesAreNotHere: who was bound here by hand, past the scheduler, does not run without the
+// device that it claims.
+func TestDevicesAreNotHere(t *testing.T) {
+	story(t, func(b *bench) {
+		b.put(testPod("p", func(p *corev1.Pod) {
+			p.Spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "gpu", ResourceClaimName: ptr.To("gpu")}}
+		}))
+		after(time.Minute)
+		b.want("p", corev1.PodPending, "c", "waiting ContainerCreating restarts=0")
+		b.wantEvents(`FailedPrepareDynamicResources: Failed to prepare dynamic resources: "gpu": there are no devices on this node that could be claimed`)
+	})
 }
 
 // TestWithoutEffect: what is accepted and does nothing is said once.

@@ -38,6 +38,11 @@ func (v *volumeSetup) prepare() {
 		p.note(warning, reason.FailedCreatePodSandBox, fmt.Sprintf("Failed to create pod sandbox: %v", err))
 		return
 	}
+	if claims := object.Spec.ResourceClaims; len(claims) > 0 { // somebody has bound it here
+		p.note(warning, reason.FailedPrepareDynamicResources,
+			fmt.Sprintf("Failed to prepare dynamic resources: %q: there are no devices on this node that could be claimed", claims[0].Name))
+		return
+	}
 	if what := unenforced(object); what != "" && !p.state.Begun() {
 		p.note(warning, reason.NotEnforced, "No effect on this node: "+what)
 	}

@@ -71,7 +71,7 @@ func Decide(now time.Time, s State, key func(*corev1.Pod) (change.Key, uint64)) 
 		if best, why := choose(rooms, pod); best != nil {
 			best.take(pod)
 			set.Note(Bind(next, best.Node.Node.Name, now))
-		} else if !refuse(next, unschedulable(len(rooms), why), now, &set) {
+		} else if !refuse(next, why, now, &set) {
 			continue
 		}
 		set.Update(k, rev, next)
@@ -114,7 +114,7 @@ func eligible(pod *corev1.Pod) bool {
 // asks reports whether pod needs something that nodes have only so much of,
 // besides a place among the node's pods.
 func asks(pod *corev1.Pod) bool {
-	if pod.Spec.Resources != nil || len(pod.Spec.Overhead) > 0 {
+	if pod.Spec.Resources != nil || len(pod.Spec.Overhead) > 0 || unclaimed(pod) != "" {
 		return true
 	}
 	hungry := func(c corev1.Container) bool {
@@ -124,9 +124,12 @@ func asks(pod *corev1.Pod) bool {
 	return slices.ContainsFunc(pod.Spec.Containers, hungry) || slices.ContainsFunc(pod.Spec.InitContainers, hungry)
 }
 
-// choose returns the room with the most CPU left for pod, or how many nodes
-// refuse it for which reason.
-func choose(rooms []*room, pod *corev1.Pod) (*room, map[string]int) {
+// choose returns the room with the fewest pods that has room for pod, or why none has, as
+// kube-scheduler says it.
+func choose(rooms []*room, pod *corev1.Pod) (*room, string) {
+	if why := unclaimed(pod); why != "" && len(rooms) > 0 {
+		return nil, nowhere(len(rooms), why)
+	}
 	var best *room
 	why := map[string]int{}
 	for _, r := range rooms {
@@ -140,7 +143,10 @@ func choose(rooms []*room, pod *corev1.Pod) (*room, map[string]int) {
 			best = r
 		}
 	}
-	return best, why
+	if best != nil {
+		return best, ""
+	}
+	return nil, unschedulable(len(rooms), why)
 }
 
 // Never returns why pod could not run on node even if nothing else did, in

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/change"
 )
@@ -55,6 +56,21 @@ func cpu(q string) func(*corev1.Pod) {
 func port(n int32) func(*corev1.Pod) {
 	return func(p *corev1.Pod) {
 		p.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: n, HostPort: n, Protocol: corev1.ProtocolTCP}}
+	}
+}
+
+func volumes(sources ...corev1.VolumeSource) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		for i, s := range sources {
+			p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{Name: fmt.Sprint("v", i), VolumeSource: s})
+		}
+	}
+}
+
+func claim(c corev1.PodResourceClaim) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		c.Name = "c"
+		p.Spec.ResourceClaims = append(p.Spec.ResourceClaims, c)
 	}
 }
 
@@ -119,6 +135,28 @@ func TestDecide(t *testing.T) {
 			[]string{"a: 0/1 nodes are available: 1 node(s) were unschedulable." + never},
 		},
 		{
+			"a claim that is not there", []*corev1.Pod{
+				pod("a", volumes(corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}, corev1.VolumeSource{
+					PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"},
+				})),
+				pod("b", volumes(corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{}})),
+				pod("c", claim(corev1.PodResourceClaim{ResourceClaimName: ptr.To("gpu")})),
+				pod("d", claim(corev1.PodResourceClaim{ResourceClaimTemplateName: ptr.To("gpu")})),
+				pod("e", claim(corev1.PodResourceClaim{ResourceClaimTemplateName: ptr.To("gpu")}), func(p *corev1.Pod) {
+					p.Status.ResourceClaimStatuses = []corev1.PodResourceClaimStatus{{Name: "c"}} // none was needed
+				}),
+			},
+			[]Node{with(node("n", "2"))},
+			[]string{
+				`a: 0/1 nodes are available: persistentvolumeclaim "data" not found.` + never,
+				`b: 0/1 nodes are available: waiting for ephemeral volume controller to create the persistentvolumeclaim "b-v0".` + never,
+				`c: 0/1 nodes are available: resourceclaim.resource.k8s.io "gpu" not found.` + never,
+				`d: 0/1 nodes are available: pod "default/d": ResourceClaim not created yet.` + never,
+				"e=n",
+			},
+		},
+		{"no node, and a claim", []*corev1.Pod{pod("a", claim(corev1.PodResourceClaim{ResourceClaimName: ptr.To("gpu")}))}, nil, []string{"a: no nodes available to schedule pods"}},
+		{
 			"not ours", []*corev1.Pod{
 				pod("gated", func(p *corev1.Pod) { p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "g"}} }),
 				pod("other", func(p *corev1.Pod) { p.Spec.SchedulerName = "mine" }),
@@ -169,6 +207,8 @@ func TestTrivial(t *testing.T) {
 		{"asks nothing", pod("a"), Node{Node: node("n", "2")}, true},
 		{"asks cpu", pod("a", cpu("1")), Node{Node: node("n", "2")}, false},
 		{"asks a port", pod("a", port(80)), Node{Node: node("n", "2")}, false},
+		{"claims", pod("a", claim(corev1.PodResourceClaim{ResourceClaimName: ptr.To("gpu")})), Node{Node: node("n", "2")}, false},
+		{"claims a volume", pod("a", volumes(corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{}})), Node{Node: node("n", "2")}, false},
 		{"half full", pod("a"), Node{Node: node("n", "2"), Count: 5}, false},
 		{"tainted", pod("a"), Node{Node: node("n", "2", taint)}, false},
 	} {
