@@ -72,6 +72,8 @@ type ImageError struct {
 	// InvalidImageName, ImageInspectError.
 	Reason  string
 	Message string
+	// Ref is the image, as it was asked for.
+	Ref string
 }
 
 func (e *ImageError) Error() string { return e.Message }

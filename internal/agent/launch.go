@@ -19,6 +19,9 @@ func (a *attempt) launch(ctx context.Context) (runner.Status, *runner.Spec, erro
 	if err := a.ensureImage(ctx); err != nil {
 		return runner.Status{}, nil, err
 	}
+	if err := a.imageVolumes(ctx); err != nil {
+		return runner.Status{}, nil, err
+	}
 	spec, err := a.spec(ctx)
 	if err != nil {
 		return runner.Status{}, nil, err
@@ -27,8 +30,11 @@ func (a *attempt) launch(ctx context.Context) (runner.Status, *runner.Spec, erro
 	// attempt, interrupts.
 	st, err := a.runner.Start(a.pod.ctx, spec)
 	if errors.Is(err, runner.ErrNoVolume) {
-		// The supervisor has died since it was made, and a volume in memory with it.
+		// The supervisor has died since it was made, and what it held with it.
 		if err = a.pod.setVolumes(a.pod.ctx, a.object); err == nil {
+			err = a.imageVolumes(ctx)
+		}
+		if err == nil {
 			st, err = a.runner.Start(a.pod.ctx, spec)
 		}
 	}
@@ -89,6 +95,9 @@ func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
 		in.Layers, in.Entrypoint, in.Cmd, in.ImageEnv = img.Layers, img.Entrypoint, img.Cmd, img.Env
 		in.WorkingDir, in.ImageUser = img.WorkingDir, img.User
 		in.LookupUser = func(user string) (runspec.User, error) { return p.Images.LookupUser(ctx, img, user) }
+	}
+	in.ReadFile = func(volume, path string) ([]byte, error) {
+		return a.runner.ReadVolume(ctx, &runner.VolumeFile{Class: a.class, PodUID: p.ref.UID, Name: volume, Path: path})
 	}
 	in.Mounts = func(env *runspec.Env) ([]runner.Mount, error) {
 		mounts, err := p.volumes(ctx, a.object).Mounts(a.container.Spec, env)

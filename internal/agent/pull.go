@@ -19,6 +19,13 @@ func (a *attempt) ensureImage(ctx context.Context) error {
 		a.note(normal, reason.ImageNotUsed, fmt.Sprintf("Container image %q is not used: the command runs as a process of this machine", ref))
 		return nil
 	}
+	var err error
+	a.image, err = a.fetch(ctx, ref, policy)
+	return err
+}
+
+// fetch gets an image here for the container. The error is an *ImageError.
+func (a *attempt) fetch(ctx context.Context, ref string, policy corev1.PullPolicy) (*Image, error) {
 	img, err := a.pod.Images.Ensure(ctx, ImageRequest{
 		Ref: ref, Policy: policy, PodUID: a.pod.ref.UID,
 		Secrets: a.pullSecrets,
@@ -30,21 +37,21 @@ func (a *attempt) ensureImage(ctx context.Context) error {
 		if ctx.Err() == nil {
 			a.noteImageError(ref, image)
 		}
-		return err
+		image.Ref = ref
+		return nil, image
 	case err != nil:
-		return &ImageError{Reason: ErrImagePull, Message: err.Error()}
+		return nil, &ImageError{Reason: ErrImagePull, Message: err.Error(), Ref: ref}
 	}
-	a.image = img
-	a.noteImage(ref, img)
-	return nil
+	a.noteImage(ref, policy, img)
+	return img, nil
 }
 
-func (a *attempt) noteImage(ref string, img *Image) {
+func (a *attempt) noteImage(ref string, policy corev1.PullPolicy, img *Image) {
 	switch {
 	case img.Pulled:
 		a.note(normal, reason.Pulled, fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %v bytes.",
 			ref, img.PullTime.Truncate(time.Millisecond), (img.PullTime+img.WaitTime).Truncate(time.Millisecond), img.Size))
-	case img.ByHand && a.container.Spec.ImagePullPolicy == corev1.PullAlways:
+	case img.ByHand && policy == corev1.PullAlways:
 		a.note(normal, reason.Pulled, fmt.Sprintf("Container image %q was loaded by hand on this machine: no registry was asked", ref))
 	default:
 		a.note(normal, reason.Pulled, fmt.Sprintf("Container image %q already present on machine and can be accessed by the pod", ref))

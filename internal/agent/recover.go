@@ -129,6 +129,10 @@ func (c *container) holdImage(a *attempt) {
 		a.pod.log().Info("the image of a running container is not here any more", "container", a.id, "image", a.container.Spec.Image)
 		return
 	}
+	for _, v := range imageVolumesOf(a.object, a.container.Spec) {
+		// One that is not here any more is shown all the same, as long as its layers are.
+		_, _ = a.pod.Images.Ensure(a.pod.ctx, ImageRequest{Ref: v.Image.Reference, Policy: corev1.PullNever, PodUID: a.pod.ref.UID})
+	}
 	a.pod.post(func() {
 		if c.ID == a.id && c.ImageID == "" { // the node ended before it could tell
 			c.describe(img)

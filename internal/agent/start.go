@@ -170,7 +170,7 @@ func (c *container) failed(a *attempt, err error, cancelled bool) {
 	var config *runspec.ConfigError
 	switch {
 	case errors.As(err, &image):
-		c.Reason, c.Message = image.Reason, image.Message
+		c.Reason, c.Message, c.Pulling = image.Reason, image.Message, image.Ref
 		c.Pull = c.Pull.AfterFailure(now)
 		c.Retry.Until = c.Pull.Until
 		c.note(warning, reason.Failed, "Error: "+image.Reason)

@@ -195,3 +195,52 @@ func TestNamesFiles(t *testing.T) {
 		}
 	})
 }
+
+// TestImageVolumes: who mounts an image waits for it, with the reasons and the back-off of a
+// container's own, and nobody else does; what the runner has lost is shown again.
+func TestImageVolumes(t *testing.T) {
+	story(t, func(b *bench) {
+		b.images.image = Image{Layers: []string{"/layers/1", "/layers/2"}}
+		b.images.fails = map[string]*ImageError{"data:1": {Reason: ErrImagePull, Message: "no such thing"}}
+		b.put(testPod("p", func(p *corev1.Pod) {
+			p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{
+				Image: &corev1.ImageVolumeSource{Reference: "data:1", PullPolicy: corev1.PullIfNotPresent},
+			}}}
+			p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "v", MountPath: "/v", SubPath: "sub"}}
+			p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "other", Image: "x", Command: []string{"x"}})
+		}))
+		after(time.Second)
+		b.want("p", corev1.PodPending, "c", "waiting ErrImagePull restarts=0", "other", "running ready=true restarts=0")
+		after(5 * time.Second)
+		b.want("p", corev1.PodPending, "c", "waiting ImagePullBackOff restarts=0")
+		b.wantEvents(`Failed: Failed to pull image "data:1": no such thing`, "Failed: Error: ErrImagePull", `BackOff: Back-off pulling image "data:1"`)
+		b.images.set(nil)
+		after(20 * time.Second)
+		b.want("p", corev1.PodRunning)
+		v, ok := b.run.Volume("uid-p", "v")
+		if !ok || !slices.Equal(v.Layers, []string{"/layers/1", "/layers/2"}) {
+			t.Errorf("the runner shows %+v", v)
+		}
+		m := b.run.specs[len(b.run.specs)-1].Mounts[0]
+		if m.Volume != "v" || !m.ReadOnly || m.SubPath != "sub" {
+			t.Errorf("it mounts %+v", m)
+		}
+		b.kill("p", 0)
+		after(5 * time.Second)
+	})
+}
+
+// TestClassHostHasNoImages: there is nothing that such a container could mount.
+func TestClassHostHasNoImages(t *testing.T) {
+	story(t, func(b *bench) {
+		b.put(testPod("p", func(p *corev1.Pod) {
+			p.Spec.RuntimeClassName = ptr.To("host")
+			p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: "data:1"}}}}
+			p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "v", MountPath: "/v"}}
+		}))
+		after(time.Second)
+		b.want("p", corev1.PodPending, "c", "waiting CreateContainerConfigError restarts=0")
+		b.kill("p", 0)
+		after(5 * time.Second)
+	})
+}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync/atomic"
@@ -218,7 +219,7 @@ func (w *podWorker) backOff(b podstate.Block) {
 		c.note(warning, reason.BackOff, fmt.Sprintf("Back-off restarting failed container %s in pod %s", c.Spec.Name, runspec.PodName(w.state.Object)))
 		return
 	}
-	c.note(normal, reason.BackOff, fmt.Sprintf("Back-off pulling image %q", c.Spec.Image))
+	c.note(normal, reason.BackOff, fmt.Sprintf("Back-off pulling image %q", cmp.Or(c.Pulling, c.Spec.Image)))
 	c.note(warning, reason.Failed, "Error: "+ImagePullBackOff)
 }
 

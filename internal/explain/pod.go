@@ -3,6 +3,7 @@ package explain
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -230,12 +231,12 @@ func lookAt(c clock, pod *corev1.Pod, s *corev1.ContainerStatus, what string, ev
 		st.next = append(st.next, "its containers start as soon as the node has what they need; it keeps trying")
 		st.covered = hindrances
 	case "ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable", "SignatureValidationFailed":
-		st.class, st.now = "without image", fmt.Sprintf("cannot get the image %s of %s", s.Image, what)
+		st.class, st.now = "without image", "cannot get "+wanted(pod, s, what)
 		st.pullError(w.Reason, events)
 		st.next = append(st.next, "the pull is tried again, at most 5 minutes apart; the pod does not fail for want of an image")
 		st.covered = []string{reason.Failed, reason.BackOff}
 	case "ErrImageNeverPull":
-		st.class, st.now = "without image", fmt.Sprintf("does not find the image %s of %s on its node", s.Image, what)
+		st.class, st.now = "without image", fmt.Sprintf("does not find %s on its node", wanted(pod, s, what))
 		st.next = append(st.next, "it starts when the node has the image: imagePullPolicy is Never")
 		st.covered = []string{reason.Failed, hindrances[0]}
 	case "InvalidImageName":
@@ -255,6 +256,18 @@ func lookAt(c clock, pod *corev1.Pod, s *corev1.ContainerStatus, what string, ev
 		st.covered = []string{reason.Failed}
 	}
 	return st, true
+}
+
+// wanted names the image that a container waits for: its own, or that of a volume, which is
+// then the one that the message names.
+func wanted(pod *corev1.Pod, s *corev1.ContainerStatus, what string) string {
+	for i := range pod.Spec.Volumes {
+		v := &pod.Spec.Volumes[i]
+		if v.Image != nil && v.Image.Reference != s.Image && strings.Contains(s.State.Waiting.Message, strconv.Quote(v.Image.Reference)) {
+			return fmt.Sprintf("the image %s of volume %s of %s", v.Image.Reference, v.Name, what)
+		}
+	}
+	return fmt.Sprintf("the image %s of %s", s.Image, what)
 }
 
 // pullError finds why an image cannot be pulled: while the next try is waited

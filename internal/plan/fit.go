@@ -89,9 +89,15 @@ func (p *planner) volumes(it *item) {
 	for i := range it.pod.Spec.Volumes {
 		v := &it.pod.Spec.Volumes[i]
 		switch s := v.VolumeSource; {
+		case s.Image != nil && p.class(&it.pod.Spec) == "host":
+			it.refuse(it.spec("volumes[%d].image", i), "the runtime class host has no file system of its own, and mounts no image")
+		case s.Image != nil:
+			if why := manifest.Unfilled(s.Image.Reference); why != "" {
+				it.refuse(it.spec("volumes[%d].image.reference", i), "%q: %s", s.Image.Reference, why)
+			}
 		case s.EmptyDir != nil, s.HostPath != nil, s.ConfigMap != nil, s.Secret != nil, s.DownwardAPI != nil, s.Projected != nil, s == corev1.VolumeSource{}:
 		default:
-			it.refuse(it.spec("volumes[%d]", i), "volumes of this type are not here; emptyDir, hostPath, configMap, secret, downwardAPI, projected and persistentVolumeClaim are")
+			it.refuse(it.spec("volumes[%d]", i), "volumes of this type are not here; emptyDir, hostPath, configMap, secret, downwardAPI, projected, image and persistentVolumeClaim are")
 		}
 	}
 }

@@ -165,7 +165,7 @@ func TestMake(t *testing.T) {
 			`!x:10: job/j: spec.template.spec.volumes[0].persistentVolumeClaim.claimName: the PersistentVolumeClaim "data" is not in the input; --volumes DIR makes directories of claims that are kept`},
 		{"no claim, where they are kept", job("j", "", "volumes: [{name: v, persistentVolumeClaim: {claimName: data}}]"), &kept, "*job/j"},
 		{"another volume", job("j", "", "volumes: [{name: v, nfs: {server: s, path: /p}}]"), nil,
-			"!x:10: job/j: spec.template.spec.volumes[0]: volumes of this type are not here; emptyDir, hostPath, configMap, secret, downwardAPI, projected and persistentVolumeClaim are"},
+			"!x:10: job/j: spec.template.spec.volumes[0]: volumes of this type are not here; emptyDir, hostPath, configMap, secret, downwardAPI, projected, image and persistentVolumeClaim are"},
 
 		{"a selector", job("j", "", "nodeSelector: {disk: ssd}"), nil,
 			"!x:10: job/j: spec.template.spec.nodeSelector: this machine does not match; its labels are kubernetes.io/hostname=here, kubernetes.io/os=linux"},

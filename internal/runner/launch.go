@@ -31,6 +31,8 @@ type Launcher interface {
 	Launch(ctx context.Context, spec *Spec, stdin, stdout, stderr *os.File) (Process, error)
 	// SetVolume is Runner.SetVolume.
 	SetVolume(v *Volume) error
+	// ReadVolume is Runner.ReadVolume.
+	ReadVolume(f *VolumeFile) ([]byte, error)
 	// Usage is Runner.Usage; containers are those of the pod.
 	Usage(podUID string, containers []*Spec) (PodUsage, error)
 	// Pods returns the uids of the pods that a former supervisor has left volumes

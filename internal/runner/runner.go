@@ -63,6 +63,11 @@ type Runner interface {
 	// up to date. It is called before the first Start of a container that mounts
 	// the volume, and again when Start returns ErrNoVolume.
 	SetVolume(ctx context.Context, v *Volume) error
+	// ReadVolume returns what is in a regular file of a volume that SetVolume has made:
+	// links lead to what is in the volume, as for who has it as its root. A file that is
+	// not there is fs.ErrNotExist, a volume ErrNoVolume. More than MaxVolumeFile is an
+	// error.
+	ReadVolume(ctx context.Context, f *VolumeFile) ([]byte, error)
 	// Usage measures what a pod's containers, ended ones included, and its volumes
 	// take of the disk. That can take long; it delays nothing else. A pod that is
 	// not known takes nothing.
@@ -239,7 +244,21 @@ type Volume struct {
 	// kubelet does; nil: what is in the volume is the containers' own. They
 	// belong to Group.
 	Files map[string]File
+	// Layers are the unpacked layers, lowest first, of an image that the volume shows:
+	// nobody can write to it, or execute what is in it. Like a volume in memory it dies with
+	// the supervisor. nil: it is another volume.
+	Layers []string `json:",omitempty"`
 }
+
+// VolumeFile is a file of a pod's volume.
+type VolumeFile struct {
+	Class        Class
+	PodUID, Name string // of the volume
+	Path         string // relative to its root
+}
+
+// MaxVolumeFile is how much ReadVolume reads.
+const MaxVolumeFile = 1 << 20
 
 // File is a file of a Volume.
 type File struct {

@@ -1,6 +1,7 @@
 package podstate
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -178,7 +179,7 @@ func (p *Pod) block(d *Decision, i int, now time.Time) {
 			return
 		}
 		d.Blocked = append(d.Blocked, Block{i, ImagePullBackOff,
-			fmt.Sprintf("Back-off pulling image %q: %s: %s", c.Spec.Image, c.Reason, c.Message)})
+			fmt.Sprintf("Back-off pulling image %q: %s: %s", cmp.Or(c.Pulling, c.Spec.Image), c.Reason, c.Message)})
 	case c.Phase == Exited && c.Reason == "":
 		d.Blocked = append(d.Blocked, Block{i, CrashLoopBackOff,
 			fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)",

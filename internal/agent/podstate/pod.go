@@ -108,6 +108,8 @@ type Container struct {
 	// Reason and Message say why the container is not running, in phases other
 	// than Running and Stopping; "" is for "ContainerCreating".
 	Reason, Message string
+	// Pulling is the image that could not be had: the container's own, or that of a volume.
+	Pulling string
 	// Retry bounds how soon the container may be started; Pull is the back-off
 	// of its image.
 	Retry, Pull Backoff

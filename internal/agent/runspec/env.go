@@ -1,7 +1,6 @@
 package runspec
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -134,7 +133,7 @@ func valueFrom(in *Input, from *corev1.EnvVarSource, objects Objects) (value str
 		}
 		return string(data), ok, nil
 	case from.FileKeyRef != nil:
-		return "", false, errors.New("env: valueFrom.fileKeyRef is not supported by this node")
+		return fromFile(in, from.FileKeyRef)
 	}
 	return "", true, nil
 }

@@ -32,6 +32,8 @@ type Input struct {
 	ImageUser string
 	// LookupUser finds a user in the image; see agent.Images.
 	LookupUser func(user string) (User, error)
+	// ReadFile returns what is in a file of a volume of the pod.
+	ReadFile func(volume, path string) ([]byte, error)
 	// Mounts returns what the container mounts, given its environment.
 	Mounts func(env *Env) ([]runner.Mount, error)
 }

@@ -1,5 +1,5 @@
 // Package volume says what the volumes of one pod are, out of what is in the
-// API: emptyDir, hostPath, configMap, secret, downwardAPI and projected. It
+// API: emptyDir, hostPath, configMap, secret, downwardAPI, projected and image. It
 // decides which files a volume has, with which modes and owners, and what is to
 // be mounted where. To make, fill, measure and remove volumes is the runner's
 // business, whose user in a container's eyes is root; only what is at a hostPath
@@ -72,8 +72,11 @@ func (p *Pod) Setup(ctx context.Context, runner Setter) error {
 }
 
 func (p *Pod) setup(ctx context.Context, v *corev1.Volume, runner Setter) error {
-	if v.HostPath != nil {
+	switch {
+	case v.HostPath != nil:
 		return p.hostPath(ctx, v.HostPath)
+	case v.Image != nil:
+		return nil // whoever starts a container that mounts it gets it
 	}
 	want, err := p.Volume(v)
 	if err != nil {
@@ -94,7 +97,7 @@ func Live(pod *corev1.Pod) bool {
 }
 
 // Volume returns what a volume of the pod is to be. It is an error for a
-// hostPath, which is there already, and for what this node does not have.
+// hostPath, which is there already, for an image, and for what this node does not have.
 func (p *Pod) Volume(v *corev1.Volume) (*runner.Volume, error) {
 	out := &runner.Volume{Class: p.Class, PodUID: string(p.Object.UID), Name: v.Name, Group: p.fsGroup()}
 	switch {

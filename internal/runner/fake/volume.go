@@ -2,6 +2,7 @@ package fake
 
 import (
 	"context"
+	"io/fs"
 	"maps"
 	"slices"
 
@@ -18,6 +19,19 @@ func (r *Runner) SetVolume(_ context.Context, v *runner.Volume) error {
 	}
 	r.volumes[v.PodUID][v.Name] = *v
 	return nil
+}
+
+// ReadVolume implements runner.Runner: what is in a volume's Files, by their names.
+func (r *Runner) ReadVolume(_ context.Context, f *runner.VolumeFile) ([]byte, error) {
+	v, ok := r.Volume(f.PodUID, f.Name)
+	if !ok {
+		return nil, runner.ErrNoVolume
+	}
+	file, ok := v.Files[f.Path]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return file.Data, nil
 }
 
 // Volume returns a volume as SetVolume last saw it, and whether there is one.

@@ -36,6 +36,9 @@ func (l *Launcher) checkMounts(ctx context.Context, mounts []runner.Mount) error
 // whatever could mount it.
 func (l *Launcher) SetVolume(*runner.Volume) error { return nil }
 
+// ReadVolume implements runner.Launcher: there are no volumes.
+func (l *Launcher) ReadVolume(*runner.VolumeFile) ([]byte, error) { return nil, runner.ErrNoVolume }
+
 // Usage implements runner.Launcher: what is in the pod's working directory.
 func (l *Launcher) Usage(podUID string, _ []*runner.Spec) (runner.PodUsage, error) {
 	dir := l.dirs.of(podUID)

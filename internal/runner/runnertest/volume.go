@@ -2,6 +2,7 @@ package runnertest
 
 import (
 	"context"
+	"io/fs"
 	"slices"
 	"testing"
 
@@ -24,6 +25,16 @@ func (s suite) testVolumes(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.wantPod(spec, true)
+	switch data, err := b.r.ReadVolume(b.ctx, &runner.VolumeFile{Class: b.opts.Class, PodUID: spec.Pod.UID, Name: "v", Path: "a/b"}); {
+	case b.opts.Class == runner.Host:
+		b.wantErr("read what no container can mount", err, runner.ErrNoVolume)
+	case err != nil || string(data) != "x":
+		t.Errorf("read: %q, %v", data, err)
+	}
+	_, err := b.r.ReadVolume(b.ctx, &runner.VolumeFile{Class: b.opts.Class, PodUID: spec.Pod.UID, Name: "v", Path: "a/c"})
+	if b.opts.Class != runner.Host {
+		b.wantErr("read what is not there", err, fs.ErrNotExist)
+	}
 	if b.opts.Class == runner.Sandbox {
 		spec.Mounts = []runner.Mount{{Volume: "v", Target: "/v", ReadOnly: true}, {Volume: "e", Target: "/e", SubPath: "made"}}
 	}

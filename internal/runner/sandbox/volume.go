@@ -18,14 +18,19 @@ import (
 
 // volumes are those of all pods. One on disk is the directory
 // env.Dir/volumes/<pod>/<name>, and there as long as its pod is. One in memory
-// is a tmpfs that the supervisor holds, and goes with it.
+// is a tmpfs, and one of an image an overlay of its layers: mounts that the supervisor
+// holds, and that go with it.
 type volumes struct {
 	dir   string // env.Dir/volumes
 	scout *hostpath.Scout
 	// mountDir is where a tmpfs has to be mounted of which a copy is wanted,
 	// before Linux 6.15; "" since then.
-	mountDir   string
-	uids, gids idMap
+	mountDir string
+	// images is where images are mounted, if only until they are held; empty is a
+	// directory without anything in it.
+	images, empty string
+	userNS        bool
+	uids, gids    idMap
 
 	mu   sync.Mutex
 	pods map[string]*podVolumes
@@ -33,20 +38,21 @@ type volumes struct {
 
 // podVolumes are those of a pod that this supervisor knows.
 type podVolumes struct {
-	mu     sync.Mutex // held while a volume is made, filled, opened or removed
-	memory map[string]*memoryVolume
-	shown  map[string]digest // of the files that a volume shows
+	mu    sync.Mutex // held while a volume is made, filled, opened or removed
+	held  map[string]*heldVolume
+	shown map[string]digest // of the files that a volume shows
 }
 
-// memoryVolume is a tmpfs.
-type memoryVolume struct {
+// heldVolume is a mount that the supervisor holds.
+type heldVolume struct {
 	fd  int    // its root
 	dir string // where it is mounted, or ""
 }
 
 func newVolumes(dir string, h *host, scout *hostpath.Scout) *volumes {
 	v := &volumes{
-		dir: filepath.Join(dir, "volumes"), scout: scout, uids: h.uids, gids: h.gids, pods: make(map[string]*podVolumes),
+		dir: filepath.Join(dir, "volumes"), scout: scout, images: filepath.Join(dir, "memory", "images"),
+		empty: filepath.Join(dir, "kit", "empty"), userNS: h.userNS, uids: h.uids, gids: h.gids, pods: make(map[string]*podVolumes),
 	}
 	if !h.copiesDetached {
 		v.mountDir = filepath.Join(dir, "memory", "volumes") // itself gone with the supervisor
@@ -60,7 +66,7 @@ func (v *volumes) of(pod string) *podVolumes {
 	defer v.mu.Unlock()
 	p := v.pods[pod]
 	if p == nil {
-		p = &podVolumes{memory: make(map[string]*memoryVolume), shown: make(map[string]digest)}
+		p = &podVolumes{held: make(map[string]*heldVolume), shown: make(map[string]digest)}
 		v.pods[pod] = p
 	}
 	return p
@@ -74,15 +80,7 @@ func (v *volumes) set(vol *runner.Volume) error {
 	p := v.of(vol.PodUID)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if vol.Memory {
-		if p.memory[vol.Name] == nil {
-			m, err := v.newMemory(vol)
-			if err != nil {
-				return err
-			}
-			p.memory[vol.Name] = m
-		}
-	} else if err := v.makeDir(vol); err != nil {
+	if err := v.make(p, vol); err != nil {
 		return err
 	}
 	if vol.Files == nil {
@@ -103,6 +101,25 @@ func (v *volumes) set(vol *runner.Volume) error {
 	}
 	p.shown[vol.Name] = want
 	return nil
+}
+
+// make makes a volume, unless it is there; p is locked.
+func (v *volumes) make(p *podVolumes, vol *runner.Volume) (err error) {
+	var m *heldVolume
+	switch {
+	case p.held[vol.Name] != nil:
+		return nil
+	case vol.Layers != nil:
+		m, err = v.newImage(vol)
+	case vol.Memory:
+		m, err = v.newMemory(vol)
+	default:
+		return v.makeDir(vol)
+	}
+	if err == nil {
+		p.held[vol.Name] = m
+	}
+	return err
 }
 
 // makeDir makes the directory of a volume on disk, unless it is there. It gets
@@ -131,12 +148,12 @@ func (v *volumes) makeDir(vol *runner.Volume) error {
 }
 
 // newMemory makes a tmpfs.
-func (v *volumes) newMemory(vol *runner.Volume) (*memoryVolume, error) {
+func (v *volumes) newMemory(vol *runner.Volume) (*heldVolume, error) {
 	fd, err := newMemory(vol.Size, vol.Mode&0o7777, v.group(vol.Group))
 	if err != nil {
 		return nil, err
 	}
-	m := &memoryVolume{fd: fd}
+	m := &heldVolume{fd: fd}
 	if v.mountDir == "" {
 		return m, nil
 	}
@@ -180,8 +197,11 @@ func newMemory(size int64, mode uint32, gid int) (int, error) {
 	return fd, os.NewSyscallError("fsmount", err)
 }
 
-func (m *memoryVolume) release() error {
-	err := unix.Close(m.fd)
+func (m *heldVolume) release() error {
+	var err error
+	if m.fd >= 0 {
+		err = unix.Close(m.fd)
+	}
 	if m.dir == "" {
 		return err
 	}
@@ -208,7 +228,7 @@ func mapped(ids idMap, id *uint32) int {
 
 // openRoot opens the root of a volume; p is locked.
 func (v *volumes) openRoot(p *podVolumes, pod, name string) (int, error) {
-	if m := p.memory[name]; m != nil {
+	if m := p.held[name]; m != nil {
 		fd, err := unix.FcntlInt(uintptr(m.fd), unix.F_DUPFD_CLOEXEC, 3)
 		return fd, os.NewSyscallError("fcntl", err)
 	}
@@ -292,7 +312,7 @@ func (v *volumes) list() ([]string, error) {
 	return uids, err
 }
 
-// release gives up a pod's volumes in memory. Those on disk stay.
+// release gives up a pod's volumes that are held. Those on disk stay.
 func (v *volumes) release(pod string) error {
 	v.mu.Lock()
 	p := v.pods[pod]
@@ -304,10 +324,10 @@ func (v *volumes) release(pod string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var errs []error
-	for _, m := range p.memory {
+	for _, m := range p.held {
 		errs = append(errs, m.release())
 	}
-	clear(p.memory)
+	clear(p.held)
 	return errors.Join(errs...)
 }
 

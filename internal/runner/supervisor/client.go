@@ -325,12 +325,16 @@ func (c *Client) SetVolume(ctx context.Context, v *runner.Volume) error {
 	if err != nil {
 		return err
 	}
+	verb := verbSetVolume
+	if v.Layers != nil {
+		verb = verbSetImage
+	}
 	for {
 		conn, err := l.connected(ctx)
 		if err != nil {
 			return err
 		}
-		err = l.ask(ctx, conn, verbSetVolume, v, nil)
+		err = l.ask(ctx, conn, verb, v, nil)
 		if !errors.Is(err, errLost) && !errors.Is(err, errStopping) {
 			return err
 		}
@@ -339,6 +343,17 @@ func (c *Client) SetVolume(ctx context.Context, v *runner.Volume) error {
 			return err
 		}
 	}
+}
+
+// ReadVolume implements runner.Runner.
+func (c *Client) ReadVolume(ctx context.Context, f *runner.VolumeFile) ([]byte, error) {
+	l, err := c.link(f.Class)
+	if err != nil {
+		return nil, err
+	}
+	var answer readAnswer
+	err = l.call(ctx, verbRead, f, &answer)
+	return answer.Data, err
 }
 
 // Usage implements runner.Runner.

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/sampan-batch/sampan/internal/runner"
 )
@@ -18,6 +19,7 @@ func kinds() map[string]error {
 		"running":  runner.ErrRunning,
 		"ended":    runner.ErrEnded,
 		"noVolume": runner.ErrNoVolume,
+		"noFile":   fs.ErrNotExist,
 		"remains":  runner.ErrRemains,
 		"slow":     runner.ErrSlow,
 		"busy":     runner.ErrBusy,

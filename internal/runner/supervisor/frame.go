@@ -17,7 +17,7 @@ import (
 // two sides use the smaller of theirs, so that a newer engine can talk to an
 // older supervisor. A new field needs no new version (fields that are not
 // known are ignored), a new verb does.
-const protocol = 3
+const protocol = 4
 
 // A frame on the wire is: length of the rest (4 bytes, big endian), id (8
 // bytes), verb (1 byte), and a body in JSON, which may be empty. A request's id
@@ -45,6 +45,9 @@ const (
 	verbUsage     verb = 10 // idRequest → runner.PodUsage
 	verbPods      verb = 11 // → podsAnswer
 	verbAlive     verb = 12 // an error when no container can be started any more
+
+	verbSetImage verb = 16 // runner.Volume with Layers, which former supervisors would overlook
+	verbRead     verb = 17 // runner.VolumeFile → readAnswer
 
 	// requests of which each has a connection of its own; see stream.go
 	verbRun    verb = 13 // runRequest → runner.ExitInfo
@@ -83,6 +86,9 @@ type helloAnswer struct {
 type idRequest struct{ ID string }
 
 type leavingNotice struct{ Why string }
+
+// readAnswer is what is in a file.
+type readAnswer struct{ Data []byte }
 
 type podsAnswer struct{ UIDs []string }
 

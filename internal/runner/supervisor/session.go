@@ -148,12 +148,19 @@ func (ss *session) handle(ctx context.Context, f frame) (any, error) {
 			return nil, err
 		}
 		return nil, s.removePod(req.ID)
-	case verbSetVolume:
+	case verbSetVolume, verbSetImage:
 		v := &runner.Volume{}
 		if err := decode(v); err != nil {
 			return nil, err
 		}
 		return nil, s.setVolume(v)
+	case verbRead:
+		f := &runner.VolumeFile{}
+		if err := decode(f); err != nil {
+			return nil, err
+		}
+		data, err := s.launcher.ReadVolume(f)
+		return readAnswer{data}, err
 	case verbUsage:
 		var req idRequest
 		if err := decode(&req); err != nil {

@@ -170,7 +170,13 @@ func TestOlderSupervisorIsReplaced(t *testing.T) {
 func TestOlderSupervisor(t *testing.T) {
 	t.Parallel()
 	c := &connection{protocol: 1}
-	for _, v := range []verb{verbStart, verbSetVolume, verbUsage, verbPods} {
+	for _, v := range []verb{verbStart, verbSetVolume, verbUsage, verbPods, verbSetImage, verbRead} {
+		if err := c.call(t.Context(), v, nil, nil); !errors.Is(err, errOld) {
+			t.Errorf("%d: %v", v, err)
+		}
+	}
+	c.protocol = 3 // before there were image volumes, and files that are read
+	for _, v := range []verb{verbSetImage, verbRead} {
 		if err := c.call(t.Context(), v, nil, nil); !errors.Is(err, errOld) {
 			t.Errorf("%d: %v", v, err)
 		}
