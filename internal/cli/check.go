@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -53,7 +52,7 @@ says what is not in it.`,
 					return engine.BackupDir(ctx, dir, w, engine.BackupOptions{Version: Version(), Salvage: true})
 				})
 			}
-			return check(dir, deep, output)
+			return check(cmd.OutOrStdout(), dir, deep, output)
 		},
 	}
 	output.addFlag(cmd, "what people read")
@@ -62,15 +61,15 @@ says what is not in it.`,
 	return cmd
 }
 
-func check(dir string, deep bool, output outputFormat) error {
+func check(out io.Writer, dir string, deep bool, output outputFormat) error {
 	report, err := engine.CheckDir(dir, deep)
 	if err != nil {
 		return usage(err)
 	}
 	if output != "" {
-		err = output.print(os.Stdout, report)
+		err = output.print(out, report)
 	} else {
-		printReport(report)
+		printReport(out, report)
 	}
 	switch {
 	case err != nil:
@@ -83,7 +82,7 @@ func check(dir string, deep bool, output outputFormat) error {
 	return nil
 }
 
-func printReport(r *engine.Report) {
+func printReport(out io.Writer, r *engine.Report) {
 	rows := [][]string{{"directory", r.Directory}, {"engine", engineOf(r)}, {"supervisors", orNone(strings.Join(r.Supervisors, ", "))}}
 	if s := r.Store; s != nil {
 		rows = append(rows, []string{"store", fmt.Sprintf("%s, revision %d", bytesOf(s.Bytes), s.Revision)},
@@ -105,12 +104,12 @@ func printReport(r *engine.Report) {
 	if r.LastBackup != nil {
 		backup = utilduration.HumanDuration(time.Since(*r.LastBackup)) + " ago"
 	}
-	fmt.Print(table(append(rows, []string{"last backup", backup})))
-	printFindings("wrong", r.Problems)
-	printFindings("note", r.Notes)
-	printFindings("not looked at", r.Unseen)
+	fmt.Fprint(out, table(append(rows, []string{"last backup", backup})))
+	printFindings(out, "wrong", r.Problems)
+	printFindings(out, "note", r.Notes)
+	printFindings(out, "not looked at", r.Unseen)
 	if len(r.Problems) == 0 && len(r.Unseen) == 0 {
-		fmt.Println("nothing is wrong")
+		fmt.Fprintln(out, "nothing is wrong")
 	}
 }
 
@@ -128,9 +127,9 @@ func orNone(s string) string {
 	return s
 }
 
-func printFindings(what string, all []string) {
+func printFindings(out io.Writer, what string, all []string) {
 	for _, line := range all {
-		fmt.Printf("%s: %s\n", what, plain(line))
+		fmt.Fprintf(out, "%s: %s\n", what, plain(line))
 	}
 }
 

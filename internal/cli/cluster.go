@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
@@ -82,9 +85,33 @@ func (c *cluster) connect() (client kubernetes.Interface, namespace string, err 
 	}
 	config.UserAgent = "sampan/" + Version()
 	config.QPS, config.Burst = 50, 100
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return answering{next} })
 	client, err = kubernetes.NewForConfig(config)
 	return client, namespace, err
 }
+
+// answering says of an API that nobody serves what to do about it.
+type answering struct{ next http.RoundTripper }
+
+func (a answering) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := a.next.RoundTrip(req)
+	if errors.Is(err, unix.ECONNREFUSED) {
+		err = &unservedError{req.URL.Host, err}
+	}
+	return resp, err
+}
+
+// unservedError: nobody serves the API at an address.
+type unservedError struct {
+	host string
+	err  error
+}
+
+func (e *unservedError) Error() string {
+	return fmt.Sprintf("nobody serves the API at %s: start `sampan serve`, or name another kubeconfig by --kubeconfig or $KUBECONFIG", e.host)
+}
+
+func (e *unservedError) Unwrap() error { return e.err }
 
 // complete offers what list finds, within the time that a shell's user has.
 func (c *cluster) complete(cmd *cobra.Command, list func(ctx context.Context, client kubernetes.Interface, namespace string) ([]string, error)) ([]string, cobra.ShellCompDirective) {

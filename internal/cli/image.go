@@ -62,7 +62,7 @@ func imagePull(open openImages) *cobra.Command {
 				if err != nil {
 					return interrupted(ctx, err)
 				}
-				fmt.Printf("pulled %s (%s, %s)\n", plain(img.Name), plain(shortID(img.ID)), bytesOf(img.Size))
+				fmt.Fprintf(cmd.OutOrStdout(), "pulled %s (%s, %s)\n", plain(img.Name), plain(shortID(img.ID)), bytesOf(img.Size))
 			}
 			return nil
 		},
@@ -96,7 +96,7 @@ or from standard input for "-".`,
 					return interrupted(ctx, err)
 				}
 				for _, img := range loaded {
-					fmt.Printf("loaded %s (%s, %s)\n", plain(img.Name), plain(shortID(img.ID)), bytesOf(img.Size))
+					fmt.Fprintf(cmd.OutOrStdout(), "loaded %s (%s, %s)\n", plain(img.Name), plain(shortID(img.ID)), bytesOf(img.Size))
 				}
 			}
 			return nil
@@ -113,7 +113,7 @@ func imageList(open openImages, dir *string) *cobra.Command {
 		Aliases: []string{"list"},
 		Short:   "List the images",
 		Args:    wantArgs(cobra.NoArgs, "ls takes no arguments"),
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			var all []*image.Image
 			if _, err := os.Stat(filepath.Join(*dir, "images")); !errors.Is(err, os.ErrNotExist) {
 				s, err := open()
@@ -133,7 +133,7 @@ func imageList(open openImages, dir *string) *cobra.Command {
 				rows = append(rows, []string{familiar(img.Name), shortID(img.ID), bytesOf(img.Size),
 					utilduration.HumanDuration(time.Since(img.At)), origin})
 			}
-			fmt.Print(table(rows))
+			fmt.Fprint(cmd.OutOrStdout(), table(rows))
 			return nil
 		},
 	}
@@ -145,7 +145,7 @@ func imageRemove(open openImages) *cobra.Command {
 		Aliases: []string{"remove"},
 		Short:   "Forget images; their space is freed when nothing uses it",
 		Args:    wantArgs(cobra.MinimumNArgs(1), "which image?"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := open()
 			if err != nil {
 				return err
@@ -154,35 +154,44 @@ func imageRemove(open openImages) *cobra.Command {
 				if err := s.Remove(ref); err != nil {
 					return err
 				}
-				fmt.Printf("removed %s\n", plain(ref))
+				fmt.Fprintf(cmd.OutOrStdout(), "removed %s\n", plain(ref))
 			}
-			_, err = s.Prune(false)
+			p, err := s.Prune(image.PruneOptions{})
+			if err == nil {
+				fmt.Fprintf(cmd.OutOrStdout(), "%s freed\n", bytesOf(p.Bytes))
+			}
 			return err
 		},
 	}
 }
 
 func imagePrune(open openImages) *cobra.Command {
-	var all bool
+	var o image.PruneOptions
 	cmd := &cobra.Command{
 		Use:   "prune",
 		Short: "Remove what no image needs",
-		Long:  `Prune removes layers that no image needs; with --all also every image that no container uses now.`,
-		Args:  wantArgs(cobra.NoArgs, "prune takes no arguments"),
-		RunE: func(*cobra.Command, []string) error {
+		Long: `Prune removes layers that no image needs; with --all also every image that was pulled and
+that no container uses now. Images that were loaded by hand cannot be pulled again, as they
+are: they stay, unless --loaded says otherwise.`,
+		Args: wantArgs(cobra.NoArgs, "prune takes no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := open()
 			if err != nil {
 				return err
 			}
-			p, err := s.Prune(all)
+			if o.Loaded && !o.Unused {
+				return usage(errors.New("--loaded goes with --all"))
+			}
+			p, err := s.Prune(o)
 			if err != nil {
 				return err
 			}
-			fmt.Printf("removed %d images and %d layers, %s\n", p.Images, p.Layers, bytesOf(p.Bytes))
+			fmt.Fprintf(cmd.OutOrStdout(), "removed %d images and %d layers, %s\n", p.Images, p.Layers, bytesOf(p.Bytes))
 			return nil
 		},
 	}
-	cmd.Flags().BoolVarP(&all, "all", "a", false, "also remove images that no container uses")
+	cmd.Flags().BoolVarP(&o.Unused, "all", "a", false, "also remove pulled images that no container uses")
+	cmd.Flags().BoolVar(&o.Loaded, "loaded", false, "with --all: those that were loaded by hand, too")
 	return cmd
 }
 

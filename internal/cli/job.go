@@ -80,7 +80,7 @@ the schedule takes no notice of it. A suspended CronJob can be run, too.
 			if err != nil {
 				return err
 			}
-			return o.start(cmd.Context(), func(ctx context.Context, client kubernetes.Interface, namespace string) (*batchv1.Job, error) {
+			return o.start(cmd, func(ctx context.Context, client kubernetes.Interface, namespace string) (*batchv1.Job, error) {
 				return runCronJob(ctx, client, namespace, at.name, o.name, overrides)
 			})
 		},
@@ -116,7 +116,7 @@ permission to patch jobs/status, and works on every Kubernetes with Indexed Jobs
 			if err != nil {
 				return err
 			}
-			return o.start(cmd.Context(), func(ctx context.Context, client kubernetes.Interface, namespace string) (*batchv1.Job, error) {
+			return o.start(cmd, func(ctx context.Context, client kubernetes.Interface, namespace string) (*batchv1.Job, error) {
 				return rerunJob(ctx, client, namespace, at.name, o.name, onlyFailed)
 			})
 		},
@@ -128,7 +128,7 @@ permission to patch jobs/status, and works on every Kubernetes with Indexed Jobs
 }
 
 // start creates a Job and, if that is asked for, follows it.
-func (o *jobOptions) start(ctx context.Context, create func(context.Context, kubernetes.Interface, string) (*batchv1.Job, error)) error {
+func (o *jobOptions) start(cmd *cobra.Command, create func(context.Context, kubernetes.Interface, string) (*batchv1.Job, error)) error {
 	switch {
 	case o.timeout < 0:
 		return usage(errors.New("--timeout: must not be negative"))
@@ -139,11 +139,12 @@ func (o *jobOptions) start(ctx context.Context, create func(context.Context, kub
 	if err != nil {
 		return err
 	}
+	ctx := cmd.Context()
 	job, err := create(ctx, client, namespace)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("job.batch/%s created\n", plain(job.Name))
+	fmt.Fprintf(cmd.OutOrStdout(), "job.batch/%s created\n", plain(job.Name))
 	if !o.wait && !o.logs {
 		return nil
 	}

@@ -51,11 +51,11 @@ the certificates stay.`,
 				if err != nil {
 					return err
 				}
-				fmt.Printf("%s begins without objects, at revision %d\n", dir, done.Revision)
-				printAside(done)
+				fmt.Fprintf(cmd.OutOrStdout(), "%s begins without objects, at revision %d\n", dir, done.Revision)
+				printAside(cmd.OutOrStdout(), done)
 				return nil
 			}
-			return restore(cmd.Context(), dir, args[0], o)
+			return restore(cmd.Context(), cmd.OutOrStdout(), dir, args[0], o)
 		},
 	}
 	f := cmd.Flags()
@@ -65,7 +65,7 @@ the certificates stay.`,
 	return cmd
 }
 
-func restore(ctx context.Context, dir, path string, o engine.RestoreOptions) error {
+func restore(ctx context.Context, out io.Writer, dir, path string, o engine.RestoreOptions) error {
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGINT)
 	defer stop()
 	in := os.Stdin
@@ -89,9 +89,9 @@ func restore(ctx context.Context, dir, path string, o engine.RestoreOptions) err
 		}
 		return err
 	}
-	fmt.Printf("restored %s of %s to %s, which goes on at revision %d\n", objectsOf(&done.Manifest),
+	fmt.Fprintf(out, "restored %s of %s to %s, which goes on at revision %d\n", objectsOf(&done.Manifest),
 		done.Created.Local().Format(time.DateTime), dir, done.Revision)
-	printAside(done)
+	printAside(out, done)
 	if done.OtherNode != "" {
 		fmt.Fprintf(os.Stderr, "note: the backup is of node %q, and this machine's would be %q: start with `sampan serve --node-name %[1]s`, or the pods of that node wait for it\n",
 			done.Node, done.OtherNode)
@@ -100,8 +100,8 @@ func restore(ctx context.Context, dir, path string, o engine.RestoreOptions) err
 	return nil
 }
 
-func printAside(done *engine.Restored) {
+func printAside(out io.Writer, done *engine.Restored) {
 	if done.Aside != "" {
-		fmt.Printf("what was there is in %s; remove it when it is not needed any more: it has Secrets and keys\n", done.Aside)
+		fmt.Fprintf(out, "what was there is in %s; remove it when it is not needed any more: it has Secrets and keys\n", done.Aside)
 	}
 }

@@ -46,11 +46,15 @@ func usage(err error) error { return &exitError{exitUsage, err} }
 
 // Main runs the command line and returns the exit status.
 func Main(args []string) int {
-	root := newRoot()
+	root, out := newRoot(), &answer{w: os.Stdout}
 	root.SetArgs(args)
+	root.SetOut(out)
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
 	defer stop()
 	err := root.ExecuteContext(ctx)
+	if err == nil {
+		err = out.failed // whoever asked has not got all of the answer
+	}
 	if err == nil {
 		return exitOK
 	}
@@ -58,8 +62,26 @@ func Main(args []string) int {
 	if !errors.As(err, &exit) {
 		exit = &exitError{exitFailed, err}
 	}
+	if unserved := (*unservedError)(nil); errors.As(exit.err, &unserved) {
+		exit.err = unserved // which request it was that nobody has answered is not the point
+	}
 	printError(exit.err)
 	return exit.code
+}
+
+// answer is where commands print what they were asked for. They need not look at each
+// write: Main does.
+type answer struct {
+	w      io.Writer
+	failed error // the first
+}
+
+func (a *answer) Write(p []byte) (int, error) {
+	n, err := a.w.Write(p)
+	if a.failed == nil {
+		a.failed = err
+	}
+	return n, err
 }
 
 // printError prints an error, or each of those that were joined.

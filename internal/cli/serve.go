@@ -37,6 +37,9 @@ the same directory finds them as they are. "sampan stop" ends the pods too.`,
 			if err != nil {
 				return err
 			}
+			if config.MaxPods <= 0 {
+				return usage(fmt.Errorf("--max-pods %d: want a positive number (default %d)", config.MaxPods, engine.DefaultMaxPods))
+			}
 			config.Runtime = class
 			level := slog.LevelWarn
 			if verbose {
@@ -115,7 +118,7 @@ a later "sampan serve" finds the Jobs, and starts anew what was not finished.`,
 			if err != nil {
 				return err
 			}
-			fmt.Println(report)
+			fmt.Fprintln(cmd.OutOrStdout(), report)
 			return nil
 		},
 	}

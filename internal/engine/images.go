@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
@@ -98,25 +97,8 @@ func (n *nodeImages) Reclaim(context.Context) error {
 		return nil
 	}
 	defer n.pulls.Unlock()
-	list, err := n.store.List()
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, img := range list {
-		if !img.Loaded && !n.holds(img.Layers) {
-			errs = append(errs, n.store.Remove(img.Name))
-		}
-	}
-	_, err = n.store.Prune(false)
-	return errors.Join(append(errs, err)...)
-}
-
-// holds reports whether a pod uses any of the layers.
-func (n *nodeImages) holds(layers []string) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return slices.ContainsFunc(layers, func(path string) bool { return n.layers[path] != nil })
+	_, err := n.store.Prune(image.PruneOptions{Unused: true})
+	return err
 }
 
 // Release implements agent.Images.

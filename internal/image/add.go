@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
 
@@ -208,12 +209,28 @@ func (s *Store) workDir() (dir string, done func(), err error) {
 	return dir, func() { _ = tree.Remove(dir); f.Close() }, nil
 }
 
-// name points names at the image with that digest.
-func (s *Store) name(digest string, loaded bool, names ...string) error {
+// nameLoaded points names at the image with that digest, which was loaded by hand.
+func (s *Store) nameLoaded(digest string, names ...string) error {
 	at := time.Now().UTC().Truncate(time.Second)
 	return s.rename(func(table map[string]entry) {
 		for _, n := range names {
-			table[n] = entry{Digest: digest, Loaded: loaded, At: at}
+			table[n] = entry{Digest: digest, Loaded: true, At: at}
+		}
+	})
+}
+
+// namePulled points a name at the image with that digest, which was pulled by it: a tag and,
+// since Kubernetes reports images by their digests, the digest.
+func (s *Store) namePulled(r name.Reference, digest string) error {
+	at := time.Now().UTC().Truncate(time.Second)
+	return s.rename(func(table map[string]entry) {
+		table[r.Name()] = entry{Digest: digest, At: at}
+		if _, byTag := r.(name.Tag); !byTag {
+			return
+		}
+		byDigest := r.Context().Digest(digest).Name()
+		if old, ok := table[byDigest]; !ok || old.Implied {
+			table[byDigest] = entry{Digest: digest, Implied: true, At: at}
 		}
 	})
 }

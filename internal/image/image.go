@@ -78,9 +78,12 @@ type Store struct {
 
 // entry is a row of names.json.
 type entry struct {
-	Digest string    `json:"digest"`
-	Loaded bool      `json:"loaded,omitempty"`
-	At     time.Time `json:"at"`
+	Digest string `json:"digest"`
+	Loaded bool   `json:"loaded,omitempty"`
+	// Implied is the name by digest of an image that was pulled by a tag. Nobody has asked
+	// for it, and it goes with the last tag that leads to the image.
+	Implied bool      `json:"implied,omitempty"`
+	At      time.Time `json:"at"`
 }
 
 // record is the file of one image.

@@ -373,15 +373,100 @@ func TestRemoveAndPrune(t *testing.T) {
 	user, _ := os.Open(two.Layers[1])
 	unix.Flock(int(user.Fd()), unix.LOCK_SH)
 
-	if p, err := s.Prune(true); err != nil || p.Layers != 1 || p.Images != 0 {
+	if p, err := s.Prune(image.PruneOptions{Unused: true, Loaded: true}); err != nil || p.Layers != 1 || p.Images != 0 {
 		t.Errorf("Prune while in use = %+v, %v", p, err)
 	}
 	if _, err := os.Stat(two.Layers[0]); err != nil {
 		t.Errorf("a layer in use is gone: %v", err)
 	}
 	user.Close()
-	if p, err := s.Prune(true); err != nil || p.Layers != 2 || p.Images != 1 {
+	if p, err := s.Prune(image.PruneOptions{Unused: true}); err != nil || p != (image.Pruned{}) {
+		t.Errorf("Prune of what was loaded by hand, unasked = %+v, %v", p, err)
+	}
+	if p, err := s.Prune(image.PruneOptions{Unused: true, Loaded: true}); err != nil || p.Layers != 2 || p.Images != 1 {
 		t.Errorf("Prune = %+v, %v", p, err)
+	}
+	if left := leftovers(t, dir); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// TestPulledImagesGoWithTheirTags: the name by digest that a pull by tag gives is nobody's wish: it
+// holds the image no longer than the tag does. One that was asked for stays.
+func TestPulledImagesGoWithTheirTags(t *testing.T) {
+	t.Parallel()
+	content := func(text string) v1.Image {
+		return imagetest.Image(t, v1.Config{}, imagetest.Tar(t, imagetest.File{Name: "f", Body: []byte(text)}))
+	}
+	first := content("first")
+	ref := push(t, "team/worker:v1", first)
+	host, _, _ := strings.Cut(ref, "/")
+	pull := func(s *image.Store, ref string) {
+		t.Helper()
+		if _, err := s.Pull(t.Context(), ref, image.PullOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pushTo := func(ref string, img v1.Image) {
+		t.Helper()
+		r, err := name.ParseReference(host + "/" + ref)
+		if err == nil {
+			err = remote.Write(r, img)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	pushTo("team/worker:also", first)
+	digest, _ := first.Digest()
+
+	s, dir := open(t)
+	pull(s, ref)
+	pull(s, host+"/team/worker:also")
+	remove := func(ref string) image.Pruned {
+		t.Helper()
+		if err := s.Remove(ref); err != nil {
+			t.Fatal(err)
+		}
+		p, err := s.Prune(image.PruneOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	if p := remove(ref); p.Layers != 0 {
+		t.Errorf("another tag leads to it: %+v", p)
+	}
+	if p := remove(host + "/team/worker:also"); p.Layers != 1 {
+		t.Errorf("the last tag: %+v", p)
+	}
+	if left := leftovers(t, dir); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+
+	// What was asked for by digest stays, before or after a pull by tag.
+	byDigest := host + "/team/worker@" + digest.String()
+	for _, refs := range [][]string{{ref, byDigest}, {byDigest, ref}} {
+		for _, r := range refs {
+			pull(s, r)
+		}
+		if p := remove(ref); p.Layers != 0 {
+			t.Errorf("%v: it was asked for by digest: %+v", refs, p)
+		}
+		if p := remove(byDigest); p.Layers != 1 {
+			t.Errorf("%v: %+v", refs, p)
+		}
+	}
+
+	// A tag that leads to another image by now leaves the former one to Prune.
+	pull(s, ref)
+	pushTo("team/worker:v1", content("second"))
+	pull(s, ref)
+	if p, err := s.Prune(image.PruneOptions{}); err != nil || p.Images != 1 || p.Layers != 1 {
+		t.Errorf("after the tag has moved: %+v, %v", p, err)
+	}
+	if p, err := s.Prune(image.PruneOptions{Unused: true}); err != nil || p.Images != 1 || p.Layers != 1 {
+		t.Errorf("what nobody uses: %+v, %v", p, err)
 	}
 	if left := leftovers(t, dir); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
@@ -461,13 +546,13 @@ func TestPruneHostileLayers(t *testing.T) {
 	if err := unix.Flock(int(user.Fd()), unix.LOCK_SH); err != nil {
 		t.Fatal(err)
 	}
-	if p, err := s.Prune(false); err != nil || p.Layers != 0 {
+	if p, err := s.Prune(image.PruneOptions{}); err != nil || p.Layers != 0 {
 		t.Errorf("Prune of leftovers = %+v, %v", p, err)
 	}
 	if _, err := os.Stat(loaded[0].Layers[0]); err != nil {
 		t.Errorf("a named image lost its layer: %v", err)
 	}
-	if p, err := s.Prune(true); err != nil || p.Layers != 1 || p.Images != 1 {
+	if p, err := s.Prune(image.PruneOptions{Unused: true, Loaded: true}); err != nil || p.Layers != 1 || p.Images != 1 {
 		t.Errorf("Prune = %+v, %v", p, err)
 	}
 	if left, want := leftovers(t, dir), "tmp/"+filepath.Base(work); len(left) != 1 || left[0] != want {

@@ -383,7 +383,7 @@ func (s *Store) adopt(ctx context.Context, source string, img v1.Image, names []
 	if err != nil {
 		return nil, fmt.Errorf("load %s: %w", source, err)
 	}
-	if err := s.name(digest, true, names...); err != nil {
+	if err := s.nameLoaded(digest, names...); err != nil {
 		return nil, fmt.Errorf("load %s: %w", source, err)
 	}
 	var all []*Image

@@ -60,11 +60,7 @@ func (s *Store) pull(ctx context.Context, r name.Reference, ref string, o PullOp
 	if err != nil {
 		return nil, pullError(ref, err)
 	}
-	names := []string{r.Name()}
-	if _, byTag := r.(name.Tag); byTag {
-		names = append(names, r.Context().Digest(digest).Name())
-	}
-	if err := s.name(digest, false, names...); err != nil {
+	if err := s.namePulled(r, digest); err != nil {
 		return nil, pullError(ref, err)
 	}
 	got, ok, err := s.Get(ref)

@@ -13,7 +13,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/tree"
 )
 
-// Remove forgets a name. The layers stay until Prune.
+// Remove forgets a name, and what was only named because of it. The layers stay until Prune.
 func (s *Store) Remove(ref string) error {
 	full, err := Canonical(ref)
 	if err != nil {
@@ -23,11 +23,46 @@ func (s *Store) Remove(ref string) error {
 	err = s.rename(func(names map[string]entry) {
 		_, found = names[full]
 		delete(names, full)
+		for _, n := range untagged(names) {
+			delete(names, n)
+		}
 	})
 	if err == nil && !found {
 		return fmt.Errorf("no such image: %s", ref)
 	}
 	return err
+}
+
+// untagged returns the implied names to which no tag of their repository leads any more: the
+// image was removed, or a later pull of the tag has brought another one.
+func untagged(names map[string]entry) (list []string) {
+	repository := func(name string) string {
+		if i := strings.LastIndexByte(name, '@'); i >= 0 {
+			return name[:i]
+		}
+		return name[:max(strings.LastIndexByte(name, ':'), 0)]
+	}
+	tagged := map[string]bool{}
+	for n, e := range names {
+		if !e.Implied && !e.Loaded {
+			tagged[repository(n)+"@"+e.Digest] = true
+		}
+	}
+	for n, e := range names {
+		if e.Implied && !tagged[n] {
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
+// PruneOptions say what Prune removes besides what no name leads to.
+type PruneOptions struct {
+	// Unused removes images that no container uses. Those that were loaded by hand stay: no
+	// registry may have them.
+	Unused bool
+	// Loaded, with Unused, removes those, too.
+	Loaded bool
 }
 
 // Pruned says what Prune removed.
@@ -36,30 +71,12 @@ type Pruned struct {
 	Bytes          int64
 }
 
-// Prune removes what no name leads to, and with all every image that no
-// container uses. A layer is in use while somebody holds a shared flock on its
-// directory, as the sandbox does while a container lives.
-func (s *Store) Prune(all bool) (Pruned, error) {
+// Prune removes what no name leads to. A layer is in use while somebody holds a shared flock
+// on its directory, as the sandbox does while a container lives.
+func (s *Store) Prune(o PruneOptions) (Pruned, error) {
 	var p Pruned
 	busy := map[string]bool{}
-	err := s.rename(func(names map[string]entry) {
-		for n, e := range names {
-			img, err := s.imageLocked(n, e)
-			if err != nil {
-				delete(names, n) // its record is gone or damaged
-				continue
-			}
-			if all && !anyHeld(img.Layers) {
-				delete(names, n)
-				p.Images++
-				continue
-			}
-			busy[hexOf(img.Digest)] = true
-			for _, l := range img.Layers {
-				busy[filepath.Base(l)] = true
-			}
-		}
-	})
+	err := s.rename(func(names map[string]entry) { p.Images = s.forgetLocked(names, o, busy) })
 	if err != nil {
 		return p, err
 	}
@@ -81,6 +98,37 @@ func (s *Store) Prune(all bool) (Pruned, error) {
 	errs = append(errs, err)
 	_, err = s.sweep("tmp", nil)
 	return p, errors.Join(append(errs, err)...)
+}
+
+// forgetLocked takes the names away that Prune removes, and adds to busy what the others lead to.
+// It returns how many images have lost their last name.
+func (s *Store) forgetLocked(names map[string]entry, o PruneOptions, busy map[string]bool) int {
+	moved := map[string]bool{}
+	for _, n := range untagged(names) {
+		moved[n] = true
+	}
+	lost := map[string]bool{}
+	for n, e := range names {
+		img, err := s.imageLocked(n, e)
+		if err != nil {
+			delete(names, n) // its record is gone or damaged
+			continue
+		}
+		unwanted := moved[n] || o.Unused && (o.Loaded || !e.Loaded)
+		if unwanted && !anyHeld(img.Layers) {
+			delete(names, n)
+			lost[img.Digest] = true
+			continue
+		}
+		busy[hexOf(img.Digest)] = true
+		for _, l := range img.Layers {
+			busy[filepath.Base(l)] = true
+		}
+	}
+	for _, e := range names {
+		delete(lost, e.Digest)
+	}
+	return len(lost)
 }
 
 // swept is an entry that a sweep has removed.
