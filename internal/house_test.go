@@ -68,7 +68,8 @@ var house = map[string][]string{
 	"internal/control": {"internal/change", "internal/cron", "internal/job", "internal/kind", "internal/place", "internal/store", "internal/sweep", "internal/work"},
 
 	// edges
-	"internal/server": {"internal/access", "internal/change", "internal/disk", "internal/kind", "internal/kind/openapi", "internal/kind/podspec", "internal/stdio", "internal/store"},
+	"internal/server": {"internal/access", "internal/change", "internal/disk", "internal/kind", "internal/kind/openapi", "internal/kind/podspec", "internal/server/stream", "internal/stdio", "internal/store"},
+	"internal/server/stream": {"internal/stdio"},
 	"internal/agent": {"internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/agent/podfiles", "internal/agent/podstate", "internal/agent/probe",
 		"internal/agent/runspec", "internal/agent/volume", "internal/change", "internal/kind", "internal/reason", "internal/runner", "internal/runner/crilog", "internal/runner/hostpath",
 		"internal/runner/reap", "internal/stdio"},
@@ -136,6 +137,7 @@ var homes = []struct {
 	why   string
 }{
 	{"k8s.io/apiserver", []string{"internal/server", "internal/engine"}, "the API is spoken in one room; the engine's health speaks its language of checks"},
+	{"k8s.io/cri-streaming", []string{"internal/server/stream"}, "the protocols of streams are one room's"},
 	{"k8s.io/client-go/kubernetes", []string{"internal/cli"}, "whoever is no command reads the store, or has an interface of its own"},
 	{"k8s.io/klog/v2", []string{"internal/server", "internal/place", "internal/agent/eviction"}, "we log with slog; libraries that do not are led there by server"},
 	{"log", []string{"internal/server"}, "we log with slog; net/http, which does not, is led there by server"},

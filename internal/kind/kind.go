@@ -132,9 +132,12 @@ type Subresource string
 
 // The subresources besides status and finalize.
 const (
-	Log      Subresource = "log"
-	Binding  Subresource = "binding"
-	Eviction Subresource = "eviction"
+	Log         Subresource = "log"
+	Exec        Subresource = "exec"
+	Attach      Subresource = "attach"
+	PortForward Subresource = "portforward"
+	Binding     Subresource = "binding"
+	Eviction    Subresource = "eviction"
 )
 
 // Select is by what objects are found.

@@ -45,7 +45,7 @@ func Pod() *Kind {
 			Validate: checksUpdate(validatePodUpdate),
 		},
 		Status:       &Update{Prepare: updates(podspec.PrepareStatus), Validate: checksUpdate(validatePodStatus)},
-		Subresources: []Subresource{Log, Binding, Eviction},
+		Subresources: []Subresource{Log, Exec, Attach, PortForward, Binding, Eviction},
 		Warn:         warns(warnPod),
 		Select: Select{
 			Fields:  selects(podFields),

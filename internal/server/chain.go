@@ -30,7 +30,7 @@ func (s *Server) handlerChain(api http.Handler, c *genericserver.Config) http.Ha
 	h = genericapifilters.WithRequestDeadline(h, c.AuditBackend, c.AuditPolicyRuleEvaluator,
 		c.LongRunningFunc, c.Serializer, c.RequestTimeout)
 	h = genericfilters.WithWaitGroup(h, c.LongRunningFunc, c.NonLongRunningRequestWaitGroup)
-	h = genericfilters.WithWatchTerminationDuringShutdown(h, shutdown{s.stopping}, s.watches)
+	h = genericfilters.WithWatchTerminationDuringShutdown(h, shutdown{s.stopping.Done()}, s.watches)
 	h = genericapifilters.WithCacheControl(h)
 	h = genericapifilters.WithRequestInfo(h, c.RequestInfoResolver)
 	h = genericapifilters.WithRequestReceivedTimestamp(h)

@@ -129,6 +129,9 @@ func (d *door) enter(nc net.Conn) *conn {
 	return c
 }
 
+// NetConn returns the connection below, as tls.Conn does.
+func (c *conn) NetConn() net.Conn { return c.Conn }
+
 // welcome makes a stranger a client; false: there are too many.
 func (c *conn) welcome() bool {
 	d := c.door

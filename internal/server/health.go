@@ -17,7 +17,7 @@ import (
 func (s *Server) installHealth() {
 	mux := s.generic.Handler.NonGoRestfulMux
 	live := slices.Concat(s.generic.HealthzChecks(), s.o.Live)
-	ready := slices.Concat(live, s.o.Ready, []healthz.HealthChecker{healthz.NewShutdownHealthz(s.stopping)})
+	ready := slices.Concat(live, s.o.Ready, []healthz.HealthChecker{healthz.NewShutdownHealthz(s.stopping.Done())})
 	healthz.InstallHandler(mux, live...)
 	healthz.InstallLivezHandler(mux, live...)
 	healthz.InstallReadyzHandler(mux, ready...)

@@ -95,7 +95,7 @@ func (s *Server) config(codecs serializer.CodecFactory) *genericserver.Config {
 
 // groups gathers the storage of all rows by API group, in table order.
 func (s *Server) groups() ([]*genericserver.APIGroupInfo, error) {
-	shared := newShared(s.o, s.scheme)
+	shared := newShared(s.o, s.scheme, s.gate, s.stopping)
 	all := apiGroups{scheme: s.scheme}
 	for _, k := range s.o.Kinds.All() {
 		for _, gvk := range k.GVKs() {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -35,6 +36,16 @@ func ofClient(r slog.Record) bool {
 		return unanswered(errorOf(r)) || nonsense(errorOf(r))
 	}
 	return false
+}
+
+// ofStream reports whether the library speaks of a stream that somebody has to a pod:
+// whatever becomes of that, its client has been told, or has gone.
+func ofStream(r slog.Record) bool {
+	frame, _ := runtime.CallersFrames([]uintptr{r.PC}).Next()
+	return slices.ContainsFunc([]string{
+		"k8s.io/streaming/", "k8s.io/cri-streaming/", "k8s.io/client-go/tools/remotecommand.",
+		"k8s.io/apiserver/pkg/util/proxy.", "k8s.io/apimachinery/pkg/util/proxy.",
+	}, func(of string) bool { return strings.HasPrefix(frame.Function, of) })
 }
 
 // errorOf is the text of a record's error.
@@ -75,7 +86,7 @@ func (h warnings) Enabled(ctx context.Context, level slog.Level) bool {
 }
 
 func (h warnings) Handle(ctx context.Context, r slog.Record) error {
-	if ofClient(r) {
+	if ofClient(r) || ofStream(r) {
 		if r.Level = slog.LevelDebug; !h.Handler.Enabled(ctx, r.Level) {
 			return nil
 		}

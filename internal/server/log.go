@@ -63,8 +63,8 @@ func (l *podLog) Get(ctx context.Context, name string, opts runtime.Object) (run
 		return nil, err
 	}
 	pod := obj.(*corev1.Pod)
-	if options.Container, err = logContainer(pod, options.Container); err != nil {
-		return nil, apierrors.NewBadRequest(err.Error())
+	if options.Container, err = containerNamed(pod, options.Container); err != nil {
+		return nil, err
 	}
 	if pod.Spec.NodeName == "" {
 		return &logStream{}, nil // an empty log, as in Kubernetes
@@ -103,8 +103,9 @@ func validateLogOptions(o *corev1.PodLogOptions) field.ErrorList {
 	return errs
 }
 
-// logContainer returns the container that is meant by name.
-func logContainer(pod *corev1.Pod, name string) (string, error) {
+// containerNamed returns the container that is meant by name; "" is the only one. Errors
+// are the API's.
+func containerNamed(pod *corev1.Pod, name string) (string, error) {
 	if name == "" && len(pod.Spec.Containers) == 1 {
 		return pod.Spec.Containers[0].Name, nil
 	}
@@ -119,14 +120,14 @@ func logContainer(pod *corev1.Pod, name string) (string, error) {
 		names = append(names, c.Name)
 	}
 	if name == "" {
-		return "", fmt.Errorf("a container name must be specified for pod %s, choose one of: %s", pod.Name, names)
+		return "", apierrors.NewBadRequest(fmt.Sprintf("a container name must be specified for pod %s, choose one of: %s", pod.Name, names))
 	}
 	for _, n := range names {
 		if n == name {
 			return name, nil
 		}
 	}
-	return "", fmt.Errorf("container %s is not valid for pod %s", name, pod.Name)
+	return "", apierrors.NewBadRequest(fmt.Sprintf("container %s is not valid for pod %s", name, pod.Name))
 }
 
 // logStream is an object that the library answers by streaming it.

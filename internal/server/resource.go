@@ -30,14 +30,17 @@ type shared struct {
 	nodes     func(name string) PodStreams
 	views     *views
 	encodings *encodings
+	gate      *gate
+	// stop ends the streams of those who exec, attach and forward ports.
+	stop context.Context
 	// guarded: namespaces are served, so that what is created in one needs it.
 	guarded *kind.Kind
 }
 
-func newShared(o Options, scheme *runtime.Scheme) *shared {
+func newShared(o Options, scheme *runtime.Scheme, gate *gate, stop context.Context) *shared {
 	sh := &shared{
 		store: o.Store, scheme: scheme, now: o.Now, nodes: o.Node,
-		views: newViews(o.Now), encodings: newEncodings(),
+		views: newViews(o.Now), encodings: newEncodings(), gate: gate, stop: stop,
 	}
 	for _, k := range o.Kinds.All() {
 		if k.Storage.Open != nil {

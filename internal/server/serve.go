@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log"
 	"log/slog"
@@ -68,12 +69,15 @@ func (s *Server) httpServer(handler http.Handler) (*http.Server, error) {
 	return web, nil
 }
 
+// errStopping is why streams end that could have gone on.
+var errStopping = errors.New("the server is shutting down")
+
 // drain ends the watches, waits for the requests under way, and closes all.
 // http.Server.Shutdown alone would wait a second for idle HTTP/2 connections.
 func (s *Server) drain(web *http.Server) {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
-	close(s.stopping)
+	s.stop(errStopping)
 	s.listener.Close()
 
 	drained := make(chan struct{})

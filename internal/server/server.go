@@ -116,8 +116,9 @@ type Server struct {
 	// token authenticates LoopbackConfig.
 	token string
 
-	ready    chan struct{} // closed when the API answers
-	stopping chan struct{} // closed when watches shall end
+	ready    chan struct{}   // closed when the API answers
+	stopping context.Context // ends when watches, and the streams of pods, shall
+	stop     context.CancelCauseFunc
 	// requests and watches that are under way.
 	requests *utilwaitgroup.SafeWaitGroup
 	watches  *utilwaitgroup.SafeWaitGroup
@@ -145,8 +146,9 @@ func New(o Options) (*Server, error) {
 	rand.Read(token)
 	s := &Server{
 		o: o, certs: certs, listener: listener, gate: newGate(), token: hex.EncodeToString(token),
-		ready: make(chan struct{}), stopping: make(chan struct{}),
+		ready: make(chan struct{}),
 	}
+	s.stopping, s.stop = context.WithCancelCause(context.Background())
 	if err := s.install(); err != nil {
 		listener.Close()
 		return nil, err

@@ -15,9 +15,12 @@ import (
 // subresources returns what serves the subresources that rows name.
 func subresources() map[kind.Subresource]func(of *resource) rest.Storage {
 	return map[kind.Subresource]func(*resource) rest.Storage{
-		kind.Log:      func(pods *resource) rest.Storage { return &podLog{pods} },
-		kind.Binding:  func(pods *resource) rest.Storage { return &binding{pods} },
-		kind.Eviction: func(pods *resource) rest.Storage { return &eviction{pods} },
+		kind.Log:         func(pods *resource) rest.Storage { return &podLog{pods} },
+		kind.Exec:        func(pods *resource) rest.Storage { return &podExec{podConnect{pods}} },
+		kind.Attach:      func(pods *resource) rest.Storage { return &podAttach{podConnect{pods}} },
+		kind.PortForward: func(pods *resource) rest.Storage { return &podPortForward{podConnect{pods}} },
+		kind.Binding:     func(pods *resource) rest.Storage { return &binding{pods} },
+		kind.Eviction:    func(pods *resource) rest.Storage { return &eviction{pods} },
 	}
 }
 
