@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -24,6 +25,9 @@ import (
 // Kubernetes cluster.
 type cluster struct {
 	kubeconfig, context, namespace string
+	// bulk: there are many calls, a few of them at a time, and it is the API that says
+	// when these are too many.
+	bulk bool
 }
 
 // addFlags adds the flags that choose the cluster; short is the shorthand of
@@ -86,6 +90,10 @@ func (c *cluster) connect() (client kubernetes.Interface, namespace string, err 
 	config.UserAgent = "sampan/" + Version()
 	config.QPS, config.Burst = 50, 100
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return answering{next} })
+	if c.bulk {
+		config.QPS = -1
+		config.ContentType, config.AcceptContentTypes = runtime.ContentTypeProtobuf, runtime.ContentTypeProtobuf+","+runtime.ContentTypeJSON
+	}
 	client, err = kubernetes.NewForConfig(config)
 	return client, namespace, err
 }

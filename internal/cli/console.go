@@ -69,23 +69,22 @@ func newWorkflowConsole(out *os.File) *console {
 	return c
 }
 
-// Log prints one line of a container, behind its name: as it was written, unless
-// it goes to a terminal.
+// Log prints one line of a container, behind its name if that is not "": as it was
+// written, unless it goes to a terminal.
 func (c *console) Log(name, line string) {
-	name = plain(name)
+	if name = plain(name); c.color && name != "" {
+		name = fmt.Sprintf("\x1b[%dm%s\x1b[0m", colorOf(name), name)
+	}
+	if name != "" {
+		name += " | "
+	}
 	if c.terminal {
 		line = logLine(line, c.color)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.textLocked()
-	var err error
-	if c.color {
-		_, err = fmt.Fprintf(c.lines, "\x1b[%dm%s\x1b[0m | %s\n", colorOf(name), name, line)
-	} else {
-		_, err = fmt.Fprintf(c.lines, "%s | %s\n", name, line)
-	}
-	if c.failed == nil {
+	if _, err := fmt.Fprintln(c.lines, name+line); c.failed == nil {
 		c.failed = err
 	}
 	c.drawLocked()

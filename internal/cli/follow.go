@@ -29,8 +29,10 @@ type follower struct {
 	console *console
 	logs    *logReaders
 	board   *board.Board
-	// noLogs: the logs are not to be printed, or somebody else hands them to logs.
+	// noLogs: the API is not asked for logs; somebody else hands them to logs.
 	noLogs bool
+	// onlyLogs, if not nil, says which logs are wanted, and that nothing else is.
+	onlyLogs *logReport
 	// namespace is the only one that is looked at; "" means all of them, and that
 	// whatever goes wrong there has to do with the run.
 	namespace string
@@ -143,7 +145,7 @@ func (f *follower) Run(ctx context.Context) error {
 	f.drain(ctx)
 	f.show()
 	for uid, job := range f.jobs {
-		if st := job.Status; !f.noLogs && !f.read[uid] && st.Succeeded+st.Failed > 0 {
+		if st := job.Status; !f.noLogs && f.logs.wants(nil) && !f.read[uid] && st.Succeeded+st.Failed > 0 {
 			f.console.Note("warning: no log of job/%s: its pods were deleted before it could be read", job.Name)
 		}
 	}
@@ -280,24 +282,6 @@ func (f *follower) takePod(pod *corev1.Pod, gone bool) {
 	f.board.Pod(time.Now(), pod, gone)
 }
 
-// readLogs reads the log of every container of a followed work that has started.
-func (f *follower) readLogs(pod *corev1.Pod) {
-	of, followed := f.workOf(pod)
-	if !followed {
-		return
-	}
-	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
-		if last := status.LastTerminationState.Terminated; last != nil && last.ContainerID != "" {
-			f.read[of] = true
-			f.readLog(pod, &status, last.ContainerID, true)
-		}
-		if status.ContainerID != "" && status.State.Waiting == nil {
-			f.read[of] = true
-			f.readLog(pod, &status, status.ContainerID, false)
-		}
-	}
-}
-
 // workOf returns the followed work that a pod belongs to, or is.
 func (f *follower) workOf(pod *corev1.Pod) (_ types.UID, followed bool) {
 	for _, ref := range pod.OwnerReferences {
@@ -306,21 +290,6 @@ func (f *follower) workOf(pod *corev1.Pod) (_ types.UID, followed bool) {
 		}
 	}
 	return pod.UID, f.works[pod.UID]
-}
-
-// readLog starts a reader of one container's log, once.
-func (f *follower) readLog(pod *corev1.Pod, s *corev1.ContainerStatus, id string, previous bool) {
-	if f.reading[id] {
-		return
-	}
-	f.reading[id] = true
-	of := life{logKey: logKey{pod.UID, s.Name}, attempt: int(s.RestartCount)}
-	if previous {
-		of.attempt--
-	}
-	opts := &corev1.PodLogOptions{Container: s.Name, Follow: !previous, Previous: previous, Timestamps: f.logs.stamped}
-	req := f.client.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, opts)
-	f.logs.read(logName(pod, s.Name), of, previous || s.State.Terminated != nil, req.Stream)
 }
 
 // concerns: the event is about a Job that is followed, or a pod of it.
@@ -349,6 +318,9 @@ func (f *follower) warnOnce(line string) {
 // elsewhere now and then in a line.
 func (f *follower) show() {
 	now := time.Now()
+	if f.onlyLogs != nil {
+		return
+	}
 	f.record(f.over())
 	for _, line := range f.pace.news(now, f.board.News(now, f.over())) {
 		f.console.Note("%s", line)

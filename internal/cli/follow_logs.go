@@ -45,6 +45,14 @@ type logOutput struct {
 	records *records
 }
 
+// wants reports whether a log is to be read of a container that the API tells of: ended is
+// how it has, nil if it has not. Where others are not printed, those that failed tell their
+// last words.
+func (o *logOutput) wants(ended *corev1.ContainerStateTerminated) bool {
+	onlyFailed := o.mute || o.stage != nil && o.stage.onlyFailed
+	return !onlyFailed || ended != nil && ended.ExitCode != 0
+}
+
 // logKey is a container of a pod.
 type logKey struct {
 	pod       types.UID
@@ -150,7 +158,7 @@ func (l *logReaders) start(r *reading, open func(context.Context) (io.ReadCloser
 		tell := l.lives
 		l.mu.Unlock()
 		tell(r.of)
-		if err != nil && l.ctx.Err() == nil {
+		if err != nil && l.ctx.Err() == nil && !l.mute {
 			l.console.Note("warning: log of %s: %v", r.name, err)
 		}
 	}()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"time"
 
@@ -13,7 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/sampan-batch/sampan/internal/engine"
 	"github.com/sampan-batch/sampan/internal/plan"
 )
 
@@ -148,29 +146,11 @@ func (o *jobOptions) start(cmd *cobra.Command, create func(context.Context, kube
 	if !o.wait && !o.logs {
 		return nil
 	}
-	return o.follow(ctx, client, job)
-}
-
-// follow waits for the end of a Job. It goes on without those who watch it.
-func (o *jobOptions) follow(ctx context.Context, client kubernetes.Interface, job *batchv1.Job) error {
-	engine.RouteLibraryLogs(slog.New(slog.DiscardHandler)) // the follower says itself what goes wrong
-	stops := catchSignals()
-	defer stops.release()
-	out := newConsole(os.Stdout, os.Stderr)
-	f := newFollower(client, newLogReaders(stops.end, out, logOutput{}), false, started{job, time.Now()})
-	defer f.Close()
-	f.noLogs, f.namespace = !o.logs, job.Namespace
-	ctx, release := stops.limit(context.WithoutCancel(ctx), o.timeout)
-	defer release()
-	res, err := f.result(f.Run(ctx))
-	if err != nil {
-		return err
+	d := &display{logs: logsNone}
+	if o.logs {
+		d.logs = logsAll
 	}
-	if ctx.Err() != nil {
-		out.Note("%s: job/%s goes on; `sampan explain job/%s -n %s` says how far it is", context.Cause(ctx), job.Name, job.Name, job.Namespace)
-		return &exitError{code: res.ExitCode}
-	}
-	return conclude(res, "", out)
+	return d.follow(context.WithoutCancel(ctx), client, o.timeout, job)
 }
 
 // runCronJob creates a Job from the template of a CronJob.

@@ -93,11 +93,14 @@ func (r *reading) end() {
 	}
 }
 
+// lastLines is how many of the last lines are remembered.
+const lastLines = 5
+
 // keep remembers a line as one of the last.
 func (l *life) keep(line []byte) {
-	const most, longest = 5, 300
+	const longest = 300
 	l.Bytes += int64(len(line))
-	if len(l.Last) == most {
+	if len(l.Last) == lastLines {
 		l.Last = append(l.Last[:0], l.Last[1:]...)
 	}
 	l.Last = append(l.Last, string(line[:min(len(line), longest)]))

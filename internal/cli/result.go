@@ -77,9 +77,15 @@ func conclude(res board.Result, format string, out *console) error {
 
 // tell prints a result: for machines to standard output, for people to out.
 func tell(res board.Result, format string, out *console) error {
+	if format == "" {
+		tellPeople(res.Jobs, out)
+	}
+	return tellMachines(res, format)
+}
+
+func tellMachines(res board.Result, format string) error {
 	switch format {
 	case "":
-		tellPeople(res.Jobs, out)
 		return nil
 	case formatJUnit:
 		return report.JUnit(os.Stdout, res)

@@ -127,7 +127,7 @@ kubectl, the client libraries and the manifests that you have work unmodified.
 	})
 	root.SuggestionsMinimumDistance = 2
 	root.AddCommand(newRun(), newServe(), newStop(), newImage(), newSupervise())
-	root.AddCommand(newJob(), newCron(), newExplain(), newVersion())
+	root.AddCommand(newJob(), newCron(), newExplain(), newFollow(), newLogs(), newVersion())
 	root.AddCommand(newBackup(), newRestore(), newCheck())
 	return root
 }
