@@ -68,7 +68,7 @@ var house = map[string][]string{
 	"internal/control": {"internal/change", "internal/cron", "internal/job", "internal/kind", "internal/place", "internal/store", "internal/sweep", "internal/work"},
 
 	// edges
-	"internal/server": {"internal/access", "internal/change", "internal/disk", "internal/kind", "internal/kind/openapi", "internal/kind/podspec", "internal/server/stream", "internal/stdio", "internal/store"},
+	"internal/server":        {"internal/access", "internal/change", "internal/disk", "internal/kind", "internal/kind/openapi", "internal/kind/podspec", "internal/server/stream", "internal/stdio", "internal/store"},
 	"internal/server/stream": {"internal/stdio"},
 	"internal/agent": {"internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/agent/podfiles", "internal/agent/podstate", "internal/agent/probe",
 		"internal/agent/runspec", "internal/agent/volume", "internal/change", "internal/kind", "internal/reason", "internal/runner", "internal/runner/crilog", "internal/runner/hostpath",
@@ -82,7 +82,8 @@ var house = map[string][]string{
 	"internal/agent/probe":    {"internal/reason", "internal/runner"},
 	"internal/agent/runspec":  {"internal/agent/network", "internal/runner"},
 	"internal/agent/volume":   {"internal/agent/network", "internal/agent/runspec", "internal/runner", "internal/runner/hostpath"},
-	"internal/cli":            {"internal/backup", "internal/board", "internal/cron", "internal/engine", "internal/explain", "internal/image", "internal/job", "internal/kind", "internal/manifest", "internal/plan", "internal/report", "internal/runner"},
+	"internal/verb":           nil,
+	"internal/cli":            {"internal/backup", "internal/board", "internal/cron", "internal/engine", "internal/explain", "internal/image", "internal/job", "internal/kind", "internal/manifest", "internal/plan", "internal/report", "internal/runner", "internal/verb"},
 
 	// what wires them, and what stands around the product
 	"internal/engine": {"internal/agent", "internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/agent/runspec", "internal/backup", "internal/change", "internal/control", "internal/disk", "internal/image",
@@ -137,6 +138,8 @@ var homes = []struct {
 	why   string
 }{
 	{"k8s.io/apiserver", []string{"internal/server", "internal/engine"}, "the API is spoken in one room; the engine's health speaks its language of checks"},
+	{"k8s.io/kubectl", []string{"internal/verb"}, "what kubectl does is one room's"},
+	{"k8s.io/cli-runtime", []string{"internal/verb"}, "the same"},
 	{"k8s.io/cri-streaming", []string{"internal/server/stream"}, "the protocols of streams are one room's"},
 	{"k8s.io/client-go/kubernetes", []string{"internal/cli"}, "whoever is no command reads the store, or has an interface of its own"},
 	{"k8s.io/klog/v2", []string{"internal/server", "internal/place", "internal/agent/eviction"}, "we log with slog; libraries that do not are led there by server"},

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/sampan-batch/sampan/internal/engine"
@@ -76,8 +77,18 @@ func (c *cluster) loader() clientcmd.ClientConfig {
 
 // connect returns a client and the namespace that is meant.
 func (c *cluster) connect() (client kubernetes.Interface, namespace string, err error) {
+	config, namespace, err := c.config()
+	if err != nil {
+		return nil, "", err
+	}
+	client, err = kubernetes.NewForConfig(config)
+	return client, namespace, err
+}
+
+// config returns how clients reach the API, and the namespace that is meant.
+func (c *cluster) config() (config *rest.Config, namespace string, err error) {
 	loader := c.loader()
-	config, err := loader.ClientConfig()
+	config, err = loader.ClientConfig()
 	switch {
 	case clientcmd.IsEmptyConfig(err):
 		return nil, "", usage(errors.New("no API to talk to: start `sampan serve`, or name a kubeconfig by --kubeconfig or $KUBECONFIG"))
@@ -94,8 +105,7 @@ func (c *cluster) connect() (client kubernetes.Interface, namespace string, err 
 		config.QPS = -1
 		config.ContentType, config.AcceptContentTypes = runtime.ContentTypeProtobuf, runtime.ContentTypeProtobuf+","+runtime.ContentTypeJSON
 	}
-	client, err = kubernetes.NewForConfig(config)
-	return client, namespace, err
+	return config, namespace, nil
 }
 
 // answering says of an API that nobody serves what to do about it.
