@@ -83,16 +83,17 @@ var house = map[string][]string{
 	"internal/agent/runspec":  {"internal/agent/network", "internal/runner"},
 	"internal/agent/volume":   {"internal/agent/network", "internal/agent/runspec", "internal/runner", "internal/runner/hostpath"},
 	"internal/verb":           nil,
-	"internal/cli":            {"internal/backup", "internal/board", "internal/cron", "internal/engine", "internal/explain", "internal/image", "internal/job", "internal/kind", "internal/manifest", "internal/plan", "internal/report", "internal/runner", "internal/verb"},
+	"internal/cli":            {"internal/backup", "internal/board", "internal/cron", "internal/doctor", "internal/engine", "internal/explain", "internal/image", "internal/job", "internal/kind", "internal/manifest", "internal/plan", "internal/report", "internal/runner", "internal/verb"},
 
 	// what wires them, and what stands around the product
 	"internal/engine": {"internal/agent", "internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/agent/runspec", "internal/backup", "internal/change", "internal/control", "internal/disk", "internal/image",
 		"internal/kind", "internal/runner", "internal/runner/host", "internal/runner/sandbox", "internal/runner/supervisor", "internal/server",
 		"internal/store", "internal/tree"},
-	"cmd/sampan":  {"internal/cli"},
-	"bench":       {"internal/runner", "internal/runner/reap", "internal/runner/sandbox", "torture/program"},
-	"attack":      nil, // through the front door only
-	"conformance": nil, // the same
+	"internal/doctor": {"internal/engine", "internal/runner"},
+	"cmd/sampan":      {"internal/cli"},
+	"bench":           {"internal/runner", "internal/runner/reap", "internal/runner/sandbox", "torture/program"},
+	"attack":          nil, // through the front door only
+	"conformance":     nil, // the same
 
 	// the torture, which goes through the front door too: nothing of internal
 	"torture":         {"torture/program", "torture/report", "torture/round", "torture/victim"},

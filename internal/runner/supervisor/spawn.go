@@ -71,17 +71,36 @@ func refusal(err error) string {
 	case !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EINVAL) &&
 		!errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EUSERS):
 		return ""
+	case inChroot():
+		return "this process is in a chroot, from which neither user namespaces nor mounts are to be had: make its root a mount point (mount --bind DIR DIR) " +
+			"and enter it by pivot_root or `unshare --root`"
 	case zero("user/max_user_namespaces"):
 		return "user namespaces are switched off: sysctl user.max_user_namespaces is 0; set it to 15000"
 	case zero("kernel/unprivileged_userns_clone"):
 		return "user namespaces are refused to ordinary users: set sysctl kernel.unprivileged_userns_clone=1"
 	case !zero("kernel/apparmor_restrict_unprivileged_userns") && exists("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"):
 		return "AppArmor refuses user namespaces to ordinary users: set sysctl kernel.apparmor_restrict_unprivileged_userns=0, or give sampan an AppArmor profile with userns"
-	case errors.Is(err, unix.EINVAL):
+	case errors.Is(err, unix.EINVAL) && !exists("/proc/self/ns/user"):
 		return "this kernel has no user namespaces (CONFIG_USER_NS)"
 	default:
 		return "this machine refuses user namespaces to ordinary users: " + err.Error()
 	}
+}
+
+// inChroot tells whether the root is another than that of the mount namespace, as far as
+// that can be seen: nothing is mounted on it.
+func inChroot() bool {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if fields := strings.Fields(lines.Text()); len(fields) > 4 && fields[4] == "/" {
+			return false
+		}
+	}
+	return true
 }
 
 func exists(path string) bool {
