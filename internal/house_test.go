@@ -83,7 +83,7 @@ var house = map[string][]string{
 	"internal/agent/runspec":  {"internal/agent/network", "internal/runner"},
 	"internal/agent/volume":   {"internal/agent/network", "internal/agent/runspec", "internal/runner", "internal/runner/hostpath"},
 	"internal/verb":           nil,
-	"internal/cli":            {"internal/backup", "internal/board", "internal/cron", "internal/doctor", "internal/engine", "internal/explain", "internal/image", "internal/job", "internal/kind", "internal/manifest", "internal/plan", "internal/report", "internal/runner", "internal/verb"},
+	"internal/cli":            {"internal/backup", "internal/board", "internal/cron", "internal/disk", "internal/doctor", "internal/engine", "internal/explain", "internal/image", "internal/job", "internal/kind", "internal/manifest", "internal/plan", "internal/report", "internal/runner", "internal/verb"},
 
 	// what wires them, and what stands around the product
 	"internal/engine": {"internal/agent", "internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/agent/runspec", "internal/backup", "internal/change", "internal/control", "internal/disk", "internal/image",

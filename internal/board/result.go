@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
@@ -97,12 +98,11 @@ func (w *work) result(now time.Time) WorkResult {
 		r.CompletedIndexes, r.FailedIndexes = j.Status.CompletedIndexes, ptr.Deref(j.Status.FailedIndexes, "")
 		return r
 	}
-	for _, p := range w.results {
-		if p.Status == string(corev1.PodSucceeded) {
-			r.Succeeded = 1
-		} else {
-			r.Failed = 1
-		}
+	switch w.status {
+	case string(batchv1.JobComplete):
+		r.Succeeded = 1
+	case string(batchv1.JobFailed):
+		r.Failed = 1
 	}
 	return r
 }

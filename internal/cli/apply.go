@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/plan"
@@ -19,9 +20,9 @@ import (
 // fieldManager is the name under which this command line owns fields.
 const fieldManager = "sampan"
 
-// apply creates what the works of a plan need, and returns what runs beside them. An error
-// leaves behind what was created before.
-func apply(ctx context.Context, config *rest.Config, p *plan.Plan) (companions []kind.Object, err error) {
+// apply creates what the works of a plan need, and returns what runs beside them. Where it
+// goes on with an earlier run, some is there. An error leaves behind what was created before.
+func apply(ctx context.Context, config *rest.Config, p *plan.Plan, goesOn bool) (companions []kind.Object, err error) {
 	config = rest.CopyConfig(config)
 	config.ContentType = "" // what is of any kind has no other encoding
 	client, err := dynamic.NewForConfig(config)
@@ -39,6 +40,12 @@ func apply(ctx context.Context, config *rest.Config, p *plan.Plan) (companions [
 			continue // has its turn
 		}
 		obj, err := create(ctx, client, o)
+		if apierrors.IsAlreadyExists(err) && goesOn {
+			if o.Role == plan.Support {
+				continue
+			}
+			obj, err = replace(ctx, client, o) // one that ended with the earlier run
+		}
 		if err != nil {
 			return companions, fmt.Errorf("%s: %w", o.Where, err)
 		}
@@ -47,6 +54,16 @@ func apply(ctx context.Context, config *rest.Config, p *plan.Plan) (companions [
 		}
 	}
 	return companions, nil
+}
+
+// replace creates a pod anew.
+func replace(ctx context.Context, client dynamic.Interface, o plan.Object) (kind.Object, error) {
+	at := client.Resource(o.Kind.GVK.GroupVersion().WithResource(o.Kind.Plural())).Namespace(o.GetNamespace())
+	err := at.Delete(ctx, o.GetName(), metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](0)})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return nil, err
+	}
+	return create(ctx, client, o)
 }
 
 // create creates one object, and returns it if it is one that runs. A namespace may be

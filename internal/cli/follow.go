@@ -42,6 +42,7 @@ type follower struct {
 	revision string
 	failFast bool                // the first work that fails ends it
 	early    map[string][]update // about pods of works that have begun and were not seen yet
+	resting  bool                // who leaves stays as a suspended Job
 	streams  *streams            // nil before Run
 	began    time.Time
 

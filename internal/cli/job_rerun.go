@@ -25,41 +25,57 @@ func rerunJob(ctx context.Context, client kubernetes.Interface, namespace, oldNa
 	if err != nil {
 		return nil, err
 	}
-	next, err := again(old)
+	next, done, err := prepareRerun(old, onlyFailed)
 	if err != nil {
 		return nil, err
 	}
-	var done job.Indexes
+	if err := keepCronJob(ctx, client, old, next); err != nil {
+		return nil, err
+	}
+	next.Name = name
+	return createRerun(ctx, client, next, old.Name, done)
+}
+
+// prepareRerun returns a Job, still without a name, that does once more what a finished
+// one did, or what it left undone, and the indexes that it need not do.
+func prepareRerun(old *batchv1.Job, onlyFailed bool) (next *batchv1.Job, done job.Indexes, err error) {
+	if next, err = again(old); err != nil {
+		return nil, nil, err
+	}
 	if onlyFailed {
 		if done, err = carried(old); err != nil {
-			return nil, fmt.Errorf("job/%s: %w", old.Name, err)
+			return nil, nil, fmt.Errorf("job/%s: %w", old.Name, err)
 		}
 	}
 	if done.Len() > 0 {
 		next.Spec.Suspend = ptr.To(true)
 		next.Annotations[kind.JobCarriedIndexes] = done.String()
 	}
-	if err := keepCronJob(ctx, client, old, next); err != nil {
-		return nil, err
-	}
-	created, err := createNamed(ctx, client, next, old.Name, name)
+	return next, done, nil
+}
+
+// createRerun creates a Job, under a name that derives from that of the old one if it has
+// none, and tells it what is done.
+func createRerun(ctx context.Context, client kubernetes.Interface, next *batchv1.Job, oldName string, done job.Indexes) (*batchv1.Job, error) {
+	created, err := createNamed(ctx, client, next, oldName, next.Name)
 	if err != nil || done.Len() == 0 {
 		return created, err
 	}
-	if err := carryOver(ctx, client, created, done); err != nil {
-		// A Job that stays suspended would be a riddle.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-		defer cancel()
-		err = fmt.Errorf("tell job/%s what has been done already: %w", created.Name, err)
-		gone := client.BatchV1().Jobs(namespace).Delete(ctx, created.Name, metav1.DeleteOptions{
-			PropagationPolicy: ptr.To(metav1.DeletePropagationBackground), Preconditions: metav1.NewUIDPreconditions(string(created.UID)),
-		})
-		if gone != nil {
-			gone = fmt.Errorf("job/%s stays behind suspended: %w", created.Name, gone)
-		}
-		return nil, errors.Join(err, gone)
+	resumed, err := carryOver(ctx, client, created, done)
+	if err == nil {
+		return resumed, nil
 	}
-	return created, nil
+	// A Job that stays suspended would be a riddle.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	err = fmt.Errorf("tell job/%s what has been done already: %w", created.Name, err)
+	gone := client.BatchV1().Jobs(created.Namespace).Delete(ctx, created.Name, metav1.DeleteOptions{
+		PropagationPolicy: ptr.To(metav1.DeletePropagationBackground), Preconditions: metav1.NewUIDPreconditions(string(created.UID)),
+	})
+	if gone != nil {
+		gone = fmt.Errorf("job/%s stays behind suspended: %w", created.Name, gone)
+	}
+	return nil, errors.Join(err, gone)
 }
 
 // carried returns the indexes of a failed Job that need not run again.
@@ -113,22 +129,29 @@ func createNamed(ctx context.Context, client kubernetes.Interface, next *batchv1
 
 // carryOver writes into the status of a suspended Job which indexes are done,
 // and lets it go. Its controller starts the others.
-func carryOver(ctx context.Context, client kubernetes.Interface, created *batchv1.Job, done job.Indexes) error {
-	jobs := client.BatchV1().Jobs(created.Namespace)
-	patch := func(body any, subresources ...string) error {
-		data, err := json.Marshal(body)
-		if err != nil {
-			return err
-		}
-		_, err = jobs.Patch(ctx, created.Name, types.MergePatchType, data, metav1.PatchOptions{FieldManager: fieldManager}, subresources...)
-		return err
+func carryOver(ctx context.Context, client kubernetes.Interface, created *batchv1.Job, done job.Indexes) (*batchv1.Job, error) {
+	if err := tellDone(ctx, client, created, done); err != nil {
+		return nil, err
 	}
-	type object = map[string]any
-	meta := object{"uid": created.UID} // not another Job of that name
-	if err := patch(object{"metadata": meta, "status": object{
+	return patchJob(ctx, client, created, object{"spec": object{"suspend": false}})
+}
+
+// tellDone writes into the status of a suspended Job which indexes are done.
+func tellDone(ctx context.Context, client kubernetes.Interface, created *batchv1.Job, done job.Indexes) error {
+	_, err := patchJob(ctx, client, created, object{"status": object{
 		"completedIndexes": done.String(), "succeeded": done.Len(),
-	}}, "status"); err != nil {
-		return err
+	}}, "status")
+	return err
+}
+
+type object = map[string]any
+
+// patchJob patches a Job, and not another of its name.
+func patchJob(ctx context.Context, client kubernetes.Interface, job *batchv1.Job, change object, subresources ...string) (*batchv1.Job, error) {
+	change["metadata"] = object{"uid": job.UID}
+	data, err := json.Marshal(change)
+	if err != nil {
+		return nil, err
 	}
-	return patch(object{"metadata": meta, "spec": object{"suspend": false}})
+	return client.BatchV1().Jobs(job.Namespace).Patch(ctx, job.Name, types.MergePatchType, data, metav1.PatchOptions{FieldManager: fieldManager}, subresources...)
 }

@@ -26,7 +26,7 @@ func (o *runOptions) plan(ctx context.Context, paths []string, dir string) (*pla
 	}
 	w := plan.World{
 		Now: time.Now(), Zones: time.LoadLocation, Namespace: o.namespace, Node: node, Runtime: o.runtime,
-		Volumes: filepath.Join(dir, "volumes"), Kept: o.volumes != "", Strict: o.strict,
+		Volumes: filepath.Join(dir, engine.RunVolumes), Kept: o.volumes != "", Strict: o.strict,
 		Overrides: overrides,
 	}
 	if w.Kept {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -16,10 +17,13 @@ import (
 type turn struct {
 	// obj is what it is, or will be, called, and as far as it is known.
 	obj kind.Object
-	// begin makes it run, and returns it as it is then. It is called once, in a
-	// goroutine of its own.
+	// begin makes it run, and returns it as it is then. It is called once, in a goroutine
+	// of its own; nil: obj had ended before.
 	begin func(context.Context) (kind.Object, error)
 	at    time.Time // when it was
+	again bool      // it is one that failed before
+	// former is the UID of a pod that had the name, and may still be heard of.
+	former types.UID
 }
 
 // begun is what became of the call that was to begin a turn.
@@ -84,11 +88,12 @@ func (q *queue) next(now time.Time) {
 // is not new, or no work of the run.
 func (q *queue) seen(obj kind.Object) *turn {
 	t := q.unseen[nameOf(obj)]
-	if t != nil {
-		delete(q.unseen, nameOf(obj))
-		q.loads[obj.GetUID()] = loadOf(t.obj)
-		q.weigh(obj, false)
+	if t == nil || t.former == obj.GetUID() {
+		return nil
 	}
+	delete(q.unseen, nameOf(obj))
+	q.loads[obj.GetUID()] = loadOf(t.obj)
+	q.weigh(obj, false)
 	return t
 }
 
@@ -153,9 +158,14 @@ func nameOf(obj kind.Object) string {
 // await makes the follower start the works of a run itself, which begins at a revision.
 func (f *follower) await(q *queue, revision string) {
 	f.queue, f.revision = q, revision
-	for _, t := range q.waiting {
+	q.waiting = slices.DeleteFunc(q.waiting, func(t *turn) bool {
+		if t.begin == nil {
+			f.board.Recall(t.obj)
+			return true
+		}
 		f.board.Queue(t.obj)
-	}
+		return false
+	})
 }
 
 // seen takes up a work that was begun.

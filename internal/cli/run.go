@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -32,12 +33,7 @@ type runOptions struct {
 	runReport
 }
 
-func newRun() *cobra.Command {
-	var o runOptions
-	cmd := &cobra.Command{
-		Use:   "run PATH...",
-		Short: "Run manifests to the end of their Jobs",
-		Long: `Run starts a private engine, applies the manifests, follows every Job and Pod to its end and
+const runHelp = `Run starts a private engine, applies the manifests, follows every Job and Pod to its end and
 leaves nothing behind. PATH is a file, a directory, a URL or "-" for standard input; YAML or
 JSON, several documents or values in each, lists, what "helm template" or "kubectl get -o
 json" print.
@@ -53,6 +49,10 @@ need (Services, roles, …) are left out with a warning, which --strict makes an
 -j N runs at most N pods at a time: Jobs are begun in the order of the input, as others end, and
 none has more pods than that at a time. --fail-fast ends the run, gracefully and with 1, when
 the first Job or Pod has failed.
+
+With --keep DIR a run that was ended, or killed, is gone on with by the same command: what runs
+is suspended, as a Job with "suspend: true" is; Jobs and indexes that are done do not run again.
+--retry-failed runs what failed again.
 
 --env sets variables in all containers of the Jobs and Pods, for this run only; --image and
 --arg change a container where only one can be meant.
@@ -71,13 +71,22 @@ It exits with
 The pods are ended gracefully; a second Ctrl-C kills them.
 
 Images come from "sampan image load" or from their registries; --runtime=host runs the
-commands of a manifest as plain processes of this machine instead.`,
+commands of a manifest as plain processes of this machine instead.`
+
+func newRun() *cobra.Command {
+	var o runOptions
+	cmd := &cobra.Command{
+		Use:   "run PATH...",
+		Short: "Run manifests to the end of their Jobs",
+		Long:  runHelp,
 		Example: `  sampan run job.yaml
   sampan run --runtime=host --timeout=10m jobs/
   sampan run --dry-run -R deploy/                    # what is wrong, and what has no effect here
   helm template chart | sampan run -
   kubectl get cronjob nightly -o json | sampan run -
   generate-jobs | sampan run -o json - > result.json
+  sampan run --keep state render.yaml                # Ctrl-C; the same again goes on
+  sampan run --keep state --retry-failed render.yaml
   generate-jobs | sampan run -j 8 --fail-fast -
   sampan run import.yaml --env DAY=2026-03-01 --env TOKEN   # TOKEN as it is here
   sampan run --logs=failed -o junit tests/ > report.xml
@@ -240,7 +249,8 @@ func (o *runOptions) withEngine(ctx context.Context, dir string, out io.Writer, 
 // dataDir returns where the engine works, and what to do afterwards.
 func (o *runOptions) dataDir() (dir string, cleanUp func(), err error) {
 	if o.keep != "" {
-		return o.keep, func() {}, nil
+		o.keep, err = filepath.Abs(o.keep) // which is part of the paths of claims
+		return o.keep, func() {}, err
 	}
 	dir, err = os.MkdirTemp("", "sampan-run-*")
 	if err != nil {

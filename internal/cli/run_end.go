@@ -16,8 +16,9 @@ import (
 	"github.com/sampan-batch/sampan/internal/kind"
 )
 
-// end deletes what has not ended, and waits until its pods have. Where that cannot be, as
-// on a full disk, the engine takes what is left with it.
+// end deletes what has not ended or, where another run may go on with it, suspends it, and
+// waits until its pods have ended. Where that cannot be, as on a full disk, the engine takes
+// what is left with it.
 func (r *running) end() {
 	f := r.follower
 	last := f.settle(r.stops.kill)
@@ -28,10 +29,10 @@ func (r *running) end() {
 	patience := patienceWith(leaving)
 	ctx, cancel := context.WithTimeout(r.stops.kill, patience)
 	defer cancel()
-	f.leave(leaving)
-	if obj, err := r.removeAll(ctx, leaving); err != nil {
+	f.leave(leaving, r.keep != "")
+	if obj, err := r.dismiss(ctx, leaving); err != nil {
 		if r.stops.kill.Err() == nil {
-			r.console.Note("warning: delete %s: %v; killing the pods", obj.GetName(), err)
+			r.console.Note("warning: %s %s: %v; killing the pods", r.farewell(), obj.GetName(), err)
 		}
 		return
 	}
@@ -40,14 +41,27 @@ func (r *running) end() {
 	}
 }
 
-// removeAll deletes objects, several at a time, and returns the first that could not be.
-func (r *running) removeAll(ctx context.Context, all []kind.Object) (first kind.Object, err error) {
+// farewell is what is done to Jobs that have not ended.
+func (r *running) farewell() string {
+	if r.keep != "" {
+		return "suspend"
+	}
+	return "delete"
+}
+
+// dismiss deletes or suspends objects, several at a time, and returns the first with which
+// that could not be done.
+func (r *running) dismiss(ctx context.Context, all []kind.Object) (first kind.Object, err error) {
 	var group errgroup.Group
 	group.SetLimit(callsAtATime)
 	errs := make([]error, len(all))
 	for i, obj := range all {
 		group.Go(func() error {
-			errs[i] = remove(ctx, r.client, obj)
+			if job, ok := obj.(*batchv1.Job); ok && r.keep != "" {
+				_, errs[i] = patchJob(ctx, r.client, job, object{"spec": object{"suspend": true}})
+			} else {
+				errs[i] = remove(ctx, r.client, obj)
+			}
 			return nil
 		})
 	}
@@ -77,9 +91,10 @@ func (f *follower) settle(ctx context.Context) []kind.Object {
 	return f.board.Open()
 }
 
-// leave says that these are to leave nothing running.
-func (f *follower) leave(all []kind.Object) {
+// leave says that these are to leave nothing running; resting: Jobs stay, suspended.
+func (f *follower) leave(all []kind.Object, resting bool) {
 	f.board.Leave()
+	f.resting = resting
 	f.leaving = make(map[types.UID]bool, len(all))
 	for _, obj := range all {
 		f.works[obj.GetUID()] = true // its end is awaited, if it was not before
@@ -90,8 +105,14 @@ func (f *follower) leave(all []kind.Object) {
 	}
 }
 
-// left takes note of one that leaves nothing running any more.
+// left takes note of one that may leave nothing running any more: it is gone, or a Job that
+// rests or has ended where it was to be suspended.
 func (f *follower) left(obj kind.Object, gone bool) {
+	if job, ok := obj.(*batchv1.Job); ok && f.resting {
+		s := &job.Status
+		gone = gone || kind.JobEnd(job) != nil ||
+			kind.JobCondition(s, batchv1.JobSuspended) != nil && s.Active == 0 && ptr.Deref(s.Terminating, 0) == 0
+	}
 	if gone {
 		delete(f.leaving, obj.GetUID())
 	}

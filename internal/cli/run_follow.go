@@ -9,7 +9,6 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -33,20 +32,15 @@ func (o *runOptions) follow(ctx, limited context.Context, config *rest.Config, p
 	watched, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(limited, func() { cancel(context.Cause(limited)) })()
-	jobs, err := client.BatchV1().Jobs(metav1.NamespaceAll).List(watched, metav1.ListOptions{})
-	if err != nil {
-		return err
-	}
 	r := &running{
-		client: client, stops: stops, console: logs.console,
+		runControl: o.runControl, runtime: o.runtime, client: client, stops: stops, console: logs.console,
 		follower: newFollower(client, logs, true),
 	}
 	defer r.follower.Close()
 	r.follower.noLogs = true // the engine hands them over
 	r.follower.failFast = o.failFast
-	r.follower.await(newQueue(stops.kill, o.maxPods, o.turns(client, p)), jobs.ResourceVersion)
-	if r.companions, err = apply(watched, config, p); err != nil && watched.Err() == nil {
-		return usage(err)
+	if err := r.begin(watched, config, p); err != nil && watched.Err() == nil {
+		return err
 	}
 	if o.timeout > 0 {
 		defer time.AfterFunc(o.timeout, func() { cancel(errTimedOut) }).Stop()
@@ -58,6 +52,23 @@ func (o *runOptions) follow(ctx, limited context.Context, config *rest.Config, p
 	return conclude(res, o.output, logs.console)
 }
 
+// begin prepares what the works need, and their turns.
+func (r *running) begin(ctx context.Context, config *rest.Config, p *plan.Plan) error {
+	if err := r.takeUp(ctx, p); err != nil {
+		return err
+	}
+	turns, err := r.turns(p)
+	if err != nil {
+		return err
+	}
+	r.tell(turns)
+	r.follower.await(newQueue(r.stops.kill, r.maxPods, turns), r.revision)
+	if r.companions, err = apply(ctx, config, p, r.earlier.goesOn); err != nil {
+		return usage(err)
+	}
+	return nil
+}
+
 // companions is how many pods of a plan run beside its works.
 func companions(p *plan.Plan) (n int64) {
 	for _, o := range p.Objects {
@@ -66,36 +77,6 @@ func companions(p *plan.Plan) (n int64) {
 		}
 	}
 	return n
-}
-
-// turns are the works of a plan, which are created one after the other.
-func (o *runOptions) turns(client kubernetes.Interface, p *plan.Plan) []*turn {
-	var turns []*turn
-	for _, planned := range p.Objects {
-		if planned.Role != plan.Work {
-			continue
-		}
-		obj := o.limited(planned.Object)
-		turns = append(turns, &turn{obj: obj, begin: func(ctx context.Context) (kind.Object, error) {
-			got, err := start(ctx, client, obj)
-			if err != nil {
-				return nil, refusal(fmt.Errorf("%s: %w", planned.Where, err))
-			}
-			return got, nil
-		}})
-	}
-	return turns
-}
-
-// limited is a work that has no more pods at a time than may run.
-func (o *runOptions) limited(obj kind.Object) kind.Object {
-	job, ok := obj.(*batchv1.Job)
-	if !ok {
-		return obj
-	}
-	limited := *job
-	limited.Spec.Parallelism = within(o.maxPods, &job.Spec)
-	return &limited
 }
 
 // start creates a Job or a Pod.
@@ -125,11 +106,16 @@ func (e *failedFast) Error() string { return e.why }
 
 // running is a run under way.
 type running struct {
+	runControl
+	runtime    string
 	client     kubernetes.Interface
 	stops      *signals
 	console    *console
 	follower   *follower
 	companions []kind.Object
+
+	revision string // of the API, before this run did anything
+	earlier  *earlier
 }
 
 // toEnd follows the run until it has ended, or watched ends, and ends what runs then.
@@ -150,5 +136,9 @@ func (r *running) toEnd(watched context.Context) (board.Result, error) {
 		r.console.Note("%s: ending the pods gracefully (Ctrl-C again kills them)", cause)
 	}
 	r.end()
-	return res, nil
+	if r.keep == "" || cause == nil {
+		return res, nil
+	}
+	r.console.Note("what is done is kept; the same command goes on from here")
+	return r.follower.result(cause) // which is what is left, suspended
 }

@@ -254,7 +254,14 @@ func (c *dirCheck) measure(root string) (t TreeReport) {
 
 // ours are the names that an engine, its node and its supervisors give to what
 // is in a data directory.
-var ours = []string{storeName, "lock", "kubeconfig", "pki", "run", "logs", "images", "pods", "etc", "termination", lastBackupName}
+var ours = []string{storeName, "lock", "kubeconfig", "pki", "run", "logs", "images", "pods", "etc", "termination", lastBackupName, RunRecord, RunVolumes}
+
+// What `sampan run --keep` has in the directory besides: what it was to do, and the volumes
+// that are claims.
+const (
+	RunRecord  = "run.json"
+	RunVolumes = "volumes"
+)
 
 // strays looks for what work that was cut short has left, and for what is not ours.
 func (c *dirCheck) strays() {

@@ -84,6 +84,14 @@ func (e *Engine) open() (err error) {
 	if err := bootstrap(ctx, e.store, kinds); err != nil {
 		return err
 	}
+	if c.Private {
+		if err := awaitFormer(c.DataDir); err != nil {
+			return err
+		}
+		if err := interrupted(ctx, e.store, kinds); err != nil {
+			return err
+		}
+	}
 	if e.images, err = image.Open(c.ImageDir); err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ package plan
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -220,10 +221,15 @@ func (p *planner) plan(items []*item) *Plan {
 		return int(it.role)
 	}
 	slices.SortStableFunc(items, func(a, b *item) int { return cmp.Compare(rank(a), rank(b)) })
-	known := map[string]bool{"": true, "default": true}
+	known, generated := map[string]bool{"": true, "default": true}, map[string]int{}
 	for _, it := range items {
 		if it.kind.Resource == kind.Namespaces {
 			known[it.obj.GetName()] = true
+		}
+		if it.obj.GetName() == "" {
+			prefix := it.obj.GetGenerateName()
+			it.obj.SetName(named(prefix, generated[prefix]))
+			generated[prefix]++
 		}
 		if ns := it.obj.GetNamespace(); !known[ns] {
 			known[ns] = true
@@ -234,4 +240,16 @@ func (p *planner) plan(items []*item) *Plan {
 	slices.Sort(plan.Claims)
 	plan.Claims = slices.Compact(plan.Claims)
 	return plan
+}
+
+// named is the name of the n-th object, from 0, that asks for one with a prefix. It is the
+// same each time that the input is read, so that a run can be gone on with.
+func named(prefix string, n int) string {
+	const letters, limit = "bcdfghjklmnpqrstvwxz2456789", 58 // as the API has it
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", prefix, n))
+	suffix := make([]byte, 5)
+	for i := range suffix {
+		suffix[i] = letters[int(sum[i])%len(letters)]
+	}
+	return prefix[:min(len(prefix), limit)] + string(suffix)
 }
