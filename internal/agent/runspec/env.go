@@ -3,6 +3,7 @@ package runspec
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -19,19 +20,30 @@ type Objects interface {
 type Env struct {
 	list  []string // "NAME=value"
 	index map[string]int
+	size  int // of all of them, in bytes
 }
 
-// Set adds the variable, or replaces its value.
-func (e *Env) Set(name, value string) {
-	if i, ok := e.index[name]; ok {
+// Set adds the variable, or replaces its value. It refuses what no program can be
+// started with.
+func (e *Env) Set(name, value string) error {
+	size := len(name) + len("=") + len(value)
+	i, ok := e.index[name]
+	if ok {
+		e.size -= len(e.list[i])
+	}
+	if e.size += size; size > maxString || e.size > maxStrings {
+		return errTooLong("env: " + name)
+	}
+	if ok {
 		e.list[i] = name + "=" + value
-		return
+		return nil
 	}
 	if e.index == nil {
 		e.index = make(map[string]int)
 	}
 	e.index[name] = len(e.list)
 	e.list = append(e.list, name+"="+value)
+	return nil
 }
 
 // Lookup returns the variable's value.
@@ -54,16 +66,15 @@ func Environment(in *Input, objects Objects) (*Env, error) {
 	}
 	for i := range in.Container.Env {
 		v := &in.Container.Env[i]
-		if v.Value != "" || v.ValueFrom == nil {
-			env.Set(v.Name, Expand(v.Value, env.Lookup))
-			continue
+		value, ok, err := Expand(v.Value, env.Lookup), true, error(nil)
+		if v.Value == "" && v.ValueFrom != nil {
+			value, ok, err = valueFrom(in, v.ValueFrom, objects)
 		}
-		value, ok, err := valueFrom(in, v.ValueFrom, objects)
+		if err == nil && ok {
+			err = env.Set(v.Name, value)
+		}
 		if err != nil {
 			return nil, err
-		}
-		if ok {
-			env.Set(v.Name, value)
 		}
 	}
 	return env, nil
@@ -89,7 +100,9 @@ func envFrom(env *Env, from *corev1.EnvFromSource, objects Objects) error {
 	}
 	for _, k := range sortedKeys(values) {
 		if name := from.Prefix + k; validName(name) {
-			env.Set(name, values[k])
+			if err := env.Set(name, values[k]); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -139,22 +152,33 @@ func valueFrom(in *Input, from *corev1.EnvVarSource, objects Objects) (value str
 }
 
 // Command returns the whole command of the container: its command and args,
-// each in place of what the image has, with references expanded.
-func Command(c *corev1.Container, entrypoint, cmd []string, env *Env) []string {
-	head, tail := expandAll(c.Command, env), expandAll(c.Args, env)
+// each in place of what the image has, with references expanded. The error is a
+// *runner.StartError: it is too long for any program.
+func Command(c *corev1.Container, entrypoint, cmd []string, env *Env) ([]string, error) {
+	head, err := expandAll(c.Command, env)
+	if err != nil {
+		return nil, err
+	}
+	tail, err := expandAll(c.Args, env)
+	if err != nil {
+		return nil, err
+	}
 	if len(head) == 0 {
 		head = entrypoint
 		if len(tail) == 0 {
 			tail = cmd
 		}
 	}
-	return slices.Concat(head, tail)
+	return slices.Concat(head, tail), nil
 }
 
-func expandAll(list []string, env *Env) []string {
-	out := make([]string, len(list))
+func expandAll(list []string, env *Env) ([]string, error) {
+	out, size := make([]string, len(list)), 0
 	for i, s := range list {
 		out[i] = Expand(s, env.Lookup)
+		if size += len(out[i]); len(out[i]) > maxString || size > maxStrings {
+			return nil, errTooLong("exec: argument " + strconv.Itoa(i))
+		}
 	}
-	return out
+	return out, nil
 }

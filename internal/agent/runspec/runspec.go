@@ -4,6 +4,7 @@
 package runspec
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
@@ -54,15 +55,22 @@ func (e *ConfigError) Error() string { return e.Message }
 // New returns how the container is started; the caller adds its identity
 // and files. An error is a *ConfigError, or a *runner.StartError.
 func New(in *Input, objects Objects) (*runner.Spec, error) {
+	c := in.Container
 	env, err := Environment(in, objects)
+	var args []string
+	if err == nil {
+		args, err = Command(c, in.Entrypoint, in.Cmd, env)
+	}
+	if start := (*runner.StartError)(nil); errors.As(err, &start) {
+		return nil, start
+	}
 	if err != nil {
 		return nil, &ConfigError{err.Error()}
 	}
-	c := in.Container
 	spec := &runner.Spec{
 		Class:          in.Class,
 		Container:      c.Name,
-		Args:           Command(c, in.Entrypoint, in.Cmd, env),
+		Args:           args,
 		Dir:            c.WorkingDir,
 		Layers:         in.Layers,
 		Hostname:       in.Hostname,

@@ -1,6 +1,7 @@
 package runspec
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -69,7 +70,9 @@ func FuzzExpand(f *testing.F) {
 func TestCommand(t *testing.T) {
 	t.Parallel()
 	env := &Env{}
-	env.Set("X", "7")
+	if err := env.Set("X", "7"); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct{ command, args, want string }{
 		{"", "", "ep cmd"},
 		{"c", "", "c"},
@@ -77,8 +80,9 @@ func TestCommand(t *testing.T) {
 		{"c$(X)", "a $(Y)", "c7 a $(Y)"},
 	} {
 		c := &corev1.Container{Command: strings.Fields(test.command), Args: strings.Fields(test.args)}
-		if got := strings.Join(Command(c, []string{"ep"}, []string{"cmd"}, env), " "); got != test.want {
-			t.Errorf("%+v: got %q", test, got)
+		list, err := Command(c, []string{"ep"}, []string{"cmd"}, env)
+		if got := strings.Join(list, " "); got != test.want || err != nil {
+			t.Errorf("%+v: got %q, %v", test, got, err)
 		}
 	}
 }
@@ -223,6 +227,48 @@ func TestEnvironment(t *testing.T) {
 		}
 		if got := strings.Join(env.list, " "); test.err != "" || got != test.want {
 			t.Errorf("%s: got %q, want %q", name, got, test.want+test.err)
+		}
+	}
+}
+
+// Variables that are made of others, and those of others, and one that many ask for:
+// a few lines of a manifest that would take all of the node's memory.
+func TestTooLong(t *testing.T) {
+	t.Parallel()
+	laughs := []corev1.EnvVar{{Name: "V0", Value: "0123456789"}}
+	for i := range 7 {
+		laughs = append(laughs, corev1.EnvVar{Name: fmt.Sprint("V", i+1), Value: strings.Repeat(fmt.Sprintf("$(V%d)", i), 10)})
+	}
+	large := corev1.EnvVar{Name: "LARGE", Value: strings.Repeat("x", maxString-len("LARGE="))}
+	var many []corev1.EnvVar
+	var from []corev1.EnvFromSource
+	var args []string
+	for i := range 64 {
+		many = append(many, corev1.EnvVar{Name: fmt.Sprint("M", i), Value: "$(LARGE)"})
+		args = append(args, "$(LARGE)")
+		from = append(from, corev1.EnvFromSource{Prefix: fmt.Sprint("P", i), ConfigMapRef: &corev1.ConfigMapEnvSource{
+			LocalObjectReference: corev1.LocalObjectReference{Name: "large"}}})
+	}
+	objects := objects{"large": &corev1.ConfigMap{Data: map[string]string{"k": large.Value}}}
+	for name, test := range map[string]struct {
+		c   corev1.Container
+		err string
+	}{
+		"as much as there may be": {c: corev1.Container{Env: append([]corev1.EnvVar{large}, many[:40]...), Args: args[:48]}},
+		"longer than a string":    {c: corev1.Container{Env: laughs}, err: "env: V5: argument list too long"},
+		"one of others":           {c: corev1.Container{Env: append([]corev1.EnvVar{large}, many...)}, err: "env: M47: argument list too long"},
+		"of a ConfigMap":          {c: corev1.Container{EnvFrom: from}, err: "env: P48k: argument list too long"},
+		"replaced":                {c: corev1.Container{Env: slices.Repeat([]corev1.EnvVar{large}, 100)}},
+		"argument":                {c: corev1.Container{Env: laughs[:5], Args: []string{"$(V4)$(V4)"}}, err: "exec: argument 0: argument list too long"},
+		"arguments":               {c: corev1.Container{Env: []corev1.EnvVar{large}, Args: args}, err: "exec: argument 48: argument list too long"},
+	} {
+		_, err := New(testInput(test.c), objects)
+		var start *runner.StartError
+		switch {
+		case test.err == "" && err != nil:
+			t.Errorf("%s: %v", name, err)
+		case test.err != "" && (!errors.As(err, &start) || start.Message != test.err || start.Code != 128):
+			t.Errorf("%s: got %#v, want %q", name, err, test.err)
 		}
 	}
 }

@@ -20,9 +20,30 @@ func modeOr(mode *int32, fallback int32) int32 {
 	return fallback
 }
 
+// maxFiles is how many bytes the files of a volume may have together: what a runner can
+// be told at once. A manifest can ask for the same megabyte any number of times.
+const maxFiles = 11 << 20
+
+var errTooLarge = fmt.Errorf("the files of the volume have more than %d MiB", maxFiles>>20)
+
+// files are the files of a volume.
+type files struct {
+	files map[string]runner.File // by their paths
+	bytes int
+}
+
+// add adds a file, which may take the place of another.
+func (f *files) add(path string, data []byte, mode int32) error {
+	if f.bytes += len(path) + len(data) - len(f.files[path].Data); f.bytes > maxFiles {
+		return errTooLarge
+	}
+	f.files[path] = runner.File{Data: data, Mode: uint32(mode)}
+	return nil
+}
+
 // files returns the files of a volume, by their paths.
 func (p *Pod) files(v *corev1.Volume) (map[string]runner.File, error) {
-	out := map[string]runner.File{}
+	out := &files{files: map[string]runner.File{}}
 	var err error
 	switch src := v.VolumeSource; {
 	case src.ConfigMap != nil:
@@ -36,13 +57,16 @@ func (p *Pod) files(v *corev1.Volume) (map[string]runner.File, error) {
 	case src.Projected != nil:
 		err = p.projected(out, src.Projected)
 	}
-	return out, err
+	return out.files, err
 }
 
-func (p *Pod) projected(out map[string]runner.File, src *corev1.ProjectedVolumeSource) error {
+func (p *Pod) projected(out *files, src *corev1.ProjectedVolumeSource) error {
 	mode := modeOr(src.DefaultMode, defaultMode)
 	var errs []error
 	for _, s := range src.Sources {
+		if out.bytes > maxFiles {
+			return errTooLarge
+		}
 		switch {
 		case s.ConfigMap != nil:
 			errs = append(errs, p.configMap(out, s.ConfigMap.Name, s.ConfigMap.Items, s.ConfigMap.Optional, mode))
@@ -61,7 +85,7 @@ func (p *Pod) projected(out map[string]runner.File, src *corev1.ProjectedVolumeS
 	return errors.Join(errs...)
 }
 
-func (p *Pod) configMap(out map[string]runner.File, name string, items []corev1.KeyToPath, optional *bool, mode int32) error {
+func (p *Pod) configMap(out *files, name string, items []corev1.KeyToPath, optional *bool, mode int32) error {
 	isOptional := optional != nil && *optional
 	cm, err := p.Objects.ConfigMap(name)
 	if err != nil {
@@ -80,7 +104,7 @@ func (p *Pod) configMap(out map[string]runner.File, name string, items []corev1.
 	return choose(out, data, items, isOptional, mode, "config")
 }
 
-func (p *Pod) secret(out map[string]runner.File, name string, items []corev1.KeyToPath, optional *bool, mode int32) error {
+func (p *Pod) secret(out *files, name string, items []corev1.KeyToPath, optional *bool, mode int32) error {
 	isOptional := optional != nil && *optional
 	secret, err := p.Objects.Secret(name)
 	if err != nil {
@@ -93,10 +117,12 @@ func (p *Pod) secret(out map[string]runner.File, name string, items []corev1.Key
 }
 
 // choose adds the files that items name, or all.
-func choose(out map[string]runner.File, data map[string][]byte, items []corev1.KeyToPath, optional bool, mode int32, what string) error {
+func choose(out *files, data map[string][]byte, items []corev1.KeyToPath, optional bool, mode int32, what string) error {
 	if len(items) == 0 {
 		for k, v := range data {
-			out[k] = runner.File{Data: v, Mode: uint32(mode)}
+			if err := out.add(k, v, mode); err != nil {
+				return err
+			}
 		}
 		return nil
 	}
@@ -108,12 +134,14 @@ func choose(out map[string]runner.File, data map[string][]byte, items []corev1.K
 			}
 			return fmt.Errorf("references non-existent %s key: %s", what, item.Key)
 		}
-		out[item.Path] = runner.File{Data: v, Mode: uint32(modeOr(item.Mode, mode))}
+		if err := out.add(item.Path, v, modeOr(item.Mode, mode)); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-func (p *Pod) downward(out map[string]runner.File, items []corev1.DownwardAPIVolumeFile, mode int32) error {
+func (p *Pod) downward(out *files, items []corev1.DownwardAPIVolumeFile, mode int32) error {
 	var errs []error
 	for _, item := range items {
 		var text string
@@ -124,11 +152,13 @@ func (p *Pod) downward(out map[string]runner.File, items []corev1.DownwardAPIVol
 		case item.ResourceFieldRef != nil:
 			text, err = runspec.ResourceField(p.Object, nil, p.Allocatable, item.ResourceFieldRef)
 		}
-		if err != nil {
-			errs = append(errs, err)
-			continue
+		if err == nil {
+			err = out.add(item.Path, []byte(text), modeOr(item.Mode, mode))
 		}
-		out[item.Path] = runner.File{Data: []byte(text), Mode: uint32(modeOr(item.Mode, mode))}
+		if errors.Is(err, errTooLarge) {
+			return err // there is no end of it
+		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

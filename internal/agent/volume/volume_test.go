@@ -2,6 +2,7 @@ package volume
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -174,6 +175,49 @@ func TestProjected(t *testing.T) {
 }
 
 // What is secret is kept in memory, and nothing else but what asks for it.
+// TestTooLarge: a manifest that asks for the same megabyte again and again is refused before
+// it has taken the node's memory.
+func TestTooLarge(t *testing.T) {
+	t.Parallel()
+	large := strings.Repeat("x", 1<<20)
+	api := objects{"cm": &corev1.ConfigMap{Data: map[string]string{"k": large}}, "s": &corev1.Secret{Data: map[string][]byte{"k": []byte(large)}}}
+	name := corev1.LocalObjectReference{Name: "cm"}
+	var sources []corev1.VolumeProjection
+	var items []corev1.KeyToPath
+	var fields []corev1.DownwardAPIVolumeFile
+	for i := range 12 {
+		path := fmt.Sprint(i)
+		items = append(items, corev1.KeyToPath{Key: "k", Path: path})
+		sources = append(sources, corev1.VolumeProjection{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: name, Items: []corev1.KeyToPath{{Key: "k", Path: path}}}})
+		fields = append(fields, corev1.DownwardAPIVolumeFile{Path: path, FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.annotations['large']"}})
+	}
+	for kind, of := range map[string]func(n int) corev1.VolumeSource{
+		"configMap": func(n int) corev1.VolumeSource {
+			return corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: name, Items: items[:n]}}
+		},
+		"secret": func(n int) corev1.VolumeSource {
+			return corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "s", Items: items[:n]}}
+		},
+		"projected": func(n int) corev1.VolumeSource {
+			return corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: sources[:n]}}
+		},
+		"downwardAPI": func(n int) corev1.VolumeSource {
+			return corev1.VolumeSource{DownwardAPI: &corev1.DownwardAPIVolumeSource{Items: fields[:n]}}
+		},
+	} {
+		for n, fits := range map[int]bool{10: true, 12: false} {
+			p := newPod(t, api, of(n))
+			p.Object.Annotations = map[string]string{"large": large}
+			switch v, err := setup(t, p); {
+			case fits && (err != nil || len(v.Files) != n):
+				t.Errorf("%s, %d MB: %v", kind, n, err)
+			case !fits && (v != nil || !errors.Is(err, errTooLarge) || strings.Count(err.Error(), "MiB") != 1):
+				t.Errorf("%s, %d MB: %v", kind, n, err)
+			}
+		}
+	}
+}
+
 func TestMemory(t *testing.T) {
 	t.Parallel()
 	api := objects{"cm": &corev1.ConfigMap{}, "s": &corev1.Secret{}}
@@ -443,7 +487,9 @@ func TestSubPath(t *testing.T) {
 	t.Parallel()
 	p := newPod(t, nil, corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}})
 	env := &runspec.Env{}
-	env.Set("POD", "p1")
+	if err := env.Set("POD", "p1"); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct{ sub, expr, want, err string }{
 		{sub: "a/b", want: "a/b"},
 		{sub: ".", want: "."},
