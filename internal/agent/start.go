@@ -151,6 +151,15 @@ func (c *container) exited(a *attempt, exit *corev1.ContainerStateTerminated, at
 	c.pod.ended = append(c.pod.ended, endedContainer{a.runner, a.id})
 }
 
+// shortened is as much of a message as a termination message may have: it quotes an image or
+// a manifest, which may have a name of megabytes for a user or a command.
+func shortened(message string) string {
+	if len(message) <= maxTermination {
+		return message
+	}
+	return strings.ToValidUTF8(message[:maxTermination], "") + "…"
+}
+
 // configRetry is how soon a container is tried again that could not be made.
 const configRetry = 10 * time.Second
 
@@ -170,22 +179,22 @@ func (c *container) failed(a *attempt, err error, cancelled bool) {
 	var config *runspec.ConfigError
 	switch {
 	case errors.As(err, &image):
-		c.Reason, c.Message, c.Pulling = image.Reason, image.Message, image.Ref
+		c.Reason, c.Message, c.Pulling = image.Reason, shortened(image.Message), image.Ref
 		c.Pull = c.Pull.AfterFailure(now)
 		c.Retry.Until = c.Pull.Until
 		c.note(warning, reason.Failed, "Error: "+image.Reason)
 		return
 	case errors.As(err, &start) && start.Code != 0:
 		c.note(normal, reason.Created, "Container created")
-		c.note(warning, reason.Failed, "Error: "+start.Message)
+		c.note(warning, reason.Failed, "Error: "+shortened(start.Message))
 		c.unstartable(a, start, now)
 		return
 	case errors.As(err, &start):
-		c.Reason, c.Message = start.Reason, start.Message
+		c.Reason, c.Message = start.Reason, shortened(start.Message)
 	case errors.As(err, &config):
-		c.Reason, c.Message = "CreateContainerConfigError", config.Message
+		c.Reason, c.Message = "CreateContainerConfigError", shortened(config.Message)
 	default:
-		c.Reason, c.Message = "CreateContainerError", err.Error()
+		c.Reason, c.Message = "CreateContainerError", shortened(err.Error())
 		c.pod.uncertain = true
 	}
 	c.note(warning, reason.Failed, "Error: "+c.Message)
@@ -201,7 +210,7 @@ func (c *container) unstartable(a *attempt, err *runner.StartError, now time.Tim
 	at := podstate.Seconds(now)
 	c.Phase, c.Attempt, c.ID = podstate.Exited, a.number, a.id
 	c.Exit = &corev1.ContainerStateTerminated{
-		ExitCode: int32(err.Code), Reason: err.Reason, Message: err.Message,
+		ExitCode: int32(err.Code), Reason: err.Reason, Message: shortened(err.Message),
 		StartedAt: at, FinishedAt: at, ContainerID: podstate.ContainerID(a.id),
 	}
 	c.Reason, c.Message = "", ""

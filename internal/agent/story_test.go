@@ -6,9 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
@@ -314,6 +316,41 @@ func TestImagePullBackOff(t *testing.T) {
 		b.wantEvents(`Pulling: Pulling image "busybox:1"`, `Failed: Failed to pull image "busybox:1": no such host`, "Failed: Error: ErrImagePull",
 			`BackOff: Back-off pulling image "busybox:1"`, "Failed: Error: ImagePullBackOff", `Pulling: Pulling image "busybox:1"`)
 	})
+}
+
+// TestStatusIsBrief: an image may have a name of megabytes for a user, a command or a
+// registry's error. What a status says of it is kept with the pod, and sent to whoever
+// watches it.
+func TestStatusIsBrief(t *testing.T) {
+	long := strings.Repeat("é", 1<<20)
+	for name, failure := range map[string]func(b *bench){
+		"image": func(b *bench) { b.images.errs = []*ImageError{{Reason: ErrImageNeverPull, Message: long}} },
+		"not made": func(b *bench) {
+			b.run.scripts["c"] = []script{{err: &runner.StartError{Reason: "CreateContainerError", Message: long}}}
+		},
+		"not started": func(b *bench) {
+			b.run.scripts["c"] = []script{{err: &runner.StartError{Reason: "StartError", Code: 128, Message: long}}}
+		},
+		"another error": func(b *bench) { b.run.scripts["c"] = []script{{err: errors.New(long)}} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			story(t, func(b *bench) {
+				failure(b)
+				b.put(testPod("p", nil))
+				after(time.Second)
+				st, message := state(&b.get("p").Status, "c").State, ""
+				switch {
+				case st.Waiting != nil:
+					message = st.Waiting.Message
+				case st.Terminated != nil:
+					message = st.Terminated.Message
+				}
+				if len(message) < maxTermination/2 || len(message) > maxTermination+10 || !utf8.ValidString(message) {
+					t.Errorf("%d bytes of message: %.100q", len(message), message)
+				}
+			})
+		})
+	}
 }
 
 func TestActiveDeadline(t *testing.T) {
