@@ -28,21 +28,27 @@ const spare = 64 << 10
 // does not keep this one busy.
 const pause = 10 * time.Millisecond
 
+// lookAgain is how often the files are looked at where the kernel has no watch to give:
+// it has a number of them for all processes of a user, and containers may be that user.
+const lookAgain = time.Second
+
 // Keep keeps caps until ctx ends. cut is told of every file that was cut.
 func (m *Machine) Keep(ctx context.Context, caps []Cap, cut func(path string)) error {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		return fmt.Errorf("inotify: %w", err)
+	return keep(ctx, caps, cut, watch)
+}
+
+type watchFunc func(caps []Cap) (events *os.File, watched map[int32]Cap, err error)
+
+func keep(ctx context.Context, caps []Cap, cut func(path string), watch watchFunc) error {
+	events, watched, err := watch(caps)
+	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOSPC) {
+		return keepLooking(ctx, caps, cut)
 	}
-	events := os.NewFile(uintptr(fd), "inotify")
+	if err != nil {
+		return err
+	}
 	defer events.Close()
-	watched := make(map[int32]Cap, len(caps))
 	for _, c := range caps {
-		wd, err := unix.InotifyAddWatch(fd, c.Dir, unix.IN_MODIFY|unix.IN_ONLYDIR)
-		if err != nil {
-			return fmt.Errorf("watch %s: %w", c.Dir, err)
-		}
-		watched[int32(wd)] = c
 		c.cutAll(cut) // what was written while nobody watched
 	}
 	defer context.AfterFunc(ctx, func() { events.SetReadDeadline(time.Now()) })()
@@ -74,6 +80,40 @@ func (m *Machine) Keep(ctx context.Context, caps []Cap, cut func(path string)) e
 		}
 	}
 	return context.Cause(ctx)
+}
+
+// watch asks the kernel to tell of changes below caps.
+func watch(caps []Cap) (events *os.File, watched map[int32]Cap, err error) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil, nil, fmt.Errorf("inotify: %w", err)
+	}
+	watched = make(map[int32]Cap, len(caps))
+	for _, c := range caps {
+		wd, err := unix.InotifyAddWatch(fd, c.Dir, unix.IN_MODIFY|unix.IN_ONLYDIR)
+		if err != nil {
+			_ = unix.Close(fd)
+			return nil, nil, fmt.Errorf("watch %s: %w", c.Dir, err)
+		}
+		watched[int32(wd)] = c
+	}
+	return os.NewFile(uintptr(fd), "inotify"), watched, nil
+}
+
+// keepLooking keeps caps without being told of changes.
+func keepLooking(ctx context.Context, caps []Cap, cut func(path string)) error {
+	tick := time.NewTicker(lookAgain)
+	defer tick.Stop()
+	for {
+		for _, c := range caps {
+			c.cutAll(cut)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 type change struct {

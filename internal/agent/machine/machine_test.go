@@ -3,6 +3,7 @@ package machine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -179,7 +180,7 @@ func TestUseOfThis(t *testing.T) {
 }
 
 // keep keeps a cap on a directory until the test ends, and returns what was cut.
-func keep(t *testing.T, dir string, size int64) <-chan string {
+func keeps(t *testing.T, dir string, size int64) <-chan string {
 	t.Helper()
 	cut := make(chan string, 1000)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -235,7 +236,7 @@ func TestKeep(t *testing.T) {
 			if _, err := f.WriteString("begin"); err != nil {
 				t.Fatal(err)
 			}
-			cut := keep(t, dir, size)
+			cut := keeps(t, dir, size)
 			time.Sleep(10 * time.Millisecond) // or it is cut by the first look, which counts, too
 			if err := grow(f); errors.Is(err, unix.EOPNOTSUPP) {
 				t.Skip(err)
@@ -271,7 +272,7 @@ func TestKeepAgainstAWriter(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	cut := keep(t, dir, 4096)
+	cut := keeps(t, dir, 4096)
 	var written, largest int64
 	for written < 256<<20 && len(cut) < 20 {
 		n, err := f.Write(make([]byte, 16<<10))
@@ -301,7 +302,7 @@ func TestKeepFindsWhatGrewBefore(t *testing.T) {
 	if err := unix.Mkfifo(filepath.Join(dir, "fifo"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cut := keep(t, dir, 4096)
+	cut := keeps(t, dir, 4096)
 	if got := <-cut; got != filepath.Join(dir, "file") {
 		t.Errorf("cut %s", got)
 	}
@@ -310,6 +311,36 @@ func TestKeepFindsWhatGrewBefore(t *testing.T) {
 	}
 	if got := stat(t, other).Size; got != 9000 {
 		t.Errorf("a link was followed: %d bytes", got)
+	}
+}
+
+// TestKeepWithoutWatches: who has used up what the kernel tells this user, as a container
+// of the same user can, does not get rid of the caps.
+func TestKeepWithoutWatches(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	ctx, cancel := context.WithCancel(t.Context())
+	cut, done := make(chan string, 10), make(chan error)
+	go func() {
+		done <- keep(ctx, []Cap{{Dir: dir, Size: 4096}}, func(path string) { cut <- path }, func([]Cap) (*os.File, map[int32]Cap, error) {
+			return nil, nil, fmt.Errorf("inotify: %w", unix.EMFILE)
+		})
+	}()
+	for range 2 {
+		if err := os.WriteFile(path, make([]byte, 9000), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-cut; got != path {
+			t.Errorf("cut %s", got)
+		}
+		if got := stat(t, path).Size; got != 4096 {
+			t.Errorf("%d bytes", got)
+		}
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 }
 
