@@ -26,7 +26,7 @@ const (
 // ever opened.
 func (img *Image) file(name string) ([]byte, error) {
 	f, err := img.open(name)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
@@ -50,8 +50,40 @@ type merged struct {
 	layers []string
 }
 
-// open walks to name as the kernel walks over the mounted layers.
+// open opens a file of the image.
 func (img *Image) open(name string) (*os.File, error) {
+	end, err := img.walk(name)
+	switch {
+	case err != nil:
+		return nil, err
+	case end.missing:
+		return nil, unix.ENOENT
+	case end.file == "":
+		return nil, errors.New("it is a directory")
+	}
+	return openRegular(end.file, end.path)
+}
+
+// Place returns where a container comes to by a path of the image: the same without any
+// link. What the image does not have, at the end of a link for instance, is taken for
+// directories that are still to be made, as runc does.
+func (img *Image) Place(name string) (string, error) {
+	end, err := img.walk(name)
+	if err != nil {
+		return "", fmt.Errorf("%s of the image: %w", name, err)
+	}
+	return path.Join("/", end.path), nil
+}
+
+// end is where a walk has come to.
+type end struct {
+	path    string
+	file    string // the layer that has it, if it is no directory
+	missing bool   // the image does not have it, or something on the way there
+}
+
+// walk walks to name as the kernel walks over the mounted layers.
+func (img *Image) walk(name string) (e end, err error) {
 	root := merged{path: "."}
 	for i := len(img.Layers) - 1; i >= 0; i-- {
 		root.layers = append(root.layers, img.Layers[i])
@@ -59,7 +91,7 @@ func (img *Image) open(name string) (*os.File, error) {
 	way, rest := []merged{root}, strings.Split(name, "/")
 	for steps := 0; len(rest) > 0; steps++ {
 		if steps > maxSteps || len(rest) > maxSteps {
-			return nil, unix.ELOOP
+			return e, unix.ELOOP
 		}
 		part := rest[0]
 		rest = rest[1:]
@@ -72,22 +104,23 @@ func (img *Image) open(name string) (*os.File, error) {
 		}
 		dir, found, err := way[len(way)-1].look(part)
 		switch {
+		case err == unix.ENOENT || found.layer != "" && found.link == "" && len(rest) > 0:
+			e.missing = true
+			way = append(way, merged{path: dir.path})
 		case err != nil:
-			return nil, err
-		case found.layer == "":
-			way = append(way, dir)
+			return e, err
 		case found.link != "":
 			if path.IsAbs(found.link) {
 				way = way[:1]
 			}
 			rest = append(strings.Split(found.link, "/"), rest...)
-		case len(rest) > 0:
-			return nil, unix.ENOTDIR
 		default:
-			return openRegular(found.layer, path.Join(way[len(way)-1].path, part))
+			e.file = found.layer
+			way = append(way, dir)
 		}
 	}
-	return nil, errors.New("it is a directory")
+	e.path = way[len(way)-1].path
+	return e, nil
 }
 
 // found is what is no directory: a link, or something else in a layer.

@@ -121,3 +121,44 @@ func TestUserFiles(t *testing.T) {
 		t.Error("a number passes although its groups and home cannot be known")
 	}
 }
+
+// TestPlace: where a container comes to, and where it would if what a link leads to were
+// there.
+func TestPlace(t *testing.T) {
+	t.Parallel()
+	link := func(name, to string) imagetest.File {
+		return imagetest.File{Name: name, Type: tar.TypeSymlink, Link: to}
+	}
+	type files = []imagetest.File
+	for name, tc := range map[string]struct {
+		layers []files
+		want   string // the place of /etc/hosts, or part of an error
+	}{
+		"nothing there":          {[]files{{{Name: "bin/sh"}}}, "/etc/hosts"},
+		"a file":                 {[]files{{{Name: "etc/hosts"}}}, "/etc/hosts"},
+		"a directory":            {[]files{{{Name: "etc/hosts/", Type: tar.TypeDir}}}, "/etc/hosts"},
+		"a link to a file":       {[]files{{{Name: "data/h"}}, {link("etc/hosts", "../data/h")}}, "/data/h"},
+		"dangling":               {[]files{{link("etc/hosts", "../run/resolve/h")}}, "/run/resolve/h"},
+		"dangling, absolute":     {[]files{{link("etc/hosts", "/run/h")}}, "/run/h"},
+		"dangling directory":     {[]files{{link("etc", "/none/etc")}}, "/none/etc/hosts"},
+		"dangling over layers":   {[]files{{link("run", "var/run"), {Name: "var/x"}}, {link("var/run", "/mnt/run")}, {link("etc/hosts", "/run/./a//h")}}, "/mnt/run/a/h"},
+		"up from what is not":    {[]files{{link("etc/hosts", "/none/a/../../b")}}, "/b"},
+		"more levels than are":   {[]files{{link("etc/hosts", "../../../../h")}}, "/h"},
+		"whiteout":               {[]files{{link("etc", "/low")}, {{Name: ".wh.etc"}}}, "/etc/hosts"},
+		"a file in place of etc": {[]files{{{Name: "etc"}}}, "/etc/hosts"},
+		"the root":               {[]files{{link("etc/hosts", "/")}}, "/"},
+		"a magic link":           {[]files{{link("etc/hosts", "/proc/self/cwd/x")}}, "/proc/self/cwd/x"},
+		"loop":                   {[]files{{link("etc/hosts", "/a"), link("a", "b"), link("b", "a")}}, "too many levels of symbolic links"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := loadLayers(t, tc.layers...).Place("/etc/hosts")
+			if err != nil {
+				got = err.Error()
+			}
+			if got != tc.want && (err == nil || !strings.Contains(got, tc.want)) {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
