@@ -417,6 +417,8 @@ func (f *fakeImages) set(fails map[string]*ImageError) {
 	f.fails = fails
 }
 
+func (f *fakeImages) Place(_ *Image, path string) (string, error) { return path, nil }
+
 func (f *fakeImages) LookupUser(ctx context.Context, img *Image, user string) (runspec.User, error) {
 	if user == "" {
 		return runspec.User{}, nil

@@ -21,6 +21,9 @@ type Images interface {
 	// /etc/group. user is what an image's configuration may say: "", "name",
 	// "name:group", "uid", "uid:gid" and mixtures.
 	LookupUser(ctx context.Context, img *Image, user string) (runspec.User, error)
+	// Place returns where an absolute path of the image leads, without links. What is
+	// not there counts as directories that could be made.
+	Place(img *Image, path string) (string, error)
 	// Reclaim removes images that no container uses and that can be pulled again.
 	Reclaim(ctx context.Context) error
 	// Release says that no container of the pod uses an image any more.

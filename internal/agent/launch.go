@@ -102,7 +102,7 @@ func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
 	in.Mounts = func(env *runspec.Env) ([]runner.Mount, error) {
 		mounts, err := p.volumes(ctx, a.object).Mounts(a.container.Spec, env)
 		if err == nil && a.class != runner.Host {
-			mounts = p.files.EtcMounts(a.object, a.container.Spec, mounts)
+			mounts = p.files.EtcMounts(a.object, a.container.Spec, a.place, mounts)
 		}
 		return mounts, err
 	}
@@ -120,6 +120,19 @@ func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
 		a.dropLog(a.number - 2)
 	}
 	return spec, a.makeTerminationLog(spec)
+}
+
+// place returns where in the container a file in /etc is. The image may have a link there
+// that leads to nothing yet.
+func (a *attempt) place(path string) string {
+	if a.image == nil {
+		return path
+	}
+	place, err := a.pod.Images.Place(a.image, path)
+	if err != nil || place == "/" {
+		return path // the start says what is wrong with it
+	}
+	return place
 }
 
 // dropLog removes the log of an earlier attempt, when it has been read.

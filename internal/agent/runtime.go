@@ -168,7 +168,7 @@ func (r *containerRuntime) release(ctx context.Context, ref runner.PodRef, pod *
 	}
 	r.Images.Release(ref.UID)
 	if pod == nil || r.class(pod) != runner.Host {
-		r.files.RemoveEtc(ref.UID, pod)
+		r.files.RemoveEtc(ref.UID)
 	}
 	r.files.RemoveVolumes(ref.UID)
 }

@@ -30,7 +30,14 @@ type nodeImages struct {
 	mu     sync.Mutex
 	pods   map[string]map[string]bool // pod uid → layers
 	layers map[string]*heldLayer
+	places map[place]string // what Place has found
 }
+
+// place is a path in an image.
+type place struct{ image, path string }
+
+// maxPlaces is how many are kept: a few of each image that is in use.
+const maxPlaces = 1000
 
 // heldLayer is a layer's directory under a shared lock, as image.Prune
 // respects it.
@@ -40,7 +47,7 @@ type heldLayer struct {
 }
 
 func newNodeImages(s *image.Store, keep bool) *nodeImages {
-	return &nodeImages{store: s, keep: keep, pods: map[string]map[string]bool{}, layers: map[string]*heldLayer{}}
+	return &nodeImages{store: s, keep: keep, pods: map[string]map[string]bool{}, layers: map[string]*heldLayer{}, places: map[place]string{}}
 }
 
 var _ agent.Images = (*nodeImages)(nil)
@@ -87,6 +94,29 @@ func (n *nodeImages) LookupUser(_ context.Context, img *agent.Image, user string
 		return runspec.User{}, err
 	}
 	return runspec.User{UID: u.UID, GID: u.GID, Groups: u.Groups, Home: u.Home}, nil
+}
+
+// Place implements agent.Images. Images do not change, and their containers ask for the
+// same paths again and again.
+func (n *nodeImages) Place(img *agent.Image, path string) (string, error) {
+	key := place{img.ID, path}
+	n.mu.Lock()
+	known, ok := n.places[key]
+	n.mu.Unlock()
+	if ok {
+		return known, nil
+	}
+	found, err := (&image.Image{Layers: img.Layers}).Place(path)
+	if err != nil {
+		return "", err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.places) >= maxPlaces {
+		clear(n.places)
+	}
+	n.places[key] = found
+	return found, nil
 }
 
 // Reclaim implements agent.Images: images that were pulled and that no container

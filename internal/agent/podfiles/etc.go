@@ -16,9 +16,10 @@ import (
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
-// The files by which a sandboxed program resolves names. A pod has a hosts file
-// of its own, in which its own name stands, and the machine's resolv.conf unless
-// it asks for another.
+// The files by which a sandboxed program resolves names. A pod has a hosts file of its
+// own, in which its own name stands, and a resolv.conf of its own: what it asks for, or a
+// copy of the machine's, as a kubelet makes it. The machine's very file would be one that
+// a container could hold (by a lease, by a lock), or change, if it may mount.
 const (
 	hostsPath  = "/etc/hosts"
 	resolvPath = "/etc/resolv.conf"
@@ -67,15 +68,17 @@ func (f *Files) WriteEtc(pod *corev1.Pod, hostname string, ips []string) error {
 	if err := writeNew(f.etcFile(string(pod.UID), hostsPath), hosts(pod, hostname, ips)); err != nil {
 		return err
 	}
-	if !ownResolv(pod) {
+	var machine []byte
+	if pod.Spec.DNSPolicy != corev1.DNSNone {
+		machine, _ = os.ReadFile(resolvPath) // a machine may have none
+	}
+	switch {
+	case asksForResolv(pod):
+		machine = []byte(resolv(string(machine), pod.Spec.DNSConfig))
+	case !f.hasResolv:
 		return nil
 	}
-	machine := ""
-	if pod.Spec.DNSPolicy != corev1.DNSNone {
-		data, _ := os.ReadFile(resolvPath) // a machine may have none
-		machine = string(data)
-	}
-	return writeNew(f.etcFile(string(pod.UID), resolvPath), []byte(resolv(machine, pod.Spec.DNSConfig)))
+	return writeNew(f.etcFile(string(pod.UID), resolvPath), machine)
 }
 
 // writeNew writes a file that does not exist yet. Plain system calls: this is
@@ -98,29 +101,23 @@ func writeNew(path string, data []byte) error {
 	return nil
 }
 
-// RemoveEtc removes them. pod is nil when nothing is known but its uid.
-func (f *Files) RemoveEtc(uid string, pod *corev1.Pod) {
+// RemoveEtc removes them.
+func (f *Files) RemoveEtc(uid string) {
 	f.remove(f.etcFile(uid, hostsPath))
-	if pod == nil || ownResolv(pod) {
-		f.remove(f.etcFile(uid, resolvPath))
-	}
+	f.remove(f.etcFile(uid, resolvPath))
 }
 
 // EtcMounts adds the mounts of the files to those of a container, except where the
-// container mounts something of its own.
-func (f *Files) EtcMounts(pod *corev1.Pod, c *corev1.Container, mounts []runner.Mount) []runner.Mount {
+// container mounts something of its own. place says where in the container a path leads.
+func (f *Files) EtcMounts(pod *corev1.Pod, c *corev1.Container, place func(path string) string, mounts []runner.Mount) []runner.Mount {
 	taken := func(path string) bool {
 		return slices.ContainsFunc(c.VolumeMounts, func(vm corev1.VolumeMount) bool { return filepath.Clean(vm.MountPath) == path })
 	}
 	if !taken(hostsPath) {
-		mounts = append(mounts, runner.Mount{Source: f.etcFile(string(pod.UID), hostsPath), Target: hostsPath})
+		mounts = append(mounts, runner.Mount{Source: f.etcFile(string(pod.UID), hostsPath), Target: place(hostsPath)})
 	}
-	switch {
-	case taken(resolvPath):
-	case ownResolv(pod):
-		mounts = append(mounts, runner.Mount{Source: f.etcFile(string(pod.UID), resolvPath), Target: resolvPath})
-	case f.hasResolv:
-		mounts = append(mounts, runner.Mount{Source: resolvPath, Target: resolvPath, ReadOnly: true})
+	if !taken(resolvPath) && (f.hasResolv || asksForResolv(pod)) {
+		mounts = append(mounts, runner.Mount{Source: f.etcFile(string(pod.UID), resolvPath), Target: place(resolvPath)})
 	}
 	return mounts
 }
@@ -153,8 +150,8 @@ func hosts(pod *corev1.Pod, hostname string, ips []string) []byte {
 	return []byte(b.String())
 }
 
-// ownResolv reports whether the pod asks for a resolv.conf of its own.
-func ownResolv(pod *corev1.Pod) bool {
+// asksForResolv reports whether the pod asks for another resolv.conf than the machine's.
+func asksForResolv(pod *corev1.Pod) bool {
 	return pod.Spec.DNSConfig != nil || pod.Spec.DNSPolicy == corev1.DNSNone
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/runner"
@@ -101,6 +102,51 @@ func TestResolv(t *testing.T) {
 	} {
 		if got := resolv(machine, test.config); got != test.want {
 			t.Errorf("got %q, want %q", got, test.want)
+		}
+	}
+}
+
+// TestOwnResolv: a container is given a file of its pod's own, and never the machine's,
+// which it could hold by a lease or a lock, and change if it may mount.
+func TestOwnResolv(t *testing.T) {
+	t.Parallel()
+	machine, err := os.ReadFile(resolvPath)
+	if err != nil {
+		t.Fatalf("the machine has no resolv.conf: %v", err)
+	}
+	f := New(t.TempDir(), t.TempDir(), slog.New(slog.DiscardHandler))
+	if err := f.Prepare(); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		spec corev1.PodSpec
+		want string
+	}{
+		"default": {corev1.PodSpec{DNSPolicy: corev1.DNSClusterFirst}, string(machine)},
+		"none": {corev1.PodSpec{DNSPolicy: corev1.DNSNone, DNSConfig: &corev1.PodDNSConfig{Nameservers: []string{"192.0.2.1"}}},
+			"nameserver 192.0.2.1\n"},
+	} {
+		pod := &corev1.Pod{Spec: test.spec}
+		pod.UID = types.UID(name)
+		if err := f.WriteEtc(pod, "p", nil); err != nil {
+			t.Fatal(err)
+		}
+		elsewhere := func(path string) string { return "/run" + path }
+		mounts := f.EtcMounts(pod, &corev1.Container{}, elsewhere, nil)
+		if len(mounts) != 2 || mounts[0].Target != "/run/etc/hosts" || mounts[1].Target != "/run/etc/resolv.conf" {
+			t.Fatalf("%s: %+v", name, mounts)
+		}
+		for _, m := range mounts {
+			if filepath.Dir(m.Source) != f.EtcDir() || m.ReadOnly {
+				t.Errorf("%s: %+v", name, m)
+			}
+		}
+		if got, err := os.ReadFile(mounts[1].Source); err != nil || string(got) != test.want {
+			t.Errorf("%s: got %q, %v", name, got, err)
+		}
+		f.RemoveEtc(name)
+		if left, _ := os.ReadDir(f.EtcDir()); len(left) > 0 {
+			t.Errorf("%s: left %v", name, left)
 		}
 	}
 }
