@@ -300,10 +300,18 @@ func (c *Child) Ended() error {
 		}
 		return waitErr != nil || info.Signo != 0
 	})
-	if waitErr == nil {
+	switch {
+	case waitErr != nil:
+		return os.NewSyscallError("waitid", waitErr)
+	case errors.Is(err, os.ErrClosed):
 		return err
+	case err != nil:
+		// The poller has not taken it in: the kernel has no more room for what this user
+		// waits for (fs.epoll.max_user_watches), which a container may have used up. That
+		// nothing is known of the end is not the end.
+		return c.endedBlocking()
 	}
-	return os.NewSyscallError("waitid", waitErr)
+	return nil
 }
 
 func (c *Child) endedBlocking() error {

@@ -280,3 +280,21 @@ func BenchmarkWait(b *testing.B) {
 		}
 	})
 }
+
+// TestEndWithoutPoller: where the kernel takes nothing more into a poller, as when a
+// container of this user has used that up, an end is still waited for, and not made up.
+func TestEndWithoutPoller(t *testing.T) {
+	t.Parallel()
+	began := time.Now()
+	c := shell(t, New(), "sleep 0.3; exit 7", nil)
+	c.pidfd.Close()
+	fd, err := unix.PidfdOpen(c.pid, 0) // it blocks, so that it goes into no poller
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.pidfd = os.NewFile(uintptr(fd), "pidfd")
+	ws, err := c.Wait()
+	if took := time.Since(began); err != nil || ws.ExitStatus() != 7 || took < 300*time.Millisecond {
+		t.Errorf("exit %d, %v, after %v", ws.ExitStatus(), err, took)
+	}
+}

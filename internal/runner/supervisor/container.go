@@ -152,8 +152,10 @@ const drainLimit = 2 * time.Second
 func (s *Supervisor) watch(c *container, st *streams) {
 	exit, err := c.proc.Wait()
 	now := time.Now()
-	if err != nil {
+	if err != nil { // nothing is known of how it ended, and it shall not go on unseen
 		s.log.Error("waiting for a container", "container", c.spec.ID, "err", err)
+		_ = c.proc.Signal(int(syscall.SIGKILL))
+		exit = runner.ExitInfo{Code: 128 + int(syscall.SIGKILL), Signal: int(syscall.SIGKILL)}
 	}
 	deadline := now.Add(drainLimit)
 	st.deadline.Store(&deadline)
@@ -173,7 +175,7 @@ func (s *Supervisor) watch(c *container, st *streams) {
 	c.mu.Lock()
 	c.status.Phase, c.status.PID, c.status.FinishedAt = runner.Exited, 0, now
 	c.status.ExitCode, c.status.Signal, c.status.OOMKilled = exit.Code, exit.Signal, exit.OOMKilled
-	c.status.Message = word
+	c.status.Message, c.status.Lost = word, err != nil
 	status := c.status
 	c.mu.Unlock()
 	if err := s.journal.end(&status); err != nil {

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"reflect"
@@ -96,7 +97,20 @@ func pipe(reading, writing int) (r, w *os.File, err error) {
 		_ = unix.Close(fds[1])
 		return nil, nil, os.NewSyscallError("fcntl", err)
 	}
-	return os.NewFile(uintptr(fds[0]), "|0"), os.NewFile(uintptr(fds[1]), "|1"), nil
+	r, w = os.NewFile(uintptr(fds[0]), "|0"), os.NewFile(uintptr(fds[1]), "|1")
+	for i, f := range []*os.File{r, w} {
+		// One that the poller has not taken in cannot be read: it is at its end, for Go,
+		// as soon as there is nothing in it.
+		if []int{reading, writing}[i] != 0 && err == nil {
+			err = f.SetDeadline(time.Time{})
+		}
+	}
+	if err != nil {
+		r.Close()
+		w.Close()
+		return nil, nil, fmt.Errorf("a pipe cannot be waited for (is fs.epoll.max_user_watches used up?): %w", err)
+	}
+	return r, w, nil
 }
 
 // closeTheirs closes the process's ends, once it has them: our own come to their
