@@ -107,6 +107,16 @@ type LauncherEnv struct {
 	NoNamespaces string
 }
 
+// What a manifest or an image may make a launcher put together. Both can say megabytes,
+// and each directory of a path, or of $PATH, takes all that is before it, or behind it,
+// once more.
+const (
+	// MaxPath is the kernel's PATH_MAX: what has as many bytes is no path.
+	MaxPath = 4096
+	// MaxSearched is in how many directories of $PATH a command is looked for.
+	MaxSearched = 512
+)
+
 // ExitFromWait puts a wait status into Kubernetes' terms.
 func ExitFromWait(ws reap.Status) ExitInfo {
 	if ws.Signaled() {

@@ -90,6 +90,7 @@ const (
 	memoryBase = dataBase + 1<<20
 	headerBase = memoryBase - unsafe.Sizeof(header{})
 	maxSteps   = int((headerBase - dataBase) / unsafe.Sizeof(call{}))
+	endSteps   = 2 // that link adds
 )
 
 // Status is the descriptor that a child has besides what its program passes
@@ -204,6 +205,9 @@ const born = "."
 
 // Len returns the number of steps so far, which is the index of the next one.
 func (p *Program) Len() int { return len(p.calls) }
+
+// Room returns how many more steps a program may have.
+func (p *Program) Room() int { return maxSteps - endSteps - len(p.calls) }
 
 // Add appends steps.
 func (p *Program) Add(steps ...Step) {

@@ -183,6 +183,9 @@ func (l *Launcher) mark(id string) string { return l.env.Dir + "/" + id }
 // workDir returns the working directory. One that the manifest names is made, if
 // need be, by the process itself: whoever touches it may wait for long.
 func (l *Launcher) workDir(spec *runner.Spec, as *syscall.Credential) (string, error) {
+	if len(spec.Dir) >= runner.MaxPath {
+		return "", createError("create the working directory: mkdir %.64s…: %v", spec.Dir, unix.ENAMETOOLONG)
+	}
 	if spec.Dir != "" {
 		return spec.Dir, nil
 	}

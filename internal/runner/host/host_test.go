@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -300,6 +301,28 @@ func TestLookPath(t *testing.T) {
 }
 
 // The working directory is made where it is missing.
+// TestStartIsBounded: what a manifest says in a few kilobytes must not cost the supervisor
+// many times as much. It runs beside no other test.
+func TestStartIsBounded(t *testing.T) {
+	l := newLauncher(t)
+	for name, change := range map[string]func(*runner.Spec){
+		"working directory": func(s *runner.Spec) { s.Dir = strings.Repeat("/a", 20_000) },
+		"PATH": func(s *runner.Spec) {
+			s.Args, s.Env = []string{strings.Repeat("n", 1000)}, []string{"PATH=" + strings.Repeat("x:", 100_000)}
+		},
+	} {
+		spec := podSpec("true")
+		change(spec)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := l.Launch(t.Context(), spec, nil, os.Stdout, os.Stderr)
+		runtime.ReadMemStats(&after)
+		if used := (after.TotalAlloc - before.TotalAlloc) >> 20; err == nil || used > 48 || len(err.Error()) > 2000 {
+			t.Errorf("%s: it took %d MB, %.200v", name, used, err)
+		}
+	}
+}
+
 func TestWorkingDirectory(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -125,6 +125,12 @@ func candidates(name string, env []string, dir string) (paths []string, searched
 	for _, kv := range env {
 		if value, ok := strings.CutPrefix(kv, "PATH="); ok {
 			for _, in := range filepath.SplitList(value) {
+				if len(dir)+len(in)+len(name) >= runner.MaxPath {
+					continue // not even the kernel would look there
+				}
+				if len(paths) == runner.MaxSearched {
+					break
+				}
 				paths = append(paths, filepath.Join(inDir(in), name))
 			}
 			break

@@ -16,10 +16,12 @@ import (
 const maxFiles = 1 << 20
 
 // makeDir makes the working directory if it is missing.
-func (c *container) makeDir() {
-	if dir := c.spec.Dir; below(dir) != "." {
-		c.usePath(rootFD, dir, true, fork.Call("chdir "+dir, unix.SYS_FCHDIR), 0)
+func (c *container) makeDir() error {
+	dir := c.spec.Dir
+	if below(dir) == "." {
+		return nil
 	}
+	return c.usePath(rootFD, dir, true, fork.Call("chdir "+dir, unix.SYS_FCHDIR), 0)
 }
 
 // enterDir enters the working directory. By now the process has no descriptor that
@@ -81,7 +83,12 @@ type candidate struct {
 // command ends the program: execve, of each file in PATH if need be. The
 // container's own files decide, with the container's own rights. If others can
 // see the process, this is where it appears among them.
-func (c *container) command(joins bool) {
+func (c *container) command(joins bool) error {
+	env := c.environment()
+	paths, err := c.programs(env)
+	if err != nil {
+		return err
+	}
 	if joins && !c.l.weak.without("last") {
 		// Until it has executed the command, it is not to be traced by its equals.
 		c.add(prctlStep("be not dumpable", unix.PR_SET_DUMPABLE, 0))
@@ -90,27 +97,47 @@ func (c *container) command(joins bool) {
 	c.session()
 	c.watchParent()
 	p, args := c.p, c.args
-	env := c.environment()
 	argv, envp := p.Strings(args), p.Strings(env)
-	paths := []string{args[0]}
-	if !strings.Contains(args[0], "/") {
-		paths = paths[:0]
-		path, _ := lookup(env, "PATH")
-		for dir := range strings.SplitSeq(path, ":") {
-			if dir == "" {
-				dir = "."
-			}
-			paths = append(paths, dir+"/"+args[0])
-		}
-	}
 	for _, path := range paths {
 		c.candidates = append(c.candidates, candidate{path: path, exec: p.Len()})
-		c.add(fork.Call("exec "+path, unix.SYS_EXECVE, p.String(path), argv, envp).
+		c.add(fork.Call("exec", unix.SYS_EXECVE, p.String(path), argv, envp).
 			Tolerate(unix.ENOENT, unix.EACCES, unix.ENOTDIR, unix.ELOOP, unix.ENAMETOOLONG))
 	}
 	for i := range c.candidates {
 		c.lookFor(&c.candidates[i], len(c.candidates)-1-i)
 	}
+	return nil
+}
+
+// programs returns the files that the command may be.
+func (c *container) programs(env []string) ([]string, error) {
+	name := c.args[0]
+	if strings.Contains(name, "/") {
+		return []string{name}, nil
+	}
+	path, _ := lookup(env, "PATH")
+	var files []string
+	for dir := range strings.SplitSeq(path, ":") {
+		if dir == "" {
+			dir = "."
+		}
+		if len(dir)+len(name) >= runner.MaxPath {
+			continue // not even the kernel would look there
+		}
+		if len(files) == runner.MaxSearched {
+			return nil, &runner.StartError{Reason: "StartError", Code: 128, Message: fmt.Sprintf("exec: $PATH has more than %d directories", runner.MaxSearched)}
+		}
+		files = append(files, dir+"/"+name)
+	}
+	if len(files) == 0 {
+		return nil, &runner.StartError{Reason: "StartError", Code: 128, Message: notInPath(name)}
+	}
+	return files, nil
+}
+
+// notInPath is what runc says of a command that it does not find.
+func notInPath(name string) string {
+	return fmt.Sprintf("exec: %q: executable file not found in $PATH", name)
 }
 
 // lookFor adds the steps that find out about a file that could not be executed, of which
@@ -121,9 +148,9 @@ func (c *container) lookFor(cand *candidate, more int) {
 	const steps = 3
 	cand.look, cand.read = p.Len(), p.Len()+steps-1
 	c.add(
-		fork.Call("look for "+cand.path, unix.SYS_FACCESSAT, at, path, unix.F_OK).TolerateAll(),
-		fork.Call("open "+cand.path, unix.SYS_OPENAT, at, path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC).TolerateAll(),
-		fork.Call("read "+cand.path, unix.SYS_READ, ^uintptr(0), p.Note(), fork.NoteSize).TolerateAll().SkipAfter(more*steps),
+		fork.Call("look for the command", unix.SYS_FACCESSAT, at, path, unix.F_OK).TolerateAll(),
+		fork.Call("open it", unix.SYS_OPENAT, at, path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC).TolerateAll(),
+		fork.Call("read it", unix.SYS_READ, ^uintptr(0), p.Note(), fork.NoteSize).TolerateAll().SkipAfter(more*steps),
 	)
 	p.Pass(cand.read-1, cand.read, 0)
 }
@@ -159,7 +186,7 @@ func (c *container) execMessage(failed *fork.StepError) string {
 	if strings.Contains(name, "/") {
 		return fmt.Sprintf("exec: %q: stat %s: no such file or directory", name, name)
 	}
-	return fmt.Sprintf("exec: %q: executable file not found in $PATH", name)
+	return notInPath(name)
 }
 
 // interpreter says what a file that is there, and is not found, is to be executed with.

@@ -76,8 +76,7 @@ func (p *process) enter(c *container, target int, streams [3]*os.File) error {
 	} else {
 		c.missingStreams()
 	}
-	c.command(!p.spec.HostPID)
-	return nil
+	return c.command(!p.spec.HostPID)
 }
 
 // join writes down how to enter the container's namespaces, of which the pid

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"unsafe"
@@ -82,6 +83,25 @@ func TestStartErrors(t *testing.T) {
 			`a mount's target must be an absolute path other than /: "/"`},
 		{func(s *runner.Spec) { s.Mounts = []runner.Mount{{Source: f.layer, Target: "/etc/image"}} }, "StartError", 128,
 			`mount /etc/image: not a directory`},
+		{func(s *runner.Spec) { s.Dir = strings.Repeat("/a", 2048) }, "StartError", 128, "chdir " + strings.Repeat("/a", 32) + "…: file name too long"},
+		{func(s *runner.Spec) {
+			s.Mounts = []runner.Mount{{Source: f.layer, Target: "/" + strings.Repeat("long", 1024)}}
+		}, "StartError", 128, "mount /" + strings.Repeat("long", 16)[:63] + "…: file name too long"},
+		{func(s *runner.Spec) {
+			s.TerminationLog, s.TerminationLogPath = "/dev/null", strings.Repeat("/a", 1<<20)
+		}, "StartError", 128,
+			"mount " + strings.Repeat("/a", 32) + "…: file name too long"},
+		{func(s *runner.Spec) {
+			s.Mounts = slices.Repeat([]runner.Mount{{Source: f.layer, Target: strings.Repeat("/a", 2047)}}, 100)
+		}, "StartError", 128, "too many mounts, or too many directories on the way to them"},
+		{func(s *runner.Spec) {
+			s.Args, s.Env = []string{"probe"}, []string{"PATH=" + strings.Repeat("/x:", 512) + "/bin"}
+		}, "StartError", 128,
+			"exec: $PATH has more than 512 directories"},
+		{func(s *runner.Spec) {
+			s.Args, s.Env = []string{"probe"}, []string{"PATH=/" + strings.Repeat("x", 5000)}
+		}, "StartError", 128,
+			`exec: "probe": executable file not found in $PATH`},
 	} {
 		spec := f.spec("echo")
 		c.change(spec)
@@ -95,10 +115,42 @@ func TestStartErrors(t *testing.T) {
 			t.Errorf("got  %s %d %s\nwant %s %d %s", start.Reason, start.Code, start.Message, c.reason, c.code, c.want)
 		}
 	}
-	spec := f.spec("echo")
+	spec := f.spec("pwd")
+	spec.Dir = strings.Repeat("/a", 2047) // the longest path that there is
+	if out, _ := f.run(t, spec); strings.TrimSpace(out) != spec.Dir {
+		t.Errorf("the longest working directory: %q", out)
+	}
+	spec = f.spec("echo")
 	spec.ID = "../escape"
 	if _, err := f.Launch(context.Background(), spec, nil, nil, nil); err == nil || !strings.Contains(err.Error(), "not a file name") {
 		t.Errorf("id ../escape: %v", err)
+	}
+}
+
+// What an image or a manifest says in a few megabytes must not cost the supervisor many
+// times as much. It runs beside no other test.
+func TestStartIsBounded(t *testing.T) {
+	f := setup(t)
+	deep, colons := strings.Repeat("/a", 20_000), "PATH="+strings.Repeat(":", 100_000)
+	for name, change := range map[string]func(*runner.Spec){
+		"working directory": func(s *runner.Spec) { s.Dir = deep },
+		"mount":             func(s *runner.Spec) { s.Mounts = []runner.Mount{{Source: f.layer, Target: deep}} },
+		"mounts": func(s *runner.Spec) {
+			for i := range 50 {
+				s.Mounts = append(s.Mounts, runner.Mount{Source: f.layer, Target: strings.Repeat("/a", 1500+i)})
+			}
+		},
+		"PATH": func(s *runner.Spec) { s.Args, s.Env = []string{strings.Repeat("n", 1000)}, []string{colons} },
+	} {
+		spec := f.spec("echo")
+		change(spec)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := f.Launch(context.Background(), spec, nil, nil, nil)
+		runtime.ReadMemStats(&after)
+		if used := (after.TotalAlloc - before.TotalAlloc) >> 20; err == nil || used > 128 {
+			t.Errorf("%s: it took %d MB, %v", name, used, err)
+		}
 	}
 }
 

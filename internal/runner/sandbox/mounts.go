@@ -94,10 +94,12 @@ func openTree(source int, recursive bool) (int, error) {
 
 // attach puts a detached mount at target, which is created when it is missing.
 func (c *container) attach(tree int, target string, dir bool) error {
-	return c.inherit(tree, func(fd uintptr) {
-		c.usePath(rootFD, target, dir, fork.Call("mount "+target, unix.SYS_MOVE_MOUNT, fd, c.p.String(""), ^uintptr(0), c.p.String(""),
-			unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH), 2)
-	})
+	fd, err := c.p.Inherit(tree)
+	if err != nil {
+		return fmt.Errorf("sandbox: %w", err)
+	}
+	return c.usePath(rootFD, target, dir, fork.Call("mount "+target, unix.SYS_MOVE_MOUNT, fd, c.p.String(""), ^uintptr(0), c.p.String(""),
+		unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH), 2)
 }
 
 // procFiles are the files of /proc that may be mounted over, as lxcfs does it;

@@ -1,12 +1,14 @@
 package sandbox
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/fork"
 )
 
@@ -36,11 +38,29 @@ func below(path string) string {
 	return "."
 }
 
+// checkPath refuses, in the kernel's words, what cannot be a path.
+func checkPath(op, path string) error {
+	if len(path) < runner.MaxPath {
+		return nil
+	}
+	return &runner.StartError{Reason: "StartError", Code: 128, Message: fmt.Sprintf("%s %s…: %v", op, path[:64], unix.ENAMETOOLONG)}
+}
+
+// errTooMany: the paths that a container needs, or the names in them, are too many for
+// a program.
+var errTooMany = &runner.StartError{Reason: "StartError", Code: 128, Message: "too many mounts, or too many directories on the way to them"}
+
 // usePath opens a path inside the directory root, which is made if it is missing
 // (a directory, or an empty file), and adds use, which gets the descriptor as
 // its argument arg.
-func (c *container) usePath(root uintptr, path string, dir bool, use fork.Step, arg int) {
+//
+// Each name on the way takes three steps, and with all that is before it a few
+// kilobytes at the most: the program's length bounds what a manifest can make of that.
+func (c *container) usePath(root uintptr, path string, dir bool, use fork.Step, arg int) error {
 	p := c.p
+	if 3*(strings.Count(path, "/")+1) > p.Room() {
+		return errTooMany
+	}
 	rel := below(path)
 	var flags uint64
 	if dir {
@@ -80,6 +100,7 @@ func (c *container) usePath(root uintptr, path string, dir bool, use fork.Step, 
 	p.Pass(found, p.Len(), arg)
 	p.Pass(p.Len()-1, p.Len(), arg)
 	c.add(use)
+	return nil
 }
 
 // enterOwn makes a directory of the container's the working directory, for a file

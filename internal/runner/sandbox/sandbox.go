@@ -217,7 +217,7 @@ func (c *container) launch(ctx context.Context, streams [3]*os.File) (runner.Pro
 		c.root,
 		c.filesystems,
 		func() error { return c.mounts(ctx, notInProc) },
-		func() error { c.makeDir(); return nil },
+		c.makeDir,
 		c.proc,
 		func() error { return c.mounts(ctx, inProc) },
 		c.leave,
@@ -230,7 +230,9 @@ func (c *container) launch(ctx context.Context, streams [3]*os.File) (runner.Pro
 	if !c.spec.TTY {
 		c.missingStreams()
 	}
-	c.command(!c.ownsPIDs() && !c.spec.HostPID)
+	if err := c.command(!c.ownsPIDs() && !c.spec.HostPID); err != nil {
+		return nil, err
+	}
 	child, err := c.l.startProgram(ctx, c.p, fork.Options{Flags: c.flags})
 	if err != nil {
 		return nil, c.explain(err)
@@ -305,7 +307,13 @@ func (c *container) check() error {
 	if s.Dir != "" && !filepath.IsAbs(s.Dir) {
 		return refuse("working directory is not an absolute path", s.Dir)
 	}
+	if err := errors.Join(checkPath("chdir", s.Dir), checkPath("mount", s.TerminationLogPath)); err != nil {
+		return err
+	}
 	for _, m := range s.Mounts {
+		if err := checkPath("mount", m.Target); err != nil {
+			return err
+		}
 		if strings.IndexByte(m.Source+m.Target, 0) >= 0 || !filepath.IsAbs(m.Target) || filepath.Clean(m.Target) == "/" {
 			return refuse("a mount's target must be an absolute path other than /", m.Target)
 		}
