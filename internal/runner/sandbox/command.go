@@ -15,6 +15,13 @@ import (
 // maxFiles is how many files a process may open; containerd's default too.
 const maxFiles = 1 << 20
 
+// mayOpen returns how many a process of a container may open, where this process may
+// have most. The kernel counts the descriptors that all processes of a user have sent
+// and nobody has received yet, and sends no more for one whose own limit is below that.
+// So a lower limit for containers is a reserve for those who start and attend to them as
+// the same user, and send each other descriptors.
+func mayOpen(most uint64) uint64 { return min(most-most/8, maxFiles) }
+
 // makeDir makes the working directory if it is missing.
 func (c *container) makeDir() error {
 	dir := c.spec.Dir
@@ -52,7 +59,8 @@ func (c *container) enterDir() {
 
 // limits sets what is not a matter of cgroups.
 func (c *container) limits() {
-	files := fork.Place(c.p, unix.Rlimit{Cur: maxFiles, Max: maxFiles})
+	n := c.l.host.openFiles
+	files := fork.Place(c.p, unix.Rlimit{Cur: n, Max: n})
 	c.add(
 		fork.Call("set limit of open files", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, files, 0).TolerateAll(),
 		fork.Call("umask", unix.SYS_UMASK, 0o022),

@@ -67,7 +67,6 @@ func (p *process) enter(c *container, target int, streams [3]*os.File) error {
 	}
 	p.join(c)
 	c.enterDir()
-	c.limits()
 	if err := c.restrict(); err != nil {
 		return err
 	}
@@ -76,6 +75,7 @@ func (p *process) enter(c *container, target int, streams [3]*os.File) error {
 	} else {
 		c.missingStreams()
 	}
+	c.limits() // behind the sending of the terminal: see mayOpen
 	return c.command(!p.spec.HostPID)
 }
 

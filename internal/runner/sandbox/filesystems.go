@@ -134,8 +134,15 @@ func (c *container) dev() error {
 
 const ttyGroup = 5 // the group that owns terminals, on every Linux
 
+// maxTerminals is how many terminals a container may have. The machine has 4096 for
+// all (kernel.pty.max), of which 3072 are for others than itself.
+const maxTerminals = 256
+
 func (c *container) ptsOptions() string {
 	opts := "newinstance,ptmxmode=0666,mode=0620"
+	if !c.spec.Privileged {
+		opts += fmt.Sprintf(",max=%d", maxTerminals)
+	}
 	if c.l.host.gids.has(ttyGroup) {
 		opts += fmt.Sprintf(",gid=%d", ttyGroup)
 	}

@@ -21,6 +21,8 @@ type host struct {
 	caps       capSet // what can be passed on
 	lastCap    int
 	memory     int64 // bytes of this machine
+	// openFiles is how many a process of a container may have.
+	openFiles uint64
 	// copiesDetached: the kernel copies mounts that are mounted nowhere.
 	copiesDetached bool
 
@@ -58,6 +60,11 @@ func lookAtHost() (host, error) {
 		return h, os.NewSyscallError("sysinfo", err)
 	}
 	h.memory = int64(info.Totalram) * int64(info.Unit)
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		return h, os.NewSyscallError("getrlimit", err)
+	}
+	h.openFiles = mayOpen(files.Max)
 	// This process's memory has the environments of all containers: no other
 	// process of the user, as those of a rootless container are, may look at it.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {

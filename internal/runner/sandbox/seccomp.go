@@ -58,6 +58,7 @@ func (f *filters) get(caps capSet) ([]unix.SockFilter, error) {
 	if err != nil {
 		return nil, err
 	}
+	profile.Syscalls = slices.Concat(leases, profile.Syscalls)
 	code, err := compileProfile(profile)
 	if err != nil {
 		return nil, err
@@ -67,6 +68,20 @@ func (f *filters) get(caps capSet) ([]unix.SockFilter, error) {
 	}
 	f.compiled[caps] = code
 	return code, nil
+}
+
+// leases are the calls by which a process that owns a file holds up everybody else who
+// opens it, 45 seconds each time (fs.lease-break-time). The default profile allows
+// them; but some files of a container are the engine's, too: its termination message
+// and its /etc/hosts, which could grow for so long.
+var leases = []specs.LinuxSyscall{leaseBy(unix.F_SETLEASE), leaseBy(setDelegation)}
+
+const setDelegation = 1024 + 16 // F_SETDELEG, since Linux 6.19
+
+func leaseBy(command uint64) specs.LinuxSyscall {
+	// The kernel looks at the lower half of the argument only.
+	arg := specs.LinuxSeccompArg{Index: 1, Op: specs.OpMaskedEqual, Value: 1<<32 - 1, ValueTwo: command}
+	return specs.LinuxSyscall{Names: []string{"fcntl", "fcntl64"}, Action: specs.ActErrno, Args: []specs.LinuxSeccompArg{arg}}
 }
 
 // architecture is one of the system call tables that the processor offers.
@@ -151,7 +166,7 @@ func compileProfile(profile *specs.LinuxSeccomp) ([]unix.SockFilter, error) {
 const noSuchCall = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
 
 // rulesByNumber sorts a profile's rules by system call. One without arguments
-// decides alone.
+// decides alone, but for what was decided otherwise before.
 func rulesByNumber(profile *specs.LinuxSeccomp, numbers map[string]uint32) (map[uint32][]rule, error) {
 	rules := make(map[uint32][]rule)
 	for _, call := range profile.Syscalls {
@@ -168,9 +183,11 @@ func rulesByNumber(profile *specs.LinuxSeccomp, numbers map[string]uint32) (map[
 			nr, ok := numbers[name]
 			switch {
 			case !ok: // a call of another architecture, or a newer kernel
+			case len(rules[nr]) > 0 && len(rules[nr][len(rules[nr])-1].args) == 0: // it is decided
 			case len(call.Args) == 0:
-				rules[nr] = []rule{{result: res}}
-			case len(rules[nr]) == 0 || len(rules[nr][0].args) > 0:
+				others := slices.DeleteFunc(rules[nr], func(r rule) bool { return r.result == res })
+				rules[nr] = append(others, rule{result: res})
+			default:
 				rules[nr] = append(rules[nr], rule{call.Args, res})
 			}
 		}

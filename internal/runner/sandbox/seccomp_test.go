@@ -176,6 +176,34 @@ func TestDefaultProfile(t *testing.T) {
 	}
 }
 
+// Leases are refused by whatever name and number they are asked for, and nothing else of
+// what asks for them.
+func TestLeasesAreRefused(t *testing.T) {
+	t.Parallel()
+	code, err := (&filters{}).get(0)
+	must(t, err)
+	const refused = unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
+	for _, arch := range architectures() {
+		numbers, err := syscallNumbers(arch.name)
+		must(t, err)
+		for _, name := range []string{"fcntl", "fcntl64"} {
+			nr, ok := numbers[name]
+			for command := range uint64(1100) {
+				want := uint32(unix.SECCOMP_RET_ALLOW)
+				if command == 1024 || command == 1040 {
+					want = refused
+				}
+				for _, high := range []uint64{0, 1 << 32, 0xffffffff << 32} {
+					c := call{nr: nr, arch: arch.audit, args: [6]uint64{3, high | command, 1}}
+					if got := interpret(t, code, c); ok && got != want {
+						t.Fatalf("%s %s %d: got %#x, want %#x", arch.name, name, high|command, got, want)
+					}
+				}
+			}
+		}
+	}
+}
+
 // Made-up profiles use every operator, and are long enough for far jumps.
 func TestMadeUpProfiles(t *testing.T) {
 	t.Parallel()
