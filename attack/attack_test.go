@@ -19,7 +19,7 @@ type attack struct {
 }
 
 func attacks() []attack {
-	return slices.Concat(startAttacks(), rightsAttacks(), machineAttacks(), clientAttacks())
+	return slices.Concat(startAttacks(), rightsAttacks(), machineAttacks(), limitAttacks(), clientAttacks())
 }
 
 // TestAttacks makes every attack, twice: see the package's comment.

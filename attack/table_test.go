@@ -73,6 +73,13 @@ var table = []struct {
 	{"a full disk stops the store", []string{"testdata/stories/pressure.txtar", "internal/store.TestReserveOfADiskThatOthersFill", "internal/store.TestFullDisk"}},
 	{"an emptyDir that grows where nobody measures", []string{
 		"internal/tree.TestUsage", "internal/tree.TestMeasuredUnderAttack", "internal/runner/sandbox.TestUsageOfWhoMovesAbout"}},
+	{"a few lines of a manifest that ask for all of the engine's memory", []string{"internal/agent/runspec.TestTooLong", "internal/agent/volume.TestTooLarge"}},
+	{"paths and search paths of an image or a manifest that ask for all of the supervisor's memory", []string{"internal/runner/sandbox.TestStartIsBounded", "internal/runner/host.TestStartIsBounded"}},
+	{"names of megabytes in what is said of a pod", []string{"internal/agent.TestStatusIsBrief"}},
+	{"leases and locks on files that are the engine's or the machine's, too", []string{
+		"lease on a file that is the engine's, too", "the machine's resolv.conf", "internal/runner/sandbox.TestLeasesAreRefused", "internal/agent/podfiles.TestOwnResolv"}},
+	{"what the kernel counts for all processes of a user: terminals, descriptors on their way, watches", []string{
+		"terminals of the whole machine", "descriptors that nobody receives", "internal/agent/machine.TestKeepWithoutWatches", "internal/runner/reap.TestEndWithoutPoller"}},
 	{"logs without end", []string{"internal/runner/supervisor.TestRotatedLog", "internal/runner/crilog.TestRotation"}},
 	{"a termination file that is a link, a FIFO or endless", []string{"internal/agent/machine.TestKeepRefusesWhatIsNoDirectory", "internal/runner/sandbox.TestTerminationLog", "internal/agent.TestTerminationMessage"}},
 

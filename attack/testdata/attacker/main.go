@@ -33,6 +33,10 @@ var commands = map[string]func([]string){
 	"deep":      deep,
 	"serve":     serve,
 	"get":       get,
+	"lease":     lease,
+	"ptys":      ptys,
+	"send":      send,
+	"poll":      poll,
 	"sleep":     func([]string) { time.Sleep(20 * time.Second) },
 	"terminals": func([]string) { fmt.Print("\x1b]0;owned\a\x1b[2J\x1b[6nshown\n") },
 }
