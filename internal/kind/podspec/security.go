@@ -142,7 +142,7 @@ func (c *checker) appArmorProfile(path *field.Path, p *corev1.AppArmorProfile) {
 		c.appArmorFile(local, p.LocalhostProfile)
 	case corev1.AppArmorProfileTypeRuntimeDefault, corev1.AppArmorProfileTypeUnconfined:
 		if p.LocalhostProfile != nil {
-			c.invalid(local, *p.LocalhostProfile, "can only be set when AppArmor type is Localhost")
+			c.invalid(local, p.LocalhostProfile, "can only be set when AppArmor type is Localhost")
 		}
 	case "":
 		c.required(path.Child("type"), "type is required when appArmorProfile is set")

@@ -141,8 +141,8 @@ func (c *checker) claimStatuses(path *field.Path, s *corev1.PodStatus) {
 			c.add(field.Duplicate(at.Child("name"), claim.Name))
 		}
 		seen.Insert(claim.Name)
-		if claim.ResourceClaimName != nil {
-			c.dnsSubdomain(at.Child("resourceClaimName"), *claim.ResourceClaimName)
+		if name := claim.ResourceClaimName; name != nil {
+			c.invalidEach(at.Child("resourceClaimName"), name, validation.IsDNS1123Subdomain(*name))
 		}
 	}
 	if s.ExtendedResourceClaimStatus != nil {

@@ -227,9 +227,9 @@ func TestValidatePodStatus(t *testing.T) {
 		{"device of nobody", "{}", "containerStatuses: [{name: c, allocatedResourcesStatus: [{name: example.com/tpu, resources: [{resourceID: a, health: Fine}]}]}]", []string{
 			`FieldValueInvalid status.containerStatuses[0].allocatedResourcesStatus[0].name: Invalid value: "example.com/tpu": must match one of the container's resource requests`,
 			`FieldValueNotSupported status.containerStatuses[0].allocatedResourcesStatus[0].resources[0].health: Unsupported value: "Fine": supported values: "Healthy", "Unhealthy", "Unknown"`}},
-		{"claims", "{}", "resourceClaimStatuses: [{name: a, resourceClaimName: A}]", []string{
+		{"claims", "{}", "resourceClaimStatuses: [{name: a, resourceClaimName: <}]", []string{
 			"FieldValueInvalid status.resourceClaimStatuses[0].name: Invalid value: \"a\": must match the name of an entry in `spec.resourceClaims`",
-			`FieldValueInvalid status.resourceClaimStatuses[0].resourceClaimName: Invalid value: "A": ` + subdomain}},
+			`FieldValueInvalid status.resourceClaimStatuses[0].resourceClaimName: Invalid value: "\u003c": ` + subdomain}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

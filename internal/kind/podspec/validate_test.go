@@ -197,6 +197,13 @@ nodeName: n1
 			"FieldValueForbidden spec.containers[0].securityContext.seLinuxOptions: Forbidden: cannot be set for a windows pod",
 			"FieldValueForbidden spec.containers[0].securityContext.privileged: Forbidden: cannot be set for a windows pod",
 		}},
+		{"values that Kubernetes quotes as JSON", `
+securityContext: {appArmorProfile: {type: RuntimeDefault, localhostProfile: "<"}}
+containers: [{name: c, image: a, securityContext: {windowsOptions: {runAsUserName: "\0", gmsaCredentialSpecName: "<"}}}]`, []string{
+			`FieldValueInvalid spec.containers[0].securityContext.windowsOptions.gmsaCredentialSpecName: Invalid value: "\u003c": ` + subdomain,
+			`FieldValueInvalid spec.containers[0].securityContext.windowsOptions.runAsUserName: Invalid value: "\u0000": runAsUserName cannot contain control characters`,
+			`FieldValueInvalid spec.securityContext.appArmorProfile.localhostProfile: Invalid value: "\u003c": can only be set when AppArmor type is Localhost`,
+		}},
 		{"windows user", `containers: [{name: c, image: a, securityContext: {windowsOptions: {runAsUserName: 'A\B\C'}}}]`, []string{
 			`FieldValueInvalid spec.containers[0].securityContext.windowsOptions.runAsUserName: Invalid value: "A\\B\\C": runAsUserName cannot contain more than one backslash`,
 		}},

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -19,40 +20,41 @@ var (
 	dotsOrSpaces = regexp.MustCompile(`^[\. ]+$`)
 )
 
-// windowsOptions checks the user and the credentials of a Windows container.
+// windowsOptions checks the user and the credentials of a Windows container. Messages
+// show pointers: their value is quoted as in JSON then, not as in Go.
 func (c *checker) windowsOptions(path *field.Path, o *corev1.WindowsSecurityContextOptions) {
 	const maxCredentialKiB = 64
 	if o == nil {
 		return
 	}
-	if o.GMSACredentialSpecName != nil {
-		c.dnsSubdomain(path.Child("gmsaCredentialSpecName"), *o.GMSACredentialSpecName)
+	if name := o.GMSACredentialSpecName; name != nil {
+		c.invalidEach(path.Child("gmsaCredentialSpecName"), name, validation.IsDNS1123Subdomain(*name))
 	}
 	if spec := o.GMSACredentialSpec; spec != nil {
 		at := path.Child("gmsaCredentialSpec")
 		if *spec == "" {
-			c.invalid(at, *spec, "gmsaCredentialSpec cannot be an empty string")
+			c.invalid(at, spec, "gmsaCredentialSpec cannot be an empty string")
 		} else if len(*spec) > maxCredentialKiB*1024 {
-			c.invalid(at, *spec, fmt.Sprintf("gmsaCredentialSpec size must be under %d KiB", maxCredentialKiB))
+			c.invalid(at, spec, fmt.Sprintf("gmsaCredentialSpec size must be under %d KiB", maxCredentialKiB))
 		}
 	}
 	if o.RunAsUserName != nil {
-		c.windowsUser(path.Child("runAsUserName"), *o.RunAsUserName)
+		c.windowsUser(path.Child("runAsUserName"), o.RunAsUserName)
 	}
 }
 
 // windowsUser checks [DOMAIN\]USER.
-func (c *checker) windowsUser(path *field.Path, name string) {
+func (c *checker) windowsUser(path *field.Path, name *string) {
 	const maxDomain, maxUser = 256, 104
-	domain, user, hasDomain := strings.Cut(name, `\`)
+	domain, user, hasDomain := strings.Cut(*name, `\`)
 	if !hasDomain {
-		domain, user = "", name
+		domain, user = "", *name
 	}
 	switch {
-	case name == "":
+	case *name == "":
 		c.invalid(path, name, "runAsUserName cannot be an empty string")
 		return
-	case controlChars.MatchString(name):
+	case controlChars.MatchString(*name):
 		c.invalid(path, name, "runAsUserName cannot contain control characters")
 		return
 	case strings.Contains(user, `\`):
