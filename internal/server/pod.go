@@ -239,8 +239,8 @@ func (r *resource) change(ctx context.Context, c podChange) (change.Object, erro
 		return pod, c.change(pod)
 	})
 	// Neither the row's rules for users nor those for /status apply.
-	rules := r.strategy.through(kind.Update{})
-	rules.requireRevision = false
+	rules := r.strategy.Through(kind.Update{})
+	rules.RequireRevision = false
 	u := &update{resource: r, rules: rules, subresource: true, name: c.name, info: info, dryRun: c.dryRun}
 	obj, _, err := u.do(ctx)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/server/strategy"
 	"github.com/sampan-batch/sampan/internal/store"
 )
 
@@ -87,13 +88,13 @@ type resource struct {
 	// gv is the version that requests come in, gr how errors name the resource.
 	gv       schema.GroupVersion
 	gr       schema.GroupResource
-	strategy strategy
+	strategy strategy.Strategy
 	table    rest.TableConvertor
 }
 
 func newResource(sh *shared, k *kind.Kind, gv schema.GroupVersion) *resource {
 	r := &resource{shared: sh, kind: k, gv: gv, gr: schema.GroupResource{Group: gv.Group, Resource: k.Plural()}}
-	r.strategy = newStrategy(sh.scheme, k, gv)
+	r.strategy = strategy.Of(sh.scheme, k, gv)
 	r.table = newTable(k, r.gr, sh.now)
 	return r
 }

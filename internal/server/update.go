@@ -21,6 +21,7 @@ import (
 	"k8s.io/apiserver/pkg/util/dryrun"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/server/strategy"
 	"github.com/sampan-batch/sampan/internal/store"
 )
 
@@ -28,7 +29,7 @@ import (
 type update struct {
 	*resource
 	// rules are the row's, or those of a subresource.
-	rules          strategy
+	rules          strategy.Strategy
 	subresource    bool
 	name           string
 	info           rest.UpdatedObjectInfo

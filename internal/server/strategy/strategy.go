@@ -1,4 +1,6 @@
-package server
+// Package strategy gives the rules of a row the form in which k8s.io/apiserver wants
+// them. It is a package of its own for kubediff, which holds them to Kubernetes'.
+package strategy
 
 import (
 	"context"
@@ -14,14 +16,16 @@ import (
 	"github.com/sampan-batch/sampan/internal/kind"
 )
 
-// strategy gives a row the form in which k8s.io/apiserver's BeforeCreate and
-// BeforeUpdate want their rules. The zero functions do nothing.
-type strategy struct {
+// Strategy is what k8s.io/apiserver's BeforeCreate and BeforeUpdate hold a write to.
+// The zero functions do nothing.
+type Strategy struct {
 	runtime.ObjectTyper
 	names.NameGenerator
+	// RequireRevision refuses an update that does not say what it is an update of.
+	RequireRevision bool
+
 	namespaced          bool
 	allowCreateOnUpdate bool
-	requireRevision     bool
 
 	prepareCreate  func(obj change.Object)
 	prepareUpdate  func(obj, old change.Object)
@@ -34,13 +38,13 @@ var _ interface {
 	rest.RESTCreateStrategy
 	rest.RESTUpdateStrategy
 	rest.DeclarativeValidationStrategy
-} = strategy{}
+} = Strategy{}
 
-// newStrategy returns the rules for requests in version gv of the row.
-func newStrategy(scheme *runtime.Scheme, k *kind.Kind, gv schema.GroupVersion) strategy {
-	st := strategy{
+// Of returns the rules for requests in version gv of the row.
+func Of(scheme *runtime.Scheme, k *kind.Kind, gv schema.GroupVersion) Strategy {
+	st := Strategy{
 		ObjectTyper: scheme, NameGenerator: names.SimpleNameGenerator,
-		namespaced: k.Namespaced, allowCreateOnUpdate: k.Update.MayCreate, requireRevision: k.Update.Conditional,
+		namespaced: k.Namespaced, allowCreateOnUpdate: k.Update.MayCreate, RequireRevision: k.Update.Conditional,
 		prepareCreate: k.Create.Prepare, prepareUpdate: k.Update.Prepare,
 		validateCreate: k.Create.Validate, validateUpdate: k.Update.Validate, warn: k.Warn,
 	}
@@ -51,38 +55,38 @@ func newStrategy(scheme *runtime.Scheme, k *kind.Kind, gv schema.GroupVersion) s
 	return st
 }
 
-// through returns the rules for a write through a subresource.
-func (s strategy) through(rules kind.Update) strategy {
+// Through returns the rules for a write through a subresource.
+func (s Strategy) Through(rules kind.Update) Strategy {
 	s.allowCreateOnUpdate = false
 	s.prepareUpdate, s.validateUpdate, s.warn = rules.Prepare, rules.Validate, nil
 	return s
 }
 
-func (s strategy) NamespaceScoped() bool                         { return s.namespaced }
-func (s strategy) AllowCreateOnUpdate(context.Context) bool      { return s.allowCreateOnUpdate }
-func (s strategy) AllowUnconditionalUpdate(context.Context) bool { return !s.requireRevision }
-func (s strategy) Canonicalize(runtime.Object)                   {}
+func (s Strategy) NamespaceScoped() bool                         { return s.namespaced }
+func (s Strategy) AllowCreateOnUpdate(context.Context) bool      { return s.allowCreateOnUpdate }
+func (s Strategy) AllowUnconditionalUpdate(context.Context) bool { return !s.RequireRevision }
+func (s Strategy) Canonicalize(runtime.Object)                   {}
 
-func (s strategy) PrepareForCreate(_ context.Context, obj runtime.Object) {
+func (s Strategy) PrepareForCreate(_ context.Context, obj runtime.Object) {
 	if s.prepareCreate != nil {
 		s.prepareCreate(obj.(change.Object))
 	}
 }
 
-func (s strategy) PrepareForUpdate(_ context.Context, obj, old runtime.Object) {
+func (s Strategy) PrepareForUpdate(_ context.Context, obj, old runtime.Object) {
 	if s.prepareUpdate != nil {
 		s.prepareUpdate(obj.(change.Object), old.(change.Object))
 	}
 }
 
-func (s strategy) Validate(_ context.Context, obj runtime.Object) field.ErrorList {
+func (s Strategy) Validate(_ context.Context, obj runtime.Object) field.ErrorList {
 	if s.validateCreate == nil {
 		return nil
 	}
 	return s.validateCreate(obj.(change.Object))
 }
 
-func (s strategy) ValidateUpdate(_ context.Context, obj, old runtime.Object) field.ErrorList {
+func (s Strategy) ValidateUpdate(_ context.Context, obj, old runtime.Object) field.ErrorList {
 	if s.validateUpdate == nil {
 		return nil
 	}
@@ -92,23 +96,23 @@ func (s strategy) ValidateUpdate(_ context.Context, obj, old runtime.Object) fie
 // ValidateDeclaratively has the last word about errs, all that is wrong with an
 // object. Kubernetes adds what the tags of its types say, which is in the rows here,
 // and answers equal errors once.
-func (s strategy) ValidateDeclaratively(_ context.Context, _, _ runtime.Object, errs field.ErrorList, _ operation.Type,
+func (s Strategy) ValidateDeclaratively(_ context.Context, _, _ runtime.Object, errs field.ErrorList, _ operation.Type,
 	_ rest.DeclarativeValidationConfig) field.ErrorList {
 	return errs.Filter()
 }
 
-func (s strategy) DeclarativeValidationConfig(context.Context, runtime.Object, runtime.Object) rest.DeclarativeValidationConfig {
+func (s Strategy) DeclarativeValidationConfig(context.Context, runtime.Object, runtime.Object) rest.DeclarativeValidationConfig {
 	return rest.DeclarativeValidationConfig{}
 }
 
-func (s strategy) WarningsOnCreate(_ context.Context, obj runtime.Object) []string {
+func (s Strategy) WarningsOnCreate(_ context.Context, obj runtime.Object) []string {
 	if s.warn == nil {
 		return nil
 	}
 	return s.warn(obj.(change.Object), nil)
 }
 
-func (s strategy) WarningsOnUpdate(_ context.Context, obj, old runtime.Object) []string {
+func (s Strategy) WarningsOnUpdate(_ context.Context, obj, old runtime.Object) []string {
 	if s.warn == nil {
 		return nil
 	}
