@@ -314,6 +314,27 @@ func TestFrame(t *testing.T) {
 	}
 }
 
+// A Job of many pods is shown as many Jobs are; of one pod its line says it all.
+func TestFrameOfOneJob(t *testing.T) {
+	t.Parallel()
+	one, fan := aJob("one", 1), aJob("fan", 4)
+	b := New(t0, true)
+	b.Add(t0, one)
+	b.Pod(t0, aPod(one, "one-x", "running"), false)
+	if got, want := b.Frame(after(3), 80, 24), []string{"job/one  0/1 pods  1 running  00:03"}; !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+	b = New(t0, true)
+	b.Add(t0, fan)
+	b.Pod(t0, aPod(fan, "fan-0-x", "3"), false)
+	b.Pod(after(1), aPod(fan, "fan-1-x", "running"), false)
+	b.Pod(after(2), aPod(fan, "fan-2-x", "running"), false)
+	want := []string{"job/fan  0/4 pods                        1 failed, 2 running  00:03", "  ✗ fan-0-x  main exited with 3 after 1s", "  ▸ fan-1-x  2s", "  ▸ fan-2-x  1s"}
+	if got := b.Frame(after(3), 80, 24); !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestLine(t *testing.T) {
 	t.Parallel()
 	j := aJob("fan", 300)

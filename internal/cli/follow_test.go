@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -181,5 +183,23 @@ func TestEndingWhenNothingCanBeStored(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// The last words of a container are text, of a line that was written over what was written
+// last, and not more than a few lines.
+func TestLastWords(t *testing.T) {
+	t.Parallel()
+	var l life
+	for i := range 10 {
+		l.keep(fmt.Appendf(nil, "line %d", i))
+	}
+	l.keep([]byte(strings.Repeat("10 %\r", 1000) + "done \x1b[31mred\x1b[0m\x1b[2J\r"))
+	l.keep(bytes.Repeat([]byte("x"), 1000))
+	r := &reading{logReaders: newLogReaders(t.Context(), nil, logOutput{mute: true}), of: l}
+	r.end()
+	want := []string{"line 7", "line 8", "line 9", "done red", strings.Repeat("x", 300)}
+	if !slices.Equal(r.of.Last, want) || r.of.Bytes != 60+5000+22+1000 {
+		t.Errorf("got %q, %d bytes", r.of.Last, r.of.Bytes)
 	}
 }

@@ -87,6 +87,9 @@ func (r *reading) end() {
 	if !r.of.Began.IsZero() {
 		r.of.Ended = time.Now()
 	}
+	for i, line := range r.of.Last {
+		r.of.Last[i] = logLine(line, false)
+	}
 	r.file.close()
 	if r.act != nil {
 		r.act.end()
@@ -96,10 +99,15 @@ func (r *reading) end() {
 // lastLines is how many of the last lines are remembered.
 const lastLines = 5
 
-// keep remembers a line as one of the last.
+// keep remembers a line as one of the last. It is cleaned of what is for terminals when
+// the log ends.
 func (l *life) keep(line []byte) {
 	const longest = 300
 	l.Bytes += int64(len(line))
+	if len(line) > longest { // of what was written over the last counts
+		line = bytes.TrimRight(line, "\r")
+		line = line[bytes.LastIndexByte(line, '\r')+1:]
+	}
 	if len(l.Last) == lastLines {
 		l.Last = append(l.Last[:0], l.Last[1:]...)
 	}
