@@ -38,7 +38,8 @@ type begun struct {
 // to the goroutine of follower.Run.
 //
 // A limit is kept in two places. The node takes no more pods than it allows, so that it
-// holds whatever happens. And a Job is begun only when there is room for one of its pods,
+// holds whatever happens; but for a single Job, whose parallelism says the same, and whose
+// pods are bound in the commit that makes them if the node has room for many. And a Job is begun only when there is room for one of its pods,
 // and may have no more at a time than the limit (see within), so that few pods ever wait for
 // the node: with the node alone, each pod that ends would have the scheduler look at all the
 // others, ten thousand times ten thousand, and tell of each that it does not fit. Here an

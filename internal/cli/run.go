@@ -183,7 +183,7 @@ func (o *runOptions) run(ctx context.Context, paths []string) error {
 	output.records = kept
 	logs := newLogReaders(stops.kill, out, output)
 	o.node.HandLog, o.node.HandLogTimes = logs.take, output.stamped
-	if o.maxPods > 0 {
+	if o.maxPods > 0 && works(p) > 1 {
 		o.node.MaxPods = int64(o.maxPods) + companions(p)
 	}
 	return kept.close(o.withEngine(ctx, dir, out, stops, func(ctx context.Context, config *rest.Config) error {
@@ -214,6 +214,7 @@ func (o *runOptions) withEngine(ctx context.Context, dir string, out io.Writer, 
 	class, _ := runtimeClass(o.runtime)
 	config := o.node
 	config.DataDir, config.ImageDir, config.Listen, config.Runtime, config.Private = dir, o.images, "127.0.0.1:0", class, true
+	config.Volatile = o.keep == ""
 	config.Command, config.Version, config.Logger = "sampan run", Version(), log
 	e, err := engine.New(config)
 	if err != nil {

@@ -69,10 +69,13 @@ func (r *running) begin(ctx context.Context, config *rest.Config, p *plan.Plan) 
 	return nil
 }
 
-// companions is how many pods of a plan run beside its works.
-func companions(p *plan.Plan) (n int64) {
+// works is how many Jobs and Pods a plan is about, companions how many pods run beside them.
+func works(p *plan.Plan) int64      { return count(p, plan.Work) }
+func companions(p *plan.Plan) int64 { return count(p, plan.Companion) }
+
+func count(p *plan.Plan, role plan.Role) (n int64) {
 	for _, o := range p.Objects {
-		if o.Role == plan.Companion {
+		if o.Role == role {
 			n++
 		}
 	}

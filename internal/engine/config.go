@@ -52,6 +52,9 @@ type Config struct {
 	PressureTransition time.Duration
 	// Private: pods end with this process, as `sampan run` wants it.
 	Private bool
+	// Volatile: the data directory is removed when the engine has ended, so that nothing
+	// waits until the disk has it.
+	Volatile bool
 	// Supervised: a service manager starts the engine again when it fails (see
 	// Supervised).
 	Supervised bool

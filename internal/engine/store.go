@@ -76,7 +76,7 @@ func (c *Config) openStore(kinds *kind.Kinds) (*store.Store, error) {
 	}
 	s, err := store.Open(store.Options{
 		Path: path, Codec: kind.NewCodec(kinds), Index: kinds.Index,
-		Erase: kinds.Erase, Reserve: c.storeReserve(),
+		Erase: kinds.Erase, Reserve: c.storeReserve(), Volatile: c.Volatile,
 	})
 	if err != nil {
 		return nil, storeError(c.DataDir, err)

@@ -84,6 +84,9 @@ func BenchmarkApply(b *testing.B) {
 	for _, writers := range []int{1, 4, 16, 64} {
 		b.Run(fmt.Sprint("writers=", writers), func(b *testing.B) { benchApply(b, s, writers, false) })
 	}
+	s.file.db.NoSync = true
+	b.Run("volatile", func(b *testing.B) { benchApply(b, s, 4, false) })
+	s.file.db.NoSync = false
 	b.Run("lazy", func(b *testing.B) { benchApply(b, s, 4, true) })
 	b.Run("lazy/watchers=10", func(b *testing.B) {
 		ctx, cancel := context.WithCancel(context.Background())

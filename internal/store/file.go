@@ -85,6 +85,7 @@ func openFile(o Options, decode decodeFunc) (*file, *contents, error) {
 		return nil, nil, err
 	}
 	size := int64(f.db.Info().PageSize) * int64(c.high)
+	f.db.NoSync = o.Volatile
 	f.forget(size)
 	f.keep(size, f.free)
 	return f, c, nil

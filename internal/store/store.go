@@ -61,6 +61,9 @@ type Options struct {
 	// Reserve is how many bytes of the disk are kept for what the store has yet
 	// to write, so that it goes on when others have filled the disk. 0: none.
 	Reserve int64
+	// Volatile says that nobody comes back to the file: no commit waits for the disk, and
+	// after a power cut it may hold anything.
+	Volatile bool
 	// Strict runs Check after every commit and panics when it fails. For tests.
 	Strict bool
 
