@@ -65,7 +65,7 @@ var house = map[string][]string{
 	"internal/plan":     {"internal/cron", "internal/kind", "internal/manifest", "internal/place"},
 
 	// the shell around the cores
-	"internal/control": {"internal/change", "internal/cron", "internal/job", "internal/kind", "internal/place", "internal/store", "internal/sweep", "internal/work"},
+	"internal/control": {"internal/access", "internal/change", "internal/cron", "internal/job", "internal/kind", "internal/place", "internal/store", "internal/sweep", "internal/work"},
 
 	// edges
 	"internal/server":          {"internal/access", "internal/change", "internal/disk", "internal/kind", "internal/kind/openapi", "internal/kind/podspec", "internal/server/strategy", "internal/server/stream", "internal/stdio", "internal/store"},
@@ -141,6 +141,7 @@ var homes = []struct {
 	why   string
 }{
 	{"k8s.io/apiserver", []string{"internal/server", "internal/engine"}, "the API is spoken in one room; the engine's health speaks its language of checks"},
+	{"k8s.io/kubernetes", []string{"internal/kind", "internal/server", "internal/engine"}, "Kubernetes' own rules: of objects in the rows, of rights in the API, of default roles at the start"},
 	{"k8s.io/kubectl", []string{"internal/verb"}, "what kubectl does is one room's"},
 	{"k8s.io/cli-runtime", []string{"internal/verb"}, "the same"},
 	{"k8s.io/cri-streaming", []string{"internal/server/stream"}, "the protocols of streams are one room's"},

@@ -9,9 +9,8 @@
 //	                                        └▶ Review ─▶ all that a user may
 //
 // One policy answers both the requests themselves and those that ask what they might,
-// so that the two cannot disagree. Today's is a list that is written out
-// (Administrators); one that is read from roles and bindings is another Policy, which
-// says of a role that does not exist that it does not.
+// so that the two cannot disagree: a Union of what is written out (Administrators) and
+// of what roles and bindings say (Roles).
 package access
 
 import (
@@ -80,7 +79,27 @@ func Decide(p Policy, r *Request) Verdict {
 			return Verdict{Allowed: true, Reason: grant.By}
 		}
 	}
-	return Verdict{Reason: failed.String()}
+	if len(failed) == 0 {
+		return Verdict{}
+	}
+	return Verdict{Reason: "RBAC: " + failed.String()}
+}
+
+// Union is a Policy of several: what one of them grants, is granted. They are asked in
+// their order.
+type Union []Policy
+
+// Grants implements Policy.
+func (all Union) Grants(u User, namespace string) iter.Seq2[Grant, error] {
+	return func(yield func(Grant, error) bool) {
+		for _, p := range all {
+			for grant, err := range p.Grants(u, namespace) {
+				if !yield(grant, err) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // Binding gives rules to users and groups, in one namespace or, if that is "",

@@ -171,10 +171,10 @@ func TestAdministrators(t *testing.T) {
 	}
 }
 
-// roles is a policy as roles make one: each name is a rule, or one that is missing.
-type roles []any
+// script is a policy as roles make one: each name is a rule, or one that is missing.
+type script []any
 
-func (all roles) Grants(User, string) iter.Seq2[Grant, error] {
+func (all script) Grants(User, string) iter.Seq2[Grant, error] {
 	return func(yield func(Grant, error) bool) {
 		for _, x := range all {
 			var more bool
@@ -196,12 +196,12 @@ func (all roles) Grants(User, string) iter.Seq2[Grant, error] {
 func TestMissingRoles(t *testing.T) {
 	t.Parallel()
 	gone, lost := errors.New(`clusterroles "gone" not found`), errors.New(`roles "lost" not found`)
-	p := roles{gone, on("get", "", "pods", "a b"), lost}
+	p := script{gone, on("get", "", "pods", "a b"), lost}
 	if got, want := Decide(p, ask(t, User{}, "get core/pods ns/a")), (Verdict{true, "a role"}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	both := gone.Error() + "; " + lost.Error()
-	if got, want := Decide(p, ask(t, User{}, "get core/pods ns/c")), (Verdict{false, both}); got != want {
+	both := "[" + gone.Error() + ", " + lost.Error() + "]"
+	if got, want := Decide(p, ask(t, User{}, "get core/pods ns/c")), (Verdict{false, "RBAC: " + both}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	got := Review(p, User{}, "ns")
@@ -213,7 +213,7 @@ func TestMissingRoles(t *testing.T) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	// What is allowed is not asked about any further.
-	for range (roles{on("get", "", "pods", ""), gone}).Grants(User{}, "") {
+	for range (script{on("get", "", "pods", ""), gone}).Grants(User{}, "") {
 		break
 	}
 }

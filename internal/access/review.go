@@ -1,9 +1,8 @@
 package access
 
 import (
-	"strings"
-
 	authorizationv1 "k8s.io/api/authorization/v1"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 )
 
 // Review lists all that a user may do in a namespace.
@@ -35,10 +34,10 @@ func Review(p Policy, u User, namespace string) authorizationv1.SubjectRulesRevi
 // failures are why rules could not be found.
 type failures []error
 
+// String is how Kubernetes prints them.
 func (all failures) String() string {
-	text := make([]string, len(all))
-	for i, err := range all {
-		text[i] = err.Error()
+	if len(all) == 0 {
+		return ""
 	}
-	return strings.Join(text, "; ")
+	return utilerrors.NewAggregate(all).Error()
 }

@@ -20,6 +20,7 @@ func Controllers(kinds *kind.Kinds) []Controller {
 		unscheduledController(kinds),
 		podController(kinds),
 		orphanController(kinds),
+		aggregationController(),
 	}
 }
 

@@ -20,15 +20,19 @@ var systemNamespaces = [...]string{
 }
 
 // bootstrap creates the namespaces that clients expect to find, with their
-// default ServiceAccounts, so that the first pod need not wait for one.
-func bootstrap(ctx context.Context, s *store.Store, kinds *kind.Kinds) error {
+// default ServiceAccounts, so that the first pod need not wait for one, and the default
+// roles, unless the engine is private: nobody but its maker can reach that.
+func bootstrap(ctx context.Context, s *store.Store, kinds *kind.Kinds, private bool) error {
 	view := s.View()
 	now := metav1.NewTime(time.Now().Truncate(time.Second))
 	var set change.Set
 	create := func(resource change.Resource, obj change.Object) {
 		k := kinds.ByResource(resource)
 		key := k.KeyOf(obj)
-		if _, ok := view.Get(key); ok {
+		if stored, ok := view.Get(key); ok {
+			if next := completed(stored, obj); next != nil {
+				set.Update(key, change.RevOf(stored), next)
+			}
 			return
 		}
 		obj.SetUID(types.UID(uuid.NewString()))
@@ -43,6 +47,13 @@ func bootstrap(ctx context.Context, s *store.Store, kinds *kind.Kinds) error {
 			Name: name, Labels: map[string]string{corev1.LabelMetadataName: name},
 		}})
 		create(kind.ServiceAccounts, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: name, Name: kind.DefaultAccount}})
+	}
+	if !private {
+		for resource, objects := range defaultRoles() {
+			for _, obj := range objects {
+				create(resource, obj)
+			}
+		}
 	}
 	if len(set.Writes) == 0 {
 		return nil

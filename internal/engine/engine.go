@@ -81,7 +81,7 @@ func (e *Engine) open() (err error) {
 		return err
 	}
 	ctx := context.Background()
-	if err := bootstrap(ctx, e.store, kinds); err != nil {
+	if err := bootstrap(ctx, e.store, kinds, c.Private); err != nil {
 		return err
 	}
 	if c.Private {

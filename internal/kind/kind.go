@@ -22,6 +22,7 @@ import (
 	"strings"
 	"time"
 
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -56,6 +57,8 @@ type Kind struct {
 	Storage    Storage
 	Deletion   Deletion
 	Dependents Dependents
+	// Rights is set where an object lets users do something. (Roles, bindings)
+	Rights *Rights
 }
 
 // Names are what the resource is called.
@@ -200,6 +203,17 @@ type Dependents struct {
 	None bool
 	// Tracked is set where a controller keeps an object until it is counted.
 	Tracked *Tracked
+}
+
+// Rights is what an object of the resource lets users do. Nobody gives what he does not
+// have himself, unless he may "escalate" the resource or "bind" the role.
+type Rights struct {
+	// Rules are what a role lets do; RoleRef is the role that a binding gives. One of
+	// them is set.
+	Rules   func(obj Object) []rbacv1.PolicyRule
+	RoleRef func(obj Object) rbacv1.RoleRef
+	// Anything reports whether it may come to give whatever others do; may be nil.
+	Anything func(obj Object) bool
 }
 
 // Tracked objects carry a finalizer of who controls them. They lose it when they lose

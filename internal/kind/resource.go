@@ -15,4 +15,9 @@ const (
 	Leases          change.Resource = "leases.coordination.k8s.io"
 	Jobs            change.Resource = "jobs.batch"
 	CronJobs        change.Resource = "cronjobs.batch"
+
+	Roles               change.Resource = "roles.rbac.authorization.k8s.io"
+	RoleBindings        change.Resource = "rolebindings.rbac.authorization.k8s.io"
+	ClusterRoles        change.Resource = "clusterroles.rbac.authorization.k8s.io"
+	ClusterRoleBindings change.Resource = "clusterrolebindings.rbac.authorization.k8s.io"
 )

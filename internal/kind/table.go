@@ -14,5 +14,9 @@ func Table() []*Kind {
 		Lease(),
 		Job(),
 		CronJob(),
+		Role(),
+		RoleBinding(),
+		ClusterRole(),
+		ClusterRoleBinding(),
 	}
 }

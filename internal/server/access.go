@@ -7,6 +7,7 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"github.com/sampan-batch/sampan/internal/access"
+	"github.com/sampan-batch/sampan/internal/store"
 )
 
 // gate puts what is asked of the API to the policy: one for the requests, for
@@ -16,10 +17,10 @@ type gate struct {
 	policy                    access.Policy
 }
 
-// newGate returns the gate of a server. There is no RBAC: whoever can read the
-// kubeconfig owns the engine.
-func newGate() *gate {
-	g := &gate{policy: access.Administrators(publicPaths())}
+// newGate returns the gate of a server: administrators may do everything, others what
+// the roles in the store say.
+func newGate(s *store.Store) *gate {
+	g := &gate{policy: access.Union{access.Administrators(publicPaths()), storedRoles{s}}}
 	g.AuthorizerFunc = g.authorize
 	return g
 }

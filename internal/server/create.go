@@ -45,6 +45,9 @@ func (r *resource) create(ctx context.Context, obj change.Object, validate rest.
 	if err != nil {
 		return nil, err
 	}
+	if err := r.mayGive(ctx, view, obj, nil); err != nil {
+		return nil, err
+	}
 	if err := r.prepareNew(ctx, obj, validate); err != nil {
 		return nil, err
 	}

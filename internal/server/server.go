@@ -145,7 +145,7 @@ func New(o Options) (*Server, error) {
 	token := make([]byte, 32)
 	rand.Read(token)
 	s := &Server{
-		o: o, certs: certs, listener: listener, gate: newGate(), token: hex.EncodeToString(token),
+		o: o, certs: certs, listener: listener, gate: newGate(o.Store), token: hex.EncodeToString(token),
 		ready: make(chan struct{}),
 	}
 	s.stopping, s.stop = context.WithCancelCause(context.Background())

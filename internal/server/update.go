@@ -65,7 +65,7 @@ func (u *update) do(ctx context.Context) (runtime.Object, bool, error) {
 		old, ok := view.Get(key)
 		var obj runtime.Object
 		if ok {
-			obj, err = u.replace(ctx, key, old)
+			obj, err = u.replace(ctx, key, view, old)
 		} else {
 			obj, err = u.createMissing(ctx, key, view)
 		}
@@ -96,6 +96,9 @@ func (u *update) createMissing(ctx context.Context, key change.Key, view *store.
 	if err != nil {
 		return nil, err
 	}
+	if err := u.mayGive(ctx, view, obj, nil); err != nil {
+		return nil, err
+	}
 	rest.WipeObjectMetaSystemFields(obj)
 	obj.SetResourceVersion("")
 	if err := u.prepareNew(ctx, obj, u.validateCreate); err != nil {
@@ -112,11 +115,11 @@ func (u *update) createMissing(ctx context.Context, key change.Key, view *store.
 }
 
 // replace makes the client's change to old.
-func (u *update) replace(ctx context.Context, key change.Key, old change.Object) (runtime.Object, error) {
+func (u *update) replace(ctx context.Context, key change.Key, view *store.View, old change.Object) (runtime.Object, error) {
 	if err := u.checkUID(key.Namespace, old); err != nil {
 		return nil, err
 	}
-	obj, err := u.merge(ctx, old)
+	obj, err := u.merge(ctx, view, old)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +141,7 @@ func (u *update) replace(ctx context.Context, key change.Key, old change.Object)
 }
 
 // merge returns the changed object, complete and checked.
-func (u *update) merge(ctx context.Context, old change.Object) (change.Object, error) {
+func (u *update) merge(ctx context.Context, view *store.View, old change.Object) (change.Object, error) {
 	// The library strips managedFields while merging, and patches read the whole
 	// object: both get a copy of their own.
 	existing := old.DeepCopyObject().(change.Object)
@@ -147,6 +150,9 @@ func (u *update) merge(ctx context.Context, old change.Object) (change.Object, e
 		return nil, err
 	}
 	obj := updated.(change.Object)
+	if err := u.mayGive(ctx, view, obj, old); err != nil {
+		return nil, err
+	}
 	switch {
 	case obj.GetResourceVersion() == "" || obj.GetResourceVersion() == "0":
 		if !u.rules.AllowUnconditionalUpdate(ctx) {

@@ -1,0 +1,81 @@
+package engine
+
+import (
+	"maps"
+	"slices"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/component-helpers/auth/rbac/validation"
+	"k8s.io/kubernetes/plugin/pkg/auth/authorizer/rbac/bootstrappolicy"
+
+	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
+)
+
+// defaultRoles returns the roles and bindings that every Kubernetes cluster has: those
+// of Kubernetes itself, so that what refers to "view", "cluster-admin" or
+// "system:discovery" finds it. (Those of controllers are not among them: ours are no
+// users of the API.)
+func defaultRoles() map[change.Resource][]change.Object {
+	all := map[change.Resource][]change.Object{}
+	add := func(resource change.Resource, obj change.Object) { all[resource] = append(all[resource], obj) }
+	for _, role := range bootstrappolicy.ClusterRoles() {
+		add(kind.ClusterRoles, &role)
+	}
+	for _, binding := range bootstrappolicy.ClusterRoleBindings() {
+		add(kind.ClusterRoleBindings, &binding)
+	}
+	roles, bindings := bootstrappolicy.NamespaceRoles(), bootstrappolicy.NamespaceRoleBindings()
+	for _, namespace := range slices.Sorted(maps.Keys(roles)) {
+		for _, role := range roles[namespace] {
+			add(kind.Roles, &role)
+		}
+	}
+	for _, namespace := range slices.Sorted(maps.Keys(bindings)) {
+		for _, binding := range bindings[namespace] {
+			add(kind.RoleBindings, &binding)
+		}
+	}
+	return all
+}
+
+// completed returns a stored default role or binding with what it lacks of today's, nil
+// if that is nothing, or if its owner has said that it is to stay as it is. What he has
+// added stays. (Kubernetes: auto-reconciliation)
+func completed(stored, today change.Object) change.Object {
+	if stored.GetAnnotations()[rbacv1.AutoUpdateAnnotationKey] != "true" {
+		return nil
+	}
+	next := stored.DeepCopyObject().(change.Object)
+	changed := false
+	switch next := next.(type) {
+	case *rbacv1.ClusterRole:
+		if next.AggregationRule == nil { // else its rules are gathered
+			next.Rules, changed = withRules(next.Rules, today.(*rbacv1.ClusterRole).Rules)
+		}
+	case *rbacv1.Role:
+		next.Rules, changed = withRules(next.Rules, today.(*rbacv1.Role).Rules)
+	case *rbacv1.ClusterRoleBinding:
+		next.Subjects, changed = withSubjects(next.Subjects, today.(*rbacv1.ClusterRoleBinding).Subjects)
+	case *rbacv1.RoleBinding:
+		next.Subjects, changed = withSubjects(next.Subjects, today.(*rbacv1.RoleBinding).Subjects)
+	}
+	if !changed {
+		return nil
+	}
+	return next
+}
+
+func withRules(have, want []rbacv1.PolicyRule) (rules []rbacv1.PolicyRule, changed bool) {
+	_, missing := validation.Covers(have, want)
+	return append(have, missing...), len(missing) > 0
+}
+
+func withSubjects(have, want []rbacv1.Subject) (subjects []rbacv1.Subject, changed bool) {
+	for _, s := range want {
+		if !slices.Contains(have, s) {
+			have, changed = append(have, s), true
+		}
+	}
+	return have, changed
+}

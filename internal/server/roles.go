@@ -1,0 +1,148 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/apiserver/pkg/authentication/user"
+	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/kubernetes/pkg/apis/rbac"
+	rbacregistry "k8s.io/kubernetes/pkg/registry/rbac"
+	"k8s.io/kubernetes/pkg/registry/rbac/validation"
+
+	"github.com/sampan-batch/sampan/internal/access"
+	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/store"
+)
+
+// storedRoles is the policy that the roles and bindings in the store make. Each
+// request sees the state of its time.
+type storedRoles struct{ store *store.Store }
+
+// Grants implements access.Policy.
+func (s storedRoles) Grants(u access.User, namespace string) iter.Seq2[access.Grant, error] {
+	return access.Roles(rolesIn{s.store.View()}).Grants(u, namespace)
+}
+
+// rolesIn are the roles and bindings of a state.
+type rolesIn struct{ view *store.View }
+
+func (in rolesIn) ClusterRoleBindings() iter.Seq[*rbacv1.ClusterRoleBinding] {
+	return each[*rbacv1.ClusterRoleBinding](in.view, kind.ClusterRoleBindings, "")
+}
+
+func (in rolesIn) RoleBindings(namespace string) iter.Seq[*rbacv1.RoleBinding] {
+	return each[*rbacv1.RoleBinding](in.view, kind.RoleBindings, namespace)
+}
+
+func (in rolesIn) ClusterRole(name string) (*rbacv1.ClusterRole, bool) {
+	obj, ok := in.view.Get(kind.ClusterRoles.Key("", name))
+	if !ok {
+		return nil, false
+	}
+	return obj.(*rbacv1.ClusterRole), true
+}
+
+func (in rolesIn) Role(namespace, name string) (*rbacv1.Role, bool) {
+	obj, ok := in.view.Get(kind.Roles.Key(namespace, name))
+	if !ok {
+		return nil, false
+	}
+	return obj.(*rbacv1.Role), true
+}
+
+func each[T change.Object](view *store.View, resource change.Resource, namespace string) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		for obj := range view.List(resource, namespace) {
+			if !yield(obj.(T)) {
+				return
+			}
+		}
+	}
+}
+
+// mayGive refuses a role or a binding that gives somebody what who writes it does not
+// have. old is nil if it is new; not even then is obj complete, or valid.
+func (r *resource) mayGive(ctx context.Context, view *store.View, obj, old change.Object) error {
+	rights := r.kind.Rights
+	if rights == nil || rbacregistry.EscalationAllowed(ctx) {
+		return nil
+	}
+	if old != nil && rbacregistry.IsOnlyMutatingGCFields(obj, old, equality.Semantic) || r.explicitly(ctx, rights, obj) {
+		return nil
+	}
+	if rights.Anything != nil && rights.Anything(obj) && validation.ConfirmNoEscalation(ctx, r.gate, everything()) != nil {
+		return apierrors.NewForbidden(r.gr, obj.GetName(), errors.New("must have cluster-admin privileges to use the aggregationRule"))
+	}
+	rules, err := given(rights, rolesIn{view}, obj, genericapirequest.NamespaceValue(ctx))
+	if err != nil {
+		return err
+	}
+	if err := validation.ConfirmNoEscalation(ctx, r.gate, rules); err != nil {
+		return apierrors.NewForbidden(r.gr, obj.GetName(), err)
+	}
+	return nil
+}
+
+// given are the rules that an object of a namespace gives.
+func given(rights *kind.Rights, in rolesIn, obj change.Object, namespace string) ([]rbacv1.PolicyRule, error) {
+	if rights.RoleRef == nil {
+		return rights.Rules(obj), nil
+	}
+	return access.RulesOf(in, rights.RoleRef(obj), namespace)
+}
+
+// explicitly: somebody has said that this user may give more than he has.
+func (r *resource) explicitly(ctx context.Context, rights *kind.Rights, obj change.Object) bool {
+	if rights.RoleRef == nil {
+		return rbacregistry.RoleEscalationAuthorized(ctx, r.gate)
+	}
+	ref := rights.RoleRef(obj)
+	namespace := metav1.NamespaceNone
+	if r.kind.Namespaced {
+		namespace = genericapirequest.NamespaceValue(ctx)
+	}
+	return rbacregistry.BindingAuthorized(ctx, rbac.RoleRef{APIGroup: ref.APIGroup, Kind: ref.Kind, Name: ref.Name}, namespace, r.gate)
+}
+
+func everything() []rbacv1.PolicyRule {
+	return []rbacv1.PolicyRule{
+		{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}},
+		{Verbs: []string{"*"}, NonResourceURLs: []string{"*"}},
+	}
+}
+
+// The gate answers Kubernetes' check for escalation (validation.AuthorizationRuleResolver).
+var _ validation.AuthorizationRuleResolver = &gate{}
+
+// RulesFor returns the rules that apply to a user.
+func (g *gate) RulesFor(_ context.Context, u user.Info, namespace string) ([]rbacv1.PolicyRule, error) {
+	var rules []rbacv1.PolicyRule
+	var failed []error
+	for grant, err := range g.policy.Grants(userOf(u), namespace) {
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		rules = append(rules, *grant.Rule)
+	}
+	return rules, utilerrors.NewAggregate(failed)
+}
+
+// VisitRulesFor is not asked.
+func (g *gate) VisitRulesFor(context.Context, user.Info, string, func(fmt.Stringer, *rbacv1.PolicyRule, error) bool) {
+	panic("server: rules are not visited")
+}
+
+// GetRoleReferenceRules is not asked.
+func (g *gate) GetRoleReferenceRules(context.Context, rbacv1.RoleRef, string) ([]rbacv1.PolicyRule, error) {
+	panic("server: rules of roles are the rows' to know")
+}
