@@ -1,6 +1,6 @@
 // Package kubediff holds the rules of Jobs, CronJobs and Pods to Kubernetes' own
-// code. It has tests only, and is a module of its own, so that nothing of
-// k8s.io/kubernetes gets into the product:
+// code. It has tests only, and is a module of its own, so that nothing of what
+// Kubernetes' strategies drag in gets into the product:
 //
 //	cd kubediff && go test .
 //
