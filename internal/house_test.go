@@ -154,7 +154,7 @@ var homes = []struct {
 	{"github.com/google/go-containerregistry", []string{"internal/image"}, "images are one room's"},
 	{"github.com/google/uuid", []string{"internal/control", "internal/engine"}, "who applies a Set gives the uids"},
 	{"github.com/spf13/cobra", []string{"internal/cli"}, "commands are one room's"},
-	{"os/exec", []string{"internal/runner/supervisor"}, "os/exec shares memory and descriptors with what it starts: containers start by fork"},
+	{"os/exec", []string{"internal/runner/supervisor", "internal/cli"}, "os/exec shares memory and descriptors with what it starts: containers start by fork; a command calls the user's own programs"},
 	{"unsafe", []string{"internal/runner", "internal/agent/machine"}, "memory is the kernel's business, and these rooms talk to it"},
 }
 

@@ -34,7 +34,7 @@ func (o *runOptions) plan(ctx context.Context, paths []string, dir string) (*pla
 			return nil, err
 		}
 	}
-	in := inputs{paths: paths, recursive: o.recursive, stdin: os.Stdin}
+	in := inputs{paths: paths, kustomize: o.kustomize, recursive: o.recursive, stdin: os.Stdin}
 	objects, unreadable := in.read(ctx)
 	w.Partial = unreadable != nil
 	p, err := plan.Make(w, objects)

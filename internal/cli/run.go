@@ -19,6 +19,7 @@ import (
 
 type runOptions struct {
 	files     []string
+	kustomize []string
 	recursive bool
 	strict    bool
 	dryRun    bool
@@ -83,6 +84,7 @@ func newRun() *cobra.Command {
   sampan run --runtime=host --timeout=10m jobs/
   sampan run --dry-run -R deploy/                    # what is wrong, and what has no effect here
   helm template chart | sampan run -
+  sampan run -k overlays/test
   kubectl get cronjob nightly -o json | sampan run -
   generate-jobs | sampan run -o json - > result.json
   sampan run --keep state render.yaml                # Ctrl-C; the same again goes on
@@ -93,7 +95,7 @@ func newRun() *cobra.Command {
   sampan run --joblog import.log --results import/ import.yaml`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			paths := append(args, o.files...)
-			if len(paths) == 0 {
+			if len(paths)+len(o.kustomize) == 0 {
 				return usage(fmt.Errorf("which manifests? Give files, directories, URLs or - for standard input\nSee '%s --help'", cmd.CommandPath()))
 			}
 			return o.run(context.WithoutCancel(cmd.Context()), paths)
@@ -106,6 +108,7 @@ func newRun() *cobra.Command {
 func (o *runOptions) addFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringSliceVarP(&o.files, "filename", "f", nil, "a PATH, as kubectl has it")
+	f.StringArrayVarP(&o.kustomize, "kustomize", "k", nil, "a kustomization, which an installed kustomize or kubectl builds")
 	f.BoolVarP(&o.recursive, "recursive", "R", false, "read the directories below a directory, too")
 	f.BoolVar(&o.strict, "strict", false, "refuse objects that would be left out")
 	f.BoolVar(&o.dryRun, "dry-run", false, "check everything, say what has no effect here, and start nothing")

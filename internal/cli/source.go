@@ -54,6 +54,8 @@ type inputs struct {
 	// paths are files, directories, glob patterns, http and https URLs, and "-" for
 	// stdin. They are read in this order, and a directory's files by name.
 	paths []string
+	// kustomize are kustomizations that are built, before the paths.
+	kustomize []string
 	// recursive reads the directories below a directory, too.
 	recursive bool
 	stdin     io.Reader
@@ -78,7 +80,7 @@ func (in inputs) read(ctx context.Context) ([]manifest.Object, error) {
 	if err := errors.Join(errs...); err != nil || len(all) > 0 {
 		return all, err
 	}
-	return nil, fmt.Errorf("%s: no objects found", strings.Join(in.paths, ", "))
+	return nil, fmt.Errorf("%s: no objects found", strings.Join(append(in.kustomize, in.paths...), ", "))
 }
 
 // sources lists what the paths name; those that can be read come besides the error.
@@ -86,6 +88,9 @@ func (in inputs) sources() ([]source, error) {
 	var all []source
 	var errs []error
 	stdin := false
+	for _, target := range in.kustomize {
+		all = append(all, source{"kustomize " + target, func(ctx context.Context) (io.ReadCloser, error) { return kustomize(ctx, target) }})
+	}
 	for _, path := range in.paths {
 		switch {
 		case path == "-" && stdin:
@@ -190,7 +195,7 @@ func (b body) Close() error {
 func refuseProject(dir string) error {
 	for _, name := range []string{"kustomization.yaml", "kustomization.yml", "Kustomization"} {
 		if exists(filepath.Join(dir, name)) {
-			return fmt.Errorf("the directory %q is kustomize's: kubectl kustomize %s | sampan run -", dir, dir)
+			return fmt.Errorf("the directory %q is kustomize's: give it by -k %s", dir, dir)
 		}
 	}
 	if exists(filepath.Join(dir, "Chart.yaml")) {

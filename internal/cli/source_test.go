@@ -53,7 +53,7 @@ func TestRead(t *testing.T) {
 		{name: "an empty directory", paths: []string{"empty"}, wrong: `empty" has no .yaml, .yml or .json file`},
 		{name: "a deep directory", paths: []string{"deep"}, wrong: "-R looks into the directories below, too"},
 		{name: "empty input", paths: []string{"-"}, stdin: "\n---\n", wrong: "-: no objects found"},
-		{name: "kustomize", paths: []string{"kustom"}, wrong: "kubectl kustomize "},
+		{name: "kustomize", paths: []string{"kustom"}, wrong: "give it by -k "},
 		{name: "its file", paths: []string{"kustom/kustomization.yaml"}, wrong: "kustomize's own file"},
 		{name: "a chart", paths: []string{"chart"}, wrong: "helm template "},
 		{name: "values", paths: []string{"chart/values.yaml"}, wrong: "helm template CHART -f "},

@@ -24,7 +24,7 @@ func foreign(at place, top map[string]any) string {
 	base := strings.ToLower(strings.TrimSuffix(filepath.Base(at.file), filepath.Ext(at.file)))
 	switch {
 	case strings.HasPrefix(version, "kustomize.config.k8s.io/"), base == "kustomization" && !has("kind"):
-		return fmt.Sprintf("this is kustomize's own file: kubectl kustomize %s | sampan run -", dir)
+		return fmt.Sprintf("this is kustomize's own file: sampan run -k %s", dir)
 	case has("kind"):
 		return ""
 	case (version == "v1" || version == "v2") && has("name", "version"):
