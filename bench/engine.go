@@ -98,11 +98,19 @@ func (e *engine) job(suspend bool) *batchv1.Job {
 
 // create creates n Jobs with several clients at a time.
 func (e *engine) create(ctx context.Context, n, clients int, suspend bool) error {
+	jobs := make([]*batchv1.Job, n)
+	for i := range jobs {
+		jobs[i] = e.job(suspend)
+	}
+	return e.createAll(ctx, jobs, clients)
+}
+
+func (e *engine) createAll(ctx context.Context, jobs []*batchv1.Job, clients int) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(clients)
-	for range n {
+	for _, job := range jobs {
 		group.Go(func() error {
-			_, err := e.client.BatchV1().Jobs("default").Create(ctx, e.job(suspend), metav1.CreateOptions{})
+			_, err := e.client.BatchV1().Jobs("default").Create(ctx, job, metav1.CreateOptions{})
 			return err
 		})
 	}

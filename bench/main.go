@@ -2,7 +2,8 @@
 // figure of the engine is printed with the limit that the machine itself sets,
 // measured in the same run.
 //
-//	go run ./bench            everything, in about seven minutes
+//	go run ./bench            everything, in about twenty minutes
+//	go run ./bench -only run  what measures "sampan run", beside GNU parallel where that is installed
 //	go run ./bench -jobs 2000 more Jobs
 //
 // It builds the binary, runs it on a directory of its own, talks to it through
@@ -23,6 +24,8 @@ import (
 
 type options struct {
 	jobs, clients, stored, jobsGone int
+	items, lines, indexes           int
+	only                            string
 	dir                             string
 }
 
@@ -32,6 +35,10 @@ func main() {
 	flag.IntVar(&o.clients, "clients", 16, "clients that create Jobs at the same time")
 	flag.IntVar(&o.stored, "stored", 10000, "Jobs for the memory figure")
 	flag.IntVar(&o.jobsGone, "gone", 30000, "Jobs that come and go before memory and rate are measured again")
+	flag.IntVar(&o.items, "items", 5000, "items that run beside GNU parallel")
+	flag.IntVar(&o.lines, "lines", 10000, "Jobs of a large `sampan run`")
+	flag.IntVar(&o.indexes, "indexes", 100000, "indexes of a large Job")
+	flag.StringVar(&o.only, "only", "", `"run": only what measures "sampan run"`)
 	flag.StringVar(&o.dir, "dir", "", "where to work (default: a temporary directory)")
 	flag.Parse()
 	if len(os.Args) > 1 && os.Args[1] == bareCommand {
@@ -78,12 +85,29 @@ func run(ctx context.Context, o options) error {
 	fmt.Printf("%d cores, %s/%s, program %s\n\n", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, b.program)
 
 	var r report
+	if o.only != "" && o.only != "run" {
+		return fmt.Errorf("-only: %q is not known; it may be run", o.only)
+	}
+	if o.only == "" {
+		if err := b.engines(ctx, &r); err != nil {
+			return err
+		}
+	}
+	if err := b.batches(ctx, &r); err != nil {
+		return err
+	}
+	r.print()
+	return nil
+}
+
+// engines measures what an engine can do.
+func (b *bench) engines(ctx context.Context, r *report) error {
 	limits, err := b.limits()
 	if err != nil {
 		return err
 	}
 	for _, class := range []string{"host", "sandbox"} {
-		if err := b.class(ctx, &r, class, limits[class]); err != nil {
+		if err := b.class(ctx, r, class, limits[class]); err != nil {
 			return fmt.Errorf("%s: %w", class, err)
 		}
 	}
@@ -91,17 +115,13 @@ func run(ctx context.Context, o options) error {
 	r.add("sandbox: commands executed inside a container, per second", fmt.Sprintf("%.0f", exec.perSecond),
 		fmt.Sprintf("%.0f", start.perSecond), fmt.Sprintf("%.0f %% of fork and exec, by a bare loop", 100*exec.perSecond/start.perSecond))
 	r.add("sandbox: CPU per command", ms(exec.cpu), ms(start.cpu), "")
-	if err := b.memory(ctx, &r); err != nil {
+	if err := b.memory(ctx, r); err != nil {
 		return err
 	}
-	if err := b.burst(ctx, &r); err != nil {
+	if err := b.burst(ctx, r); err != nil {
 		return err
 	}
-	if err := b.punctuality(ctx, &r); err != nil {
-		return err
-	}
-	r.print()
-	return nil
+	return b.punctuality(ctx, r)
 }
 
 // goals are the rates that a class is to have, in percent of its bare loop's. A plain
