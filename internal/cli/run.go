@@ -230,7 +230,7 @@ func (o *runOptions) withEngine(ctx context.Context, dir string, out io.Writer, 
 	select {
 	case <-e.Ready():
 	case err := <-ended:
-		return fmt.Errorf("the engine did not start: %w", err)
+		return preflightError(fmt.Errorf("the engine did not start: %w", err))
 	}
 
 	ctx, cancel := context.WithCancelCause(ctx)

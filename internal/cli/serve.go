@@ -88,6 +88,14 @@ func serve(ctx context.Context, config engine.Config) error {
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil
 	}
+	return preflightError(err)
+}
+
+// preflightError makes the user's an error for which nothing has been started.
+func preflightError(err error) error {
+	if isolation := (*engine.IsolationError)(nil); errors.As(err, &isolation) {
+		return usage(isolation)
+	}
 	return err
 }
 

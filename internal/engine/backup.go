@@ -158,8 +158,12 @@ func writeLog(w *backup.Writer, path, name string) error {
 
 // Backup writes a backup of the running engine. It holds up nobody.
 func (e *Engine) Backup(ctx context.Context, w io.Writer, what server.BackupOptions) error {
-	a := &archive{
-		source: e.store.Copy(), version: e.config.Version, node: e.config.NodeName, dir: e.config.DataDir, images: e.images,
+	a := &archive{source: e.store.Copy(), version: e.config.Version, node: e.config.NodeName, dir: e.config.DataDir}
+	if what.Images {
+		var err error
+		if a.images, err = e.images(); err != nil {
+			return err
+		}
 	}
 	return a.write(ctx, w, what)
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -120,6 +121,23 @@ func OpenImages(dataDir string, log *slog.Logger) (*image.Store, error) {
 	}
 	return image.Open(dir)
 }
+
+// imageStore returns how the images are opened: once, when somebody wants one. An engine that
+// starts plain processes only needs no place for images, and may have none.
+func (c *Config) imageStore() func() (*image.Store, error) {
+	dir, log := c.ImageDir, c.Logger
+	return sync.OnceValues(func() (*image.Store, error) {
+		real, err := newKeeper(log).dir(dir)
+		if err != nil {
+			return nil, fmt.Errorf("image directory: %w", err)
+		}
+		return image.Open(real)
+	})
+}
+
+// imageless: an engine of this configuration may never need an image. It is private, so that the
+// images are not its own, and its pods are processes of the machine unless they say otherwise.
+func (c *Config) imageless() bool { return c.Private && c.Runtime == runner.Host }
 
 // complete fills in what was left open, and refuses what cannot work.
 func (c *Config) complete() error {

@@ -44,7 +44,7 @@ type Engine struct {
 
 	lock     *dirLock
 	store    *store.Store
-	images   *image.Store
+	images   func() (*image.Store, error) // opens them at its first call
 	runner   *supervisor.Client
 	server   *server.Server
 	agent    *agent.Agent
@@ -92,8 +92,11 @@ func (e *Engine) open() (err error) {
 			return err
 		}
 	}
-	if e.images, err = image.Open(c.ImageDir); err != nil {
-		return err
+	e.images = c.imageStore()
+	if !c.imageless() {
+		if _, err := e.images(); err != nil {
+			return err
+		}
 	}
 	e.runner, err = supervisor.New(filepath.Join(c.DataDir, "run"), supervisor.ClientOptions{
 		Private: c.Private, Log: c.Logger,
@@ -148,9 +151,18 @@ func (e *Engine) newAgent(kinds *kind.Kinds) (*agent.Agent, error) {
 		Images:  newNodeImages(e.images, c.Private),
 		Runners: map[runner.Class]runner.Runner{runner.Sandbox: e.runner, runner.Host: e.runner},
 		PodPids: max(c.PodPids, 0), UserNamespace: os.Geteuid() != 0,
-		Machine: &machine.Machine{Dir: c.DataDir, ImageDir: c.ImageDir}, Eviction: c.eviction,
+		Machine: e.machine(), Eviction: c.eviction,
 		HandLog: c.HandLog, HandLogTimes: c.HandLogTimes,
 	})
+}
+
+// machine is what watches what this machine has left.
+func (e *Engine) machine() *machine.Machine {
+	m := &machine.Machine{Dir: e.config.DataDir, ImageDir: e.config.ImageDir}
+	if e.config.imageless() {
+		m.ImageDir = m.Dir
+	}
+	return m
 }
 
 // Ready is closed when the API answers and pods can run.
@@ -194,6 +206,10 @@ func (e *Engine) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return
 		}
+		if err := e.preflight(ctx); err != nil {
+			fail(err)
+			return
+		}
 		if awaitNode(ctx, e.store, e.config.NodeName) == nil {
 			close(e.ready)
 		}
@@ -221,6 +237,27 @@ func (e *Engine) connect(ctx context.Context) error {
 		return err
 	}
 	return e.runner.Prepare(e.config.Runtime)
+}
+
+// IsolationError says that containers cannot be isolated from this machine, whatever they are.
+type IsolationError struct{ Err error }
+
+func (e *IsolationError) Error() string {
+	return fmt.Sprintf("containers cannot be isolated here: %v; --runtime=host starts commands as plain processes of this machine instead", e.Err)
+}
+
+func (e *IsolationError) Unwrap() error { return e.Err }
+
+// preflight finds out whether containers of the default class can be started at all. Where they
+// cannot, each pod would fail and be tried again, for ever.
+func (e *Engine) preflight(ctx context.Context) error {
+	if e.config.Runtime != runner.Sandbox {
+		return nil
+	}
+	if err := e.runner.Refused(ctx, runner.Sandbox); err != nil && ctx.Err() == nil {
+		return &IsolationError{err}
+	}
+	return nil
 }
 
 // heedStore waits until the store has stopped for good. Whoever is started again

@@ -19,7 +19,7 @@ import (
 // nodeImages gives the node its images, and keeps the layers of those in use
 // from being pruned.
 type nodeImages struct {
-	store *image.Store
+	open func() (*image.Store, error)
 	// keep says that the images are not this engine's to remove: it is private, and
 	// uses those of the user.
 	keep bool
@@ -46,15 +46,19 @@ type heldLayer struct {
 	pods int
 }
 
-func newNodeImages(s *image.Store, keep bool) *nodeImages {
-	return &nodeImages{store: s, keep: keep, pods: map[string]map[string]bool{}, layers: map[string]*heldLayer{}, places: map[place]string{}}
+func newNodeImages(open func() (*image.Store, error), keep bool) *nodeImages {
+	return &nodeImages{open: open, keep: keep, pods: map[string]map[string]bool{}, layers: map[string]*heldLayer{}, places: map[place]string{}}
 }
 
 var _ agent.Images = (*nodeImages)(nil)
 
 // Ensure implements agent.Images.
 func (n *nodeImages) Ensure(ctx context.Context, req agent.ImageRequest) (*agent.Image, error) {
-	img, ok, err := n.store.Get(req.Ref)
+	store, err := n.open()
+	if err != nil {
+		return nil, imageError(err)
+	}
+	img, ok, err := store.Get(req.Ref)
 	if err != nil {
 		return nil, imageError(err)
 	}
@@ -77,7 +81,7 @@ func (n *nodeImages) Ensure(ctx context.Context, req agent.ImageRequest) (*agent
 	began := time.Now()
 	n.pulls.RLock()
 	defer n.pulls.RUnlock()
-	if img, err = n.store.Pull(ctx, req.Ref, image.PullOptions{Secrets: secrets}); err != nil {
+	if img, err = store.Pull(ctx, req.Ref, image.PullOptions{Secrets: secrets}); err != nil {
 		return nil, imageError(err)
 	}
 	out, err := n.use(req, img)
@@ -127,7 +131,10 @@ func (n *nodeImages) Reclaim(context.Context) error {
 		return nil
 	}
 	defer n.pulls.Unlock()
-	_, err := n.store.Prune(image.PruneOptions{Unused: true})
+	store, err := n.open()
+	if err == nil {
+		_, err = store.Prune(image.PruneOptions{Unused: true})
+	}
 	return err
 }
 

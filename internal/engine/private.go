@@ -285,8 +285,10 @@ func (c *Config) keepDirs() error {
 	if c.DataDir, err = k.dir(c.DataDir); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	if c.ImageDir, err = k.dir(c.ImageDir); err != nil {
-		return fmt.Errorf("image directory: %w", err)
+	if !c.imageless() {
+		if c.ImageDir, err = k.dir(c.ImageDir); err != nil {
+			return fmt.Errorf("image directory: %w", err)
+		}
 	}
 	if err := k.within(filepath.Dir(c.Kubeconfig)); err != nil {
 		return fmt.Errorf("write kubeconfig: %w", err)

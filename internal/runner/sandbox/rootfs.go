@@ -1,7 +1,9 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -87,6 +89,27 @@ func (d layerDirs) make() error {
 		return err
 	}
 	return os.Mkdir(d.work, 0o755)
+}
+
+// probeOverlay mounts what every container's root is, once: not every kernel, and not every
+// file system below, can do that, and each container would fail.
+func (l *Launcher) probeOverlay() error {
+	const name = ".probe"
+	dirs := layerDirs{upper: filepath.Join(l.env.Dir, "upper", name), work: filepath.Join(l.env.Dir, "work", name)}
+	defer dirs.remove(l.bin)
+	if err := dirs.make(); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	mnt := filepath.Join(l.env.Dir, "mnt")
+	opts := "lowerdir=" + overlayEscaper.Replace(l.kit.points) + ",upperdir=" + overlayEscaper.Replace(dirs.upper) +
+		",workdir=" + overlayEscaper.Replace(dirs.work) + ",volatile"
+	if l.host.userNS {
+		opts += ",userxattr"
+	}
+	if err := unix.Mount("overlay", mnt, "overlay", 0, opts); err != nil {
+		return fmt.Errorf("overlayfs cannot be mounted on the file system of %s: %w", l.env.Dir, err)
+	}
+	return os.NewSyscallError("umount", unix.Unmount(mnt, unix.MNT_DETACH))
 }
 
 // checkLayers tells the user that an image is not there; overlayfs would only

@@ -100,6 +100,9 @@ func New(env runner.LauncherEnv) (*Launcher, error) {
 	if l.bin, err = trash.Open(filepath.Join(dir, "aside"), env.Log); err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
+	if err := l.probeOverlay(); err != nil {
+		return nil, fmt.Errorf("sandbox: %w", err)
+	}
 	l.volumes = newVolumes(dir, &l.host, hostpath.New(env.Reaper))
 	l.cgroups = cgroup.NewManager(cgroup.Config{Owner: dir})
 	l.processes = l.cgroups.ProcessLimit()

@@ -124,6 +124,20 @@ func (c *Client) Prepare(class runner.Class) error {
 	return err
 }
 
+// Refused returns, when the supervisor of a class has answered, why it cannot start any
+// container on this machine, or could not be started itself; nil if it can.
+func (c *Client) Refused(ctx context.Context, class runner.Class) error {
+	l, err := c.link(class)
+	if err != nil {
+		return err
+	}
+	conn, err := l.connected(ctx)
+	if err == nil && conn.refused != "" {
+		err = errors.New(conn.refused)
+	}
+	return err
+}
+
 // Close disconnects. Supervisors and containers go on, private ones until this
 // process ends.
 func (c *Client) Close() error {

@@ -16,6 +16,8 @@ type connection struct {
 	pid  int // the supervisor's
 	// protocol is the version that both sides speak.
 	protocol int
+	// refused is why the supervisor cannot start any container, "" if it can.
+	refused string
 	// detach keeps the end of the link from closing the connection.
 	detach func() bool
 

@@ -81,6 +81,8 @@ type helloAnswer struct {
 	Class      runner.Class
 	Started    time.Time
 	Containers []runner.Status
+	// Refused is why it cannot start any container, whatever that is; "" if it can.
+	Refused string `json:",omitempty"`
 }
 
 type idRequest struct{ ID string }

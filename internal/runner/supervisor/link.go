@@ -157,7 +157,7 @@ func (l *link) hello(c *connection, r *bufio.Reader) error {
 			l.forget(status.ID)
 		}
 	}
-	c.pid, c.protocol = answer.PID, answer.Protocol
+	c.pid, c.protocol, c.refused = answer.PID, answer.Protocol, answer.Refused
 	l.set(c, nil)
 	return nil
 }

@@ -81,7 +81,7 @@ func (ss *session) hello(f frame) {
 	defer s.mu.Unlock()
 	answer := helloAnswer{
 		Protocol: min(s.opts.speaks(), req.Protocol), PID: os.Getpid(), Class: s.opts.Class, Started: s.started,
-		Containers: make([]runner.Status, 0, len(s.containers)),
+		Containers: make([]runner.Status, 0, len(s.containers)), Refused: s.opts.NoNamespaces,
 	}
 	for _, c := range s.containers {
 		if state := c.state(); state.Phase != runner.Created {
