@@ -19,6 +19,8 @@ type attempt struct {
 	number    int
 	id        string
 	image     *Image // nil until it is here, and for the class host
+	// waits shows what the attempt waits for; it is the worker's to call.
+	waits func(text string)
 }
 
 // newAttempt describes attempt number to run c.

@@ -386,6 +386,7 @@ type fakeImages struct {
 	mu       sync.Mutex
 	errs     []*ImageError          // of the first calls
 	fails    map[string]*ImageError // by what was asked for
+	slow     func(req ImageRequest) // what a pull takes time with, if set
 	image    Image
 	users    map[string]runspec.User
 	released []string
@@ -393,6 +394,10 @@ type fakeImages struct {
 }
 
 func (f *fakeImages) Ensure(ctx context.Context, req ImageRequest) (*Image, error) {
+	if f.slow != nil {
+		req.Pulling()
+		f.slow(req)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.errs) > 0 {

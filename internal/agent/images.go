@@ -43,6 +43,8 @@ type ImageRequest struct {
 	Secrets func(ctx context.Context) []*corev1.Secret
 	// Pulling, if not nil, is called once when a registry is about to be asked.
 	Pulling func()
+	// Progress, if not nil, is called now and then with how many bytes have come, of how many.
+	Progress func(done, total int64)
 }
 
 // Image is an image that can be run. It is immutable.

@@ -26,11 +26,17 @@ func (a *attempt) ensureImage(ctx context.Context) error {
 
 // fetch gets an image here for the container. The error is an *ImageError.
 func (a *attempt) fetch(ctx context.Context, ref string, policy corev1.PullPolicy) (*Image, error) {
+	t := pullTeller{attempt: a, ref: ref}
 	img, err := a.pod.Images.Ensure(ctx, ImageRequest{
 		Ref: ref, Policy: policy, PodUID: a.pod.ref.UID,
 		Secrets: a.pullSecrets,
-		Pulling: func() { a.note(normal, reason.Pulling, fmt.Sprintf("Pulling image %q", ref)) },
+		Pulling: func() {
+			a.note(normal, reason.Pulling, fmt.Sprintf("Pulling image %q", ref))
+			t.begin()
+		},
+		Progress: t.progress,
 	})
+	t.end()
 	var image *ImageError
 	switch {
 	case errors.As(err, &image):

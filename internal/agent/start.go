@@ -25,10 +25,19 @@ func (c *container) start(now time.Time) {
 	ctx, cancel := context.WithCancel(c.pod.ctx)
 	c.cancel = cancel
 	a := newAttempt(c, c.Attempt+1)
+	a.waits = func(text string) { c.waits(a.number, text) }
 	c.pod.tasks.Go(func() {
 		defer cancel()
 		c.run(ctx, a)
 	})
+}
+
+// waits shows what the attempt to run the container waits for.
+func (c *container) waits(number int, text string) {
+	if c.Phase == podstate.Starting && number == c.Attempt+1 {
+		c.Reason, c.Message = "", text
+		c.pod.dirty = true
+	}
 }
 
 // run starts the process of an attempt and waits for its end, beside the worker.
@@ -172,6 +181,9 @@ func (c *container) failed(a *attempt, err error, cancelled bool) {
 		c.Phase = podstate.Exited
 	}
 	if cancelled {
+		if c.Reason == "" {
+			c.Message = "" // what it waited for
+		}
 		return
 	}
 	var image *ImageError

@@ -244,3 +244,49 @@ func TestClassHostHasNoImages(t *testing.T) {
 		after(5 * time.Second)
 	})
 }
+
+// TestPullsAreTold: how far a pull is, is in the status, now and then, and that a registry is
+// silent; afterwards there is nothing of it.
+func TestPullsAreTold(t *testing.T) {
+	story(t, func(b *bench) {
+		b.images.slow = func(req ImageRequest) {
+			time.Sleep(8 * time.Second)
+			req.Progress(12_345_678, 45_600_000)
+			time.Sleep(12 * time.Second)
+			req.Progress(45_600_000, 45_600_000)
+			time.Sleep(5 * time.Second)
+		}
+		b.put(testPod("p", nil))
+		message := func() string {
+			if w := b.get("p").Status.ContainerStatuses[0].State.Waiting; w != nil {
+				return w.Reason + ": " + w.Message
+			}
+			return ""
+		}
+		after(time.Second)
+		if got := message(); got != "ContainerCreating: " {
+			t.Errorf("at first: %q", got)
+		}
+		for _, step := range []struct {
+			wait time.Duration
+			want string
+		}{
+			{2 * time.Second, `ContainerCreating: Pulling image "busybox:1": the registry has sent no layer for 2s`},
+			{5 * time.Second, `ContainerCreating: Pulling image "busybox:1": the registry has sent no layer for 7s`},
+			{5 * time.Second, `ContainerCreating: Pulling image "busybox:1": 12.3 MB of 45.6 MB`},
+			{10 * time.Second, `ContainerCreating: Pulling image "busybox:1": 45.6 MB of 45.6 MB`},
+			{5 * time.Second, ""},
+		} {
+			after(step.wait)
+			if got := message(); got != step.want {
+				t.Errorf("got %q, want %q", got, step.want)
+			}
+		}
+		b.want("p", corev1.PodRunning)
+		if writes := len(b.history["p"]); writes > 10 {
+			t.Errorf("%d writes", writes)
+		}
+		b.kill("p", 0)
+		after(5 * time.Second)
+	})
+}

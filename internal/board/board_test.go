@@ -356,6 +356,22 @@ func TestLine(t *testing.T) {
 	}
 }
 
+// TestLineOfPulls: how far a pull is that is waited for, is said.
+func TestLineOfPulls(t *testing.T) {
+	t.Parallel()
+	j := aJob("j", 2)
+	b := New(t0, true)
+	b.Add(t0, j)
+	for name, message := range map[string]string{"j-0": `Pulling image "x:1": 12.3 MB of 45.6 MB`, "j-1": `Pulling image "y": the registry has sent no layer for 7s`} {
+		p := aPod(j, name, "ContainerCreating")
+		p.Status.ContainerStatuses[0].State.Waiting.Message = message
+		b.Pod(t0, p, false)
+	}
+	if got, want := b.Line(after(3), 0), `job/j  0/2 pods  2 waiting, pulling image "x:1": 12.3 MB of 45.6 MB  00:03`; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestDuration(t *testing.T) {
 	t.Parallel()
 	for d, want := range map[time.Duration]string{

@@ -74,7 +74,10 @@ func (b *Board) noun() string {
 }
 
 // state is how many pods do what.
-type state struct{ running, waiting, terminating int }
+type state struct {
+	running, waiting, terminating int
+	pulling                       string // how far a pull is that pods wait for: the least by name
+}
 
 func (b *Board) state() state {
 	var s state
@@ -87,6 +90,9 @@ func (b *Board) state() state {
 			s.running++
 		default:
 			s.waiting++
+			if pull := explain.PullOf(p.Pod); pull != "" && (s.pulling == "" || pull < s.pulling) {
+				s.pulling = pull
+			}
 		}
 	}
 	return s
@@ -149,6 +155,9 @@ func (b *Board) Line(now time.Time, columns int) string {
 	add(s.waiting, "waiting")
 	add(s.terminating, "terminating")
 	add(len(b.queued), "queued")
+	if s.pulling != "" {
+		does = append(does, s.pulling)
+	}
 	parts := []part{{text: count}, {text: bar(p), rank: 4}, {text: strings.Join(does, ", "), rank: 1}}
 	rate, left := b.rate(now, p)
 	if rate > 0 {

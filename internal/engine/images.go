@@ -81,7 +81,7 @@ func (n *nodeImages) Ensure(ctx context.Context, req agent.ImageRequest) (*agent
 	began := time.Now()
 	n.pulls.RLock()
 	defer n.pulls.RUnlock()
-	if img, err = store.Pull(ctx, req.Ref, image.PullOptions{Secrets: secrets}); err != nil {
+	if img, err = store.Pull(ctx, req.Ref, image.PullOptions{Secrets: secrets, Progress: progressOf(req)}); err != nil {
 		return nil, imageError(err)
 	}
 	out, err := n.use(req, img)
@@ -89,6 +89,13 @@ func (n *nodeImages) Ensure(ctx context.Context, req agent.ImageRequest) (*agent
 		out.Pulled, out.PullTime = true, time.Since(began)
 	}
 	return out, err
+}
+
+func progressOf(req agent.ImageRequest) func(image.Progress) {
+	if req.Progress == nil {
+		return nil
+	}
+	return func(p image.Progress) { req.Progress(p.Done, p.Total) }
 }
 
 // LookupUser implements agent.Images.

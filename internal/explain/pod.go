@@ -226,6 +226,12 @@ func lookAt(c clock, pod *corev1.Pod, s *corev1.ContainerStatus, what string, ev
 	}
 	switch w.Reason {
 	case "", "ContainerCreating", "PodInitializing":
+		if pulls := PullOf(pod); pulls != "" {
+			st.class, st.now, st.why = "pulling", "waits for the image of "+what+": "+pulls, nil
+			st.next = append(st.next, "it starts when the image is here")
+			st.covered = []string{reason.Pulling}
+			return st, true
+		}
 		st.class, st.now = "starting", fmt.Sprintf("is starting on node %s", pod.Spec.NodeName)
 		st.why = append(st.why, hindrance(events)...)
 		st.next = append(st.next, "its containers start as soon as the node has what they need; it keeps trying")
@@ -256,6 +262,19 @@ func lookAt(c clock, pod *corev1.Pod, s *corev1.ContainerStatus, what string, ev
 		st.covered = []string{reason.Failed}
 	}
 	return st, true
+}
+
+// PullOf says how far the pull of an image is that the pod waits for, "" if it waits for none, or
+// its node does not say.
+func PullOf(pod *corev1.Pod) string {
+	for _, list := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+		for i := range list {
+			if w := list[i].State.Waiting; w != nil && strings.HasPrefix(w.Message, "Pulling image ") {
+				return "pulling" + strings.TrimPrefix(FirstLine(w.Message), "Pulling")
+			}
+		}
+	}
+	return ""
 }
 
 // wanted names the image that a container waits for: its own, or that of a volume, which is

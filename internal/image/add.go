@@ -65,7 +65,7 @@ func (s *Store) add(ctx context.Context, ref string, img v1.Image, progress func
 		return "", badImage("image %q: %v", ref, err)
 	}
 	rec := &record{Digest: manifest.String(), ID: id.String(), Config: config.Config}
-	meter := newMeter(ref, layers, progress)
+	meter := s.newMeter(ref, layers, config.RootFS.DiffIDs, progress)
 	b, seen := newBudget(s.dir, s.limits), map[v1.Hash]bool{}
 	for i, layer := range layers {
 		diffID := config.RootFS.DiffIDs[i]
@@ -242,9 +242,13 @@ type meter struct {
 	last     time.Time
 }
 
-func newMeter(ref string, layers []v1.Layer, progress func(Progress)) *meter {
+// newMeter returns the meter of layers; what is here already is not transferred.
+func (s *Store) newMeter(ref string, layers []v1.Layer, ids []v1.Hash, progress func(Progress)) *meter {
 	m := &meter{progress: progress, p: Progress{Ref: ref, Layers: len(layers)}}
-	for _, l := range layers {
+	for i, l := range layers {
+		if _, err := s.layerSize(s.layerPath(ids[i].String())); err == nil {
+			continue
+		}
 		if size, err := l.Size(); err == nil && size > 0 {
 			m.p.Total += size
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -16,7 +17,8 @@ import (
 type PullOptions struct {
 	// Secrets are tried before the user's own docker credentials.
 	Secrets []Credentials
-	// Progress is called now and then, from one goroutine at a time.
+	// Progress is called now and then, from one goroutine at a time, of a transfer that is
+	// shared, too.
 	Progress func(Progress)
 }
 
@@ -29,7 +31,9 @@ func (s *Store) Pull(ctx context.Context, ref string, o PullOptions) (*Image, er
 	if err != nil {
 		return nil, err
 	}
-	flight := s.pulls.join(ctx, r.Name(), func(ctx context.Context) (*Image, error) { return s.pull(ctx, r, ref, o) })
+	flight := s.pulls.join(ctx, r.Name(), o.Progress, func(ctx context.Context, progress func(Progress)) (*Image, error) {
+		return s.pull(ctx, r, ref, PullOptions{Secrets: o.Secrets, Progress: progress})
+	})
 	select {
 	case <-flight.done:
 		return flight.img, flight.err
@@ -56,7 +60,10 @@ func (s *Store) pull(ctx context.Context, r name.Reference, ref string, o PullOp
 		return nil, badImage("image %q has no usable manifest: %v", ref, err)
 	}
 	w.expect(m)
-	digest, err := s.add(ctx, ref, img, o.Progress)
+	digest, err := s.add(ctx, ref, img, func(p Progress) {
+		p.Done = min(w.got.Load(), p.Total) // what has come, not what it unpacks to
+		o.Progress(p)
+	})
 	if err != nil {
 		return nil, pullError(ref, err)
 	}
@@ -78,20 +85,24 @@ type flights struct {
 
 // flight is one pull; img and err are set when done is closed.
 type flight struct {
-	done    chan struct{}
-	img     *Image
-	err     error
-	waiting int // callers; guarded by flights.mu
-	cancel  context.CancelFunc
+	done   chan struct{}
+	img    *Image
+	err    error
+	cancel context.CancelFunc
+
+	// Guarded by flights.mu.
+	waiting  int // callers
+	progress []func(Progress)
 }
 
 // join waits with those who pull ref already, or starts pull with the values of
 // ctx and a life of its own.
-func (f *flights) join(ctx context.Context, ref string, pull func(context.Context) (*Image, error)) *flight {
+func (f *flights) join(ctx context.Context, ref string, progress func(Progress), pull func(context.Context, func(Progress)) (*Image, error)) *flight {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if fl := f.byRef[ref]; fl != nil {
 		fl.waiting++
+		fl.addLocked(progress)
 		return fl
 	}
 	if f.byRef == nil {
@@ -99,16 +110,33 @@ func (f *flights) join(ctx context.Context, ref string, pull func(context.Contex
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	fl := &flight{done: make(chan struct{}), waiting: 1, cancel: cancel}
+	fl.addLocked(progress)
 	f.byRef[ref] = fl
 	go func() {
 		defer cancel()
-		fl.img, fl.err = pull(ctx)
+		fl.img, fl.err = pull(ctx, func(p Progress) { f.tell(fl, p) })
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.forgetLocked(ref, fl)
 		close(fl.done)
 	}()
 	return fl
+}
+
+func (fl *flight) addLocked(progress func(Progress)) {
+	if progress != nil {
+		fl.progress = append(fl.progress, progress)
+	}
+}
+
+// tell tells all who wait how far it is.
+func (f *flights) tell(fl *flight, p Progress) {
+	f.mu.Lock()
+	told := slices.Clone(fl.progress)
+	f.mu.Unlock()
+	for _, progress := range told {
+		progress(p)
+	}
 }
 
 // leave is for who does not wait any longer. The last one ends the flight, and

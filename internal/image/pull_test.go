@@ -8,12 +8,14 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/sampan-batch/sampan/internal/image"
+	"github.com/sampan-batch/sampan/internal/image/imagetest"
 )
 
 // TestHostileRegistry: a pull from a registry that lies or never ends is over
@@ -86,5 +88,45 @@ func TestHostileRegistry(t *testing.T) {
 				t.Errorf("left behind: %v", left)
 			}
 		})
+	}
+}
+
+// TestProgress: everybody who waits for a pull is told of bytes as they come, of those that have
+// to come, however much they unpack to; what is here already does not count.
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	layer := func(name string) []byte { // it is compressed to next to nothing
+		return imagetest.Tar(t, imagetest.File{Name: name, Body: make([]byte, 32<<20)})
+	}
+	shared := layer("shared")
+	base := push(t, "base:v1", imagetest.Image(t, v1.Config{}, shared))
+	ref := push(t, "team/large:v1", imagetest.Image(t, v1.Config{}, shared, layer("own")))
+	s, _ := open(t)
+	if _, err := s.Pull(t.Context(), base, image.PullOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	told := make([]image.Progress, 2)
+	var group sync.WaitGroup
+	for i := range told {
+		group.Go(func() {
+			_, err := s.Pull(t.Context(), ref, image.PullOptions{Progress: func(p image.Progress) {
+				mu.Lock()
+				defer mu.Unlock()
+				if p.Done < told[i].Done || p.Done > p.Total || p.Total == 0 || p.Total > 16<<20 {
+					t.Errorf("%+v after %+v", p, told[i])
+				}
+				told[i] = p
+			}})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	for i, p := range told {
+		if p.Done == 0 || p.Layer != 2 || p.Layers != 2 {
+			t.Errorf("%d: at last %+v", i, p)
+		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -21,8 +22,11 @@ type wire struct {
 	base   http.RoundTripper
 	limits Limits
 
-	mu    sync.Mutex
-	sizes map[string]int64 // of the blobs that the manifest names, by digest
+	got atomic.Int64 // bytes of layers
+
+	mu     sync.Mutex
+	sizes  map[string]int64 // of the blobs that the manifest names, by digest
+	config string           // the digest of the one that is no layer
 }
 
 // stalled is the error of a registry that sends nothing, or next to nothing.
@@ -34,7 +38,8 @@ func (e *stalled) Error() string { return e.why }
 func (w *wire) expect(m *v1.Manifest) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.sizes = map[string]int64{m.Config.Digest.String(): m.Config.Size}
+	w.config = m.Config.Digest.String()
+	w.sizes = map[string]int64{w.config: m.Config.Size}
 	for _, l := range m.Layers {
 		w.sizes[l.Digest.String()] = l.Size
 	}
@@ -56,7 +61,9 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 		cancel(nil)
 		return nil, err
 	}
-	resp.Body = &wireBody{rc: resp.Body, w: w, ctx: ctx, cancel: cancel, idle: idle, left: w.most(req)}
+	body := &wireBody{rc: resp.Body, w: w, ctx: ctx, cancel: cancel, idle: idle}
+	body.left, body.layer = w.most(req)
+	resp.Body = body
 	return resp, nil
 }
 
@@ -73,17 +80,17 @@ func origin(req *http.Request) (first *http.Request, redirects int) {
 	return req, redirects
 }
 
-// most is how many bytes the answer to a request may have.
-func (w *wire) most(req *http.Request) int64 {
+// most is how many bytes the answer to a request may have, and whether it is a layer.
+func (w *wire) most(req *http.Request) (bytes int64, layer bool) {
 	req, _ = origin(req)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if dir, digest := path.Split(req.URL.Path); strings.HasSuffix(dir, "/blobs/") {
 		if size, ok := w.sizes[digest]; ok {
-			return size
+			return size, digest != w.config
 		}
 	}
-	return w.limits.Metadata
+	return w.limits.Metadata, false
 }
 
 // causeOf prefers the reason why a request was ended to what came of it.
@@ -103,6 +110,7 @@ type wireBody struct {
 	cancel context.CancelCauseFunc
 	idle   *time.Timer
 	left   int64
+	layer  bool
 	// The rate counts time spent waiting for the registry, not for our disk.
 	waited time.Duration
 	got    int64
@@ -118,6 +126,9 @@ func (b *wireBody) Read(p []byte) (int, error) {
 		return 0, errors.New("the registry sent more than it had announced, or than a manifest may have")
 	}
 	b.got += int64(n)
+	if b.layer {
+		b.w.got.Add(int64(n))
+	}
 	if b.waited += time.Since(began); b.waited >= l.RateOver {
 		if rate := float64(b.got) / b.waited.Seconds(); err == nil && rate < float64(l.Rate) {
 			return n, &stalled{fmt.Sprintf("the registry sent %.0f bytes a second for %v; %d are the least", rate, b.waited.Truncate(time.Second), l.Rate)}

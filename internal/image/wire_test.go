@@ -143,7 +143,7 @@ func TestMoreThanAnnounced(t *testing.T) {
 	}
 	first := &http.Request{URL: &url.URL{Path: "/v2/x/blobs/sha256:bb"}}
 	redirected := &http.Request{URL: &url.URL{Path: "/cdn/somewhere"}, Response: &http.Response{Request: first}}
-	if got := w.most(redirected); got != 3<<20 {
+	if got, layer := w.most(redirected); got != 3<<20 || !layer {
 		t.Errorf("a redirected blob may have %d bytes", got)
 	}
 }
@@ -155,15 +155,15 @@ func TestPullEndsWithItsLastWaiter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var f flights
 		starts := 0
-		pull := func(ctx context.Context) (*Image, error) {
+		pull := func(ctx context.Context, _ func(Progress)) (*Image, error) {
 			starts++
 			<-ctx.Done()
 			time.Sleep(time.Second) // it cleans up
 			return nil, ctx.Err()
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		one := f.join(ctx, "x", pull)
-		two := f.join(t.Context(), "x", pull)
+		one := f.join(ctx, "x", nil, pull)
+		two := f.join(t.Context(), "x", nil, pull)
 		if one != two {
 			t.Fatal("two transfers of one image")
 		}
@@ -176,7 +176,7 @@ func TestPullEndsWithItsLastWaiter(t *testing.T) {
 		default:
 		}
 		f.leave("x", two)
-		three := f.join(t.Context(), "x", pull)
+		three := f.join(t.Context(), "x", nil, pull)
 		if three == two {
 			t.Error("boarded a pull that was ended")
 		}
