@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"time"
@@ -19,7 +18,7 @@ import (
 func newServe() *cobra.Command {
 	var config engine.Config
 	var runtime string
-	var verbose bool
+	var log logOptions
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the long-lived engine that kubectl talks to",
@@ -41,11 +40,9 @@ the same directory finds them as they are. "sampan stop" ends the pods too.`,
 				return usage(fmt.Errorf("--max-pods %d: want a positive number (default %d)", config.MaxPods, engine.DefaultMaxPods))
 			}
 			config.Runtime = class
-			level := slog.LevelWarn
-			if verbose {
-				level = slog.LevelInfo
+			if config.Logger, err = log.logger(os.Stderr); err != nil {
+				return err
 			}
-			config.Logger = newLogger(os.Stderr, level)
 			return serve(cmd.Context(), config)
 		},
 	}
@@ -61,7 +58,7 @@ the same directory finds them as they are. "sampan stop" ends the pods too.`,
 	f.Int64Var(&config.MaxPods, "max-pods", config.MaxPods, "how many pods may run at a time")
 	nodeFlags(cmd, &config)
 	f.StringVar(&runtime, "runtime", string(runner.Sandbox), `how containers run unless runtimeClassName says otherwise: "sandbox" or "host"`)
-	f.BoolVarP(&verbose, "verbose", "v", false, "log more")
+	log.addFlags(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("runtime", cobra.FixedCompletions([]string{"sandbox", "host"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }

@@ -3,7 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
-	"log/slog"
+	"io"
 	"regexp"
 	"strings"
 	"testing"
@@ -184,9 +184,20 @@ func TestOutputOfStrangers(t *testing.T) {
 // The engine's own log quotes what others say.
 func TestLogOfStrangers(t *testing.T) {
 	t.Parallel()
-	var buf bytes.Buffer
-	newLogger(&buf, slog.LevelInfo).Info("a message", "name", attack, attack, 1, "err", &exitError{1, errInterrupted})
-	if got := driven(strings.TrimSuffix(buf.String(), "\n")); got != "" {
-		t.Errorf("%q", got)
+	for _, format := range []string{"text", "json"} {
+		var buf bytes.Buffer
+		log, err := (&logOptions{level: "info", format: format}).logger(&buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		log.Info("a message of "+attack, "name", attack, attack, 1, "err", &exitError{1, errInterrupted})
+		if got := driven(strings.TrimSuffix(buf.String(), "\n")); got != "" {
+			t.Errorf("%s: %q", format, got)
+		}
+	}
+	for _, o := range []logOptions{{level: "loud", format: "text"}, {level: "info", format: "xml"}} {
+		if _, err := o.logger(io.Discard); err == nil {
+			t.Errorf("%+v", o)
+		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/sampan-batch/sampan/internal/change"
@@ -167,8 +168,29 @@ func (l *Loop) handle(ctx context.Context, t task) (time.Time, error) {
 		}
 		return set.WakeAt, err
 	}
+	if len(set.Writes) > 0 && l.Logger.Enabled(ctx, slog.LevelDebug) {
+		l.Logger.Debug("decided", "controller", c.Name, "key", t.key.String(), "writes", said(&set), "wake", set.WakeAt)
+	}
 	l.Recorder.Record(set.Notes...)
 	return set.WakeAt, nil
+}
+
+// said lists the writes of a set, for the log.
+func said(set *change.Set) string {
+	const most = 10
+	verbs := map[change.Op]string{change.Create: "create", change.Update: "update", change.Delete: "delete"}
+	var text strings.Builder
+	for i, w := range set.Writes {
+		if i == most {
+			fmt.Fprintf(&text, " and %d more", len(set.Writes)-most)
+			break
+		}
+		if i > 0 {
+			text.WriteString(", ")
+		}
+		fmt.Fprintf(&text, "%s %s", verbs[w.Op], w.Key)
+	}
+	return text.String()
 }
 
 // decide returns a decision whose new objects are complete. When one of these is

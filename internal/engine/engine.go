@@ -51,6 +51,7 @@ type Engine struct {
 	recorder *control.Recorder
 	loop     *control.Loop
 	janitor  *control.Janitor
+	reporter *control.Reporter
 	health   *health
 }
 
@@ -107,6 +108,7 @@ func (e *Engine) open() (err error) {
 	e.health = newHealth(c.DataDir, e.store, e.runner, newClockCheck(readClocks, lastRenewal(e.store, c.NodeName)))
 	e.recorder = control.NewRecorder(e.store, c.NodeName, c.Logger)
 	e.janitor = &control.Janitor{Store: e.store, TTL: eventTTL, Max: maxEvents}
+	e.reporter = &control.Reporter{Store: e.store, Log: c.Logger}
 	e.loop = control.New(control.Options{
 		Source: control.FromStore(e.store), Kinds: kinds, Controllers: control.Controllers(kinds),
 		Recorder: e.recorder, Logger: c.Logger,
@@ -197,7 +199,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	// One stage per step of the stop order; each ends when the one before has.
 	api := stage(ctx, fail, "api", e.server.Run)
 	node := stage(api.after, fail, "node", e.agent.Run)
-	controllers := stage(node.after, fail, "controllers", e.loop.Run, e.janitor.Run, e.watchClock, e.giveBack)
+	controllers := stage(node.after, fail, "controllers", e.loop.Run, e.janitor.Run, e.reporter.Run, e.watchClock, e.giveBack)
 	recorder := stage(controllers.after, fail, "recorder", e.recorder.Run)
 
 	go func() {
