@@ -41,6 +41,8 @@ var logKeys = map[string]string{
 	"timeout":    "how long something was waited for",
 	"grace":      "how long something is given to end",
 	"state":      "what a service manager is told",
+	"writes":     "what a decision has changed",
+	"wake":       "when a key is decided again",
 }
 
 // TestVocabulary holds all that is written in the sources to the homes of our words.
