@@ -6,15 +6,18 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/utils/ptr"
 
+	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/crilog"
 )
 
@@ -181,7 +184,7 @@ func TestLogsAreHandedOver(t *testing.T) {
 	b := newBench(t, t.TempDir())
 	var mu sync.Mutex
 	logs := map[string]io.ReadCloser{}
-	b.hand = func(pod *corev1.Pod, container string, log io.ReadCloser) {
+	b.hand = func(pod *corev1.Pod, container string, _ int, log io.ReadCloser) {
 		mu.Lock()
 		defer mu.Unlock()
 		logs[pod.Name+"/"+container] = log
@@ -210,6 +213,32 @@ func TestLogsAreHandedOver(t *testing.T) {
 	eventually(t, "the files are removed", func() bool {
 		_, err := os.Stat(dir)
 		return errors.Is(err, fs.ErrNotExist)
+	})
+}
+
+// TestHandedLogsKnowTheirLives: a start that failed has no log, and counts all the same.
+func TestHandedLogsKnowTheirLives(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, dir)
+		var handed []int
+		b.hand = func(_ *corev1.Pod, _ string, restarts int, log io.ReadCloser) {
+			handed = append(handed, restarts)
+			log.Close()
+		}
+		b.run.scripts["c"] = []script{{runs: time.Second, code: 1}, {err: &runner.StartError{Reason: "StartError", Code: 128}}, {runs: time.Second, code: 1}, {runs: time.Second}}
+		b.boot()
+		synctest.Wait()
+		defer b.close()
+		b.put(testPod("p", func(p *corev1.Pod) { p.Spec.RestartPolicy = corev1.RestartPolicyOnFailure }))
+		after(10 * time.Minute)
+		if want := []int{0, 2, 3}; !slices.Equal(handed, want) {
+			t.Errorf("the lives are %v, want %v", handed, want)
+		}
+		if got := b.get("p").Status.ContainerStatuses[0].RestartCount; got != 3 {
+			t.Errorf("the API says %d", got)
+		}
 	})
 }
 

@@ -64,8 +64,9 @@ type Options struct {
 }
 
 // LogHandler takes the log of a container, all that it writes until its end, and
-// must not block. Until it is read, or closed, its files stay.
-type LogHandler func(pod *corev1.Pod, container string, log io.ReadCloser)
+// must not block. Until it is read, or closed, its files stay. restarts is what the
+// container's restartCount is in this life.
+type LogHandler func(pod *corev1.Pod, container string, restarts int, log io.ReadCloser)
 
 // DefaultStatusDelay is long enough for a short process to end in, and too
 // short to be noticed.

@@ -142,10 +142,10 @@ func (c *container) handOver(a *attempt) {
 	if err != nil {
 		out, in := io.Pipe()
 		in.CloseWithError(err)
-		p.HandLog(a.object, name, out)
+		p.HandLog(a.object, name, a.number, out)
 		return
 	}
-	p.HandLog(a.object, name, log)
+	p.HandLog(a.object, name, a.number, log)
 }
 
 // exited records that the process of an attempt has ended.

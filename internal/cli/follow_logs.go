@@ -24,12 +24,11 @@ type logReaders struct {
 	few chan struct{}
 
 	mu       sync.Mutex
-	lives    func(life)     // takes what is known of a container when its log has ended
-	open     int            // logs that are being read
-	idle     chan struct{}  // closed, and nil again, when none is
-	printing int            // readers that wait for the console
-	lines    int            // printed so far
-	attempts map[logKey]int // how many logs of a container were handed over
+	lives    func(life)    // takes what is known of a container when its log has ended
+	open     int           // logs that are being read
+	idle     chan struct{} // closed, and nil again, when none is
+	printing int           // readers that wait for the console
+	lines    int           // printed so far
 }
 
 // logOutput is what becomes of what is read.
@@ -71,18 +70,14 @@ type life struct {
 const logsAtOnce = 16
 
 func newLogReaders(ctx context.Context, c *console, o logOutput) *logReaders {
-	return &logReaders{console: c, ctx: ctx, logOutput: o, few: make(chan struct{}, logsAtOnce), lives: func(life) {}, attempts: map[logKey]int{}}
+	return &logReaders{console: c, ctx: ctx, logOutput: o, few: make(chan struct{}, logsAtOnce), lives: func(life) {}}
 }
 
 // take prints the log of a container that the engine in this process hands over, and
 // measures how long it lives: until its log ends.
-func (l *logReaders) take(pod *corev1.Pod, container string, log io.ReadCloser) {
-	of := life{logKey: logKey{pod.UID, container}, Life: board.Life{Began: time.Now()}}
+func (l *logReaders) take(pod *corev1.Pod, container string, restarts int, log io.ReadCloser) {
+	of := life{logKey: logKey{pod.UID, container}, attempt: restarts, Life: board.Life{Began: time.Now()}}
 	of.endless = len(pod.OwnerReferences) == 0 && pod.Spec.RestartPolicy == corev1.RestartPolicyAlways
-	l.mu.Lock()
-	of.attempt = l.attempts[of.logKey]
-	l.attempts[of.logKey]++
-	l.mu.Unlock()
 	r := l.reading(logName(pod, container), of)
 	r.file = l.records.create(pod, container)
 	l.start(r, func(context.Context) (io.ReadCloser, error) { return log, nil })

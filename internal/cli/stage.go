@@ -94,8 +94,11 @@ func (a *act) end() {
 	s.light()
 }
 
-// judge says whether a container failed, once.
+// judge says whether a container failed, once, where that makes a difference.
 func (s *stage) judge(id logID, failed bool) {
+	if !s.onlyFailed {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := s.acts[id]

@@ -60,8 +60,9 @@ type Config struct {
 	// Supervised).
 	Supervised bool
 	// HandLog, if set, is handed the log of every container that is started, and
-	// must not block. The files stay until it is read, or closed.
-	HandLog func(pod *corev1.Pod, container string, log io.ReadCloser)
+	// must not block. The files stay until it is read, or closed. restarts is the
+	// container's restartCount.
+	HandLog func(pod *corev1.Pod, container string, restarts int, log io.ReadCloser)
 	// HandLogTimes puts the time in front of each line of these logs.
 	HandLogTimes bool
 	// Command names this engine to whoever finds the directory in use.
