@@ -432,10 +432,18 @@ func TestQueue(t *testing.T) {
 		t.Errorf("got %q", why)
 	}
 	b.Job(after(9), ended(a, batchv1.JobFailed, "DeadlineExceeded"), false)
-	if got, want := b.FirstFailure(), "job/a failed: DeadlineExceeded: so it is"; got != want {
+	if got := b.FirstFailure(after(9.1)); got != "" {
+		t.Errorf("how its pod ended is not waited for: %q", got)
+	}
+	if got, want := b.FirstFailure(after(10)), "job/a failed: DeadlineExceeded: so it is"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if news, want := b.News(after(20), true), []string{"✗ job/a Failed: DeadlineExceeded: so it is"}; !slices.Equal(news, want) {
+	failed := aPod(a, "a-y", "3")
+	b.Pod(after(11), failed, false)
+	if got, want := b.FirstFailure(after(11)), "job/a failed: main exited with 3 after 1s"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if news, want := b.News(after(20), true), []string{"✗ pod a-y: main exited with 3 after 1s", "✗ job/a Failed: DeadlineExceeded: so it is"}; !slices.Equal(news, want) {
 		t.Errorf("got %q", news)
 	}
 	if b.Ended() || len(b.Open()) > 0 {

@@ -1,7 +1,6 @@
 package board
 
 import (
-	"slices"
 	"strings"
 	"time"
 
@@ -98,18 +97,28 @@ func (b *Board) Open() []kind.Object {
 	return open
 }
 
-// FirstFailure says which Job or Pod failed first in this run, and how; "" if none did.
-func (b *Board) FirstFailure() string {
+// HasFailed: a Job or Pod has failed in this run.
+func (b *Board) HasFailed() bool { return b.failure != nil }
+
+// FirstFailure says which Job or Pod failed first in this run, and how; "" if none did. How
+// its pod ended may be known a moment later than that it did, which is waited for.
+func (b *Board) FirstFailure(now time.Time) string {
 	w := b.failure
 	if w == nil {
 		return ""
 	}
-	why := strings.TrimSuffix(w.reason+": "+explain.FirstLine(w.message), ": ")
-	for _, r := range slices.Backward(w.results) {
+	var last *PodResult
+	for _, r := range w.results {
 		if r.Status == string(corev1.PodFailed) {
-			why = r.How()
-			break
+			last = r
 		}
+	}
+	if now.Sub(w.end) < moment && (last == nil || b.owes(last)) {
+		return ""
+	}
+	why := strings.TrimSuffix(w.reason+": "+explain.FirstLine(w.message), ": ")
+	if last != nil {
+		why = last.How()
 	}
 	return w.name(b) + " failed: " + why
 }

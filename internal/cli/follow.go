@@ -116,8 +116,11 @@ func (f *follower) Run(ctx context.Context) error {
 	defer draw.Stop()
 	defer look.Stop()
 	for !f.over() {
-		if f.failFast && f.leaving == nil && f.board.FirstFailure() != "" {
-			return &failedFast{f.board.FirstFailure()}
+		if f.failFast && f.leaving == nil && f.board.HasFailed() {
+			f.queue.close()
+			if why := f.board.FirstFailure(time.Now()); why != "" {
+				return &failedFast{why}
+			}
 		}
 		f.queue.next(time.Now())
 		select {
