@@ -119,3 +119,10 @@ func Keeps(dir string) (nearest string, err error) {
 		return real, nil
 	}
 }
+
+// Trusted refuses a directory in which, or above which, somebody else than root and this
+// user could replace what is there.
+func Trusted(dir string) error {
+	_, _, err := newKeeper(nil).walk(dir, false)
+	return err
+}
