@@ -129,7 +129,7 @@ kubectl, the client libraries and the manifests that you have work unmodified.
 	root.AddCommand(newRun(), newServe(), newStop(), newImage(), newSupervise())
 	root.AddCommand(newJob(), newCron(), newExplain(), newFollow(), newLogs(), newVersion())
 	root.AddCommand(newBackup(), newRestore(), newCheck())
-	root.AddCommand(newDoctor(), newInstall())
+	root.AddCommand(newDoctor(), newInstall(), newKubeconfig())
 	root.AddCommand(verbs()...)
 	return root
 }

@@ -19,6 +19,7 @@ func newServe() *cobra.Command {
 	var config engine.Config
 	var runtime string
 	var log logOptions
+	var merge bool
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the long-lived engine that kubectl talks to",
@@ -43,7 +44,7 @@ the same directory finds them as they are. "sampan stop" ends the pods too.`,
 			if config.Logger, err = log.logger(os.Stderr); err != nil {
 				return err
 			}
-			return serve(cmd.Context(), config)
+			return serve(cmd.Context(), config, merge)
 		},
 	}
 	config = engine.Default()
@@ -54,6 +55,7 @@ the same directory finds them as they are. "sampan stop" ends the pods too.`,
 	f.StringVar(&config.DataDir, "data-dir", config.DataDir, "where objects, logs, images and pods are kept")
 	f.StringVar(&config.Listen, "listen", config.Listen, "address of the API; port 0 picks one")
 	f.StringVar(&config.Kubeconfig, "write-kubeconfig", "", "where to write the administrator's kubeconfig (default DATA-DIR/kubeconfig)")
+	f.BoolVar(&merge, "merge-kubeconfig", false, "also make it the context \"sampan\" of $KUBECONFIG or ~/.kube/config (see 'sampan kubeconfig')")
 	f.StringVar(&config.NodeName, "node-name", "", "name of this machine's Node (default: the host name)")
 	f.Int64Var(&config.MaxPods, "max-pods", config.MaxPods, "how many pods may run at a time")
 	nodeFlags(cmd, &config)
@@ -63,7 +65,7 @@ the same directory finds them as they are. "sampan stop" ends the pods too.`,
 	return cmd
 }
 
-func serve(ctx context.Context, config engine.Config) error {
+func serve(ctx context.Context, config engine.Config, merge bool) error {
 	ctx, stop := signal.NotifyContext(ctx, stopSignals()...)
 	defer stop()
 	// A reader of the log that goes away is no reason to end.
@@ -77,6 +79,11 @@ func serve(ctx context.Context, config engine.Config) error {
 	go func() {
 		select {
 		case <-e.Ready():
+			if merge {
+				if err := mergeKubeconfig(os.Stderr, e.KubeconfigPath(), mergedContext); err != nil {
+					config.Logger.Error("the kubeconfig was not merged", "err", err)
+				}
+			}
 			fmt.Printf("sampan is ready: https://%s, kubeconfig %s\n", e.Addr(), e.KubeconfigPath())
 		case <-ctx.Done():
 		}

@@ -323,20 +323,27 @@ func ownDir(path string) (string, error) {
 	return real, k.own(real, st)
 }
 
-// Kubeconfig returns the administrator's kubeconfig of this user's engine, ""
-// if there is none. A kubeconfig can name a program to run: one that somebody
-// else may have put there is none.
+// Kubeconfig returns the administrator's kubeconfig of this user's engine, "" if there
+// is none.
 func Kubeconfig() string {
-	dir, err := ownDir(defaultDataDir())
+	path, err := KubeconfigIn(defaultDataDir())
 	if err != nil {
 		return ""
 	}
+	return path
+}
+
+// KubeconfigIn returns the administrator's kubeconfig of a data directory. It can name a
+// program to run: one that somebody else may have put there is an error.
+func KubeconfigIn(dir string) (string, error) {
+	dir, err := ownDir(dir)
+	if err != nil {
+		return "", err
+	}
 	if err := newKeeper(nil).files(dir, "kubeconfig"); err != nil {
-		return ""
+		return "", err
 	}
 	path := filepath.Join(dir, "kubeconfig")
-	if _, err := os.Stat(path); err != nil {
-		return ""
-	}
-	return path
+	_, err = os.Stat(path)
+	return path, err
 }
