@@ -100,7 +100,8 @@ func (c *cluster) config() (config *rest.Config, namespace string, err error) {
 	}
 	config.UserAgent = "sampan/" + Version()
 	config.QPS, config.Burst = 50, 100
-	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return answering{next} })
+	used := c.used()
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return answering{next, used} })
 	if c.bulk {
 		config.QPS = -1
 		config.ContentType, config.AcceptContentTypes = runtime.ContentTypeProtobuf, runtime.ContentTypeProtobuf+","+runtime.ContentTypeJSON
@@ -109,24 +110,27 @@ func (c *cluster) config() (config *rest.Config, namespace string, err error) {
 }
 
 // answering says of an API that nobody serves what to do about it.
-type answering struct{ next http.RoundTripper }
+type answering struct {
+	next http.RoundTripper
+	used string // the kubeconfig
+}
 
 func (a answering) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := a.next.RoundTrip(req)
 	if errors.Is(err, unix.ECONNREFUSED) {
-		err = &unservedError{req.URL.Host, err}
+		err = &unservedError{req.URL.Host, a.used, err}
 	}
 	return resp, err
 }
 
 // unservedError: nobody serves the API at an address.
 type unservedError struct {
-	host string
-	err  error
+	host, kubeconfig string
+	err              error
 }
 
 func (e *unservedError) Error() string {
-	return fmt.Sprintf("nobody serves the API at %s: start `sampan serve`, or name another kubeconfig by --kubeconfig or $KUBECONFIG", e.host)
+	return fmt.Sprintf("nobody serves the API at %s: start `sampan serve`, or name another kubeconfig than %s by --kubeconfig or $KUBECONFIG", e.host, e.kubeconfig)
 }
 
 func (e *unservedError) Unwrap() error { return e.err }

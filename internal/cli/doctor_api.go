@@ -75,24 +75,3 @@ func (c *cluster) finding() doctor.Finding {
 	}
 	return f
 }
-
-// used names the files and the context that are used, and why these files.
-func (c *cluster) used() string {
-	loader := c.loader()
-	files := strings.Join(loader.ConfigAccess().GetLoadingPrecedence(), ", ")
-	if explicit := loader.ConfigAccess().GetExplicitFile(); explicit != "" {
-		files = explicit
-	}
-	context := c.context
-	if raw, err := loader.RawConfig(); err == nil && context == "" {
-		context = raw.CurrentContext
-	}
-	why := ""
-	switch {
-	case c.kubeconfig != "":
-		why = " (--kubeconfig)"
-	case os.Getenv(clientcmd.RecommendedConfigPathEnvVar) != "":
-		why = " ($KUBECONFIG)"
-	}
-	return fmt.Sprintf("%s%s, context %q", files, why, context)
-}

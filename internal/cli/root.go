@@ -122,9 +122,7 @@ kubectl, the client libraries and the manifests that you have work unmodified.
 		Args:          noSuchCommand,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usage(fmt.Errorf("%w\nSee '%s --help'", err, cmd.CommandPath()))
-	})
+	root.SetFlagErrorFunc(wrongFlag)
 	root.SuggestionsMinimumDistance = 2
 	root.AddCommand(newRun(), newServe(), newStop(), newImage(), newSupervise())
 	root.AddCommand(newJob(), newCron(), newExplain(), newFollow(), newLogs(), newVersion())

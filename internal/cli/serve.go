@@ -74,7 +74,7 @@ func serve(ctx context.Context, config engine.Config, merge bool) error {
 	engine.HideMemory(config.Logger)
 	e, err := engine.New(config)
 	if err != nil {
-		return err
+		return explainListen(err, config.Listen)
 	}
 	go func() {
 		select {

@@ -33,10 +33,22 @@ func foreign(at place, top map[string]any) string {
 		return "this looks like a compose file; sampan runs Kubernetes manifests (kompose converts the one into the other)"
 	case has("jobs") && (has("on") || has("true")): // YAML takes on for a truth
 		return "this looks like a workflow of GitHub Actions; sampan runs Kubernetes manifests"
+	case !has("apiVersion") && scripted(top):
+		return "this looks like a pipeline of GitLab; sampan runs Kubernetes manifests"
 	case base == "values" && !has("apiVersion"):
 		return "this looks like the values of a Helm chart: helm template CHART -f " + at.file + " | sampan run -"
 	}
 	return ""
+}
+
+// scripted: something of a document is a job of GitLab's.
+func scripted(top map[string]any) bool {
+	for _, value := range top {
+		if job, ok := value.(map[string]any); ok && job["script"] != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // helm is what only templates of Helm have.

@@ -63,6 +63,7 @@ func TestDecode(t *testing.T) {
 		{"a template", "{{- if .Values.on }}\nkind: Job\n{{- end }}\n", "", "x:1: did not find expected node content; this looks like a template of Helm: helm template CHART | sampan run -"},
 		{"a chart", "apiVersion: v2\nname: x\nversion: 1.0.0\n", "", "x:1: this describes a Helm chart: helm template . | sampan run -"},
 		{"a compose file", "services:\n  db: {image: postgres}\n", "", "x:1: this looks like a compose file; sampan runs Kubernetes manifests (kompose converts the one into the other)"},
+		{"a pipeline of GitLab", "build: {stage: build, script: [make]}\n", "", "x:1: this looks like a pipeline of GitLab; sampan runs Kubernetes manifests"},
 		{"a workflow", "on: push\njobs: {}\n", "", "x:1: this looks like a workflow of GitHub Actions; sampan runs Kubernetes manifests"},
 		{"a kustomization", "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n", "", "x:1: this is kustomize's own file: sampan run -k ."},
 	} {

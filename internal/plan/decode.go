@@ -127,7 +127,7 @@ func nearestField(k *kind.Kind, path string) string {
 	wrong := steps[len(steps)-1]
 	best, near := "", max(2, len(wrong)/4)+1
 	for name := range fieldsOf(t) {
-		if d := distance(strings.ToLower(name), strings.ToLower(wrong)); d < near || d == near && name < best {
+		if d := Distance(strings.ToLower(name), strings.ToLower(wrong)); d < near || d == near && name < best {
 			best, near = name, d
 		}
 	}

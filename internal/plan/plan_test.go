@@ -336,7 +336,7 @@ func TestDistance(t *testing.T) {
 	t.Parallel()
 	for words, want := range map[string]int{"job job": 0, "job jub": 1, "job jobs": 1, "kitten sitting": 3, " abc": 3} {
 		a, b, _ := strings.Cut(words, " ")
-		if got := distance(a, b); got != want || distance(b, a) != want {
+		if got := Distance(a, b); got != want || Distance(b, a) != want {
 			t.Errorf("%s: %d", words, got)
 		}
 	}

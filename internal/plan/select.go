@@ -92,7 +92,7 @@ func misnamed(served []schema.GroupVersionKind, gvk schema.GroupVersionKind) str
 	best, near := "", 3
 	for group, kinds := range builtIn {
 		for _, k := range kinds {
-			if d := distance(strings.ToLower(k), strings.ToLower(gvk.Kind)); d < near || d == near && best != "" && group == gvk.Group {
+			if d := Distance(strings.ToLower(k), strings.ToLower(gvk.Kind)); d < near || d == near && best != "" && group == gvk.Group {
 				best, near = k, d
 			}
 		}
@@ -103,8 +103,8 @@ func misnamed(served []schema.GroupVersionKind, gvk schema.GroupVersionKind) str
 	return text
 }
 
-// distance is how many letters have to be put in, left out or changed to make b of a.
-func distance(a, b string) int {
+// Distance is how many letters have to be put in, left out or changed to make b of a.
+func Distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j

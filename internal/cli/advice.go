@@ -1,0 +1,70 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/sampan-batch/sampan/internal/doctor"
+	"github.com/sampan-batch/sampan/internal/plan"
+)
+
+// What errors say besides what went wrong: where that comes from, and what to do next.
+
+// wrongFlag is the error of a flag that is not understood: with the flag that was
+// probably meant.
+func wrongFlag(cmd *cobra.Command, err error) error {
+	hint := fmt.Sprintf("See '%s --help'", cmd.CommandPath())
+	if wrong := (*pflag.NotExistError)(nil); errors.As(err, &wrong) {
+		if near := nearestFlag(cmd, wrong.GetSpecifiedName()); near != "" {
+			hint = fmt.Sprintf("Did you mean --%s?", near)
+		}
+	}
+	return usage(fmt.Errorf("%w\n%s", err, hint))
+}
+
+// nearestFlag is the flag whose name is most like another, "" if none is like it.
+func nearestFlag(cmd *cobra.Command, name string) (best string) {
+	near := 1 + len(name)/3
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if d := plan.Distance(f.Name, name); d <= near && !f.Hidden && (best == "" || d < near) {
+			best, near = f.Name, d
+		}
+	})
+	return best
+}
+
+// explainListen says of an address at which an engine cannot listen what to do.
+func explainListen(err error, address string) error {
+	if !errors.Is(err, unix.EADDRINUSE) {
+		return err
+	}
+	return fmt.Errorf("the address %s is taken by %s: end that, or name another address by --listen (127.0.0.1:0 picks one)", address, doctor.Listening(address))
+}
+
+// used names the files and the context that are used, and why these files.
+func (c *cluster) used() string {
+	loader := c.loader()
+	files := strings.Join(loader.ConfigAccess().GetLoadingPrecedence(), ", ")
+	if explicit := loader.ConfigAccess().GetExplicitFile(); explicit != "" {
+		files = explicit
+	}
+	context := c.context
+	if raw, err := loader.RawConfig(); err == nil && context == "" {
+		context = raw.CurrentContext
+	}
+	why := ""
+	switch {
+	case c.kubeconfig != "":
+		why = " (--kubeconfig)"
+	case os.Getenv(clientcmd.RecommendedConfigPathEnvVar) != "":
+		why = " ($KUBECONFIG)"
+	}
+	return fmt.Sprintf("%s%s, context %q", files, why, context)
+}
