@@ -97,7 +97,7 @@ func (b *Board) Open() []kind.Object {
 	return open
 }
 
-// HasFailed: a Job or Pod has failed in this run.
+// HasFailed reports whether a Job or Pod has failed in this run.
 func (b *Board) HasFailed() bool { return b.failure != nil }
 
 // FirstFailure says which Job or Pod failed first in this run, and how; "" if none did. How
