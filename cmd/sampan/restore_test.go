@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -124,12 +125,21 @@ func TestWatchAcrossRestores(t *testing.T) {
 		}
 		kept := create(fmt.Sprint("kept-", round))
 		for _, rev := range seen {
-			if rev >= kept.ResourceVersion {
+			if revision(t, rev) >= revision(t, kept.ResourceVersion) {
 				t.Errorf("round %d: revision %s after %s", round, kept.ResourceVersion, rev)
 			}
 		}
 		informer.await(t, client)
 	}
+}
+
+func revision(t *testing.T, resourceVersion string) uint64 {
+	t.Helper()
+	rev, err := strconv.ParseUint(resourceVersion, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rev
 }
 
 // watchFrom begins a watch and returns the error that it is answered with.

@@ -74,6 +74,26 @@ func ended(j *batchv1.Job, how batchv1.JobConditionType, reason string) *batchv1
 	return j
 }
 
+// A Job that is seen to have counted a pod, before the pod is seen to be released, has
+// not counted two.
+func TestCountedOnce(t *testing.T) {
+	t.Parallel()
+	j := aJob("j", 1)
+	j.ResourceVersion = "7"
+	b := New(t0, true)
+	b.Add(t0, j)
+	failed := aPod(j, "j-x", "3")
+	failed.ResourceVersion, failed.Finalizers = "9", []string{batchv1.JobTrackingFinalizer}
+	next := j.DeepCopy()
+	next.ResourceVersion, next.Status.Failed = "10", 1
+	b.Job(after(0.1), next, false)
+	b.Pod(after(0.2), failed, false)
+	b.Live("u-j-x", "main", 0, Life{Began: after(0), Ended: after(0.1)})
+	if news, want := b.News(after(0.6), false), "(2 of 3)"; len(news) != 1 || !strings.HasSuffix(news[0], want) {
+		t.Errorf("got %q, want %s", news, want)
+	}
+}
+
 // A failure is told with its exit code, how long it took as its log knows, and what
 // follows; its last words are in the result.
 func TestFailure(t *testing.T) {

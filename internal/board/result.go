@@ -1,15 +1,18 @@
 package board
 
 import (
+	"slices"
 	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/job"
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // Result is what became of a run; scripts rely on its JSON form.
@@ -119,7 +122,22 @@ func milli(t time.Time) *metav1.MicroTime {
 func waitOf(now time.Time, w *work) job.Outlook {
 	pods := make([]*corev1.Pod, 0, len(w.pods))
 	for _, p := range w.pods {
-		pods = append(pods, p.Pod)
+		pods = append(pods, counted(w.job, p.Pod))
 	}
 	return job.Look(now, w.job, pods)
+}
+
+// counted returns a pod as it is where the Job is seen as it is. Jobs and pods come by
+// watches of their own: a pod that has ended, and is seen in a state from before the Job's,
+// still has the finalizer that it lost as the Job counted it, and would count twice.
+func counted(j *batchv1.Job, p *corev1.Pod) *corev1.Pod {
+	if !kind.PodEnded(p) || !slices.Contains(p.Finalizers, batchv1.JobTrackingFinalizer) {
+		return p
+	}
+	if order, err := resourceversion.CompareResourceVersion(p.ResourceVersion, j.ResourceVersion); err != nil || order >= 0 {
+		return p
+	}
+	released := *p
+	released.Finalizers = nil
+	return &released
 }

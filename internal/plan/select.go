@@ -28,8 +28,12 @@ var builtIn = map[string][]string{
 // workloads are kinds that have pods, which do not run here.
 var workloads = []string{"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController"}
 
-// machines are kinds that are the engine's own to write.
-func machines(k *kind.Kind) bool {
+// unneeded are kinds that the engine writes itself, and those that say who may do what,
+// which in a run nobody asks.
+func unneeded(k *kind.Kind) bool {
+	if k.Rights != nil {
+		return true
+	}
 	switch k.Resource {
 	case kind.Nodes, kind.Events, kind.Leases:
 		return true
@@ -49,7 +53,7 @@ func (p *planner) take(in manifest.Object) *item {
 	case gvk.Group == "" && gvk.Kind == "PersistentVolumeClaim":
 		p.claim(in)
 		return nil
-	case k != nil && !machines(k):
+	case k != nil && !unneeded(k):
 		return p.decode(in, k, name)
 	}
 	if k == nil {

@@ -100,7 +100,8 @@ func New(env runner.LauncherEnv) (*Launcher, error) {
 	if l.bin, err = trash.Open(filepath.Join(dir, "aside"), env.Log); err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
-	if err := l.probeOverlay(); err != nil {
+	// A full disk says nothing of overlayfs, and those who make room need a supervisor.
+	if err := l.probeOverlay(); err != nil && !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
 	l.volumes = newVolumes(dir, &l.host, hostpath.New(env.Reaper))

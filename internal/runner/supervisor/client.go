@@ -103,8 +103,9 @@ func (c *Client) Connect(ctx context.Context) error {
 		}
 		patient, cancel := context.WithTimeout(ctx, c.opts.connectTime)
 		err = l.ready(patient)
+		late := patient.Err() != nil
 		cancel()
-		if err != nil && patient.Err() != nil && ctx.Err() == nil {
+		if err != nil && late && ctx.Err() == nil {
 			err = fmt.Errorf("the supervisor of class %s (who holds %s) has not answered for %s: have it go on (kill -CONT), or kill it, and its containers with it",
 				class, lock, c.opts.connectTime)
 		}
