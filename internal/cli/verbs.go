@@ -212,8 +212,11 @@ func newDelete() *cobra.Command {
 			ctx, cancel = context.WithTimeoutCause(ctx, timeout, &exitError{exitTimedOut, errors.New("not all of it was gone in time")})
 			defer cancel()
 		}
-		if len(in.paths) == 0 {
+		switch {
+		case len(in.paths) == 0:
 			return api.Delete(ctx, out, args, d)
+		case len(args) > 0 || d.All || d.Selection != (verb.Selection{}):
+			return usage(errors.New("-f names the objects already; leave out names, selectors, -A and --all"))
 		}
 		objects, err := manifests(ctx, in)
 		if err != nil {

@@ -212,8 +212,9 @@ type Rights struct {
 	// them is set.
 	Rules   func(obj Object) []rbacv1.PolicyRule
 	RoleRef func(obj Object) rbacv1.RoleRef
-	// Anything reports whether it may come to give whatever others do; may be nil.
-	Anything func(obj Object) bool
+	// Aggregates reports whether a role gathers the rules of others, so that it may come to
+	// give whatever they do; may be nil.
+	Aggregates func(obj Object) bool
 }
 
 // Tracked objects carry a finalizer of who controls them. They lose it when they lose

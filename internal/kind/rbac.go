@@ -58,8 +58,11 @@ func ClusterRole() *Kind {
 		},
 		Table: roleTable(),
 		Rights: &Rights{
-			Rules:    func(obj Object) []rbacv1.PolicyRule { return obj.(*rbacv1.ClusterRole).Rules },
-			Anything: func(obj Object) bool { return obj.(*rbacv1.ClusterRole).AggregationRule != nil },
+			Rules: func(obj Object) []rbacv1.PolicyRule { return obj.(*rbacv1.ClusterRole).Rules },
+			Aggregates: func(obj Object) bool {
+				rule := obj.(*rbacv1.ClusterRole).AggregationRule
+				return rule != nil && len(rule.ClusterRoleSelectors) > 0
+			},
 		},
 	}
 }

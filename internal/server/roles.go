@@ -79,9 +79,6 @@ func (r *resource) mayGive(ctx context.Context, view *store.View, obj, old chang
 	if old != nil && rbacregistry.IsOnlyMutatingGCFields(obj, old, equality.Semantic) || r.explicitly(ctx, rights, obj) {
 		return nil
 	}
-	if rights.Anything != nil && rights.Anything(obj) && validation.ConfirmNoEscalation(ctx, r.gate, everything()) != nil {
-		return apierrors.NewForbidden(r.gr, obj.GetName(), errors.New("must have cluster-admin privileges to use the aggregationRule"))
-	}
 	rules, err := given(rights, rolesIn{view}, obj, genericapirequest.NamespaceValue(ctx))
 	if err != nil {
 		return err
@@ -89,7 +86,16 @@ func (r *resource) mayGive(ctx context.Context, view *store.View, obj, old chang
 	if err := validation.ConfirmNoEscalation(ctx, r.gate, rules); err != nil {
 		return apierrors.NewForbidden(r.gr, obj.GetName(), err)
 	}
+	if gathers(rights, obj, old) && validation.ConfirmNoEscalation(ctx, r.gate, everything()) != nil {
+		return apierrors.NewForbidden(r.gr, obj.GetName(), errors.New("must have cluster-admin privileges to use the aggregationRule"))
+	}
 	return nil
+}
+
+// gathers: the role gathers the rules of others, or did: to stop that takes as much, as
+// what is gathered would no longer be taken back when others lose it.
+func gathers(rights *kind.Rights, obj, old change.Object) bool {
+	return rights.Aggregates != nil && (rights.Aggregates(obj) || old != nil && rights.Aggregates(old))
 }
 
 // given are the rules that an object of a namespace gives.

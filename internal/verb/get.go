@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -67,27 +69,37 @@ func (a *API) tables(ctx context.Context, out, notes io.Writer, refs []ref, o Ge
 	if o.Watch && len(refs) > 1 {
 		return ArgumentError("one kind, or one object, can be watched at a time")
 	}
-	found := 0
+	found, namespaced := 0, !o.AllNamespaces
+	var p *table
 	err := forEach(ctx, refs, func(r ref) error {
-		p := &table{out: printers.GetNewTabWriter(out), options: printers.PrintOptions{
-			Wide: o.Output == "wide", NoHeaders: o.NoHeaders, ShowLabels: o.ShowLabels, WithNamespace: o.AllNamespaces, WithKind: len(refs) > 1 && r.name == "",
-			Kind: r.GroupVersionKind.GroupKind(),
-		}}
-		if found > 0 && r.name == "" {
-			fmt.Fprintln(out)
+		inNamespace := r.Scope.Name() == meta.RESTScopeNameNamespace
+		namespaced = namespaced && inNamespace
+		if p == nil || p.options.Kind != r.GroupVersionKind.GroupKind() {
+			if found > 0 {
+				fmt.Fprintln(out)
+			}
+			p = &table{out: printers.GetNewTabWriter(out), options: printers.PrintOptions{
+				Wide: o.Output == "wide", NoHeaders: o.NoHeaders, ShowLabels: o.ShowLabels, WithNamespace: o.AllNamespaces && inNamespace,
+				WithKind: severalKinds(refs), Kind: r.GroupVersionKind.GroupKind(),
+			}}
 		}
 		n, err := a.table(ctx, p, r, o)
 		found += n
 		return err
 	})
-	if found == 0 && err == nil {
-		where := ""
-		if !o.AllNamespaces {
-			where = " in " + a.namespace + " namespace"
-		}
-		fmt.Fprintf(notes, "No resources found%s.\n", where)
+	switch {
+	case found > 0 || err != nil:
+	case namespaced:
+		fmt.Fprintf(notes, "No resources found in %s namespace.\n", a.namespace)
+	default:
+		fmt.Fprintln(notes, "No resources found")
 	}
 	return err
+}
+
+// severalKinds: a name alone does not say which object is meant.
+func severalKinds(refs []ref) bool {
+	return slices.ContainsFunc(refs, func(r ref) bool { return r.GroupVersionKind != refs[0].GroupVersionKind })
 }
 
 // table prints the rows of one kind as the API has made them.
@@ -202,7 +214,7 @@ func (a *API) raw(r ref) (*rest.RESTClient, error) {
 
 func (a *API) request(client *rest.RESTClient, r ref, o Get) *rest.Request {
 	request := client.Get().Resource(r.Resource.Resource)
-	if r.Scope.Name() == "namespace" && !o.AllNamespaces {
+	if r.Scope.Name() == meta.RESTScopeNameNamespace && !o.AllNamespaces {
 		request = request.Namespace(a.namespace)
 	}
 	if r.name != "" {
