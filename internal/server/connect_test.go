@@ -320,3 +320,55 @@ func TestPortForward(t *testing.T) {
 		<-ended
 	}
 }
+
+// A command that does not read leaves what is sent where it is: with its client.
+func TestExecTakesLittleAhead(t *testing.T) {
+	t.Parallel()
+	f, _ := shellFixture(t)
+	conn, err := f.upgraded("sleep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	defer f.stop(errStopping) // else the library's Close waits for its Write
+	streams := map[string]streamhttp.Stream{}
+	for _, name := range []string{corev1.StreamTypeError, corev1.StreamTypeStdin, corev1.StreamTypeStdout} {
+		if streams[name], err = conn.CreateStream(http.Header{corev1.StreamType: []string{name}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const frame, most = 8 << 20, 64 << 20
+	taken := make(chan struct{})
+	go func() {
+		large := make([]byte, frame)
+		for {
+			if _, err := streams[corev1.StreamTypeStdin].Write(large); err != nil {
+				return
+			}
+			taken <- struct{}{}
+		}
+	}()
+	for sum := 0; ; sum += frame {
+		select {
+		case <-taken:
+		case <-time.After(time.Second): // no more is taken
+			return
+		}
+		if sum > most {
+			t.Fatalf("%d bytes were taken that nobody reads", sum)
+		}
+	}
+}
+
+// upgraded returns a connection on which a client has announced a command, its input
+// and output, and not opened any stream yet.
+func (f *fixture) upgraded(command string) (streamhttp.Connection, error) {
+	u := f.client.CoreV1().RESTClient().Post().Resource("pods").Namespace("default").Name("p").SubResource("exec").
+		VersionedParams(&corev1.PodExecOptions{Command: []string{command}, Stdin: true, Stdout: true}, scheme.ParameterCodec).URL()
+	transport, upgrader, err := spdy.RoundTripperFor(f.config)
+	if err != nil {
+		return nil, err
+	}
+	conn, _, err := spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, "POST", u).Dial("v4.channel.k8s.io")
+	return conn, err
+}

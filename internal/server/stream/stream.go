@@ -97,8 +97,9 @@ func (s Session) handler(query url.Values, kubelet func(context.Context, http.Re
 		ctx, cancel := context.WithCancelCause(r.Context())
 		defer cancel(errClientGone)
 		defer context.AfterFunc(s.Stop, func() { cancel(context.Cause(s.Stop)) })()
-		far := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { kubelet(ctx, w, r) })
-		transport := newTransport(far)
+		transport := newTransport(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			kubelet(ctx, far{w, ctx, isSPDY(r)}, r)
+		}))
 		location := &url.URL{Scheme: "http", Host: "node", Path: "/", RawQuery: query.Encode()}
 		plain := proxy.NewUpgradeAwareHandler(location, transport, false, true, s.Errors)
 		translate(location, transport, plain).ServeHTTP(&watched{ResponseWriter: w, ctx: ctx, gone: func() { cancel(errClientGone) }}, r.WithContext(ctx))
