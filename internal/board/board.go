@@ -224,7 +224,7 @@ func (b *Board) Event(now time.Time, ev *corev1.Event) {
 	}
 	b.changed = now
 	b.warn(ev)
-	if _, done := b.done[uid]; done {
+	if _, done := b.done[uid]; done || b.works[uid] != nil && b.works[uid].ended() {
 		return
 	}
 	list := b.events[uid]
@@ -253,6 +253,7 @@ func (b *Board) Live(pod types.UID, container string, attempt int, life Life) {
 // close takes note of the end of a work.
 func (b *Board) close(now time.Time, w *work, v verdict) {
 	w.verdict, w.end = v, now
+	delete(b.events, w.meta.UID)
 	b.count(v)
 	switch v.status {
 	case string(batchv1.JobComplete):

@@ -258,6 +258,10 @@ func (f *follower) warn(err error) {
 }
 
 func (f *follower) takeJob(job *batchv1.Job, gone bool) {
+	// There may be ten thousand: of one that has ended only the result is asked for.
+	if job.ManagedFields = nil; kind.JobEnd(job) != nil {
+		job.Spec.Template = corev1.PodTemplateSpec{}
+	}
 	f.seen(job)
 	if f.jobs[job.UID] != nil {
 		f.queue.weigh(job, gone)

@@ -4,7 +4,8 @@ import (
 	"context"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/informers"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	informers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/tools/cache"
 )
 
@@ -70,10 +71,10 @@ func (f *follower) watchPods(ctx context.Context, deliver deliverFunc) (listed [
 			}
 		},
 	}
-	factory := informers.NewSharedInformerFactoryWithOptions(f.client, 0, informers.WithNamespace(f.namespace))
+	telling := func(o *metav1.ListOptions) { o.FieldSelector = tellingEvents }
 	for _, informer := range []cache.SharedIndexInformer{
-		factory.Core().V1().Pods().Informer(),
-		factory.Core().V1().Events().Informer(),
+		informers.NewPodInformer(f.client, f.namespace, 0, cache.Indexers{}),
+		informers.NewFilteredEventInformer(f.client, f.namespace, 0, cache.Indexers{}, telling),
 	} {
 		registration, err := informer.AddEventHandler(handler)
 		if err != nil {
@@ -84,7 +85,7 @@ func (f *follower) watchPods(ctx context.Context, deliver deliverFunc) (listed [
 		if err := informer.SetWatchErrorHandlerWithContext(tell); err != nil {
 			return nil, err
 		}
+		go informer.RunWithContext(ctx)
 	}
-	factory.Start(ctx.Done())
 	return listed, nil
 }

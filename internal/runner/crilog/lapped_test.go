@@ -207,7 +207,9 @@ func TestFollowWithoutTheKernel(t *testing.T) {
 	defer f.Close()
 	w := newWatcher()
 	defer w.close()
-	w.file(f)
+	for w.young > 0 {
+		w.file(f)
+	}
 	if w.wd < 0 {
 		t.Fatal("the kernel gives no watch")
 	}

@@ -8,7 +8,11 @@ import (
 )
 
 // watcher tells when a file changes. It belongs to one goroutine.
+//
+// At first it only looks, again and again: most containers of a batch end sooner than the
+// kernel has made and unmade a watch, which takes it longer than to start the container.
 type watcher struct {
+	young   time.Duration // how long it waits before it looks again; 0: it has grown up
 	changed chan struct{} // by the kernel's word
 	// tick comes now and then whatever the kernel says: it may have no watch to
 	// give, and some file systems say nothing.
@@ -27,17 +31,25 @@ const (
 	// netInterval how often one that has a watch.
 	pollInterval = 200 * time.Millisecond
 	netInterval  = time.Second
+	// youngest is the first pause of a young watcher, oldest the last; each is twice as long
+	// as the one before.
+	youngest = 5 * time.Millisecond
+	oldest   = 80 * time.Millisecond
 )
 
 func newWatcher() *watcher {
-	w := &watcher{changed: make(chan struct{}, 1), tick: time.NewTicker(pollInterval), wd: -1}
+	return &watcher{young: youngest, changed: make(chan struct{}, 1), tick: time.NewTicker(youngest), wd: -1}
+}
+
+// grow asks the kernel for a source of watches.
+func (w *watcher) grow() {
+	w.young = 0
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
-		return w
+		return
 	}
 	w.events = os.NewFile(uintptr(fd), "inotify")
 	go w.read(w.events)
-	return w
 }
 
 func (w *watcher) read(events *os.File) {
@@ -55,7 +67,15 @@ func (w *watcher) read(events *os.File) {
 
 // file has the watcher watch an open file, whatever its name is by now.
 func (w *watcher) file(f *os.File) {
-	if w.watches(f) {
+	switch {
+	case w.young > oldest:
+		w.grow()
+	case w.young > 0:
+		w.watched = f
+		w.tick.Reset(w.young)
+		w.young *= 2
+		return
+	case w.watches(f):
 		return
 	}
 	w.watched = f
