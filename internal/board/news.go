@@ -9,6 +9,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
 
 	"github.com/sampan-batch/sampan/internal/explain"
 	"github.com/sampan-batch/sampan/internal/kind"
@@ -221,6 +222,16 @@ func (b *Board) refused(w *work) {
 		}
 	}
 }
+
+// TellingEvents is the field selector of the events that can say why something waits. The others are of every pod
+// and every Job whatever becomes of it, and of a large run most of what is watched.
+var TellingEvents = fields.AndSelectors(
+	fields.OneTermNotEqualSelector("reason", reason.Scheduled),
+	fields.OneTermNotEqualSelector("reason", reason.Created),
+	fields.OneTermNotEqualSelector("reason", reason.Started),
+	fields.OneTermNotEqualSelector("reason", reason.Killing),
+	fields.OneTermNotEqualSelector("reason", reason.Completed),
+).String()
 
 // covered are the reasons of events that are told in other words.
 var covered = []string{

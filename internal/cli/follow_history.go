@@ -16,8 +16,8 @@ import (
 	"k8s.io/client-go/tools/cache"
 	watchtools "k8s.io/client-go/tools/watch"
 
+	"github.com/sampan-batch/sampan/internal/board"
 	"github.com/sampan-batch/sampan/internal/kind"
-	"github.com/sampan-batch/sampan/internal/reason"
 )
 
 // since selects the Jobs, from the one on that was read, or created, first.
@@ -58,16 +58,6 @@ func (f *follower) watchJobs(ctx context.Context, since metav1.ListOptions, deli
 	})
 }
 
-// tellingEvents selects those that can say why something waits. The others are of every pod
-// and every Job whatever becomes of it, and of a large run most of what is watched.
-var tellingEvents = fields.AndSelectors(
-	fields.OneTermNotEqualSelector("reason", reason.Scheduled),
-	fields.OneTermNotEqualSelector("reason", reason.Created),
-	fields.OneTermNotEqualSelector("reason", reason.Started),
-	fields.OneTermNotEqualSelector("reason", reason.Killing),
-	fields.OneTermNotEqualSelector("reason", reason.Completed),
-).String()
-
 // watchAll delivers what happens from a resourceVersion on. Nothing of it is kept: a run
 // may have a hundred thousand pods, and has seen each begin.
 func (f *follower) watchAll(ctx context.Context, since string, deliver deliverFunc, failed chan<- error) {
@@ -84,7 +74,7 @@ func (f *follower) watchAll(ctx context.Context, since string, deliver deliverFu
 			return list.ResourceVersion, nil
 		})
 	}()
-	telling := metav1.ListOptions{ResourceVersion: since, FieldSelector: tellingEvents}
+	telling := metav1.ListOptions{ResourceVersion: since, FieldSelector: board.TellingEvents}
 	go func() {
 		failed <- watchSince(ctx, telling, events.Watch, deliver, func() (string, error) {
 			list, err := events.List(ctx, metav1.ListOptions{Limit: 1}) // what is past is past

@@ -7,6 +7,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	informers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/sampan-batch/sampan/internal/board"
 )
 
 // streams are what a follower sees.
@@ -71,7 +73,7 @@ func (f *follower) watchPods(ctx context.Context, deliver deliverFunc) (listed [
 			}
 		},
 	}
-	telling := func(o *metav1.ListOptions) { o.FieldSelector = tellingEvents }
+	telling := func(o *metav1.ListOptions) { o.FieldSelector = board.TellingEvents }
 	for _, informer := range []cache.SharedIndexInformer{
 		informers.NewPodInformer(f.client, f.namespace, 0, cache.Indexers{}),
 		informers.NewFilteredEventInformer(f.client, f.namespace, 0, cache.Indexers{}, telling),
