@@ -1,0 +1,7 @@
+{{- define "shop.pod" -}}
+restartPolicy: Never
+runtimeClassName: host
+containers:
+- name: main
+  image: busybox
+{{- end -}}
