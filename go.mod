@@ -44,7 +44,10 @@ require (
 	sigs.k8s.io/yaml v1.6.0
 )
 
-require github.com/distribution/reference v0.6.0 // indirect
+require (
+	github.com/distribution/reference v0.6.0 // indirect
+	k8s.io/dynamic-resource-allocation v0.37.2 // indirect
+)
 
 require (
 	cel.dev/expr v0.25.1 // indirect

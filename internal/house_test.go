@@ -18,11 +18,12 @@ const module = "github.com/sampan-batch/sampan/"
 var house = map[string][]string{
 	// leaves
 	"internal/change":                     nil,
-	"internal/kind":                       {"internal/change", "internal/kind/podspec"},
+	"internal/kind":                       {"internal/change", "internal/kind/podspec", "internal/kind/upstream"},
 	"internal/reason":                     nil,
 	"internal/kind/openapi":               nil,
 	"internal/kind/openapi/packages":      {"internal/kind"}, // for go generate
 	"internal/kind/podspec":               nil,
+	"internal/kind/upstream":              nil,
 	"internal/store":                      {"internal/change", "internal/disk", "internal/store/page"},
 	"internal/store/page":                 nil,
 	"internal/backup":                     nil,
@@ -141,7 +142,7 @@ var homes = []struct {
 	rooms []string // packages with all below them
 	why   string
 }{
-	{"k8s.io/apiserver", []string{"internal/server", "internal/engine"}, "the API is spoken in one room; the engine's health speaks its language of checks"},
+	{"k8s.io/apiserver", []string{"internal/server", "internal/engine", "internal/kind/upstream"}, "the API is spoken in one room; the engine's health speaks its language of checks, and Kubernetes' strategies are called as the API calls them"},
 	{"k8s.io/kubernetes", []string{"internal/kind", "internal/server", "internal/engine"}, "Kubernetes' own rules: of objects in the rows, of rights in the API, of default roles at the start"},
 	{"k8s.io/kubectl", []string{"internal/verb"}, "what kubectl does is one room's"},
 	{"k8s.io/cli-runtime", []string{"internal/verb"}, "the same"},
@@ -199,6 +200,9 @@ var except = []struct{ pkg, what, why string }{
 	{"internal/agent/eviction", "k8s.io/klog/v2.Logger", "component-helpers wants a logger; it is given none that logs"},
 	{"internal/kind", "sync.Mutex", "the catalogue may grow while it is used; a core is handed rows, which never change"},
 	{"internal/kind", "sync/atomic.Pointer", "the same"},
+	{"internal/kind/upstream", "context.Context", "Kubernetes' strategies want a context; it says which request they are asked about, and nothing ends it"},
+	{"internal/kind/upstream", "context.Background", "the same"},
+	{"internal/kind/upstream", "sync.OnceValue", "the scheme of Kubernetes' types is made when it is first needed, and never changes"},
 	{"internal/kind", "time.LoadLocation", "validation has to know whether a zone exists; cores do not validate"},
 }
 

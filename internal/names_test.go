@@ -18,6 +18,7 @@ var otherThings = []struct{ pkg, name, why string }{
 	{"engine", "pods", "the same"},
 	{"board", "pods", "a word of a sentence"},
 	{"explain", "pods", "the same"},
+	{"manifest", "services", "a field of somebody else's files"},
 	{"manifest", "jobs", "a field of somebody else's files"},
 	{"cli", "jobs", "what a user may type for a kind, and a field of the JSON that he is given"},
 	{"cli", "pods", "what a user may type for a kind"},

@@ -11,7 +11,7 @@ import (
 // The API lets in what a node can run.
 func TestRuntimeClasses(t *testing.T) {
 	t.Parallel()
-	if want := []string{string(runner.Sandbox), string(runner.Host)}; !slices.Equal(kind.RuntimeClasses(), want) {
-		t.Errorf("the API knows %v, the runners %v", kind.RuntimeClasses(), want)
+	if want := []string{string(runner.Sandbox), string(runner.Host)}; !slices.Equal(kind.RuntimeClassNames(), want) {
+		t.Errorf("the API knows %v, the runners %v", kind.RuntimeClassNames(), want)
 	}
 }

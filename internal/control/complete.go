@@ -138,8 +138,11 @@ func validate(_ *completion, k *kind.Kind, w *change.Write) error {
 	if k.Create.FromTemplate {
 		return nil
 	}
-	if errs := k.Create.Validate(w.Object); len(errs) > 0 {
+	if errs := k.Create.Check(w.Object); len(errs) > 0 {
 		return apierrors.NewInvalid(k.GVK.GroupKind(), w.Object.GetName(), errs)
+	}
+	if k.Canonicalize != nil {
+		k.Canonicalize(w.Object)
 	}
 	return nil
 }

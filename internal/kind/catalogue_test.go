@@ -1,6 +1,7 @@
 package kind
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,8 +17,8 @@ import (
 	"github.com/sampan-batch/sampan/internal/change"
 )
 
-// leastKind is a row of a kind that the table lacks, of a group that it lacks, with
-// what a row must have and no more.
+// leastKind is a row with what a row must have and no more, of a kind and a group that
+// the table lacks without it.
 func leastKind() *Kind {
 	valid := func(obj Object) field.ErrorList { return nil }
 	return &Kind{
@@ -33,6 +34,16 @@ func leastKind() *Kind {
 		Create: Create{Validate: valid},
 		Update: Update{Validate: func(obj, _ Object) field.ErrorList { return valid(obj) }},
 	}
+}
+
+// grown is the catalogue before the row of leastKind comes to it.
+func grown(t *testing.T) *Kinds {
+	t.Helper()
+	ks, err := NewKinds(slices.DeleteFunc(Table(), func(k *Kind) bool { return k.Resource == leastKind().Resource })...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ks
 }
 
 // What a row lacks is named, and all of it at once.
@@ -93,7 +104,7 @@ func TestSchemeNamesWhatIsMissing(t *testing.T) {
 // Rows that contradict each other are named, and nothing of what they come with is added.
 func TestAddRefuses(t *testing.T) {
 	t.Parallel()
-	ks := Builtin()
+	ks := grown(t)
 	before := len(ks.All())
 	twin := leastKind()
 	twin.Resource, twin.GVK, twin.New, twin.NewList = "cases.batch", Job().GVK, Job().New, Job().NewList
@@ -116,7 +127,7 @@ func TestAddRefuses(t *testing.T) {
 // The catalogue grows under those who read it; the codec and the index grow with it.
 func TestKindsGrow(t *testing.T) {
 	t.Parallel()
-	ks := Builtin()
+	ks := grown(t)
 	codec, late := NewCodec(ks), leastKind()
 	late.Select.Index = func(Object) []string { return []string{"late"} }
 	stop := make(chan struct{})

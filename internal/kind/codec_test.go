@@ -55,8 +55,7 @@ func TestCodecRoundTrip(t *testing.T) {
 func TestCodecRefuses(t *testing.T) {
 	t.Parallel()
 	codec := NewCodec(Builtin())
-	//lint:ignore SA1019 any object of no row will do
-	if _, err := codec.Encode(&corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Name: "e"}}); err == nil {
+	if _, err := codec.Encode(&corev1.Binding{ObjectMeta: metav1.ObjectMeta{Name: "e"}}); err == nil {
 		t.Error("encoded an object of no row")
 	}
 	for name, test := range map[string]struct {
@@ -64,7 +63,7 @@ func TestCodecRefuses(t *testing.T) {
 		data     []byte
 		want     string
 	}{
-		"unknown resource": {"endpoints", []byte{formatProtobuf}, `kind: unknown resource "endpoints"`},
+		"unknown resource": {"bindings", []byte{formatProtobuf}, `kind: unknown resource "bindings"`},
 		"no data":          {"configmaps", nil, "kind: decode configmaps: no data"},
 		"unknown format":   {"configmaps", []byte("{}"), "kind: decode configmaps: unknown format 0x7b"},
 		"cut off":          {"configmaps", []byte{formatProtobuf, 0x0a, 9, 'x'}, "kind: decode configmaps: unexpected EOF"},

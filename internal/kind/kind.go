@@ -28,13 +28,14 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/sampan-batch/sampan/internal/change"
 )
 
 // Kind is one row: all that is known about one resource. Nil functions mean that
 // there is nothing to do. Functions that receive an object to change (Default, Admit,
-// Prepare, Begin) own it; all others must not modify what they are given.
+// Prepare, Canonicalize, Begin) own it; all others must not modify what they are given.
 type Kind struct {
 	Names
 	Types
@@ -49,6 +50,8 @@ type Kind struct {
 	Status, Finalize *Update
 	// Subresources are the others, which are not writes of the object that they belong to.
 	Subresources []Subresource
+	// Canonicalize gives an object that was found valid the form in which it is kept.
+	Canonicalize func(obj Object)
 	// Warn returns the warnings that the API answers with; old is nil on create.
 	Warn func(obj, old Object) []string
 
@@ -59,6 +62,9 @@ type Kind struct {
 	Dependents Dependents
 	// Rights is set where an object lets users do something. (Roles, bindings)
 	Rights *Rights
+	// NoEffect says why nothing comes of an object here, in the words of a warning that
+	// answers its creation: the kind is kept so that manifests apply. "": it has effect.
+	NoEffect string
 }
 
 // Names are what the resource is called.
@@ -112,10 +118,22 @@ type Create struct {
 	// generates labels and selectors.
 	Prepare  func(obj Object)
 	Validate func(obj Object) field.ErrorList
+	// Declared returns all that is wrong with obj: errs, which Validate and k8s.io/apiserver
+	// have found, and what the tags of its types say. nil: that is in Validate.
+	Declared func(obj Object, errs field.ErrorList) field.ErrorList
 	// FromTemplate: what controllers create comes from a template that was validated
 	// with the object that it is part of. To do it once more for each would cost
 	// several times what the rest of its creation does. (Pods)
 	FromTemplate bool
+}
+
+// Check returns all that is wrong with a new object that is prepared.
+func (c *Create) Check(obj Object) field.ErrorList {
+	errs := c.Validate(obj)
+	if c.Declared != nil {
+		errs = c.Declared(obj, errs)
+	}
+	return errs
 }
 
 // Update is what becomes of a changed object, in this order; metadata included.
@@ -123,6 +141,11 @@ type Update struct {
 	Admit    func(obj, old Object)
 	Prepare  func(obj, old Object)
 	Validate func(obj, old Object) field.ErrorList
+	// Declared is as in Create.
+	Declared func(obj, old Object, errs field.ErrorList) field.ErrorList
+	// ResetFields are the fields that the write does not change, by version, as server-side
+	// apply has to know; nil: those that a kind with spec and status has.
+	ResetFields func() map[fieldpath.APIVersion]*fieldpath.Set
 	// MayCreate lets a PUT create. (Leases, Events)
 	MayCreate bool
 	// Conditional refuses a PUT without a resourceVersion. (Leases)

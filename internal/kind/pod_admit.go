@@ -30,9 +30,9 @@ func AccountKey(pod *corev1.Pod) change.Key {
 // as which name none.
 const DefaultAccount = "default"
 
-// RuntimeClasses returns the names of the classes of containers that nodes run.
+// RuntimeClassNames returns the names of the classes of containers that nodes run.
 // There are no RuntimeClass objects: what they are is built in.
-func RuntimeClasses() []string { return []string{"sandbox", "host"} }
+func RuntimeClassNames() []string { return []string{"sandbox", "host"} }
 
 // admitPod is all of admission: the row's. AdmitAccount and AdmitPod are its parts, for
 // who tells them apart in what he says. Their errors say why a pod is forbidden.
@@ -57,7 +57,7 @@ func AdmitPod(pod *corev1.Pod) error {
 		return err
 	}
 	admitTolerations(&pod.Spec)
-	if class := pod.Spec.RuntimeClassName; class != nil && !slices.Contains(RuntimeClasses(), *class) {
+	if class := pod.Spec.RuntimeClassName; class != nil && !slices.Contains(RuntimeClassNames(), *class) {
 		return fmt.Errorf("pod rejected: RuntimeClass %q not found", *class)
 	}
 	if pod.Spec.Overhead != nil {

@@ -39,5 +39,5 @@ func (p *planner) invalid(k *kind.Kind, obj kind.Object) field.ErrorList {
 	if k.Create.Prepare != nil {
 		k.Create.Prepare(obj)
 	}
-	return k.Create.Validate(obj)
+	return k.Create.Check(obj)
 }

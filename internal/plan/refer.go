@@ -93,7 +93,7 @@ func (p *planner) admit(it *item, have references) {
 		case strings.Contains(text, "RuntimeClass"):
 			path = it.spec("runtimeClassName")
 		}
-		it.refuse(path, "%s; here there are the classes %s", err, strings.Join(kind.RuntimeClasses(), " and "))
+		it.refuse(path, "%s; here there are the classes %s", err, strings.Join(kind.RuntimeClassNames(), " and "))
 	}
 }
 

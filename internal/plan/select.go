@@ -28,14 +28,12 @@ var builtIn = map[string][]string{
 // workloads are kinds that have pods, which do not run here.
 var workloads = []string{"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController"}
 
-// unneeded are kinds that the engine writes itself, and those that say who may do what,
-// which in a run nobody asks.
-func unneeded(k *kind.Kind) bool {
-	if k.Rights != nil {
-		return true
-	}
+// needed reports whether a run takes objects of the kind: those that run, and what they
+// refer to. Not those that the engine writes itself, those that say who may do what,
+// which in a run nobody asks, and those that only a cluster makes something of.
+func needed(k *kind.Kind) bool {
 	switch k.Resource {
-	case kind.Nodes, kind.Events, kind.Leases:
+	case kind.Namespaces, kind.ConfigMaps, kind.Secrets, kind.ServiceAccounts, kind.Pods, kind.Jobs, kind.CronJobs:
 		return true
 	}
 	return false
@@ -53,7 +51,7 @@ func (p *planner) take(in manifest.Object) *item {
 	case gvk.Group == "" && gvk.Kind == "PersistentVolumeClaim":
 		p.claim(in)
 		return nil
-	case k != nil && !unneeded(k):
+	case k != nil && needed(k):
 		return p.decode(in, k, name)
 	}
 	if k == nil {
@@ -70,11 +68,13 @@ func (p *planner) take(in manifest.Object) *item {
 	return nil
 }
 
-// served are the kinds that the engine has.
+// served are the kinds of which something comes here.
 func (p *planner) served() []schema.GroupVersionKind {
 	var all []schema.GroupVersionKind
 	for _, k := range p.kinds.All() {
-		all = append(all, k.GVKs()...)
+		if k.NoEffect == "" {
+			all = append(all, k.GVKs()...)
+		}
 	}
 	return all
 }

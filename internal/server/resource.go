@@ -121,6 +121,9 @@ func (r *resource) GetSingularName() string { return r.kind.Singular }
 // GetResetFields tells server-side apply what a write to the resource itself
 // does not change.
 func (r *resource) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
+	if reset := r.kind.Update.ResetFields; reset != nil {
+		return reset()
+	}
 	if r.kind.Status == nil {
 		return nil
 	}

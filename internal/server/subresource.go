@@ -60,6 +60,9 @@ func (s *status) Update(ctx context.Context, name string, info rest.UpdatedObjec
 
 // GetResetFields tells server-side apply what a status write does not change.
 func (s *status) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
+	if reset := s.of.kind.Status.ResetFields; reset != nil {
+		return reset()
+	}
 	return map[fieldpath.APIVersion]*fieldpath.Set{
 		fieldpath.APIVersion(s.of.gv.String()): fieldpath.NewSet(fieldpath.MakePathOrDie("spec")),
 	}

@@ -27,11 +27,10 @@ type Strategy struct {
 	namespaced          bool
 	allowCreateOnUpdate bool
 
-	prepareCreate  func(obj change.Object)
-	prepareUpdate  func(obj, old change.Object)
-	validateCreate func(obj change.Object) field.ErrorList
-	validateUpdate func(obj, old change.Object) field.ErrorList
-	warn           func(obj, old change.Object) []string
+	create       kind.Create
+	update       kind.Update
+	canonicalize func(obj change.Object)
+	warn         func(obj, old change.Object) []string
 }
 
 var _ interface {
@@ -45,12 +44,11 @@ func Of(scheme *runtime.Scheme, k *kind.Kind, gv schema.GroupVersion) Strategy {
 	st := Strategy{
 		ObjectTyper: scheme, NameGenerator: names.SimpleNameGenerator,
 		namespaced: k.Namespaced, allowCreateOnUpdate: k.Update.MayCreate, RequireRevision: k.Update.Conditional,
-		prepareCreate: k.Create.Prepare, prepareUpdate: k.Update.Prepare,
-		validateCreate: k.Create.Validate, validateUpdate: k.Update.Validate, warn: k.Warn,
+		create: k.Create, update: k.Update, canonicalize: k.Canonicalize, warn: k.Warn,
 	}
 	if v := k.Version(gv); v != nil && v.Validate != nil {
-		st.validateCreate = func(obj change.Object) field.ErrorList { return v.Validate(obj, nil) }
-		st.validateUpdate = v.Validate
+		st.create.Validate = func(obj change.Object) field.ErrorList { return v.Validate(obj, nil) }
+		st.update.Validate = v.Validate
 	}
 	return st
 }
@@ -58,46 +56,58 @@ func Of(scheme *runtime.Scheme, k *kind.Kind, gv schema.GroupVersion) Strategy {
 // Through returns the rules for a write through a subresource.
 func (s Strategy) Through(rules kind.Update) Strategy {
 	s.allowCreateOnUpdate = false
-	s.prepareUpdate, s.validateUpdate, s.warn = rules.Prepare, rules.Validate, nil
+	s.update, s.warn = rules, nil
 	return s
 }
 
 func (s Strategy) NamespaceScoped() bool                         { return s.namespaced }
 func (s Strategy) AllowCreateOnUpdate(context.Context) bool      { return s.allowCreateOnUpdate }
 func (s Strategy) AllowUnconditionalUpdate(context.Context) bool { return !s.RequireRevision }
-func (s Strategy) Canonicalize(runtime.Object)                   {}
+
+// Canonicalize comes after the validation, of a create or an update.
+func (s Strategy) Canonicalize(obj runtime.Object) {
+	if s.canonicalize != nil {
+		s.canonicalize(obj.(change.Object))
+	}
+}
 
 func (s Strategy) PrepareForCreate(_ context.Context, obj runtime.Object) {
-	if s.prepareCreate != nil {
-		s.prepareCreate(obj.(change.Object))
+	if s.create.Prepare != nil {
+		s.create.Prepare(obj.(change.Object))
 	}
 }
 
 func (s Strategy) PrepareForUpdate(_ context.Context, obj, old runtime.Object) {
-	if s.prepareUpdate != nil {
-		s.prepareUpdate(obj.(change.Object), old.(change.Object))
+	if s.update.Prepare != nil {
+		s.update.Prepare(obj.(change.Object), old.(change.Object))
 	}
 }
 
 func (s Strategy) Validate(_ context.Context, obj runtime.Object) field.ErrorList {
-	if s.validateCreate == nil {
+	if s.create.Validate == nil {
 		return nil
 	}
-	return s.validateCreate(obj.(change.Object))
+	return s.create.Validate(obj.(change.Object))
 }
 
 func (s Strategy) ValidateUpdate(_ context.Context, obj, old runtime.Object) field.ErrorList {
-	if s.validateUpdate == nil {
+	if s.update.Validate == nil {
 		return nil
 	}
-	return s.validateUpdate(obj.(change.Object), old.(change.Object))
+	return s.update.Validate(obj.(change.Object), old.(change.Object))
 }
 
 // ValidateDeclaratively has the last word about errs, all that is wrong with an
-// object. Kubernetes adds what the tags of its types say, which is in the rows here,
-// and answers equal errors once.
-func (s Strategy) ValidateDeclaratively(_ context.Context, _, _ runtime.Object, errs field.ErrorList, _ operation.Type,
+// object: what the tags of its types say is added, where the row does not say it itself,
+// and equal errors are answered once.
+func (s Strategy) ValidateDeclaratively(_ context.Context, obj, old runtime.Object, errs field.ErrorList, op operation.Type,
 	_ rest.DeclarativeValidationConfig) field.ErrorList {
+	switch {
+	case op == operation.Create && s.create.Declared != nil:
+		errs = s.create.Declared(obj.(change.Object), errs)
+	case op == operation.Update && s.update.Declared != nil:
+		errs = s.update.Declared(obj.(change.Object), old.(change.Object), errs)
+	}
 	return errs.Filter()
 }
 

@@ -1,0 +1,53 @@
+package kind
+
+import (
+	resourcev1 "k8s.io/api/resource/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/kubernetes/pkg/registry/resource/deviceclass"
+	"k8s.io/kubernetes/pkg/registry/resource/resourceclaim"
+	"k8s.io/kubernetes/pkg/registry/resource/resourceclaimtemplate"
+	"k8s.io/kubernetes/pkg/registry/resource/resourceslice"
+	"k8s.io/utils/ptr"
+)
+
+const noDevices = "no devices are given to pods"
+
+// DeviceClass is the row of resource.k8s.io/v1 deviceclasses.
+func DeviceClass() *Kind {
+	return kubernetes[resourcev1.DeviceClass, resourcev1.DeviceClassList](Names{
+		Resource: DeviceClasses, Singular: "deviceclass",
+		GVK: resourcev1.SchemeGroupVersion.WithKind("DeviceClass"),
+	}, deviceclass.Strategy, nil).answersObject().withoutEffect(noDevices)
+}
+
+// ResourceClaim is the row of resource.k8s.io/v1 resourceclaims.
+func ResourceClaim() *Kind {
+	return kubernetes[resourcev1.ResourceClaim, resourcev1.ResourceClaimList](Names{
+		Resource: ResourceClaims, Singular: "resourceclaim",
+		GVK: resourcev1.SchemeGroupVersion.WithKind("ResourceClaim"),
+	}, resourceclaim.NewStrategy(nil, nil), resourceclaim.NewStatusStrategy(resourceclaim.NewStrategy(nil, nil))).answersObject().withoutEffect(noDevices)
+}
+
+// ResourceClaimTemplate is the row of resource.k8s.io/v1 resourceclaimtemplates.
+func ResourceClaimTemplate() *Kind {
+	return kubernetes[resourcev1.ResourceClaimTemplate, resourcev1.ResourceClaimTemplateList](Names{
+		Resource: ResourceClaimTemplates, Singular: "resourceclaimtemplate",
+		GVK: resourcev1.SchemeGroupVersion.WithKind("ResourceClaimTemplate"),
+	}, resourceclaimtemplate.NewStrategy(nil), nil).answersObject().withoutEffect(noDevices)
+}
+
+// ResourceSlice is the row of resource.k8s.io/v1 resourceslices.
+func ResourceSlice() *Kind {
+	k := kubernetes[resourcev1.ResourceSlice, resourcev1.ResourceSliceList](Names{
+		Resource: ResourceSlices, Singular: "resourceslice",
+		GVK: resourcev1.SchemeGroupVersion.WithKind("ResourceSlice"),
+	}, resourceslice.Strategy, nil).answersObject().withoutEffect(noDevices)
+	k.Select.Fields = selects(func(s *resourcev1.ResourceSlice) fields.Set {
+		return fields.Set{
+			resourcev1.ResourceSliceSelectorNodeName: ptr.Deref(s.Spec.NodeName, ""),
+			resourcev1.ResourceSliceSelectorDriver:   s.Spec.Driver,
+			resourcev1.ResourceSliceSelectorPoolName: s.Spec.Pool.Name,
+		}
+	})
+	return k
+}

@@ -1,0 +1,90 @@
+package kind
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/sampan-batch/sampan/internal/kind/upstream"
+)
+
+// pointer is the pointer to an object, listPointer to a list of them.
+type (
+	pointer[T any] interface {
+		*T
+		Object
+	}
+	listPointer[L any] interface {
+		*L
+		runtime.Object
+	}
+)
+
+// kubernetes returns the row of a resource whose rules are Kubernetes' own code
+// (docs/adr/0013). T and L are the types of the stored version; write and status are the
+// strategies of k8s.io/kubernetes/pkg/registry, status nil where there is no such
+// subresource. Whether the resource is in namespaces, write knows.
+func kubernetes[T, L any, P pointer[T], PL listPointer[L]](names Names, write, status upstream.Strategy) *Kind {
+	rules := upstream.Of(names.GVK, names.Plural(), "", write)
+	names.Namespaced = rules.Namespaced()
+	k := &Kind{
+		Names: names,
+		Types: Types{
+			New: func() Object { return P(new(T)) }, NewList: func() runtime.Object { return PL(new(L)) },
+			Default: func(obj Object) { upstream.Default(obj) },
+		},
+		Create: Create{
+			Prepare:  func(obj Object) { rules.PrepareNew(obj) },
+			Validate: func(obj Object) field.ErrorList { return rules.ValidateNew(obj) },
+			Declared: func(obj Object, errs field.ErrorList) field.ErrorList { return rules.Declared(obj, nil, errs) },
+		},
+		Update:       kubernetesUpdate(rules),
+		Canonicalize: func(obj Object) { rules.Canonicalize(obj) },
+	}
+	k.Update.MayCreate, k.Update.Conditional = rules.MayCreate(), rules.Conditional()
+	k.Warn = func(obj, old Object) []string {
+		if old != nil {
+			return rules.Warn(obj, old)
+		}
+		warnings := rules.WarnOfNew(obj)
+		if k.NoEffect != "" {
+			warnings = append(warnings, fmt.Sprintf("%s has no effect here: %s", k.GVK.Kind, k.NoEffect))
+		}
+		return warnings
+	}
+	if status != nil {
+		update := kubernetesUpdate(upstream.Of(names.GVK, names.Plural(), "status", status))
+		k.Status = &update
+	}
+	return k
+}
+
+func kubernetesUpdate(rules *upstream.Rules) Update {
+	return Update{
+		Prepare:     func(obj, old Object) { rules.Prepare(obj, old) },
+		Validate:    func(obj, old Object) field.ErrorList { return rules.Validate(obj, old) },
+		Declared:    func(obj, old Object, errs field.ErrorList) field.ErrorList { return rules.Declared(obj, old, errs) },
+		ResetFields: rules.ResetFields,
+	}
+}
+
+// withoutEffect makes the row one of a kind that is kept only: why is what the warning
+// says that answers a creation.
+func (k *Kind) withoutEffect(why string) *Kind {
+	k.NoEffect = why
+	return k
+}
+
+// answersObject makes a DELETE answer with the object as it was.
+func (k *Kind) answersObject() *Kind {
+	k.Deletion.ReturnsObject = true
+	return k
+}
+
+// converted makes out, of another version of the same kind, what in is.
+func converted[In, Out runtime.Object](in In, out Out) {
+	if err := upstream.Convert(in, out); err != nil {
+		panic(fmt.Sprintf("kind: convert %T: %v", in, err)) // any object has a form in both
+	}
+}

@@ -1,0 +1,24 @@
+package kind
+
+import (
+	nodev1 "k8s.io/api/node/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
+	"k8s.io/kubernetes/pkg/registry/node/runtimeclass"
+	"k8s.io/kubernetes/pkg/registry/scheduling/priorityclass"
+)
+
+// PriorityClass is the row of scheduling.k8s.io/v1 priorityclasses.
+func PriorityClass() *Kind {
+	return kubernetes[schedulingv1.PriorityClass, schedulingv1.PriorityClassList](Names{
+		Resource: PriorityClasses, Singular: "priorityclass", ShortNames: []string{"pc"},
+		GVK: schedulingv1.SchemeGroupVersion.WithKind("PriorityClass"),
+	}, priorityclass.Strategy, nil)
+}
+
+// RuntimeClass is the row of node.k8s.io/v1 runtimeclasses.
+func RuntimeClass() *Kind {
+	return kubernetes[nodev1.RuntimeClass, nodev1.RuntimeClassList](Names{
+		Resource: RuntimeClasses, Singular: "runtimeclass",
+		GVK: nodev1.SchemeGroupVersion.WithKind("RuntimeClass"),
+	}, runtimeclass.Strategy, nil)
+}

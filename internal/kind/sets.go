@@ -1,0 +1,84 @@
+package kind
+
+import (
+	"strconv"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/kubernetes/pkg/registry/apps/controllerrevision"
+	"k8s.io/kubernetes/pkg/registry/apps/daemonset"
+	"k8s.io/kubernetes/pkg/registry/apps/deployment"
+	"k8s.io/kubernetes/pkg/registry/apps/replicaset"
+	"k8s.io/kubernetes/pkg/registry/apps/statefulset"
+	"k8s.io/kubernetes/pkg/registry/core/podtemplate"
+	"k8s.io/kubernetes/pkg/registry/core/replicationcontroller"
+)
+
+const noPods = "no controller makes its pods"
+
+// Deployment is the row of apps/v1 deployments.
+func Deployment() *Kind {
+	return kubernetes[appsv1.Deployment, appsv1.DeploymentList](Names{
+		Resource: Deployments, Singular: "deployment", ShortNames: []string{"deploy"}, Categories: []string{"all"},
+		GVK: appsv1.SchemeGroupVersion.WithKind("Deployment"),
+	}, deployment.Strategy, deployment.StatusStrategy).withoutEffect(noPods)
+}
+
+// ReplicaSet is the row of apps/v1 replicasets.
+func ReplicaSet() *Kind {
+	k := kubernetes[appsv1.ReplicaSet, appsv1.ReplicaSetList](Names{
+		Resource: ReplicaSets, Singular: "replicaset", ShortNames: []string{"rs"}, Categories: []string{"all"},
+		GVK: appsv1.SchemeGroupVersion.WithKind("ReplicaSet"),
+	}, replicaset.Strategy, replicaset.StatusStrategy).withoutEffect(noPods)
+	k.Select.Fields = selects(func(s *appsv1.ReplicaSet) fields.Set {
+		return fields.Set{"status.replicas": strconv.Itoa(int(s.Status.Replicas))}
+	})
+	return k
+}
+
+// StatefulSet is the row of apps/v1 statefulsets.
+func StatefulSet() *Kind {
+	return kubernetes[appsv1.StatefulSet, appsv1.StatefulSetList](Names{
+		Resource: StatefulSets, Singular: "statefulset", ShortNames: []string{"sts"}, Categories: []string{"all"},
+		GVK: appsv1.SchemeGroupVersion.WithKind("StatefulSet"),
+	}, statefulset.Strategy, statefulset.StatusStrategy).withoutEffect(noPods)
+}
+
+// DaemonSet is the row of apps/v1 daemonsets.
+func DaemonSet() *Kind {
+	return kubernetes[appsv1.DaemonSet, appsv1.DaemonSetList](Names{
+		Resource: DaemonSets, Singular: "daemonset", ShortNames: []string{"ds"}, Categories: []string{"all"},
+		GVK: appsv1.SchemeGroupVersion.WithKind("DaemonSet"),
+	}, daemonset.Strategy, daemonset.StatusStrategy).withoutEffect(noPods)
+}
+
+// ControllerRevision is the row of apps/v1 controllerrevisions.
+func ControllerRevision() *Kind {
+	return kubernetes[appsv1.ControllerRevision, appsv1.ControllerRevisionList](Names{
+		Resource: ControllerRevisions, Singular: "controllerrevision",
+		GVK: appsv1.SchemeGroupVersion.WithKind("ControllerRevision"),
+	}, controllerrevision.Strategy, nil)
+}
+
+// ReplicationController is the row of v1 replicationcontrollers.
+func ReplicationController() *Kind {
+	k := kubernetes[corev1.ReplicationController, corev1.ReplicationControllerList](Names{
+		Resource: ReplicationControllers, Singular: "replicationcontroller", ShortNames: []string{"rc"}, Categories: []string{"all"},
+		GVK: corev1.SchemeGroupVersion.WithKind("ReplicationController"),
+	}, replicationcontroller.Strategy, replicationcontroller.StatusStrategy).withoutEffect(noPods)
+	k.Select.Fields = selects(func(c *corev1.ReplicationController) fields.Set {
+		return fields.Set{"status.replicas": strconv.Itoa(int(c.Status.Replicas))}
+	})
+	k.Dependents.Propagation = metav1.DeletePropagationOrphan
+	return k
+}
+
+// PodTemplate is the row of v1 podtemplates.
+func PodTemplate() *Kind {
+	return kubernetes[corev1.PodTemplate, corev1.PodTemplateList](Names{
+		Resource: PodTemplates, Singular: "podtemplate",
+		GVK: corev1.SchemeGroupVersion.WithKind("PodTemplate"),
+	}, podtemplate.Strategy, nil).answersObject()
+}
