@@ -61,6 +61,7 @@ var house = map[string][]string{
 	"internal/sweep":    {"internal/change", "internal/kind", "internal/kind/podspec", "internal/reason"},
 	"internal/explain":  {"internal/cron", "internal/job", "internal/kind", "internal/reason"},
 	"internal/manifest": nil,
+	"internal/expand":   nil,
 	"internal/report":   {"internal/board"},
 	"internal/board":    {"internal/explain", "internal/job", "internal/kind", "internal/reason"},
 	"internal/plan":     {"internal/cron", "internal/kind", "internal/manifest", "internal/place"},
@@ -86,7 +87,7 @@ var house = map[string][]string{
 	"internal/agent/volume":   {"internal/agent/network", "internal/agent/runspec", "internal/runner", "internal/runner/hostpath"},
 	"internal/cli/screentest": nil, // for tests
 	"internal/verb":           nil,
-	"internal/cli":            {"internal/backup", "internal/board", "internal/cron", "internal/disk", "internal/doctor", "internal/engine", "internal/explain", "internal/image", "internal/job", "internal/kind", "internal/manifest", "internal/plan", "internal/report", "internal/runner", "internal/unit", "internal/verb"},
+	"internal/cli":            {"internal/backup", "internal/board", "internal/cron", "internal/disk", "internal/doctor", "internal/engine", "internal/expand", "internal/explain", "internal/image", "internal/job", "internal/kind", "internal/manifest", "internal/plan", "internal/report", "internal/runner", "internal/unit", "internal/verb"},
 
 	// what wires them, and what stands around the product
 	"internal/engine": {"internal/agent", "internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/agent/runspec", "internal/backup", "internal/change", "internal/control", "internal/disk", "internal/image",
@@ -114,7 +115,7 @@ var house = map[string][]string{
 // cores are the packages that are pure: what they answer follows from what they are
 // asked, and nothing else happens. What they import of ours is held to the same.
 var cores = []string{
-	"internal/access", "internal/podset", "internal/job", "internal/cron", "internal/place", "internal/sweep", "internal/explain", "internal/manifest", "internal/plan", "internal/board", "internal/report", "internal/agent/podstate", "internal/agent/eviction",
+	"internal/access", "internal/podset", "internal/job", "internal/cron", "internal/place", "internal/sweep", "internal/explain", "internal/manifest", "internal/expand", "internal/plan", "internal/board", "internal/report", "internal/agent/podstate", "internal/agent/eviction",
 }
 
 // walls are what no entry of the table may go through, by whatever way, and why. What

@@ -127,7 +127,7 @@ kubectl, the client libraries and the manifests that you have work unmodified.
 	root.AddCommand(newRun(), newServe(), newStop(), newImage(), newSupervise())
 	root.AddCommand(newJob(), newCron(), newExplain(), newFollow(), newLogs(), newVersion())
 	root.AddCommand(newBackup(), newRestore(), newCheck())
-	root.AddCommand(newDoctor(), newInstall(), newKubeconfig())
+	root.AddCommand(newDoctor(), newInstall(), newKubeconfig(), newExpand())
 	root.AddCommand(verbs()...)
 	return root
 }

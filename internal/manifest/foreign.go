@@ -65,7 +65,7 @@ func templateHint(text []byte) string {
 		return fromHelm
 	}
 	if braces.Match(text) && utf8.Valid(text) {
-		return "the text has {{, as templates have: have it filled in first"
+		return "the text has {{, as templates have: sampan expand FILE | sampan run -, if it is one of Jinja2"
 	}
 	return ""
 }
@@ -79,7 +79,7 @@ func Unfilled(value string) string {
 	case strings.Contains(value, "{{"):
 		return "a template that was not filled in"
 	case variable.MatchString(value):
-		return "a variable that was not filled in: envsubst < FILE | sampan run -"
+		return "a variable that was not filled in: sampan expand FILE --set NAME=VALUE | sampan run -"
 	}
 	return ""
 }

@@ -180,7 +180,7 @@ func TestMake(t *testing.T) {
 		{"a template", strings.Replace(job("j", "", ""), "image: i", `image: "{{ .Values.image }}"`, 1), nil,
 			`!x:12: job/j: spec.template.spec.containers[0].image: "{{ .Values.image }}": this looks like a template of Helm: helm template CHART | sampan run -`},
 		{"a variable", strings.Replace(job("j", "", ""), "image: i", `image: "r/i:${TAG}"`, 1), nil,
-			`!x:12: job/j: spec.template.spec.containers[0].image: "r/i:${TAG}": a variable that was not filled in: envsubst < FILE | sampan run -`},
+			`!x:12: job/j: spec.template.spec.containers[0].image: "r/i:${TAG}": a variable that was not filled in: sampan expand FILE --set NAME=VALUE | sampan run -`},
 		{"suspended", job("j", "suspend: true", ""), nil, "!x:6: job/j: spec.suspend: the Job is suspended, and nobody resumes it here; remove the field to run it"},
 		{"no pods", job("j", "parallelism: 0", ""), nil, "!x:6: job/j: spec.parallelism: is 0, so that no pod would ever start"},
 		{"somebody else's", job("j", "managedBy: kueue.x-k8s.io/multikueue", ""), nil,
