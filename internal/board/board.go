@@ -124,8 +124,8 @@ func (b *Board) Add(now time.Time, obj kind.Object) {
 	if w == nil {
 		return
 	}
-	if queued := b.queued[nameOf(obj)]; queued != nil {
-		delete(b.queued, nameOf(obj))
+	if queued := b.queued[NameOf(obj)]; queued != nil {
+		delete(b.queued, NameOf(obj))
 		*queued = *w
 		w = queued
 	} else {

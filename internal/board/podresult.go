@@ -2,17 +2,16 @@ package board
 
 import (
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/explain"
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // PodResult is how a pod ended.
@@ -61,7 +60,7 @@ type ContainerResult struct {
 // resultOf takes down how a pod ended.
 func (b *Board) resultOf(now time.Time, p *pod) *PodResult {
 	r := &PodResult{work: p.work, Name: p.Name, Status: string(p.Status.Phase), Reason: p.Status.Reason, Message: p.Status.Message, EndTime: milli(now)}
-	if i, err := strconv.Atoi(p.Annotations[batchv1.JobCompletionIndexAnnotation]); err == nil {
+	if i, indexed := kind.CompletionIndex(p.Pod); indexed {
 		r.Index = &i
 	}
 	for _, s := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {

@@ -16,7 +16,7 @@ import (
 func (b *Board) Queue(obj kind.Object) {
 	if w := newWork(time.Time{}, obj); w != nil {
 		b.space[obj.GetNamespace()] = true
-		b.queued[nameOf(obj)] = w
+		b.queued[NameOf(obj)] = w
 		b.order = append(b.order, w)
 	}
 }
@@ -44,8 +44,8 @@ func (b *Board) Recall(obj kind.Object) {
 	b.count(w.verdict)
 }
 
-// nameOf tells works from each other that have no UID yet.
-func nameOf(obj kind.Object) string {
+// NameOf tells works from each other that have no UID yet.
+func NameOf(obj kind.Object) string {
 	name := obj.GetNamespace() + "/" + obj.GetName()
 	if _, ok := obj.(*corev1.Pod); ok {
 		return "pod/" + name

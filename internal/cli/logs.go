@@ -32,11 +32,11 @@ type logsOptions struct {
 func newLogs() *cobra.Command {
 	var o logsOptions
 	cmd := &cobra.Command{
-		Use:   "logs job/NAME... | pod/NAME...",
+		Use:   "logs job/NAME... | cronjob/NAME... | pod/NAME...",
 		Short: "Print what the pods of Jobs have written",
 		Long: `Logs prints the logs of all pods of a Job that are still there, one after the other: in the
 order of their indexes, tries of one index in the order in which they began, and of a pod
-first its init containers. Behind the pod's name, unless there is but one log. What a
+first its init containers. Of a CronJob it takes the Job that was started last. Behind the pod's name, unless there is but one log. What a
 container wrote before it was started again is in --previous.
 
 It works with this machine's engine, which has all of a log that it keeps, and with any
@@ -46,14 +46,15 @@ It exits with 0 when all logs are printed, 1 when one could not be read, 2 when 
 is wrong, and 130 on Ctrl-C.`,
 		Example: `  sampan logs job/import
   sampan logs job/import --failed --tail=20
+  sampan logs cronjob/nightly                      # of its last run
   sampan logs job/render --index 7,100-199 --timestamps
   sampan logs job/import -f                        # goes on to the end of the Job
   sampan logs job/import -p -c main                # before it was started again`,
-		Args: wantArgs(cobra.MinimumNArgs(1), "of what? Give job/NAME or pod/NAME"),
+		Args: wantArgs(cobra.MinimumNArgs(1), "of what? Give job/NAME, cronjob/NAME or pod/NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.run(context.WithoutCancel(cmd.Context()), args)
 		},
-		ValidArgsFunction: o.cluster.completeTargets(kindJob, kindPod),
+		ValidArgsFunction: o.cluster.completeTargets(kindJob, kindCronJob, kindPod),
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.selection.failed, "failed", false, "only of containers that failed")
@@ -101,16 +102,16 @@ func (o *logsOptions) check(targets []target) error {
 		return usage(errors.New("--since: give a second or more"))
 	case o.follow && o.selection.previous:
 		return usage(errors.New("--previous and --follow: what was written before has an end"))
-	case o.follow && slices.ContainsFunc(targets, func(t target) bool { return t.kind != kindJob }):
-		return usage(errors.New("--follow: give job/NAME"))
+	case o.follow && slices.ContainsFunc(targets, func(t target) bool { return t.kind == kindPod }):
+		return usage(errors.New("--follow: give job/NAME or cronjob/NAME"))
 	}
 	return o.selection.check()
 }
 
 func (o *logsOptions) run(ctx context.Context, args []string) error {
-	targets, all, err := readTargets(args, kindJob, kindPod)
+	targets, all, err := readTargets(args, kindJob, kindCronJob, kindPod)
 	if err == nil && all {
-		err = errors.New("of what? Give job/NAME or pod/NAME")
+		err = errors.New("of what? Give job/NAME, cronjob/NAME or pod/NAME")
 	}
 	if err != nil {
 		return usage(err)
@@ -133,11 +134,39 @@ func (o *logsOptions) run(ctx context.Context, args []string) error {
 	}
 	defer out.Close()
 	r := &logReport{logsOptions: o, client: client, console: out, shown: map[string]bool{}}
-	err = r.print(ctx, namespace, targets)
+	if err = latestJobs(ctx, client, namespace, targets); err == nil {
+		err = r.print(ctx, namespace, targets)
+	}
 	if cause := context.Cause(ctx); cause != nil {
 		return &exitError{code: exitOf(cause)}
 	}
 	return cmp.Or(err, out.err())
+}
+
+// latestJobs has the Job that a CronJob started last take the place of each CronJob.
+func latestJobs(ctx context.Context, client kubernetes.Interface, namespace string, targets []target) error {
+	for i, t := range targets {
+		if t.kind != kindCronJob {
+			continue
+		}
+		c, err := client.BatchV1().CronJobs(namespace).Get(ctx, t.name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		jobs, err := client.BatchV1().Jobs(namespace).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		own := slices.DeleteFunc(jobs.Items, func(j batchv1.Job) bool { return !metav1.IsControlledBy(&j, c) })
+		if len(own) == 0 {
+			return fmt.Errorf("cronjob/%s has no Job (any more): sampan explain cronjob/%s says when it starts one", t.name, t.name)
+		}
+		latest := slices.MaxFunc(own, func(a, b batchv1.Job) int {
+			return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+		})
+		targets[i] = target{kind: kindJob, namespace: t.namespace, name: latest.Name}
+	}
+	return nil
 }
 
 // podsOf returns the pods that are meant by a target, in the order of their indexes, and
@@ -169,7 +198,7 @@ func podsOf(ctx context.Context, client kubernetes.Interface, namespace string, 
 
 // indexOf is the index of a pod, -1 if it has none.
 func indexOf(pod *corev1.Pod) int {
-	if i, err := strconv.Atoi(pod.Annotations[batchv1.JobCompletionIndexAnnotation]); err == nil {
+	if i, indexed := kind.CompletionIndex(pod); indexed {
 		return i
 	}
 	return -1

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
+	"github.com/sampan-batch/sampan/internal/board"
 	"github.com/sampan-batch/sampan/internal/kind"
 )
 
@@ -75,7 +76,7 @@ func (q *queue) next(now time.Time) {
 		}
 		q.waiting[0], q.waiting = nil, q.waiting[1:]
 		t.at = now
-		q.unseen[nameOf(t.obj)] = t
+		q.unseen[board.NameOf(t.obj)] = t
 		q.load += loadOf(t.obj)
 		q.calls++
 		go func() {
@@ -88,11 +89,11 @@ func (q *queue) next(now time.Time) {
 // seen says that an object is there, and returns the turn that it was begun by; nil if it
 // is not new, or no work of the run.
 func (q *queue) seen(obj kind.Object) *turn {
-	t := q.unseen[nameOf(obj)]
+	t := q.unseen[board.NameOf(obj)]
 	if t == nil || t.former == obj.GetUID() {
 		return nil
 	}
-	delete(q.unseen, nameOf(obj))
+	delete(q.unseen, board.NameOf(obj))
 	q.loads[obj.GetUID()] = loadOf(t.obj)
 	q.weigh(obj, false)
 	return t
@@ -147,15 +148,6 @@ func within(limit int32, spec *batchv1.JobSpec) *int32 {
 	return &limit
 }
 
-// nameOf tells works from each other before they have a UID.
-func nameOf(obj kind.Object) string {
-	name := obj.GetNamespace() + "/" + obj.GetName()
-	if _, ok := obj.(*corev1.Pod); ok {
-		return "pod/" + name
-	}
-	return "job/" + name
-}
-
 // await makes the follower start the works of a run itself, which begins at a revision.
 func (f *follower) await(q *queue, revision string) {
 	f.queue, f.revision = q, revision
@@ -176,8 +168,8 @@ func (f *follower) seen(obj kind.Object) {
 		return
 	}
 	f.add(started{obj, t.at})
-	early := f.early[nameOf(obj)]
-	delete(f.early, nameOf(obj))
+	early := f.early[board.NameOf(obj)]
+	delete(f.early, board.NameOf(obj))
 	for _, u := range early {
 		f.take(u)
 	}

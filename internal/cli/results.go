@@ -10,9 +10,10 @@ import (
 	"strconv"
 	"sync"
 
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // results is the directory of --results, with a file for the output of each life of a
@@ -99,7 +100,7 @@ func resultDir(namespace string, pod *corev1.Pod) string {
 // resultName is the name of a result in there.
 func resultName(pod *corev1.Pod, container string, try int) string {
 	name := pod.Name
-	if index, err := strconv.Atoi(pod.Annotations[batchv1.JobCompletionIndexAnnotation]); err == nil {
+	if index, indexed := kind.CompletionIndex(pod); indexed {
 		name = strconv.Itoa(index)
 	}
 	name += "-" + strconv.Itoa(try)

@@ -65,22 +65,25 @@ func (r *Reporter) report(view change.View, now time.Time, ev change.Event) {
 		return prev != nil && kind.JobCondition(&prev.Status, types...) != nil
 	}
 	end := kind.JobCondition(&job.Status, batchv1.JobComplete, batchv1.JobFailed)
-	line := runLine{log: r.Log, job: job, next: r.next(view, now, job)}
+	line := runLine{log: r.Log, job: job}
+	ended := func(level slog.Level, what, text, reason string) {
+		line.next = r.next(view, now, job)
+		line.tell(level, what, text, reason)
+	}
 	switch {
 	case ev.Op == change.Delete:
 		if end == nil && job.Status.StartTime != nil {
-			line.tell(slog.LevelInfo, "deleted", "deleted before it has ended", "")
+			ended(slog.LevelInfo, "deleted", "deleted before it has ended", "")
 		}
 	case end != nil && had(batchv1.JobComplete, batchv1.JobFailed):
 	case end != nil && end.Type == batchv1.JobComplete:
-		line.tell(slog.LevelInfo, "complete", "complete"+took(job, end), "")
+		ended(slog.LevelInfo, "complete", "complete"+took(job, end), "")
 	case end != nil:
 		failure := lastFailure(view, job)
 		why := cmp.Or(failure.text, end.Message)
 		line.code = failure.code
-		line.tell(slog.LevelWarn, "failed", fmt.Sprintf("FAILED: %s (%s)", why, end.Reason), end.Reason)
+		ended(slog.LevelWarn, "failed", fmt.Sprintf("FAILED: %s (%s)", why, end.Reason), end.Reason)
 	case job.Status.StartTime != nil && (prev == nil || prev.Status.StartTime == nil):
-		line.next = time.Time{}
 		line.tell(slog.LevelInfo, "started", "started", "")
 	}
 }

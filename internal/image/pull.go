@@ -31,14 +31,14 @@ func (s *Store) Pull(ctx context.Context, ref string, o PullOptions) (*Image, er
 	if err != nil {
 		return nil, err
 	}
-	flight := s.pulls.join(ctx, r.Name(), o.Progress, func(ctx context.Context, progress func(Progress)) (*Image, error) {
+	flight, ticket := s.pulls.join(ctx, r.Name(), o.Progress, func(ctx context.Context, progress func(Progress)) (*Image, error) {
 		return s.pull(ctx, r, ref, PullOptions{Secrets: o.Secrets, Progress: progress})
 	})
 	select {
 	case <-flight.done:
 		return flight.img, flight.err
 	case <-ctx.Done():
-		s.pulls.leave(r.Name(), flight)
+		s.pulls.leave(r.Name(), flight, ticket)
 		return nil, context.Cause(ctx)
 	}
 }
@@ -91,26 +91,29 @@ type flight struct {
 	cancel context.CancelFunc
 
 	// Guarded by flights.mu.
-	waiting  int // callers
-	progress []func(Progress)
+	waiting []*ticket
+}
+
+// ticket is one who waits for a flight, and is told how far it is.
+type ticket struct {
+	tell func(Progress) // nil: he does not ask
 }
 
 // join waits with those who pull ref already, or starts pull with the values of
 // ctx and a life of its own.
-func (f *flights) join(ctx context.Context, ref string, progress func(Progress), pull func(context.Context, func(Progress)) (*Image, error)) *flight {
+func (f *flights) join(ctx context.Context, ref string, progress func(Progress), pull func(context.Context, func(Progress)) (*Image, error)) (*flight, *ticket) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	mine := &ticket{progress}
 	if fl := f.byRef[ref]; fl != nil {
-		fl.waiting++
-		fl.addLocked(progress)
-		return fl
+		fl.waiting = append(fl.waiting, mine)
+		return fl, mine
 	}
 	if f.byRef == nil {
 		f.byRef = map[string]*flight{}
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	fl := &flight{done: make(chan struct{}), waiting: 1, cancel: cancel}
-	fl.addLocked(progress)
+	fl := &flight{done: make(chan struct{}), waiting: []*ticket{mine}, cancel: cancel}
 	f.byRef[ref] = fl
 	go func() {
 		defer cancel()
@@ -120,31 +123,27 @@ func (f *flights) join(ctx context.Context, ref string, progress func(Progress),
 		f.forgetLocked(ref, fl)
 		close(fl.done)
 	}()
-	return fl
-}
-
-func (fl *flight) addLocked(progress func(Progress)) {
-	if progress != nil {
-		fl.progress = append(fl.progress, progress)
-	}
+	return fl, mine
 }
 
 // tell tells all who wait how far it is.
 func (f *flights) tell(fl *flight, p Progress) {
 	f.mu.Lock()
-	told := slices.Clone(fl.progress)
+	told := slices.Clone(fl.waiting)
 	f.mu.Unlock()
-	for _, progress := range told {
-		progress(p)
+	for _, t := range told {
+		if t.tell != nil {
+			t.tell(p)
+		}
 	}
 }
 
 // leave is for who does not wait any longer. The last one ends the flight, and
 // nobody boards it after that.
-func (f *flights) leave(ref string, fl *flight) {
+func (f *flights) leave(ref string, fl *flight, mine *ticket) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if fl.waiting--; fl.waiting == 0 {
+	if fl.waiting = slices.DeleteFunc(slices.Clone(fl.waiting), func(t *ticket) bool { return t == mine }); len(fl.waiting) == 0 {
 		f.forgetLocked(ref, fl)
 		fl.cancel()
 	}

@@ -134,6 +134,12 @@ func Sidecar(pod *corev1.Pod, name string) bool {
 	return false
 }
 
+// CompletionIndex is the index that a pod of an Indexed Job works on.
+func CompletionIndex(pod *corev1.Pod) (index int, indexed bool) {
+	i, err := strconv.Atoi(pod.Annotations[batchv1.JobCompletionIndexAnnotation])
+	return i, err == nil && i >= 0
+}
+
 // PodEnded reports whether all containers of the pod are over, for good.
 func PodEnded(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed

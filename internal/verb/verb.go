@@ -112,6 +112,9 @@ func (a *API) refs(args []string) ([]ref, error) {
 	}
 	kinds := strings.Split(args[0], ",")
 	names := args[1:]
+	if slices.Contains(names, "") {
+		return nil, ArgumentError("resource name may not be empty")
+	}
 	if len(names) == 0 {
 		names = []string{""}
 	}
@@ -203,9 +206,13 @@ func forEach[T any](ctx context.Context, all []T, do func(T) error) error {
 	var errs []error
 	for _, one := range all {
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return errors.Join(append(errs, context.Cause(ctx))...)
 		}
-		errs = append(errs, do(one))
+		err := do(one)
+		if err != nil && ctx.Err() != nil {
+			return errors.Join(append(errs, context.Cause(ctx))...)
+		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
