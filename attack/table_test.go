@@ -45,6 +45,12 @@ var table = []struct {
 		"internal/runner/supervisor.TestStreamsEndWithEngine", "internal/runner/sandbox/conformance.TestSandbox"}},
 	{"a subPath is swapped for a link meanwhile", []string{"internal/runner/sandbox.TestNobodyRedirectsASubPath", "internal/runner/sandbox.TestSubPathOfASource"}},
 
+	// Who is who.
+	{"a token that is forged: no algorithm, another one, a key of its own", []string{"internal/server.TestForgedTokens"}},
+	{"a token of an account, a pod, a Secret or a node that is gone, or of another of its name", []string{"internal/server.TestTokensEnd", "testdata/stories/tokens.txtar"}},
+	{"a token for somebody else, or of yesterday", []string{"internal/server.TestForgedTokens", "testdata/stories/tokens.txtar"}},
+	{"tokens in the log", []string{"testdata/stories/tokens.txtar"}},
+
 	// Rights.
 	{"the shared network: reading and changing what is others'", []string{"loopback traffic of others", "internal/agent/runspec.TestNetworkCapabilities"}},
 	{"the pause process as a way around filter and limits", []string{"pause process as a way around the filter", "internal/runner/sandbox.TestPauseIsWeak"}},

@@ -70,7 +70,8 @@ var house = map[string][]string{
 	"internal/control": {"internal/access", "internal/change", "internal/cron", "internal/job", "internal/kind", "internal/place", "internal/store", "internal/sweep", "internal/work"},
 
 	// edges
-	"internal/server":          {"internal/access", "internal/change", "internal/disk", "internal/kind", "internal/kind/openapi", "internal/kind/podspec", "internal/server/strategy", "internal/server/stream", "internal/stdio", "internal/store"},
+	"internal/server":          {"internal/access", "internal/change", "internal/disk", "internal/kind", "internal/kind/openapi", "internal/kind/podspec", "internal/server/identity", "internal/server/strategy", "internal/server/stream", "internal/stdio", "internal/store"},
+	"internal/server/identity": {"internal/change", "internal/disk", "internal/kind"},
 	"internal/server/strategy": {"internal/change", "internal/kind"}, // also for kubediff
 	"internal/server/stream":   {"internal/stdio"},
 	"internal/agent": {"internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/agent/podfiles", "internal/agent/podstate", "internal/agent/probe",

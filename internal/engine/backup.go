@@ -22,8 +22,8 @@ import (
 	"github.com/sampan-batch/sampan/internal/store"
 )
 
-// pkiFiles are what makes the kubeconfigs that are in use work on.
-var pkiFiles = []string{"ca.key", "ca.crt", "apiserver.key", "apiserver.crt", "admin.key", "admin.crt"}
+// pkiFiles are what makes the kubeconfigs, and the tokens of ServiceAccounts, that are in use work on.
+var pkiFiles = []string{"ca.key", "ca.crt", "apiserver.key", "apiserver.crt", "admin.key", "admin.crt", "sa.key"}
 
 // source is where the objects of a backup come from.
 type source interface {

@@ -267,6 +267,7 @@ func TestCheckDir(t *testing.T) {
 		"no store":           {do: func(t *testing.T, dir string) { os.Remove(filepath.Join(dir, storeName)) }, problem: "store.db is missing"},
 		"no authority":       {do: func(t *testing.T, dir string) { os.Remove(filepath.Join(dir, "pki/ca.key")) }, problem: "no kubeconfig that is in use will work"},
 		"a key that is none": {do: func(t *testing.T, dir string) { write(t, filepath.Join(dir, "pki/admin.key"), "x") }, problem: "admin.crt: it cannot be read"},
+		"no key of tokens":   {do: func(t *testing.T, dir string) { write(t, filepath.Join(dir, "pki/sa.key"), "x") }, problem: "sa.key: it is no PEM: the tokens"},
 		"a missing layer": {do: func(t *testing.T, dir string) {
 			hex := strings.Repeat("a", 64)
 			write(t, filepath.Join(dir, "images/names.json"), `{"busybox":{"digest":"sha256:`+hex+`"}}`)

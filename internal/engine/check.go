@@ -209,6 +209,9 @@ func (c *dirCheck) keys() {
 			c.note("%s: %s", c.path("pki/"+k.Name+".crt"), k.Note)
 		}
 	}
+	if err := server.CheckTokenKey(c.path("pki")); err != nil {
+		c.problem("%s: %v: the tokens of ServiceAccounts that are in use end with the next start, which makes a new key", c.path("pki/sa.key"), err)
+	}
 }
 
 func (c *dirCheck) images(deep bool) {

@@ -304,7 +304,7 @@ func (c *Config) keepDirs() error {
 		if sub == "run" {
 			continue // of the supervisors, who keep it
 		}
-		if err := k.files(dir, "ca.key", "ca.crt", "apiserver.key", "apiserver.crt", "admin.key", "admin.crt"); err != nil {
+		if err := k.files(dir, pkiFiles...); err != nil {
 			return fmt.Errorf("data directory: %w", err)
 		}
 	}

@@ -164,6 +164,7 @@ const (
 	PortForward Subresource = "portforward"
 	Binding     Subresource = "binding"
 	Eviction    Subresource = "eviction"
+	Token       Subresource = "token"
 )
 
 // Select is by what objects are found.

@@ -31,7 +31,8 @@ func ServiceAccount() *Kind {
 			Prepare:  updates(func(sa, _ *corev1.ServiceAccount) { keepSecretNames(sa) }),
 			Validate: checksUpdate(validateServiceAccountUpdate),
 		},
-		Warn: warns(warnServiceAccount),
+		Subresources: []Subresource{Token},
+		Warn:         warns(warnServiceAccount),
 		Table: Printer{
 			Columns: []metav1.TableColumnDefinition{nameColumn(), ageColumn()},
 			Cells: prints(func(sa *corev1.ServiceAccount, now time.Time) []any {

@@ -1,27 +1,65 @@
 package server
 
 import (
+	"crypto/ecdsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"fmt"
 	"net/http"
+	"path/filepath"
 	"time"
 
 	"k8s.io/apiserver/pkg/apis/apiserver"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/group"
 	"k8s.io/apiserver/pkg/authentication/request/anonymous"
+	"k8s.io/apiserver/pkg/authentication/request/bearertoken"
 	"k8s.io/apiserver/pkg/authentication/request/union"
+	"k8s.io/apiserver/pkg/authentication/request/websocket"
 	x509request "k8s.io/apiserver/pkg/authentication/request/x509"
 	"k8s.io/utils/lru"
+
+	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/server/identity"
 )
 
 // publicPaths answer anybody: what a load balancer or a curious client asks
 // before it has credentials.
 func publicPaths() []string { return []string{"/healthz", "/livez", "/readyz", "/version"} }
 
-// newAuthenticator accepts client certificates that ca has signed, and nobody
-// else but for the public paths.
-func newAuthenticator(ca *x509.Certificate) authenticator.Request {
+// identities are how the server knows its clients, and what it gives them to be known by.
+type identities struct {
+	// who accepts client certificates of the server's own authority and tokens of
+	// ServiceAccounts, and nobody else but for the public paths.
+	who    authenticator.Request
+	tokens *identity.Issuer
+	// key is what tokens are verified by.
+	key *ecdsa.PublicKey
+}
+
+// tokenKeyFile is the key of ServiceAccounts' tokens, in the directory of certificates.
+const tokenKeyFile = "sa.key"
+
+func newIdentities(o *Options, ca *x509.Certificate) (*identities, error) {
+	private, err := identity.LoadKey(filepath.Join(o.CertDir, tokenKeyFile))
+	if err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
+	ids := &identities{key: &private.PublicKey}
+	if ids.tokens, err = identity.NewIssuer(private, o.Now); err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
+	accounts, err := identity.NewAuthenticator(ids.key, func() kind.Getter { return o.Store.View() })
+	if err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
+	ids.who = newAuthenticator(ca, accounts)
+	return ids, nil
+}
+
+// newAuthenticator accepts client certificates that ca has signed, and tokens that tokens knows. Who
+// shows one that is not good is nobody, not even on the public paths.
+func newAuthenticator(ca *x509.Certificate, tokens authenticator.Token) authenticator.Request {
 	options := x509request.DefaultVerifyOptions()
 	options.Roots = x509.NewCertPool()
 	options.Roots.AddCert(ca)
@@ -33,8 +71,8 @@ func newAuthenticator(ca *x509.Certificate) authenticator.Request {
 	for _, p := range publicPaths() {
 		public = append(public, apiserver.AnonymousAuthCondition{Path: p})
 	}
-	return union.New(
-		group.NewAuthenticatedGroupAdder(certificate),
+	return union.NewFailOnError(
+		group.NewAuthenticatedGroupAdder(union.New(certificate, bearertoken.New(tokens), websocket.NewProtocolAuthenticator(tokens))),
 		anonymous.NewAuthenticator(public),
 	)
 }

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"path/filepath"
 	"time"
+
+	"github.com/sampan-batch/sampan/internal/server/identity"
 )
 
 // CertStatus is what is known of one of the certificates of a directory.
@@ -41,6 +43,16 @@ func CheckCerts(dir string, now time.Time) []CertStatus {
 		all = append(all, st)
 	}
 	return all
+}
+
+// CheckTokenKey returns why the key of tokens in dir will not be used on; nil if it will, or if there
+// is none yet.
+func CheckTokenKey(dir string) error {
+	err := identity.CheckKey(filepath.Join(dir, tokenKeyFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 func (st *CertStatus) judge(pair, ca *keyPair, now time.Time) {

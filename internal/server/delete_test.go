@@ -113,7 +113,7 @@ func TestNamespaceLifecycle(t *testing.T) {
 func TestGenerateNameRetries(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	r := newResource(newShared(f.o, f.scheme, f.gate, f.stopping), f.kinds.ByResource("configmaps"), corev1.SchemeGroupVersion)
+	r := newResource(newShared(f.Server), f.kinds.ByResource("configmaps"), corev1.SchemeGroupVersion)
 	names := &scripted{names: []string{"a", "a", "b"}}
 	r.strategy.NameGenerator = names
 	ctx := inNamespace(t, "default")

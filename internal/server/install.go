@@ -31,6 +31,7 @@ import (
 	baseversion "k8s.io/component-base/version"
 
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/server/identity"
 )
 
 // kubernetesPatch is the release of the Kubernetes libraries underneath; what
@@ -72,7 +73,7 @@ func (s *Server) install() error {
 	if s.o.Backup != nil {
 		generic.Handler.NonGoRestfulMux.Handle(BackupPath, newBackups(&s.o))
 	}
-	return nil
+	return identity.InstallDiscovery(generic.Handler.GoRestfulContainer, s.ids.key, s.Addr())
 }
 
 func (s *Server) config(codecs serializer.CodecFactory) *genericserver.Config {
@@ -81,7 +82,7 @@ func (s *Server) config(codecs serializer.CodecFactory) *genericserver.Config {
 	c.ExternalAddress = s.Addr()
 	c.LoopbackClientConfig = s.LoopbackConfig()
 	c.EffectiveVersion = newEffectiveVersion(s.o.Version)
-	c.Authentication.Authenticator = newAuthenticator(s.certs.ca.cert)
+	c.Authentication.Authenticator, c.Authentication.APIAudiences = s.ids.who, identity.Audiences()
 	c.Authorization.Authorizer = s.gate
 	c.BuildHandlerChainFunc = s.handlerChain
 	streams := genericfilters.BasicLongRunningRequestCheck(
@@ -95,7 +96,7 @@ func (s *Server) config(codecs serializer.CodecFactory) *genericserver.Config {
 
 // groups gathers the storage of all rows by API group, in table order.
 func (s *Server) groups() ([]*genericserver.APIGroupInfo, error) {
-	shared := newShared(s.o, s.scheme, s.gate, s.stopping)
+	shared := newShared(s)
 	all := apiGroups{scheme: s.scheme}
 	for _, k := range s.o.Kinds.All() {
 		for _, gvk := range k.GVKs() {

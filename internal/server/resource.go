@@ -19,6 +19,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/server/identity"
 	"github.com/sampan-batch/sampan/internal/server/strategy"
 	"github.com/sampan-batch/sampan/internal/store"
 )
@@ -32,16 +33,18 @@ type shared struct {
 	views     *views
 	encodings *encodings
 	gate      *gate
+	tokens    *identity.Issuer
 	// stop ends the streams of those who exec, attach and forward ports.
 	stop context.Context
 	// guarded: namespaces are served, so that what is created in one needs it.
 	guarded *kind.Kind
 }
 
-func newShared(o Options, scheme *runtime.Scheme, gate *gate, stop context.Context) *shared {
+func newShared(s *Server) *shared {
+	o := &s.o
 	sh := &shared{
-		store: o.Store, scheme: scheme, now: o.Now, nodes: o.Node,
-		views: newViews(o.Now), encodings: newEncodings(), gate: gate, stop: stop,
+		store: o.Store, scheme: s.scheme, now: o.Now, nodes: o.Node,
+		views: newViews(o.Now), encodings: newEncodings(), gate: s.gate, tokens: s.ids.tokens, stop: s.stopping,
 	}
 	for _, k := range o.Kinds.All() {
 		if k.Storage.Open != nil {

@@ -34,7 +34,7 @@ func (s *Server) addReviewTypes() error {
 		s.scheme.AddKnownTypes(schema.GroupVersion{Group: authorizationv1.GroupName, Version: runtime.APIVersionInternal}, obj)
 	}
 	s.scheme.AddKnownTypes(schema.GroupVersion{Group: authenticationv1.GroupName, Version: runtime.APIVersionInternal},
-		&authenticationv1.SelfSubjectReview{})
+		&authenticationv1.SelfSubjectReview{}, &authenticationv1.TokenRequest{})
 	return nil
 }
 

@@ -109,6 +109,7 @@ func (o *Options) complete() error {
 type Server struct {
 	o        Options
 	certs    *certs
+	ids      *identities
 	listener net.Listener
 	scheme   *runtime.Scheme
 	generic  *genericserver.GenericAPIServer
@@ -138,6 +139,10 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	ids, err := newIdentities(&o, certs.ca.cert)
+	if err != nil {
+		return nil, err
+	}
 	listener, err := net.Listen("tcp", o.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("server: %w", err)
@@ -145,7 +150,7 @@ func New(o Options) (*Server, error) {
 	token := make([]byte, 32)
 	rand.Read(token)
 	s := &Server{
-		o: o, certs: certs, listener: listener, gate: newGate(o.Store), token: hex.EncodeToString(token),
+		o: o, certs: certs, ids: ids, listener: listener, gate: newGate(o.Store), token: hex.EncodeToString(token),
 		ready: make(chan struct{}),
 	}
 	s.stopping, s.stop = context.WithCancelCause(context.Background())
