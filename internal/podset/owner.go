@@ -3,7 +3,7 @@
 // least to lose when they are too many.
 //
 // It is pure, and it decides nothing: how many pods there should be, and what the
-// end of one means, is the business of the controller. Job is its first user.
+// end of one means, is the business of the controller.
 package podset
 
 import (
@@ -24,7 +24,7 @@ type Owner struct {
 	Selector *metav1.LabelSelector
 	Template *corev1.PodTemplateSpec
 	// Finalizer is one that each of its pods has until the owner has taken note of
-	// how it ended.
+	// how it ended; "" if the owner does not care.
 	Finalizer string
 }
 
@@ -38,22 +38,23 @@ const (
 	Adoptable              // is nobody's, and matches the selector
 )
 
-// Claims returns the function that says what the owner may make of a pod. One that is
-// being deleted, as one whose owner is, is not adopted any more.
-func (o Owner) Claims() func(*corev1.Pod) Claim {
+// Claims returns the function that says what the owner may make of a pod, or of another
+// object that owners find by labels. One that is being deleted, as one whose owner is, is
+// not adopted any more.
+func (o Owner) Claims() func(metav1.Object) Claim {
 	matches := matcher(o.Selector)
 	uid, leaving := o.Object.GetUID(), o.Object.GetDeletionTimestamp() != nil
-	return func(pod *corev1.Pod) Claim {
-		if ref := metav1.GetControllerOfNoCopy(pod); ref != nil {
+	return func(obj metav1.Object) Claim {
+		if ref := metav1.GetControllerOfNoCopy(obj); ref != nil {
 			switch {
 			case ref.UID != uid:
 				return Foreign
-			case matches(pod.Labels):
+			case matches(obj.GetLabels()):
 				return Mine
 			}
 			return Unmatched
 		}
-		if leaving || pod.DeletionTimestamp != nil || !matches(pod.Labels) {
+		if leaving || obj.GetDeletionTimestamp() != nil || !matches(obj.GetLabels()) {
 			return Foreign
 		}
 		return Adoptable
@@ -93,7 +94,7 @@ func matcher(s *metav1.LabelSelector) func(map[string]string) bool {
 // of a View are never changed.
 func (o Owner) Adopt(pod *corev1.Pod) *corev1.Pod {
 	next := *pod
-	next.OwnerReferences = append(o.others(pod), o.reference())
+	next.OwnerReferences = o.With(pod)
 	if !o.Tracks(pod) {
 		next.Finalizers = append(slices.Clone(pod.Finalizers), o.Finalizer)
 	}
@@ -103,25 +104,32 @@ func (o Owner) Adopt(pod *corev1.Pod) *corev1.Pod {
 // Release returns the pod as one that the owner has no claim to any more.
 func (o Owner) Release(pod *corev1.Pod) *corev1.Pod {
 	next := *pod
-	next.OwnerReferences, next.Finalizers = o.others(pod), o.Untracked(pod)
+	next.OwnerReferences, next.Finalizers = o.Without(pod), o.Untracked(pod)
 	return &next
 }
 
-// Tracks reports whether the pod has the owner's finalizer.
-func (o Owner) Tracks(pod *corev1.Pod) bool { return slices.Contains(pod.Finalizers, o.Finalizer) }
+// Tracks reports whether the pod has all finalizers that the owner wants it to have.
+func (o Owner) Tracks(pod *corev1.Pod) bool {
+	return o.Finalizer == "" || slices.Contains(pod.Finalizers, o.Finalizer)
+}
 
 // Untracked returns the pod's finalizers without the owner's.
 func (o Owner) Untracked(pod *corev1.Pod) []string {
-	if !o.Tracks(pod) {
+	if o.Finalizer == "" || !o.Tracks(pod) {
 		return pod.Finalizers
 	}
 	return slices.DeleteFunc(slices.Clone(pod.Finalizers), func(f string) bool { return f == o.Finalizer })
 }
 
-// others are the pod's owners without this one.
-func (o Owner) others(pod *corev1.Pod) []metav1.OwnerReference {
+// With are the object's owners with this one as its controller.
+func (o Owner) With(obj metav1.Object) []metav1.OwnerReference {
+	return append(o.Without(obj), o.reference())
+}
+
+// Without are the object's owners without this one.
+func (o Owner) Without(obj metav1.Object) []metav1.OwnerReference {
 	uid := o.Object.GetUID()
-	return slices.DeleteFunc(slices.Clone(pod.OwnerReferences), func(r metav1.OwnerReference) bool { return r.UID == uid })
+	return slices.DeleteFunc(slices.Clone(obj.GetOwnerReferences()), func(r metav1.OwnerReference) bool { return r.UID == uid })
 }
 
 func (o Owner) reference() metav1.OwnerReference {

@@ -9,6 +9,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 var t0 = time.Date(2026, 1, 31, 7, 0, 0, 0, time.UTC)
@@ -161,5 +162,68 @@ func TestRanked(t *testing.T) {
 	}
 	if mixed[0] != pods[6] {
 		t.Error("the pods that were given were sorted in place")
+	}
+}
+
+// TestSpread: the order is that of Kubernetes' ActivePodsWithRanks.
+func TestSpread(t *testing.T) {
+	t.Parallel()
+	now := at(100).Time
+	newPod := func(name, node string, edits ...func(*corev1.Pod)) *corev1.Pod {
+		p := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(name), CreationTimestamp: at(0)},
+			Spec:       corev1.PodSpec{NodeName: node},
+			Status:     corev1.PodStatus{Phase: corev1.PodRunning},
+		}
+		for _, edit := range edits {
+			edit(p)
+		}
+		return p
+	}
+	cost := func(text string) func(*corev1.Pod) {
+		return func(p *corev1.Pod) { p.Annotations = map[string]string{corev1.PodDeletionCost: text} }
+	}
+	ready := func(seconds int) func(*corev1.Pod) {
+		return func(p *corev1.Pod) {
+			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: at(seconds)}}
+		}
+	}
+	restarted := func(p *corev1.Pod) { p.Status.ContainerStatuses = []corev1.ContainerStatus{{RestartCount: 2}} }
+	pods := []*corev1.Pod{
+		newPod("1-without-a-node-whatever-it-costs", "", cost("100")),
+		newPod("2-cheap", "b", cost("-5")),
+		newPod("3-in-company", "a"),
+		newPod("4-restarted", "b", restarted),
+		newPod("5-alone", "b"),
+		newPod("6-dear", "a", cost("7")),
+		newPod("7-ready-short", "c", ready(90)),
+		newPod("8-ready-twice-as-long", "c", ready(60)),
+		newPod("9-ready-a-bit-longer", "c", ready(59)),
+	}
+	related := append(slices.Clone(pods), newPod("other", "a"), newPod("other", "a"))
+	for range 3 {
+		related = append(related, newPod("gone", "b", func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed }))
+	}
+	mixed := slices.Clone(pods)
+	slices.Reverse(mixed)
+	for i, got := range Spread(mixed, related, now) {
+		if got != pods[i] {
+			t.Errorf("at %d is %s, want %s", i, got.Name, pods[i].Name)
+		}
+	}
+	young, old := newPod("z", "a", func(p *corev1.Pod) { p.CreationTimestamp = at(99) }), newPod("a", "a")
+	if got := Spread([]*corev1.Pod{old, young}, nil, now); got[0] != young {
+		t.Error("the older pod goes first")
+	}
+}
+
+// TestOwnerWithoutFinalizer: one that does not count its pods leaves their finalizers alone.
+func TestOwnerWithoutFinalizer(t *testing.T) {
+	t.Parallel()
+	o := newOwner()
+	o.Finalizer = ""
+	pod := o.Make()
+	if !slices.Equal(pod.Finalizers, []string{"theirs"}) || !slices.Equal(o.Adopt(pod).Finalizers, pod.Finalizers) || !slices.Equal(o.Release(pod).Finalizers, pod.Finalizers) {
+		t.Errorf("made with %q", pod.Finalizers)
 	}
 }
