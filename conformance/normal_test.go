@@ -17,7 +17,7 @@ func (s *session) text(value any) string {
 			for _, field := range []string{"uid", "creationTimestamp", "managedFields"} {
 				unstructured.RemoveNestedField(object, "metadata", field)
 			}
-			for _, annotation := range []string{kind.CronJobSchedule, kind.CronJobExplained, kind.JobBackoff} {
+			for _, annotation := range []string{kind.CronJobSchedule, kind.CronJobExplained, kind.Backoff} {
 				unstructured.RemoveNestedField(object, "metadata", "annotations", annotation)
 			}
 			if a, found, _ := unstructured.NestedMap(object, "metadata", "annotations"); found && len(a) == 0 {

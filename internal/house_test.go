@@ -53,21 +53,23 @@ var house = map[string][]string{
 	"internal/runner/supervisor": {"internal/runner", "internal/runner/crilog", "internal/runner/reap", "internal/runner/terminal", "internal/stdio"},
 
 	// cores
-	"internal/access":   nil,
-	"internal/podset":   {"internal/kind"}, // what those have in common that make pods from a template
-	"internal/job":      {"internal/change", "internal/kind", "internal/podset", "internal/reason"},
-	"internal/cron":     {"internal/change", "internal/kind", "internal/reason"},
-	"internal/place":    {"internal/change", "internal/kind/podspec", "internal/reason"},
-	"internal/sweep":    {"internal/change", "internal/kind", "internal/kind/podspec", "internal/reason"},
-	"internal/explain":  {"internal/cron", "internal/job", "internal/kind", "internal/reason"},
-	"internal/manifest": nil,
-	"internal/expand":   nil,
-	"internal/report":   {"internal/board"},
-	"internal/board":    {"internal/explain", "internal/job", "internal/kind", "internal/reason"},
-	"internal/plan":     {"internal/cron", "internal/kind", "internal/manifest", "internal/place"},
+	"internal/access":    nil,
+	"internal/podset":    {"internal/kind"}, // what those have in common that make pods from a template
+	"internal/job":       {"internal/change", "internal/kind", "internal/podset", "internal/reason"},
+	"internal/cron":      {"internal/change", "internal/kind", "internal/reason"},
+	"internal/history":   {"internal/change", "internal/kind", "internal/podset"}, // what those have in common that keep the templates they had
+	"internal/daemonset": {"internal/change", "internal/history", "internal/kind", "internal/podset", "internal/reason"},
+	"internal/place":     {"internal/change", "internal/kind/podspec", "internal/reason"},
+	"internal/sweep":     {"internal/change", "internal/kind", "internal/kind/podspec", "internal/reason"},
+	"internal/explain":   {"internal/cron", "internal/job", "internal/kind", "internal/reason"},
+	"internal/manifest":  nil,
+	"internal/expand":    nil,
+	"internal/report":    {"internal/board"},
+	"internal/board":     {"internal/explain", "internal/job", "internal/kind", "internal/reason"},
+	"internal/plan":      {"internal/cron", "internal/kind", "internal/manifest", "internal/place"},
 
 	// the shell around the cores
-	"internal/control": {"internal/access", "internal/change", "internal/cron", "internal/job", "internal/kind", "internal/place", "internal/store", "internal/sweep", "internal/work"},
+	"internal/control": {"internal/access", "internal/change", "internal/cron", "internal/daemonset", "internal/job", "internal/kind", "internal/place", "internal/store", "internal/sweep", "internal/work"},
 
 	// edges
 	"internal/server":          {"internal/access", "internal/change", "internal/disk", "internal/kind", "internal/kind/openapi", "internal/kind/podspec", "internal/server/identity", "internal/server/strategy", "internal/server/stream", "internal/stdio", "internal/store"},
@@ -116,7 +118,7 @@ var house = map[string][]string{
 // cores are the packages that are pure: what they answer follows from what they are
 // asked, and nothing else happens. What they import of ours is held to the same.
 var cores = []string{
-	"internal/access", "internal/podset", "internal/job", "internal/cron", "internal/place", "internal/sweep", "internal/explain", "internal/manifest", "internal/expand", "internal/plan", "internal/board", "internal/report", "internal/agent/podstate", "internal/agent/eviction",
+	"internal/access", "internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/place", "internal/sweep", "internal/explain", "internal/manifest", "internal/expand", "internal/plan", "internal/board", "internal/report", "internal/agent/podstate", "internal/agent/eviction",
 }
 
 // walls are what no entry of the table may go through, by whatever way, and why. What
@@ -127,9 +129,9 @@ var walls = []struct {
 }{
 	{cores, []string{"internal/store", "internal/work", "internal/control", "internal/server", "internal/runner", "internal/image", "internal/engine", "internal/cli"},
 		"a core is handed what it decides from, and carries nothing out"},
-	{[]string{"internal/server"}, []string{"internal/podset", "internal/job", "internal/cron", "internal/place", "internal/sweep", "internal/explain", "internal/control", "internal/agent", "internal/runner"},
+	{[]string{"internal/server"}, []string{"internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/place", "internal/sweep", "internal/explain", "internal/control", "internal/agent", "internal/runner"},
 		"the API stores what it is asked to; what follows from that is decided elsewhere"},
-	{[]string{"internal/agent"}, []string{"internal/store", "internal/server", "internal/control", "internal/image", "internal/podset", "internal/job", "internal/cron", "internal/place", "internal/sweep"},
+	{[]string{"internal/agent"}, []string{"internal/store", "internal/server", "internal/control", "internal/image", "internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/place", "internal/sweep"},
 		"a node is a client, as if it were on another machine"},
 	{[]string{"internal/runner"}, []string{"internal/kind", "internal/change", "internal/store", "internal/agent", "internal/image", "internal/server", "internal/control"},
 		"a runner knows processes, and nothing of Kubernetes"},
@@ -150,7 +152,7 @@ var homes = []struct {
 	{"k8s.io/cli-runtime", []string{"internal/verb"}, "the same"},
 	{"k8s.io/cri-streaming", []string{"internal/server/stream"}, "the protocols of streams are one room's"},
 	{"k8s.io/client-go/kubernetes", []string{"internal/cli"}, "whoever is no command reads the store, or has an interface of its own"},
-	{"k8s.io/klog/v2", []string{"internal/server", "internal/place", "internal/agent/eviction"}, "we log with slog; libraries that do not are led there by server"},
+	{"k8s.io/klog/v2", []string{"internal/server", "internal/place", "internal/daemonset", "internal/agent/eviction"}, "we log with slog; libraries that do not are led there by server"},
 	{"log", []string{"internal/server"}, "we log with slog; net/http, which does not, is led there by server"},
 	{"go.etcd.io/bbolt", []string{"internal/store"}, "who reads the file is the store"},
 	{"github.com/tidwall/btree", []string{"internal/store"}, "what is in memory of the store is its own"},
@@ -199,6 +201,7 @@ var impure = []struct{ what, why string }{
 // except are the impure names that may stand in a package all the same.
 var except = []struct{ pkg, what, why string }{
 	{"internal/place", "k8s.io/klog/v2.Logger", "component-helpers wants a logger; it is given none that logs"},
+	{"internal/daemonset", "k8s.io/klog/v2.Logger", "the same"},
 	{"internal/agent/eviction", "k8s.io/klog/v2.Logger", "component-helpers wants a logger; it is given none that logs"},
 	{"internal/kind", "sync.Mutex", "the catalogue may grow while it is used; a core is handed rows, which never change"},
 	{"internal/kind", "sync/atomic.Pointer", "the same"},

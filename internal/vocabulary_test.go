@@ -238,7 +238,7 @@ func TestDifferencesListOurWords(t *testing.T) {
 			}
 		}
 	}
-	ours := []string{kind.CronJobSchedule, kind.CronJobExplained, kind.JobBackoff, kind.JobRerunOf, kind.JobCarriedIndexes}
+	ours := []string{kind.CronJobSchedule, kind.CronJobExplained, kind.Backoff, kind.JobRerunOf, kind.JobCarriedIndexes}
 	for _, name := range ours {
 		if !strings.Contains(string(text), "`"+name+"`") {
 			t.Errorf("docs/differences.md does not list the annotation %s", name)

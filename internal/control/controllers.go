@@ -12,6 +12,7 @@ func Controllers(kinds *kind.Kinds) []Controller {
 	return []Controller{
 		jobController(kinds, false),
 		cronController(kinds),
+		daemonSetController(kinds),
 		placeController(kinds),
 		taintController(),
 		ownerController(kinds),

@@ -27,7 +27,7 @@ const (
 // waits: "2 2026-01-31T07:00:00Z waiting". With backoffLimitPerIndex, where
 // each index's last failed pod keeps the row, it holds the indexes whose wait
 // an event has told: "3,7-9".
-const BackoffAnnotation = kind.JobBackoff
+const BackoffAnnotation = kind.Backoff
 
 // streak is a row of failures since the last success.
 type streak struct {

@@ -3,11 +3,11 @@ package kind
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // Annotations in which a controller keeps what Kubernetes' controllers keep in
-// memory, see the packages cron and job.
+// memory, see the packages cron, job and daemonset.
 const (
 	CronJobSchedule  = "sampan.dev/schedule"
 	CronJobExplained = "sampan.dev/explained-until"
-	JobBackoff       = "sampan.dev/backoff"
+	Backoff          = "sampan.dev/backoff" // of Jobs, and of DaemonSets
 )
 
 // Annotations that say where a Job comes from.
@@ -24,9 +24,20 @@ const (
 // keepAnnotations keeps those of a controller when a client writes the whole
 // object anew, as it knows it: without them. They can be changed, not removed.
 func keepAnnotations(obj, old *metav1.ObjectMeta) {
-	for _, key := range []string{CronJobSchedule, CronJobExplained, JobBackoff} {
-		if value, known := old.Annotations[key]; known && obj.Annotations[key] == "" {
-			metav1.SetMetaDataAnnotation(obj, key, value)
-		}
+	for _, key := range []string{CronJobSchedule, CronJobExplained, Backoff} {
+		keepAnnotation(obj, old, key)
 	}
+}
+
+func keepAnnotation(obj, old metav1.Object, key string) {
+	value, known := old.GetAnnotations()[key]
+	if !known || obj.GetAnnotations()[key] != "" {
+		return
+	}
+	all := obj.GetAnnotations()
+	if all == nil {
+		all = make(map[string]string, 1)
+	}
+	all[key] = value
+	obj.SetAnnotations(all)
 }

@@ -76,6 +76,18 @@ func (k *Kind) withoutEffect(why string) *Kind {
 	return k
 }
 
+// keeps makes updates keep an annotation in which a controller keeps something.
+func (k *Kind) keeps(annotation string) *Kind {
+	for _, update := range []*Update{&k.Update, k.Status} {
+		prepare := update.Prepare
+		update.Prepare = func(obj, old Object) {
+			prepare(obj, old)
+			keepAnnotation(obj, old, annotation)
+		}
+	}
+	return k
+}
+
 // answersObject makes a DELETE answer with the object as it was.
 func (k *Kind) answersObject() *Kind {
 	k.Deletion.ReturnsObject = true

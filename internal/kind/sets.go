@@ -51,15 +51,17 @@ func DaemonSet() *Kind {
 	return kubernetes[appsv1.DaemonSet, appsv1.DaemonSetList](Names{
 		Resource: DaemonSets, Singular: "daemonset", ShortNames: []string{"ds"}, Categories: []string{"all"},
 		GVK: appsv1.SchemeGroupVersion.WithKind("DaemonSet"),
-	}, daemonset.Strategy, daemonset.StatusStrategy).withoutEffect(noPods)
+	}, daemonset.Strategy, daemonset.StatusStrategy).keeps(Backoff)
 }
 
 // ControllerRevision is the row of apps/v1 controllerrevisions.
 func ControllerRevision() *Kind {
-	return kubernetes[appsv1.ControllerRevision, appsv1.ControllerRevisionList](Names{
+	k := kubernetes[appsv1.ControllerRevision, appsv1.ControllerRevisionList](Names{
 		Resource: ControllerRevisions, Singular: "controllerrevision",
 		GVK: appsv1.SchemeGroupVersion.WithKind("ControllerRevision"),
 	}, controllerrevision.Strategy, nil)
+	k.Select.Index = func(obj Object) []string { return revisionTerms(obj) }
+	return k
 }
 
 // ReplicationController is the row of v1 replicationcontrollers.

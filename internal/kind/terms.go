@@ -25,6 +25,20 @@ func LivePods(controller types.UID) string { return "live/" + string(controller)
 // StrayPods is the index term of a namespace's pods that have no controller.
 func StrayPods(namespace string) string { return "stray/" + namespace }
 
+// OwnRevisions is the index term of the ControllerRevisions that a controller has.
+func OwnRevisions(controller types.UID) string { return "own/" + string(controller) }
+
+// StrayRevisions is the index term of a namespace's ControllerRevisions that have no
+// controller.
+func StrayRevisions(namespace string) string { return "stray/" + namespace }
+
+func revisionTerms(obj Object) []string {
+	if ref := metav1.GetControllerOfNoCopy(obj); ref != nil {
+		return []string{OwnRevisions(ref.UID)}
+	}
+	return []string{StrayRevisions(obj.GetNamespace())}
+}
+
 // podTerms returns the index terms of a pod.
 func podTerms(pod *corev1.Pod) []string {
 	terms := make([]string, 0, 3)

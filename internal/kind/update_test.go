@@ -214,9 +214,9 @@ func TestWarnings(t *testing.T) {
 // object anew.
 func TestControllersKeepTheirAnnotations(t *testing.T) {
 	t.Parallel()
-	stored := map[string]string{CronJobSchedule: "0 * * * *||", CronJobExplained: "2026-01-31T07:00:00Z", JobBackoff: "1 2026-01-31T07:00:00Z", "mine": "x"}
+	stored := map[string]string{CronJobSchedule: "0 * * * *||", CronJobExplained: "2026-01-31T07:00:00Z", Backoff: "1 2026-01-31T07:00:00Z", "mine": "x"}
 	put := map[string]string{CronJobExplained: "2026-01-31T08:00:00Z"}
-	want := map[string]string{CronJobSchedule: "0 * * * *||", CronJobExplained: "2026-01-31T08:00:00Z", JobBackoff: "1 2026-01-31T07:00:00Z"}
+	want := map[string]string{CronJobSchedule: "0 * * * *||", CronJobExplained: "2026-01-31T08:00:00Z", Backoff: "1 2026-01-31T07:00:00Z"}
 	for _, k := range []*Kind{CronJob(), Job()} {
 		for _, prepare := range []func(obj, old Object){k.Update.Prepare, k.Status.Prepare} {
 			old, obj := k.New(), k.New()

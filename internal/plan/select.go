@@ -68,11 +68,11 @@ func (p *planner) take(in manifest.Object) *item {
 	return nil
 }
 
-// served are the kinds of which something comes here.
+// served are the kinds of which something comes in a run.
 func (p *planner) served() []schema.GroupVersionKind {
 	var all []schema.GroupVersionKind
 	for _, k := range p.kinds.All() {
-		if k.NoEffect == "" {
+		if k.NoEffect == "" && !slices.Contains(workloads, k.GVK.Kind) {
 			all = append(all, k.GVKs()...)
 		}
 	}

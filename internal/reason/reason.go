@@ -43,7 +43,13 @@ const (
 	JobAlreadyExists = "JobAlreadyExists"
 )
 
-// Of what both make.
+// Of DaemonSets.
+const (
+	FailedDaemonPod    = "FailedDaemonPod"
+	SucceededDaemonPod = "SucceededDaemonPod"
+)
+
+// Of what all make.
 const (
 	FailedCreate     = "FailedCreate"
 	SuccessfulCreate = "SuccessfulCreate"
