@@ -62,6 +62,9 @@ type Kind struct {
 	Dependents Dependents
 	// Rights is set where an object lets users do something. (Roles, bindings)
 	Rights *Rights
+	// Rare: no part of this program asks the API for it. A group of such kinds only is
+	// served when a client first asks for one.
+	Rare bool
 	// NoEffect says why nothing comes of an object here, in the words of a warning that
 	// answers its creation: the kind is kept so that manifests apply. "": it has effect.
 	NoEffect string

@@ -41,6 +41,7 @@ func kubernetes[T, L any, P pointer[T], PL listPointer[L]](names Names, write, s
 		},
 		Update:       kubernetesUpdate(rules),
 		Canonicalize: func(obj Object) { rules.Canonicalize(obj) },
+		Rare:         true,
 	}
 	k.Update.MayCreate, k.Update.Conditional = rules.MayCreate(), rules.Conditional()
 	k.Warn = func(obj, old Object) []string {

@@ -17,7 +17,7 @@ import (
 // guards), and the goroutine with a buffered response that enforces a timeout
 // on handlers which enforce it themselves (docs/adr/0002-api-server.md).
 func (s *Server) handlerChain(api http.Handler, c *genericserver.Config) http.Handler {
-	h := withBulk(api)
+	h := withBulk(s.late.handler(api))
 	h = genericapifilters.WithAuthorization(h, c.Authorization.Authorizer, c.Serializer)
 	h = genericfilters.WithMaxInFlightLimit(h, c.MaxRequestsInFlight, c.MaxMutatingRequestsInFlight, c.LongRunningFunc)
 	h = impersonation.WithImpersonation(h, c.Authorization.Authorizer, c.Serializer)

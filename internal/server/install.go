@@ -50,6 +50,9 @@ func (s *Server) install() error {
 	codecs := serializer.NewCodecFactory(s.scheme,
 		serializer.WithStreamingCollectionEncodingToJSON(),
 		serializer.WithStreamingCollectionEncodingToProtobuf())
+	var docs *openAPI
+	var groups, rare []*genericserver.APIGroupInfo
+	s.late = newLate(s.o.Kinds.All(), func() error { return s.installGroups(rare, codecs, docs) })
 	config := s.config(codecs)
 	s.requests, s.watches = config.NonLongRunningRequestWaitGroup, new(utilwaitgroup.SafeWaitGroup)
 	unknown := genericserver.NewEmptyDelegateWithCustomHandler(http.NotFoundHandler())
@@ -59,21 +62,29 @@ func (s *Server) install() error {
 	}
 	s.generic = generic
 
-	docs := newOpenAPI(s.scheme, s.o.Kinds.All(), generic.Handler.GoRestfulContainer)
-	groups, err := s.groups()
+	docs = newOpenAPI(s.scheme, s.o.Kinds.All(), generic.Handler.GoRestfulContainer)
+	all, err := s.groups()
 	if err != nil {
 		return fmt.Errorf("server: %w", err)
 	}
-	for _, g := range groups {
-		if err := s.installGroup(g, codecs, docs); err != nil {
-			return fmt.Errorf("server: install %q: %w", g.PrioritizedVersions[0].Group, err)
-		}
+	groups, rare = s.late.split(all)
+	if err := s.installGroups(groups, codecs, docs); err != nil {
+		return err
 	}
 	docs.install(generic.Handler.NonGoRestfulMux)
 	if s.o.Backup != nil {
 		generic.Handler.NonGoRestfulMux.Handle(BackupPath, newBackups(&s.o))
 	}
 	return identity.InstallDiscovery(generic.Handler.GoRestfulContainer, s.ids.key, s.Addr())
+}
+
+func (s *Server) installGroups(groups []*genericserver.APIGroupInfo, codecs serializer.CodecFactory, docs *openAPI) error {
+	for _, g := range groups {
+		if err := s.installGroup(g, codecs, docs); err != nil {
+			return fmt.Errorf("server: install %q: %w", g.PrioritizedVersions[0].Group, err)
+		}
+	}
+	return nil
 }
 
 func (s *Server) config(codecs serializer.CodecFactory) *genericserver.Config {

@@ -114,6 +114,7 @@ type Server struct {
 	scheme   *runtime.Scheme
 	generic  *genericserver.GenericAPIServer
 	gate     *gate
+	late     *late
 	// token authenticates LoopbackConfig.
 	token string
 
