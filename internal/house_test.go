@@ -60,6 +60,7 @@ var house = map[string][]string{
 	"internal/history":   {"internal/change", "internal/kind", "internal/podset"}, // what those have in common that keep the templates they had
 	"internal/daemonset": {"internal/change", "internal/history", "internal/kind", "internal/podset", "internal/reason"},
 	"internal/place":     {"internal/change", "internal/kind/podspec", "internal/reason"},
+	"internal/quota":     {"internal/change", "internal/kind"},
 	"internal/sweep":     {"internal/change", "internal/kind", "internal/kind/podspec", "internal/reason"},
 	"internal/explain":   {"internal/cron", "internal/job", "internal/kind", "internal/reason"},
 	"internal/manifest":  nil,
@@ -94,7 +95,7 @@ var house = map[string][]string{
 
 	// what wires them, and what stands around the product
 	"internal/engine": {"internal/agent", "internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/agent/runspec", "internal/backup", "internal/change", "internal/control", "internal/disk", "internal/image",
-		"internal/kind", "internal/runner", "internal/runner/host", "internal/runner/sandbox", "internal/runner/supervisor", "internal/server",
+		"internal/kind", "internal/quota", "internal/runner", "internal/runner/host", "internal/runner/sandbox", "internal/runner/supervisor", "internal/server",
 		"internal/store", "internal/tree"},
 	"internal/unit":   nil,
 	"internal/doctor": {"internal/engine", "internal/runner"},
@@ -118,7 +119,7 @@ var house = map[string][]string{
 // cores are the packages that are pure: what they answer follows from what they are
 // asked, and nothing else happens. What they import of ours is held to the same.
 var cores = []string{
-	"internal/access", "internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/place", "internal/sweep", "internal/explain", "internal/manifest", "internal/expand", "internal/plan", "internal/board", "internal/report", "internal/agent/podstate", "internal/agent/eviction",
+	"internal/access", "internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/place", "internal/quota", "internal/sweep", "internal/explain", "internal/manifest", "internal/expand", "internal/plan", "internal/board", "internal/report", "internal/agent/podstate", "internal/agent/eviction",
 }
 
 // walls are what no entry of the table may go through, by whatever way, and why. What
@@ -146,8 +147,8 @@ var homes = []struct {
 	rooms []string // packages with all below them
 	why   string
 }{
-	{"k8s.io/apiserver", []string{"internal/server", "internal/engine", "internal/kind/upstream"}, "the API is spoken in one room; the engine's health speaks its language of checks, and Kubernetes' strategies are called as the API calls them"},
-	{"k8s.io/kubernetes", []string{"internal/kind", "internal/server", "internal/engine"}, "Kubernetes' own rules: of objects in the rows, of rights in the API, of default roles at the start"},
+	{"k8s.io/apiserver", []string{"internal/server", "internal/engine", "internal/kind/upstream", "internal/quota"}, "the API is spoken in one room; the engine's health speaks its language of checks, and Kubernetes' strategies and quotas are called as the API calls them"},
+	{"k8s.io/kubernetes", []string{"internal/kind", "internal/quota", "internal/server", "internal/engine"}, "Kubernetes' own rules: of objects in the rows, of what they use, of rights in the API, of default roles at the start"},
 	{"k8s.io/kubectl", []string{"internal/verb"}, "what kubectl does is one room's"},
 	{"k8s.io/cli-runtime", []string{"internal/verb"}, "the same"},
 	{"k8s.io/cri-streaming", []string{"internal/server/stream"}, "the protocols of streams are one room's"},

@@ -109,6 +109,20 @@ type Set struct {
 	Lazy bool
 }
 
+// Refusal is the error of a Set that asks for more than there may be of something.
+// Nothing of it is written.
+type Refusal struct {
+	// Err is what the API answers to a client that asks for it.
+	Err error
+	// Taken is how many of the set's creations there is room for, from the first on.
+	Taken int
+}
+
+func (r *Refusal) Error() string { return r.Err.Error() }
+
+// Unwrap returns Err.
+func (r *Refusal) Unwrap() error { return r.Err }
+
 // Empty reports whether the set neither writes nor notes anything.
 func (s *Set) Empty() bool { return len(s.Writes) == 0 && len(s.Notes) == 0 }
 

@@ -37,6 +37,7 @@ func ownSteps() []step {
 		{"name", giveName},
 		{"preparation", prepare},
 		{"validation", validate},
+		{"limits", limit},
 		{"node", bindTrivial},
 	}
 }
@@ -130,6 +131,14 @@ func prepare(_ *completion, k *kind.Kind, w *change.Write) error {
 		k.Create.Prepare(w.Object)
 	}
 	return nil
+}
+
+// limit refuses what is not within the limits that others set.
+func limit(c *completion, k *kind.Kind, w *change.Write) error {
+	if k.Create.Limit == nil {
+		return nil
+	}
+	return forbidden(k, w.Object, k.Create.Limit(w.Object, c.view))
 }
 
 // validate refuses what the row does not allow: not all of a template is validated

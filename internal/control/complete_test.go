@@ -194,7 +194,7 @@ func TestRefusedCreation(t *testing.T) {
 		`Error creating: pods "j-" is forbidden: error looking up service account default/robot: serviceaccount "robot" not found`: somebody,
 	} {
 		l, c, key := oneJob(shelve(kinds, storedJob(edit)))
-		set, err := l.decide(c, key)
+		set, err := l.decide(c, key, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -210,7 +210,7 @@ func TestRefusedCreation(t *testing.T) {
 	cj.Spec.JobTemplate.Labels = map[string]string{"a b": ""}
 	view := shelve(kinds, cj, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}})
 	l.Source = stillSource{view: view}
-	set, err := l.decide(&l.Controllers[1], kinds.ByResource(kind.CronJobs).KeyOf(cj))
+	set, err := l.decide(&l.Controllers[1], kinds.ByResource(kind.CronJobs).KeyOf(cj), nil)
 	if err != nil || len(set.Notes) != 1 || set.Notes[0].Reason != "FailedCreate" ||
 		!strings.HasPrefix(set.Notes[0].Message, `Error creating job: Job.batch "c-29497380" is invalid: metadata.labels: Invalid value: "a b"`) {
 		t.Errorf("got %+v, %v", set.Notes, err)
@@ -237,12 +237,12 @@ func TestSteps(t *testing.T) {
 		return nil
 	}})
 	l.Complete = completer(kinds, steps)
-	set, err := l.decide(c, key)
+	set, err := l.decide(c, key, nil)
 	if err != nil || len(set.Writes) != 4 || !slices.Equal(seen, slices.Repeat([]string{"j-  default"}, 3)) {
 		t.Errorf("%d writes, %v; seen were %q", len(set.Writes), err, seen)
 	}
 	seen, limit = nil, 2
-	if set, err = l.decide(c, key); err != nil || len(set.Writes) != 1 || set.Notes[0].Message != `Error creating: pods "j-" is forbidden: exceeded quota` {
+	if set, err = l.decide(c, key, nil); err != nil || len(set.Writes) != 1 || set.Notes[0].Message != `Error creating: pods "j-" is forbidden: exceeded quota` {
 		t.Errorf("%d writes, %v, %+v", len(set.Writes), err, set.Notes)
 	}
 }
@@ -318,7 +318,7 @@ func BenchmarkComplete(b *testing.B) {
 		b.Run(fmt.Sprintf("pods=%d", n), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if set, err := l.decide(c, key); err != nil || len(set.Writes) != int(n)+1 {
+				if set, err := l.decide(c, key, nil); err != nil || len(set.Writes) != int(n)+1 {
 					b.Fatal(len(set.Writes), err)
 				}
 			}

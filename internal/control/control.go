@@ -158,10 +158,7 @@ func (l *Loop) dirty(view change.View, ev change.Event) {
 // handle decides one key.
 func (l *Loop) handle(ctx context.Context, t task) (time.Time, error) {
 	c := &l.Controllers[t.controller]
-	set, err := l.decide(c, t.key)
-	if err == nil && len(set.Writes) > 0 {
-		err = l.Source.Apply(ctx, set)
-	}
+	set, err := l.carryOut(ctx, c, t.key)
 	if err != nil {
 		if !errors.Is(err, ErrConflict) && ctx.Err() == nil {
 			l.Logger.Error("decision was not stored", "controller", c.Name, "key", t.key.String(), "err", err)
@@ -193,13 +190,34 @@ func said(set *change.Set) string {
 	return text.String()
 }
 
+// refusals are how often a decision is taken once more because there is no room for it:
+// others may take what was left meanwhile.
+const refusals = 3
+
+// carryOut decides one key, and applies what was decided. When there is not enough room
+// for it, it is decided once more, in this knowledge.
+func (l *Loop) carryOut(ctx context.Context, c *Controller, key change.Key) (set change.Set, err error) {
+	var refused error
+	for range refusals {
+		set, err = l.decide(c, key, refused)
+		if err != nil || len(set.Writes) == 0 {
+			return set, err
+		}
+		err = l.Source.Apply(ctx, set)
+		if !errors.As(err, new(*change.Refusal)) {
+			return set, err
+		}
+		refused = err
+	}
+	return set, err
+}
+
 // decide returns a decision whose new objects are complete. When one of these is
-// refused, it is taken once more, in this knowledge.
-func (l *Loop) decide(c *Controller, key change.Key) (change.Set, error) {
+// refused, it is taken once more, in this knowledge; refused is what is known of before.
+func (l *Loop) decide(c *Controller, key change.Key, refused error) (change.Set, error) {
 	now, view := l.Now(), l.Source.View()
-	set := c.Decide(now, view, key, nil)
-	refused := l.Complete(now, view, key, &set)
-	if refused == nil {
+	set := c.Decide(now, view, key, refused)
+	if refused = l.Complete(now, view, key, &set); refused == nil {
 		return set, nil
 	}
 	set = c.Decide(now, view, key, refused)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/quota"
 	"github.com/sampan-batch/sampan/internal/store"
 )
 
@@ -37,7 +38,7 @@ func bubble(t *testing.T, test func(b *bundle)) {
 	path := filepath.Join(t.TempDir(), "store.db")
 	synctest.Test(t, func(t *testing.T) {
 		kinds := kind.Builtin()
-		s, err := store.Open(store.Options{Path: path, Codec: kind.NewCodec(kinds), Index: kinds.Index, Strict: true})
+		s, err := store.Open(store.Options{Path: path, Codec: kind.NewCodec(kinds), Index: kinds.Index, Account: quota.Account, Strict: true})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"errors"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -33,7 +34,12 @@ func jobController(kinds *kind.Kinds, stepwise bool) Controller {
 				return change.Set{}
 			}
 			j := obj.(*batchv1.Job)
-			return job.Decide(now, job.State{Job: j, Pods: podsOf(view, j), PodKind: podKind, Refused: refused, Stepwise: stepwise})
+			s := job.State{Job: j, Pods: podsOf(view, j), PodKind: podKind, Refused: refused, Stepwise: stepwise}
+			var refusal *change.Refusal
+			if errors.As(refused, &refusal) {
+				s.Refused, s.Room = refusal.Err, refusal.Taken
+			}
+			return job.Decide(now, s)
 		},
 	}
 }

@@ -22,6 +22,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/quota"
 	"github.com/sampan-batch/sampan/internal/store"
 )
 
@@ -125,7 +126,7 @@ func (w *world) path() string { return fmt.Sprintf("%s/%d.db", w.dir, w.boots) }
 
 // start starts an engine on what the last one left.
 func (w *world) start() {
-	s, err := store.Open(store.Options{Path: w.path(), Codec: kind.NewCodec(w.kinds), Index: w.kinds.Index})
+	s, err := store.Open(store.Options{Path: w.path(), Codec: kind.NewCodec(w.kinds), Index: w.kinds.Index, Account: quota.Account})
 	if err != nil {
 		w.t.Fatal(err)
 	}

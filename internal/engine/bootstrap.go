@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -20,8 +21,8 @@ var systemNamespaces = [...]string{
 }
 
 // bootstrap creates the namespaces that clients expect to find, with their
-// default ServiceAccounts, so that the first pod need not wait for one, and the default
-// roles, unless the engine is private: nobody but its maker can reach that.
+// default ServiceAccounts, so that the first pod need not wait for one, and the classes of
+// pods and the default roles, unless the engine is private: nobody but its maker can reach that.
 func bootstrap(ctx context.Context, s *store.Store, kinds *kind.Kinds, private bool) error {
 	view := s.View()
 	now := metav1.NewTime(time.Now().Truncate(time.Second))
@@ -37,7 +38,7 @@ func bootstrap(ctx context.Context, s *store.Store, kinds *kind.Kinds, private b
 		}
 		obj.SetUID(types.UID(uuid.NewString()))
 		obj.SetCreationTimestamp(now)
-		if k.Create.Prepare != nil {
+		if k.Create.Prepare != nil && !k.Rare { // what Kubernetes' code would do is done
 			k.Create.Prepare(obj)
 		}
 		set.Create(key, obj)
@@ -49,6 +50,12 @@ func bootstrap(ctx context.Context, s *store.Store, kinds *kind.Kinds, private b
 		create(kind.ServiceAccounts, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: name, Name: kind.DefaultAccount}})
 	}
 	if !private {
+		for _, class := range kind.SystemPriorityClasses() {
+			create(kind.PriorityClasses, class)
+		}
+		for _, name := range kind.RuntimeClassNames() {
+			create(kind.RuntimeClasses, &nodev1.RuntimeClass{ObjectMeta: metav1.ObjectMeta{Name: name}, Handler: name})
+		}
 		for resource, objects := range defaultRoles() {
 			for _, obj := range objects {
 				create(resource, obj)

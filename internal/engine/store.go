@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/quota"
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/store"
 )
@@ -76,7 +77,7 @@ func (c *Config) openStore(kinds *kind.Kinds) (*store.Store, error) {
 	}
 	s, err := store.Open(store.Options{
 		Path: path, Codec: kind.NewCodec(kinds), Index: kinds.Index,
-		Erase: kinds.Erase, Reserve: c.storeReserve(), Volatile: c.Volatile,
+		Account: quota.Account, Erase: kinds.Erase, Reserve: c.storeReserve(), Volatile: c.Volatile,
 	})
 	if err != nil {
 		return nil, storeError(c.DataDir, err)

@@ -76,6 +76,8 @@ type State struct {
 	// Refused is why the API takes no pod of the Job's template, as it was found when
 	// this very decision was taken before; nil if it does, as far as is known.
 	Refused error
+	// Room is how many pods it takes all the same, when a quota refuses the others.
+	Room int
 	// Stepwise: the writes of a set happen one after the other, in their order, and
 	// whoever carries it out may die between two of them, see ADR 8. What would be
 	// forgotten or done twice then takes two decisions, see journal.

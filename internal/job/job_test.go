@@ -212,6 +212,11 @@ func TestRefusedPods(t *testing.T) {
 	if !set.WakeAt.Equal(t0.Add(createRetry)) {
 		t.Errorf("it wakes at %s", set.WakeAt)
 	}
+	// What there is room for is made all the same.
+	s.Room = 1
+	if set = Decide(t0, s); len(set.Notes) != 2 || len(summary(set)) != 1 || set.WakeAt.IsZero() {
+		t.Errorf("with room for one it writes %v, says %v, and wakes at %v", summary(set), reasons(set), set.WakeAt)
+	}
 	// The pod of an index whose next one is refused stays uncounted: that one
 	// inherits from it.
 	s = state(newJob(perIndexLimit(1), pods(1, 1), started(0), done("", "")), indexPod(0, exited(0, 1), failedBefore(0)))

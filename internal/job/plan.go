@@ -148,7 +148,7 @@ func (pl *plan) replenish(now time.Time, s State, c census, p progress, missing 
 		pl.start = slices.Repeat([]int32{noIndex}, int(missing))
 	}
 	if s.Refused != nil && len(pl.start) > 0 {
-		pl.refuse(now, s.Refused)
+		pl.refuse(now, s.Refused, s.Room)
 	}
 	if !s.Stepwise { // there, a pod inherits once it can be seen
 		pl.held = pl.inherited()
@@ -177,9 +177,12 @@ func (pl *plan) startIndexes(now time.Time, c census, x indexes, n int32) {
 	pl.waits, _ = waits.set()
 }
 
-// refuse starts nothing, as the API would not have it.
-func (pl *plan) refuse(now time.Time, why error) {
-	pl.start = nil
+// refuse starts no more than there is room for, as the API would not have it.
+func (pl *plan) refuse(now time.Time, why error, room int) {
+	if room >= len(pl.start) {
+		return // it has got more meanwhile
+	}
+	pl.start = pl.start[:room]
 	pl.notes = append(pl.notes, warning(reason.FailedCreate, "Error creating: "+why.Error()))
 	pl.wake(now.Add(createRetry))
 }

@@ -19,6 +19,7 @@
 package kind
 
 import (
+	"iter"
 	"strings"
 	"time"
 
@@ -110,7 +111,18 @@ type Version struct {
 // Getter finds other objects, in the state in which something is decided.
 type Getter interface {
 	Get(key change.Key) (Object, bool)
+	// List yields those of a resource: of one namespace, or of all if namespace is "".
+	List(resource change.Resource, namespace string) iter.Seq[Object]
 }
+
+// None is a Getter where there is nothing.
+type None struct{}
+
+// Get implements Getter.
+func (None) Get(change.Key) (Object, bool) { return nil, false }
+
+// List implements Getter.
+func (None) List(change.Resource, string) iter.Seq[Object] { return func(func(Object) bool) {} }
 
 // Create is what becomes of a new object, in this order.
 type Create struct {
@@ -124,6 +136,8 @@ type Create struct {
 	// Declared returns all that is wrong with obj: errs, which Validate and k8s.io/apiserver
 	// have found, and what the tags of its types say. nil: that is in Validate.
 	Declared func(obj Object, errs field.ErrorList) field.ErrorList
+	// Limit says why a valid object is forbidden all the same, in view of others.
+	Limit func(obj Object, others Getter) error
 	// FromTemplate: what controllers create comes from a template that was validated
 	// with the object that it is part of. To do it once more for each would cost
 	// several times what the rest of its creation does. (Pods)
@@ -146,6 +160,8 @@ type Update struct {
 	Validate func(obj, old Object) field.ErrorList
 	// Declared is as in Create.
 	Declared func(obj, old Object, errs field.ErrorList) field.ErrorList
+	// Limit is as in Create.
+	Limit func(obj Object, others Getter) error
 	// ResetFields are the fields that the write does not change, by version, as server-side
 	// apply has to know; nil: those that a kind with spec and status has.
 	ResetFields func() map[fieldpath.APIVersion]*fieldpath.Set

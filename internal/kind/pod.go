@@ -37,6 +37,7 @@ func Pod() *Kind {
 			Admit:        func(obj Object, others Getter) error { return admitPod(obj.(*corev1.Pod), others) },
 			Prepare:      changes(podspec.Prepare),
 			Validate:     checks(validatePod),
+			Limit:        withinLimits,
 			FromTemplate: true,
 		},
 		Update: Update{

@@ -11,12 +11,6 @@ import (
 	"github.com/sampan-batch/sampan/internal/change"
 )
 
-// The two priority classes that every Kubernetes cluster has.
-const (
-	clusterCritical, clusterCriticalValue = "system-cluster-critical", 2000000000
-	nodeCritical, nodeCriticalValue       = "system-node-critical", 2000001000
-)
-
 // AccountKey is the key of the service account that pod runs as.
 func AccountKey(pod *corev1.Pod) change.Key {
 	name := pod.Spec.ServiceAccountName
@@ -31,7 +25,7 @@ func AccountKey(pod *corev1.Pod) change.Key {
 const DefaultAccount = "default"
 
 // RuntimeClassNames returns the names of the classes of containers that nodes run.
-// There are no RuntimeClass objects: what they are is built in.
+// What they are is built in; each has a RuntimeClass object, to be found by.
 func RuntimeClassNames() []string { return []string{"sandbox", "host"} }
 
 // admitPod is all of admission: the row's. AdmitAccount and AdmitPod are its parts, for
@@ -44,16 +38,18 @@ func admitPod(pod *corev1.Pod, others Getter) error {
 	if err := AdmitAccount(pod, account); err != nil {
 		return err
 	}
-	return AdmitPod(pod)
+	if err := AdmitPod(pod, others); err != nil {
+		return err
+	}
+	return admitLimits(pod, others)
 }
 
-// AdmitPod puts into a new pod what needs no look at anything else: the name of its
-// service account, the priority of its class, and 300 seconds on a node that is not
-// ready or not reached.
-func AdmitPod(pod *corev1.Pod) error {
+// AdmitPod puts into a new pod the name of its service account, the priority of its
+// class, and 300 seconds on a node that is not ready or not reached.
+func AdmitPod(pod *corev1.Pod, others Getter) error {
 	name := AccountKey(pod).Name
 	pod.Spec.ServiceAccountName, pod.Spec.DeprecatedServiceAccount = name, name
-	if err := admitPriority(&pod.Spec); err != nil {
+	if err := admitPriority(&pod.Spec, others); err != nil {
 		return err
 	}
 	admitTolerations(&pod.Spec)
@@ -101,30 +97,6 @@ func admitTolerations(spec *corev1.PodSpec) {
 			})
 		}
 	}
-}
-
-func admitPriority(spec *corev1.PodSpec) error {
-	var priority int32
-	switch spec.PriorityClassName {
-	case "":
-	case clusterCritical:
-		priority = clusterCriticalValue
-	case nodeCritical:
-		priority = nodeCriticalValue
-	default:
-		return fmt.Errorf("no PriorityClass with name %s was found", spec.PriorityClassName)
-	}
-	if spec.Priority != nil && *spec.Priority != priority {
-		return fmt.Errorf("the integer value of priority (%d) must not be provided in pod spec; "+
-			"priority admission controller computed %d from the given PriorityClass name", *spec.Priority, priority)
-	}
-	policy := corev1.PreemptLowerPriority
-	if spec.PreemptionPolicy != nil && *spec.PreemptionPolicy != policy {
-		return fmt.Errorf("the string value of PreemptionPolicy (%s) must not be provided in pod spec; "+
-			"priority admission controller computed %s from the given PriorityClass name", *spec.PreemptionPolicy, policy)
-	}
-	spec.Priority, spec.PreemptionPolicy = &priority, &policy
-	return nil
 }
 
 // toleratesEviction reports whether list says something of the NoExecute taint

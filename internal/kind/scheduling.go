@@ -9,10 +9,12 @@ import (
 
 // PriorityClass is the row of scheduling.k8s.io/v1 priorityclasses.
 func PriorityClass() *Kind {
-	return kubernetes[schedulingv1.PriorityClass, schedulingv1.PriorityClassList](Names{
+	k := kubernetes[schedulingv1.PriorityClass, schedulingv1.PriorityClassList](Names{
 		Resource: PriorityClasses, Singular: "priorityclass", ShortNames: []string{"pc"},
 		GVK: schedulingv1.SchemeGroupVersion.WithKind("PriorityClass"),
 	}, priorityclass.Strategy, nil)
+	k.Create.Limit, k.Update.Limit = onlyDefault, onlyDefault
+	return k
 }
 
 // RuntimeClass is the row of node.k8s.io/v1 runtimeclasses.
@@ -20,5 +22,5 @@ func RuntimeClass() *Kind {
 	return kubernetes[nodev1.RuntimeClass, nodev1.RuntimeClassList](Names{
 		Resource: RuntimeClasses, Singular: "runtimeclass",
 		GVK: nodev1.SchemeGroupVersion.WithKind("RuntimeClass"),
-	}, runtimeclass.Strategy, nil)
+	}, runtimeclass.Strategy, nil).withoutEffect("containers run in the classes sandbox and host, whose classes are there")
 }

@@ -23,6 +23,7 @@ func PersistentVolumeClaim() *Kind {
 		Resource: PersistentVolumeClaims, Singular: "persistentvolumeclaim", ShortNames: []string{"pvc"},
 		GVK: corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"),
 	}, persistentvolumeclaim.Strategy, persistentvolumeclaim.StatusStrategy).answersObject().withoutEffect("no volume is bound to a claim, and a pod that names one waits")
+	k.Create.Limit, k.Update.Limit = withinLimits, withinLimits
 	k.Select.Fields = selects(func(c *corev1.PersistentVolumeClaim) fields.Set { return fields.Set{"name": c.Name} })
 	return k
 }

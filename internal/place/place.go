@@ -8,6 +8,7 @@
 package place
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/component-helpers/resource"
+	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind/podspec"
@@ -39,7 +41,8 @@ type Node struct {
 
 // State is what Decide reads.
 type State struct {
-	// Unbound holds the pods without a node, oldest first.
+	// Unbound holds the pods without a node, oldest first. Decide takes those of higher
+	// priority before others.
 	Unbound []*corev1.Pod
 	Nodes   []Node
 }
@@ -58,7 +61,7 @@ func Decide(now time.Time, s State, key func(*corev1.Pod) (change.Key, uint64)) 
 	for i := range s.Nodes {
 		rooms[i] = &room{Node: &s.Nodes[i]}
 	}
-	for _, pod := range s.Unbound {
+	for _, pod := range byPriority(s.Unbound) {
 		if !eligible(pod) {
 			continue
 		}
@@ -77,6 +80,19 @@ func Decide(now time.Time, s State, key func(*corev1.Pod) (change.Key, uint64)) 
 		set.Update(k, rev, next)
 	}
 	return set
+}
+
+// byPriority returns pods, those of higher priority first, else in their order.
+func byPriority(pods []*corev1.Pod) []*corev1.Pod {
+	higher := func(a, b *corev1.Pod) int {
+		return cmp.Compare(ptr.Deref(b.Spec.Priority, 0), ptr.Deref(a.Spec.Priority, 0))
+	}
+	if slices.IsSortedFunc(pods, higher) {
+		return pods
+	}
+	sorted := slices.Clone(pods)
+	slices.SortStableFunc(sorted, higher)
+	return sorted
 }
 
 // Bind binds pod, which the caller owns, to node, and returns the note that

@@ -272,3 +272,27 @@ func TestTaints(t *testing.T) {
 		}
 	}
 }
+
+func priority(n int32) func(*corev1.Pod) {
+	return func(p *corev1.Pod) { p.Spec.Priority = &n }
+}
+
+// Of those that wait for the same room, the one of the highest priority gets it, then
+// the oldest.
+func TestHigherPriorityFirst(t *testing.T) {
+	t.Parallel()
+	s := State{
+		Nodes:   []Node{{Node: node("a", "2"), Active: func(func(*corev1.Pod) bool) {}}},
+		Unbound: []*corev1.Pod{pod("old", cpu("1")), pod("low", cpu("1"), priority(-5)), pod("high", cpu("1"), priority(7)), pod("young", cpu("1"))},
+	}
+	set := Decide(now, s, func(p *corev1.Pod) (change.Key, uint64) { return change.Resource("pods").Key(p.Namespace, p.Name), 7 })
+	var bound []string
+	for _, w := range set.Writes {
+		if p := w.Object.(*corev1.Pod); p.Spec.NodeName != "" {
+			bound = append(bound, p.Name)
+		}
+	}
+	if want := []string{"high", "old"}; !slices.Equal(bound, want) {
+		t.Errorf("bound are %v, want %v", bound, want)
+	}
+}

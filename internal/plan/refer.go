@@ -85,7 +85,7 @@ func (p *planner) admit(it *item, have references) {
 	if err := kind.AdmitAccount(pod, have.accounts[account.Namespace+"/"+account.Name]); err != nil {
 		it.refuse(it.spec("serviceAccountName"), "the ServiceAccount %q is not in the input, so that no pod could be made", account.Name)
 	}
-	if err := kind.AdmitPod(pod); err != nil {
+	if err := kind.AdmitPod(pod, kind.None{}); err != nil {
 		path := ""
 		switch text := err.Error(); {
 		case strings.Contains(text, "PriorityClass"):

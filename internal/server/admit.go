@@ -4,6 +4,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/store"
 )
 
@@ -21,4 +22,15 @@ func (r *resource) admit(view *store.View, namespace string, obj change.Object) 
 		return nil, apierrors.NewForbidden(r.gr, obj.GetName(), err)
 	}
 	return guard, nil
+}
+
+// within asks what limits an object in view of others.
+func (r *resource) within(limit func(kind.Object, kind.Getter) error, obj change.Object) error {
+	if limit == nil {
+		return nil
+	}
+	if err := limit(obj, r.store.View()); err != nil {
+		return apierrors.NewForbidden(r.gr, obj.GetName(), err)
+	}
+	return nil
 }

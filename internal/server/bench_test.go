@@ -33,6 +33,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/quota"
 	"github.com/sampan-batch/sampan/internal/store"
 )
 
@@ -47,7 +48,7 @@ const (
 func serveBench(dir string) error {
 	start := time.Now()
 	kinds := kind.Builtin()
-	st, err := store.Open(store.Options{Path: filepath.Join(dir, "store.db"), Codec: kind.NewCodec(kinds), Index: kinds.Index})
+	st, err := store.Open(store.Options{Path: filepath.Join(dir, "store.db"), Codec: kind.NewCodec(kinds), Index: kinds.Index, Account: quota.Account})
 	if err != nil {
 		return err
 	}

@@ -74,6 +74,9 @@ func (r *resource) prepareNew(ctx context.Context, obj change.Object, validate r
 	if err := rest.BeforeCreate(r.strategy, ctx, obj); err != nil {
 		return err
 	}
+	if err := r.within(r.kind.Create.Limit, obj); err != nil {
+		return err
+	}
 	if validate != nil {
 		return validate(ctx, obj)
 	}

@@ -165,9 +165,12 @@ func (sh *shared) commit(ctx context.Context, set change.Set) (store.Result, err
 		return result, nil
 	}
 	var conflict *store.ConflictError
+	var refusal *change.Refusal
 	switch {
 	case errors.As(err, &conflict):
 		return result, err
+	case errors.As(err, &refusal):
+		return result, refusal.Err
 	case errors.Is(err, store.ErrClosed):
 		return result, apierrors.NewServiceUnavailable("the server is shutting down")
 	case ctx.Err() != nil:

@@ -21,6 +21,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/quota"
 	"github.com/sampan-batch/sampan/internal/store"
 )
 
@@ -80,7 +81,7 @@ func setup(t testing.TB, options ...func(*Options)) *fixture {
 	f := &fixture{dir: t.TempDir(), kinds: kind.Builtin()}
 	var err error
 	f.store, err = store.Open(store.Options{
-		Path: filepath.Join(f.dir, "store.db"), Codec: kind.NewCodec(f.kinds), Index: f.kinds.Index,
+		Path: filepath.Join(f.dir, "store.db"), Codec: kind.NewCodec(f.kinds), Index: f.kinds.Index, Account: quota.Account,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -170,6 +170,11 @@ func (u *update) merge(ctx context.Context, view *store.View, old change.Object)
 	if err := rest.BeforeUpdate(u.rules, ctx, obj, existing); err != nil {
 		return nil, err
 	}
+	if !u.subresource {
+		if err := u.within(u.kind.Update.Limit, obj); err != nil {
+			return nil, err
+		}
+	}
 	// A later timestamp alone is no change.
 	settled, err := fieldmanager.IgnoreManagedFieldsTimestampsTransformer(ctx, obj, existing)
 	if err != nil {

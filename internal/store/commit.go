@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -46,26 +47,57 @@ func (s *Store) prepare(set *change.Set) (*commit, error) {
 	}
 	c := &commit{set: set, lazy: set.Lazy, turn: make(chan bool, 1), steps: make([]step, len(set.Writes))}
 	for i := range set.Writes {
-		w, st := &set.Writes[i], &c.steps[i]
-		st.op = w.Op
-		st.next = &item{key: w.Key, obj: w.Object}
-		if w.Op == change.Delete {
-			// The state at a revision is unique, so the copy can be made
-			// before the guard is checked.
-			if old := s.View().item(w.Key); old != nil && old.rev == w.Rev {
-				st.next.obj = old.obj.DeepCopyObject().(change.Object)
-			}
-			continue
+		if err := s.prepareStep(&set.Writes[i], &c.steps[i]); err != nil {
+			return nil, err
 		}
-		w.Object.SetResourceVersion("")
-		data, err := s.opts.Codec.Encode(w.Object)
-		if err != nil {
-			return nil, fmt.Errorf("store: encode %s: %w", w.Key, err)
-		}
-		st.data, st.next.size = data, len(data)
-		s.describe(st.next)
 	}
 	return c, nil
+}
+
+func (s *Store) prepareStep(w *change.Write, st *step) error {
+	st.op = w.Op
+	st.next = &item{key: w.Key, obj: w.Object}
+	if w.Op == change.Delete {
+		// The state at a revision is unique, so the copy can be made
+		// before the guard is checked.
+		if old := s.View().item(w.Key); old != nil && old.rev == w.Rev {
+			st.next.obj = old.obj.DeepCopyObject().(change.Object)
+		}
+		return nil
+	}
+	w.Object.SetResourceVersion("")
+	data, err := s.opts.Codec.Encode(w.Object)
+	if err != nil {
+		return fmt.Errorf("store: encode %s: %w", w.Key, err)
+	}
+	st.data, st.next.size = data, len(data)
+	s.describe(st.next)
+	return nil
+}
+
+// accountLocked adds to c what has to be written with it.
+func (s *Store) accountLocked(c *commit) error {
+	if s.opts.Account == nil || len(c.steps) == 0 {
+		return nil
+	}
+	more, err := s.opts.Account(&s.staged.View, c.set.Writes)
+	if err != nil {
+		return err
+	}
+	for i := range more {
+		w := &more[i]
+		st := step{old: s.staged.item(w.Key)}
+		if err := s.prepareStep(w, &st); err != nil {
+			return err
+		}
+		at := slices.IndexFunc(c.set.Writes, func(own change.Write) bool { return own.Key == w.Key })
+		if at < 0 {
+			c.steps = append(c.steps, st)
+		} else {
+			c.steps[at] = st
+		}
+	}
+	return nil
 }
 
 // checkShape refuses sets that no state of the store could make right.
@@ -157,6 +189,9 @@ func (s *Store) submit(c *commit) (lead bool, err error) {
 		// What c conflicts with is not on disk yet. c hears of it when it is,
 		// so that reading again shows the reason.
 		c.steps, c.lazy, c.err = nil, true, err
+	}
+	if err := s.accountLocked(c); err != nil {
+		return false, err
 	}
 	if err := s.refuse(c); err != nil {
 		return false, err

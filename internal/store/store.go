@@ -58,6 +58,11 @@ type Options struct {
 	// Erase tells the resources of which nothing may stay in the file once it is
 	// deleted or replaced: it is overwritten within seconds, or at Close. May be nil.
 	Erase func(change.Resource) bool
+	// Account returns what else has to be written, in the same commit, when writes are
+	// made to the state view; a write of a key that is among them takes its place. Its
+	// error refuses the set. It is asked of each set in the order in which they are
+	// committed, while no other is: it has to be quick, and must not keep view. May be nil.
+	Account func(view change.View, writes []change.Write) ([]change.Write, error)
 	// Reserve is how many bytes of the disk are kept for what the store has yet
 	// to write, so that it goes on when others have filled the disk. 0: none.
 	Reserve int64
@@ -96,7 +101,8 @@ func (e *ConflictError) Exists() bool { return e.Want == 0 }
 // Missing reports an Update, Delete or Guard whose key is gone.
 func (e *ConflictError) Missing() bool { return e.Have == 0 }
 
-// Result of a commit: one entry per write, in the order of the Set.
+// Result of a commit: one entry per write, in the order of the Set; then what was added
+// to it by Options.Account.
 type Result struct {
 	// Rev is the revision of the last write.
 	Rev uint64
@@ -221,8 +227,8 @@ func (s *Store) Close() error {
 // View returns the latest committed state. It costs nothing to hold.
 func (s *Store) View() *View { return s.view.Load() }
 
-// Apply commits the set whole, or returns why not: a *ConflictError, an
-// encoding error, a disk error. ctx bounds the wait for a turn; once the commit
+// Apply commits the set whole, or returns why not: a *ConflictError, what
+// Options.Account answers, an encoding error, a disk error. ctx bounds the wait for a turn; once the commit
 // is under way its outcome is reported, whatever ctx does.
 //
 // What Apply returns is visible in View and to watches. A Lazy set waits only for

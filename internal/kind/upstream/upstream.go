@@ -60,13 +60,13 @@ func (r *Rules) Conditional() bool { return !r.strategy.AllowUnconditionalUpdate
 
 // PrepareNew does to a new object what comes before its validation.
 func (r *Rules) PrepareNew(obj runtime.Object) {
-	r.change(obj, func(in runtime.Object) { r.strategy.PrepareForCreate(r.ctx, in) })
+	change(obj, r.gvk.GroupVersion(), func(in runtime.Object) { r.strategy.PrepareForCreate(r.ctx, in) })
 }
 
 // Prepare does it to a changed one.
 func (r *Rules) Prepare(obj, old runtime.Object) {
 	before := internal(old)
-	r.change(obj, func(in runtime.Object) { r.strategy.PrepareForUpdate(r.ctx, in, before) })
+	change(obj, r.gvk.GroupVersion(), func(in runtime.Object) { r.strategy.PrepareForUpdate(r.ctx, in, before) })
 }
 
 // ValidateNew returns what is wrong with a new object by what is written out in
@@ -104,7 +104,7 @@ func (r *Rules) Warn(obj, old runtime.Object) []string {
 // Canonicalize gives an object that was found valid the form in which it is kept, and
 // what Kubernetes adds when it reads it from there: defaults of what was not set before.
 func (r *Rules) Canonicalize(obj runtime.Object) {
-	r.change(obj, r.strategy.Canonicalize)
+	change(obj, r.gvk.GroupVersion(), r.strategy.Canonicalize)
 	Default(obj)
 }
 
@@ -116,13 +116,13 @@ func (r *Rules) ResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
 	return nil
 }
 
-// change lets do work on obj.
-func (r *Rules) change(obj runtime.Object, do func(in runtime.Object)) {
+// change lets do work on obj, which is of version gv.
+func change(obj runtime.Object, gv schema.GroupVersion, do func(in runtime.Object)) {
 	in := internal(obj)
 	do(in)
-	out, err := scheme().UnsafeConvertToVersion(in, r.gvk.GroupVersion())
+	out, err := scheme().UnsafeConvertToVersion(in, gv)
 	if err != nil {
-		panic(fmt.Sprintf("upstream: %T as %s: %v", in, r.gvk, err)) // it was one
+		panic(fmt.Sprintf("upstream: %T in %s: %v", in, gv, err)) // it was one
 	}
 	said := obj.GetObjectKind().GroupVersionKind()
 	reflect.ValueOf(obj).Elem().Set(reflect.ValueOf(out).Elem())
