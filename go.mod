@@ -46,8 +46,8 @@ require (
 
 require (
 	github.com/distribution/reference v0.6.0 // indirect
-	k8s.io/dynamic-resource-allocation v0.37.2 // indirect
 	gopkg.in/go-jose/go-jose.v2 v2.6.3 // indirect
+	k8s.io/dynamic-resource-allocation v0.37.2 // indirect
 	k8s.io/kube-scheduler v0.37.2 // indirect
 )
 

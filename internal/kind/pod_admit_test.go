@@ -1,6 +1,7 @@
 package kind
 
 import (
+	"iter"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +16,16 @@ type objects map[change.Key]Object
 func (o objects) Get(key change.Key) (Object, bool) {
 	obj, ok := o[key]
 	return obj, ok
+}
+
+func (o objects) List(resource change.Resource, namespace string) iter.Seq[Object] {
+	return func(yield func(Object) bool) {
+		for key, obj := range o {
+			if key.Resource == resource && (namespace == "" || key.Namespace == namespace) && !yield(obj) {
+				return
+			}
+		}
+	}
 }
 
 func TestAdmitPod(t *testing.T) {

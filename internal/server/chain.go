@@ -13,13 +13,13 @@ import (
 // handlerChain is what every request passes, outermost last. It is
 // k8s.io/apiserver's default chain without what has no effect here, or costs
 // without giving: audit, tracing and latency tracking (nobody reads them), CORS
-// and HSTS (no browser), priority and fairness (it needs the API that it
-// guards), and the goroutine with a buffered response that enforces a timeout
-// on handlers which enforce it themselves (docs/adr/0002-api-server.md).
+// and HSTS (no browser), priority and fairness (fair has the fairness), and the
+// goroutine with a buffered response that enforces a timeout on handlers which
+// enforce it themselves (docs/adr/0002-api-server.md).
 func (s *Server) handlerChain(api http.Handler, c *genericserver.Config) http.Handler {
 	h := withBulk(s.late.handler(api))
 	h = genericapifilters.WithAuthorization(h, c.Authorization.Authorizer, c.Serializer)
-	h = genericfilters.WithMaxInFlightLimit(h, c.MaxRequestsInFlight, c.MaxMutatingRequestsInFlight, c.LongRunningFunc)
+	h = withFairness(h, newFair(seats()), c.LongRunningFunc)
 	h = impersonation.WithImpersonation(h, c.Authorization.Authorizer, c.Serializer)
 
 	failed := genericapifilters.Unauthorized(c.Serializer)

@@ -101,7 +101,6 @@ func (s *Server) config(codecs serializer.CodecFactory) *genericserver.Config {
 	c.LongRunningFunc = func(r *http.Request, info *apirequest.RequestInfo) bool { return streams(r, info) || isBackup(r, info) }
 	c.EnableProfiling = true         // for the administrator, as every path that is not public
 	c.SkipOpenAPIInstallation = true // see openAPI
-	c.MaxRequestsInFlight, c.MaxMutatingRequestsInFlight = 1000, 1000
 	return c
 }
 

@@ -13,9 +13,12 @@ import (
 	"github.com/sampan-batch/sampan/internal/kind"
 )
 
-type state map[change.Key]change.Object
+type state struct {
+	kind.None
+	objects map[change.Key]change.Object
+}
 
-func (s state) Get(key change.Key) (change.Object, bool) { obj, ok := s[key]; return obj, ok }
+func (s state) Get(key change.Key) (change.Object, bool) { obj, ok := s.objects[key]; return obj, ok }
 
 // BenchmarkToken is what the token of a pod costs: to be made, and to be shown.
 func BenchmarkToken(b *testing.B) {
@@ -27,10 +30,10 @@ func BenchmarkToken(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	objects := state{
+	objects := state{objects: map[change.Key]change.Object{
 		kind.ServiceAccounts.Key("ns", "a"): &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "a", UID: "u"}},
 		kind.Pods.Key("ns", "p"):            &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "v"}, Spec: corev1.PodSpec{ServiceAccountName: "a"}},
-	}
+	}}
 	tokens, err := NewAuthenticator(&key.PublicKey, func() kind.Getter { return objects })
 	if err != nil {
 		b.Fatal(err)
