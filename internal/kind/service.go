@@ -23,6 +23,7 @@ func Service() *Kind {
 
 // Endpoints is the row of v1 endpoints.
 func Endpoints() *Kind {
+	//lint:ignore SA1019 clients still write them
 	return kubernetes[corev1.Endpoints, corev1.EndpointsList](Names{
 		Resource: EndpointsOf, Singular: "endpoints", ShortNames: []string{"ep"},
 		GVK: corev1.SchemeGroupVersion.WithKind("Endpoints"),
