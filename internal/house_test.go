@@ -53,24 +53,25 @@ var house = map[string][]string{
 	"internal/runner/supervisor": {"internal/runner", "internal/runner/crilog", "internal/runner/reap", "internal/runner/terminal", "internal/stdio"},
 
 	// cores
-	"internal/access":    nil,
-	"internal/podset":    {"internal/kind"}, // what those have in common that make pods from a template
-	"internal/job":       {"internal/change", "internal/kind", "internal/podset", "internal/reason"},
-	"internal/cron":      {"internal/change", "internal/kind", "internal/reason"},
-	"internal/history":   {"internal/change", "internal/kind", "internal/podset"}, // what those have in common that keep the templates they had
-	"internal/daemonset": {"internal/change", "internal/history", "internal/kind", "internal/podset", "internal/reason"},
-	"internal/place":     {"internal/change", "internal/kind/podspec", "internal/reason"},
-	"internal/quota":     {"internal/change", "internal/kind"},
-	"internal/sweep":     {"internal/change", "internal/kind", "internal/kind/podspec", "internal/reason"},
-	"internal/explain":   {"internal/cron", "internal/job", "internal/kind", "internal/reason"},
-	"internal/manifest":  nil,
-	"internal/expand":    nil,
-	"internal/report":    {"internal/board"},
-	"internal/board":     {"internal/explain", "internal/job", "internal/kind", "internal/reason"},
-	"internal/plan":      {"internal/cron", "internal/kind", "internal/manifest", "internal/place"},
+	"internal/access":      nil,
+	"internal/podset":      {"internal/kind"}, // what those have in common that make pods from a template
+	"internal/job":         {"internal/change", "internal/kind", "internal/podset", "internal/reason"},
+	"internal/cron":        {"internal/change", "internal/kind", "internal/reason"},
+	"internal/history":     {"internal/change", "internal/kind", "internal/podset"}, // what those have in common that keep the templates they had
+	"internal/daemonset":   {"internal/change", "internal/history", "internal/kind", "internal/podset", "internal/reason"},
+	"internal/statefulset": {"internal/change", "internal/history", "internal/kind", "internal/podset", "internal/reason"},
+	"internal/place":       {"internal/change", "internal/kind/podspec", "internal/reason"},
+	"internal/quota":       {"internal/change", "internal/kind"},
+	"internal/sweep":       {"internal/change", "internal/kind", "internal/kind/podspec", "internal/reason"},
+	"internal/explain":     {"internal/cron", "internal/job", "internal/kind", "internal/reason"},
+	"internal/manifest":    nil,
+	"internal/expand":      nil,
+	"internal/report":      {"internal/board"},
+	"internal/board":       {"internal/explain", "internal/job", "internal/kind", "internal/reason"},
+	"internal/plan":        {"internal/cron", "internal/kind", "internal/manifest", "internal/place"},
 
 	// the shell around the cores
-	"internal/control": {"internal/access", "internal/change", "internal/cron", "internal/daemonset", "internal/job", "internal/kind", "internal/place", "internal/store", "internal/sweep", "internal/work"},
+	"internal/control": {"internal/access", "internal/change", "internal/cron", "internal/daemonset", "internal/job", "internal/kind", "internal/place", "internal/statefulset", "internal/store", "internal/sweep", "internal/work"},
 
 	// edges
 	"internal/server":          {"internal/access", "internal/change", "internal/disk", "internal/kind", "internal/kind/openapi", "internal/kind/podspec", "internal/server/identity", "internal/server/strategy", "internal/server/stream", "internal/stdio", "internal/store"},
@@ -119,7 +120,7 @@ var house = map[string][]string{
 // cores are the packages that are pure: what they answer follows from what they are
 // asked, and nothing else happens. What they import of ours is held to the same.
 var cores = []string{
-	"internal/access", "internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/place", "internal/quota", "internal/sweep", "internal/explain", "internal/manifest", "internal/expand", "internal/plan", "internal/board", "internal/report", "internal/agent/podstate", "internal/agent/eviction",
+	"internal/access", "internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/place", "internal/quota", "internal/sweep", "internal/explain", "internal/manifest", "internal/expand", "internal/plan", "internal/board", "internal/report", "internal/agent/podstate", "internal/agent/eviction",
 }
 
 // walls are what no entry of the table may go through, by whatever way, and why. What
@@ -130,9 +131,9 @@ var walls = []struct {
 }{
 	{cores, []string{"internal/store", "internal/work", "internal/control", "internal/server", "internal/runner", "internal/image", "internal/engine", "internal/cli"},
 		"a core is handed what it decides from, and carries nothing out"},
-	{[]string{"internal/server"}, []string{"internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/place", "internal/sweep", "internal/explain", "internal/control", "internal/agent", "internal/runner"},
+	{[]string{"internal/server"}, []string{"internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/place", "internal/sweep", "internal/explain", "internal/control", "internal/agent", "internal/runner"},
 		"the API stores what it is asked to; what follows from that is decided elsewhere"},
-	{[]string{"internal/agent"}, []string{"internal/store", "internal/server", "internal/control", "internal/image", "internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/place", "internal/sweep"},
+	{[]string{"internal/agent"}, []string{"internal/store", "internal/server", "internal/control", "internal/image", "internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/place", "internal/sweep"},
 		"a node is a client, as if it were on another machine"},
 	{[]string{"internal/runner"}, []string{"internal/kind", "internal/change", "internal/store", "internal/agent", "internal/image", "internal/server", "internal/control"},
 		"a runner knows processes, and nothing of Kubernetes"},

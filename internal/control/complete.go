@@ -142,9 +142,10 @@ func limit(c *completion, k *kind.Kind, w *change.Write) error {
 }
 
 // validate refuses what the row does not allow: not all of a template is validated
-// with the object that it is part of.
-func validate(_ *completion, k *kind.Kind, w *change.Write) error {
-	if k.Create.FromTemplate {
+// with the object that it is part of. Nor is a name that a core has given, which is a
+// label and a hostname, too.
+func validate(c *completion, k *kind.Kind, w *change.Write) error {
+	if k.Create.FromTemplate && c.given[w.Key.Name] {
 		return nil
 	}
 	if errs := k.Create.Check(w.Object); len(errs) > 0 {

@@ -13,6 +13,7 @@ func Controllers(kinds *kind.Kinds) []Controller {
 		jobController(kinds, false),
 		cronController(kinds),
 		daemonSetController(kinds),
+		statefulSetController(kinds),
 		placeController(kinds),
 		taintController(),
 		ownerController(kinds),

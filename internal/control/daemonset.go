@@ -45,8 +45,10 @@ func daemonSetController(kinds *kind.Kinds) Controller {
 			ds := obj.(*appsv1.DaemonSet)
 			return daemonset.Decide(now, daemonset.State{
 				Set: ds, Pods: podsOf(view, ds), Revisions: revisionsOf(view, ds), Nodes: allNodes(view),
-				Revision: func(name string) *appsv1.ControllerRevision { return revisionAt(view, ds.Namespace, name) },
-				PodKind:  kinds.ByResource(kind.Pods), RevisionKind: kinds.ByResource(kind.ControllerRevisions),
+				Revision: func(name string) *appsv1.ControllerRevision {
+					return at[*appsv1.ControllerRevision](view, kind.ControllerRevisions, ds.Namespace, name)
+				},
+				PodKind: kinds.ByResource(kind.Pods), RevisionKind: kinds.ByResource(kind.ControllerRevisions),
 				Refused: refused,
 			})
 		},
@@ -87,12 +89,4 @@ func revisionsOf(view change.View, owner change.Object) []*appsv1.ControllerRevi
 		}
 	}
 	return found
-}
-
-func revisionAt(view change.View, namespace, name string) *appsv1.ControllerRevision {
-	obj, ok := view.Get(kind.ControllerRevisions.Key(namespace, name))
-	if !ok {
-		return nil
-	}
-	return obj.(*appsv1.ControllerRevision)
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -37,7 +36,7 @@ func Open(owner podset.Owner, revisions []*appsv1.ControllerRevision) *Book {
 			b.pages = append(b.pages, page{r, r})
 		case podset.Adoptable:
 			next := *r
-			next.OwnerReferences = owner.Adopt(asPod(r)).OwnerReferences
+			next.OwnerReferences = owner.With(r)
 			b.pages = append(b.pages, page{r, &next})
 		case podset.Unmatched:
 			foreign = append(foreign, r)
@@ -54,12 +53,10 @@ func Open(owner podset.Owner, revisions []*appsv1.ControllerRevision) *Book {
 func (b *Book) release(revisions []*appsv1.ControllerRevision) {
 	for _, r := range revisions {
 		next := *r
-		next.OwnerReferences = b.owner.Release(asPod(r)).OwnerReferences
+		next.OwnerReferences = b.owner.Without(r)
 		b.pages = append(b.pages, page{r, &next})
 	}
 }
-
-func asPod(r *appsv1.ControllerRevision) *corev1.Pod { return &corev1.Pod{ObjectMeta: r.ObjectMeta} }
 
 // Revisions returns the owner's revisions as they are to be, sorted.
 func (b *Book) Revisions() []*appsv1.ControllerRevision {
@@ -81,7 +78,7 @@ func (b *Book) New(name string, patch []byte, number int64, label, value string)
 			Namespace: b.owner.Object.GetNamespace(), Name: name,
 			Labels:          maps.Clone(b.owner.Template.Labels),
 			Annotations:     annotations(b.owner.Object.GetAnnotations()),
-			OwnerReferences: b.owner.Make().OwnerReferences,
+			OwnerReferences: b.owner.With(&metav1.ObjectMeta{}),
 		},
 		Data: runtime.RawExtension{Raw: patch}, Revision: number,
 	}

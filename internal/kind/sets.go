@@ -43,7 +43,7 @@ func StatefulSet() *Kind {
 	return kubernetes[appsv1.StatefulSet, appsv1.StatefulSetList](Names{
 		Resource: StatefulSets, Singular: "statefulset", ShortNames: []string{"sts"}, Categories: []string{"all"},
 		GVK: appsv1.SchemeGroupVersion.WithKind("StatefulSet"),
-	}, statefulset.Strategy, statefulset.StatusStrategy).withoutEffect(noPods)
+	}, statefulset.Strategy, statefulset.StatusStrategy)
 }
 
 // DaemonSet is the row of apps/v1 daemonsets.

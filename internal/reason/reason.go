@@ -49,6 +49,12 @@ const (
 	SucceededDaemonPod = "SucceededDaemonPod"
 )
 
+// Of StatefulSets.
+const (
+	ConflictingController = "ConflictingController"
+	SuccessfulUpdate      = "SuccessfulUpdate"
+)
+
 // Of what all make.
 const (
 	FailedCreate     = "FailedCreate"
