@@ -74,8 +74,9 @@ var house = map[string][]string{
 	"internal/control": {"internal/access", "internal/change", "internal/cron", "internal/daemonset", "internal/job", "internal/kind", "internal/place", "internal/statefulset", "internal/store", "internal/sweep", "internal/work"},
 
 	// edges
-	"internal/server":          {"internal/access", "internal/change", "internal/disk", "internal/kind", "internal/kind/openapi", "internal/kind/podspec", "internal/server/identity", "internal/server/strategy", "internal/server/stream", "internal/stdio", "internal/store"},
+	"internal/server":          {"internal/access", "internal/change", "internal/disk", "internal/kind", "internal/kind/openapi", "internal/kind/podspec", "internal/server/custom", "internal/server/identity", "internal/server/strategy", "internal/server/stream", "internal/stdio", "internal/store"},
 	"internal/server/identity": {"internal/change", "internal/disk", "internal/kind"},
+	"internal/server/custom":   {"internal/change", "internal/kind", "internal/store"},
 	"internal/server/strategy": {"internal/change", "internal/kind"}, // also for kubediff
 	"internal/server/stream":   {"internal/stdio"},
 	"internal/agent": {"internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/agent/podfiles", "internal/agent/podstate", "internal/agent/probe",
@@ -96,7 +97,7 @@ var house = map[string][]string{
 
 	// what wires them, and what stands around the product
 	"internal/engine": {"internal/agent", "internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/agent/runspec", "internal/backup", "internal/change", "internal/control", "internal/disk", "internal/image",
-		"internal/kind", "internal/quota", "internal/runner", "internal/runner/host", "internal/runner/sandbox", "internal/runner/supervisor", "internal/server",
+		"internal/kind", "internal/quota", "internal/runner", "internal/runner/host", "internal/runner/sandbox", "internal/runner/supervisor", "internal/server", "internal/server/custom",
 		"internal/store", "internal/tree"},
 	"internal/unit":   nil,
 	"internal/doctor": {"internal/engine", "internal/runner"},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/agent/node"
 	"github.com/sampan-batch/sampan/internal/backup"
+	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/disk"
 	"github.com/sampan-batch/sampan/internal/image"
 	"github.com/sampan-batch/sampan/internal/kind"
@@ -184,7 +185,27 @@ func (s *storeSource) Each(emit func(store.Record) error) error {
 	return err
 }
 
-func storedKinds() store.Codec { return kind.NewCodec(kind.Builtin()) }
+func storedKinds() store.Codec {
+	kinds := kind.Builtin()
+	return learning{kind.NewCodec(kinds), kinds}
+}
+
+// learning is a codec that comes to know custom objects when it has read their definitions.
+type learning struct {
+	*kind.Codec
+	kinds *kind.Kinds
+}
+
+// Decode implements store.Codec.
+func (l learning) Decode(resource change.Resource, data []byte) (change.Object, error) {
+	obj, err := l.Codec.Decode(resource, data)
+	if err == nil && resource == kind.CustomResourceDefinitions {
+		if k := kind.Custom(obj); k != nil {
+			_ = l.kinds.Define(k) // else its objects stay unknown
+		}
+	}
+	return obj, err
+}
 
 // BackupOptions say what to back up, and how to say so.
 type BackupOptions struct {

@@ -163,7 +163,11 @@ func (c *dirCheck) modes() {
 
 func (c *dirCheck) store() {
 	path := c.path(storeName)
-	sum, err := store.Inspect(path, storedKinds(), nil)
+	kinds := storedKinds()
+	sum, err := store.Inspect(path, kinds, nil)
+	if err == nil && len(sum.Unknown) > 0 { // a definition may stand behind what it defines
+		sum, err = store.Inspect(path, kinds, nil)
+	}
 	var damaged *store.DamagedError
 	var newer *store.FormatError
 	switch {

@@ -14,6 +14,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/quota"
 	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/server/custom"
 	"github.com/sampan-batch/sampan/internal/store"
 )
 
@@ -87,6 +88,9 @@ func (c *Config) openStore(kinds *kind.Kinds) (*store.Store, error) {
 	}
 	for _, note := range s.Notes() {
 		c.Logger.Warn("the store is not as it was left", "path", path, "found", note)
+	}
+	if err := custom.Define(kinds, s); err != nil {
+		c.Logger.Warn("some custom objects cannot be read", "err", err)
 	}
 	if unknown := s.Unknown(); len(unknown) > 0 {
 		c.Logger.Warn("a newer version has stored objects that this one does not know; they are kept, and served by nobody", "found", counts(unknown))

@@ -90,7 +90,7 @@ func (i *index) add(k *Kind) error {
 		return fmt.Errorf("kind: %s has two rows", k.Resource)
 	}
 	for _, gvk := range k.GVKs() {
-		if other := i.byGVK[gvk]; other != nil {
+		if other := i.byGVK[gvk]; other != nil && !(k.Elsewhere && other.Elsewhere) {
 			return fmt.Errorf("kind: %s is what both %s and %s serve", gvk, other.Resource, k.Resource)
 		}
 	}
@@ -105,6 +105,32 @@ func (i *index) enter(k *Kind) {
 	for _, gvk := range k.GVKs() {
 		i.byGVK[gvk] = k
 	}
+}
+
+// Define adds the row of custom objects, or puts it in the place of an earlier one of the
+// same resource: a definition may change. A kind that custom objects of another resource had
+// is its own from now on, because a definition gets a kind only when nobody has it; the other
+// row stays, for what is left of its objects. A row that contradicts one of ours is not added.
+func (ks *Kinds) Define(k *Kind) error {
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	next := ks.now.Load().without(k.Resource)
+	if err := errors.Join(k.Check(), next.add(k)); err != nil {
+		return err
+	}
+	ks.now.Store(next)
+	return nil
+}
+
+// without returns a copy that lacks the row of a resource, if that is one of custom objects.
+func (i *index) without(resource change.Resource) *index {
+	rows := slices.DeleteFunc(slices.Clone(i.rows), func(k *Kind) bool { return k.Elsewhere && k.Resource == resource })
+	return (&index{rows: rows}).clone()
+}
+
+// Ours returns the rows that have rules.
+func Ours(rows []*Kind) []*Kind {
+	return slices.DeleteFunc(slices.Clone(rows), func(k *Kind) bool { return k.Elsewhere })
 }
 
 // All returns the rows in the order in which they were added. The slice must not be

@@ -42,6 +42,9 @@ type Kind struct {
 	Types
 	// Versions are further versions, of this group or another, over the same objects.
 	Versions []Version
+	// Elsewhere: another part of the server has the rules, and the row says only what the
+	// store and the controllers have to know. (Custom objects)
+	Elsewhere bool
 
 	Create Create
 	Update Update

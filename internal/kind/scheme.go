@@ -23,7 +23,7 @@ func NewScheme(rows []*Kind) (*runtime.Scheme, error) {
 	if err != nil {
 		return nil, err
 	}
-	addHubs(s, rows)
+	addHubs(s, Ours(rows))
 	return s, nil
 }
 
@@ -32,6 +32,7 @@ func NewScheme(rows []*Kind) (*runtime.Scheme, error) {
 // names the models of the OpenAPI documents.
 func NewVersionedScheme(rows []*Kind) (*runtime.Scheme, error) {
 	s := runtime.NewScheme()
+	rows = Ours(rows)
 	for _, k := range rows {
 		if err := addRow(s, k); err != nil {
 			return nil, fmt.Errorf("kind: add the row of %s to the scheme: %w", k.title(), err)

@@ -23,7 +23,7 @@ import (
 func TestSchemeHubs(t *testing.T) {
 	t.Parallel()
 	s := builtinScheme()
-	for _, k := range Table() {
+	for _, k := range Ours(Table()) {
 		hub := schema.GroupVersion{Group: k.GVK.Group, Version: runtime.APIVersionInternal}
 		obj := k.New()
 		got, err := s.UnsafeConvertToVersion(obj, hub)

@@ -53,5 +53,6 @@ func Table() []*Kind {
 		ResourceSlice(),
 		FlowSchema(),
 		PriorityLevelConfiguration(),
+		CustomResourceDefinition(),
 	}
 }

@@ -23,7 +23,7 @@ func Valid(input []manifest.Object) error {
 	first := map[string]manifest.Object{}
 	for _, in := range input {
 		it := &item{in: in, kind: p.kinds.ByGVK(in.GroupVersionKind()), origin: nameOf(in.GetKind(), in.GetName(), in.GetGenerateName())}
-		if it.kind == nil {
+		if it.kind == nil || it.kind.Elsewhere {
 			p.strange(it)
 		} else if it.obj, err = p.strictly(in); err != nil {
 			it.undecodable(err)

@@ -52,18 +52,21 @@ func (s *Server) install() error {
 		serializer.WithStreamingCollectionEncodingToProtobuf())
 	var docs *openAPI
 	var groups, rare []*genericserver.APIGroupInfo
-	s.late = newLate(s.o.Kinds.All(), func() error { return s.installGroups(rare, codecs, docs) })
+	s.late = newLate(kind.Ours(s.o.Kinds.All()), func() error { return s.installGroups(rare, codecs, docs) })
 	config := s.config(codecs)
 	s.requests, s.watches = config.NonLongRunningRequestWaitGroup, new(utilwaitgroup.SafeWaitGroup)
-	unknown := genericserver.NewEmptyDelegateWithCustomHandler(http.NotFoundHandler())
+	unknown := genericserver.NewEmptyDelegateWithCustomHandler(http.HandlerFunc(s.serveCustom))
 	generic, err := config.Complete(nil).New("sampan", unknown)
 	if err != nil {
 		return fmt.Errorf("server: %w", err)
 	}
 	s.generic = generic
 
-	docs = newOpenAPI(s.scheme, s.o.Kinds.All(), generic.Handler.GoRestfulContainer)
-	all, err := s.groups()
+	docs = newOpenAPI(s.scheme, kind.Ours(s.o.Kinds.All()), generic.Handler.GoRestfulContainer)
+	shared := newShared(s)
+	s.custom = s.newCustom(shared)
+	docs.further = s.custom
+	all, err := s.groups(shared)
 	if err != nil {
 		return fmt.Errorf("server: %w", err)
 	}
@@ -105,10 +108,9 @@ func (s *Server) config(codecs serializer.CodecFactory) *genericserver.Config {
 }
 
 // groups gathers the storage of all rows by API group, in table order.
-func (s *Server) groups() ([]*genericserver.APIGroupInfo, error) {
-	shared := newShared(s)
+func (s *Server) groups(shared *shared) ([]*genericserver.APIGroupInfo, error) {
 	all := apiGroups{scheme: s.scheme}
-	for _, k := range s.o.Kinds.All() {
+	for _, k := range kind.Ours(s.o.Kinds.All()) {
 		for _, gvk := range k.GVKs() {
 			storage, err := shared.storage(k, gvk.GroupVersion())
 			if err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -43,8 +44,15 @@ type openAPI struct {
 	container *restful.Container
 	v3        *handler3.OpenAPIService
 	paths     []string // "apis/batch/v1", …
+	further   further
 	hash      func() string
 	typesOnce func() (managedfields.TypeConverter, error)
+}
+
+// further describes a part of the API that may change while it is served.
+type further interface {
+	Documents(r *http.Request) map[string]handler3.OpenAPIV3DiscoveryGroupVersion
+	ServeDocument(w http.ResponseWriter, r *http.Request)
 }
 
 func newOpenAPI(scheme *runtime.Scheme, rows []*kind.Kind, container *restful.Container) *openAPI {
@@ -98,14 +106,14 @@ func (o *openAPI) serveIndex(w http.ResponseWriter, r *http.Request) {
 	for _, p := range o.paths {
 		index.Paths[p] = handler3.OpenAPIV3DiscoveryGroupVersion{ServerRelativeURL: "/openapi/v3/" + p + query}
 	}
+	maps.Copy(index.Paths, o.further.Documents(r))
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Etag", `"`+o.hash()+`"`)
 	json.NewEncoder(w).Encode(index) // an error is the client's who left
 }
 
 func (o *openAPI) serveGroupVersion(w http.ResponseWriter, r *http.Request) {
 	if !slices.Contains(o.paths, strings.TrimPrefix(r.URL.Path, "/openapi/v3/")) {
-		http.NotFound(w, r)
+		o.further.ServeDocument(w, r)
 		return
 	}
 	if r.URL.Query().Get("hash") == o.hash() {

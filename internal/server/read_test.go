@@ -177,7 +177,7 @@ func TestOpenAPI(t *testing.T) {
 		if err := json.Unmarshal(body, &parsed); err != nil || resp.StatusCode != 200 || len(parsed.Paths) == 0 {
 			t.Fatalf("%s: %d %v", path, resp.StatusCode, err)
 		}
-		if resp.Header.Get("Cache-Control") != "public, immutable" {
+		if changes := strings.HasPrefix(path, "apis/apiextensions."); !changes && resp.Header.Get("Cache-Control") != "public, immutable" {
 			t.Errorf("%s is not for keeps: %q", path, resp.Header.Get("Cache-Control"))
 		}
 		for name, schema := range parsed.Components.Schemas {

@@ -36,6 +36,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/server/custom"
 	"github.com/sampan-batch/sampan/internal/store"
 )
 
@@ -115,6 +116,7 @@ type Server struct {
 	generic  *genericserver.GenericAPIServer
 	gate     *gate
 	late     *late
+	custom   *custom.Server
 	// token authenticates LoopbackConfig.
 	token string
 
@@ -228,6 +230,9 @@ func (s *Server) Run(ctx context.Context) error {
 	served := make(chan error, 1)
 	go func() { served <- web.ServeTLS(newDoor(s.listener, s.o), "", "") }()
 	s.generic.RunPostStartHooks(hooks)
+	if s.custom.Wanted() {
+		s.custom.Await(ctx)
+	}
 	close(s.ready)
 
 	select {

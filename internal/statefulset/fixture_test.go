@@ -71,7 +71,6 @@ type world struct {
 	objects map[change.Key]change.Object
 	events  []string
 	rev     int
-	most    int // terminating or not ready pods that a decision has made at a time
 }
 
 func newWorld(t *testing.T, set *appsv1.StatefulSet) *world {

@@ -1,0 +1,38 @@
+package server
+
+import (
+	"net/http"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	genericserver "k8s.io/apiserver/pkg/server"
+
+	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/server/custom"
+	"github.com/sampan-batch/sampan/internal/store"
+)
+
+// serveCustom serves what no row does: what CustomResourceDefinitions define.
+func (s *Server) serveCustom(w http.ResponseWriter, r *http.Request) { s.custom.ServeHTTP(w, r) }
+
+// newCustom returns the part of the API for custom resources.
+func (s *Server) newCustom(shared *shared) *custom.Server {
+	config := genericserver.NewConfig(custom.Codecs())
+	config.ExternalAddress = s.Addr()
+	config.LoopbackClientConfig = s.LoopbackConfig()
+	config.EffectiveVersion = newEffectiveVersion(s.o.Version)
+	config.Authorization.Authorizer = s.gate
+	config.AggregatedDiscoveryGroupManager = s.generic.AggregatedDiscoveryGroupManager
+	config.BuildHandlerChainFunc = func(h http.Handler, _ *genericserver.Config) http.Handler { return h } // ours has done it
+	return custom.New(s.stopping, custom.Options{
+		Store: s.o.Store, Kinds: s.o.Kinds, Commit: shared.commit,
+		Guard: func(view *store.View, group schema.GroupResource, key change.Key) (*change.Guard, error) {
+			k := s.o.Kinds.ByResource(key.Resource)
+			if k == nil || !k.Namespaced {
+				return nil, nil
+			}
+			return (&resource{shared: shared, kind: k, gr: group}).guardNamespace(view, key.Namespace, key.Name)
+		},
+		Pin: shared.views.pin, At: shared.views.at, Expired: continueExpired,
+		Config: config, Groups: s.generic.DiscoveryGroupManager,
+	})
+}

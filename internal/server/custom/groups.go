@@ -1,0 +1,70 @@
+package custom
+
+import (
+	"errors"
+	"net/url"
+	"slices"
+
+	apiextensionshelpers "k8s.io/apiextensions-apiserver/pkg/apihelpers"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/apiserver/pkg/util/webhook"
+	"k8s.io/client-go/tools/cache"
+)
+
+// groupsHandler keeps the groups of definitions among those that /apis lists for clients
+// that do not know aggregated discovery.
+func (s *Server) groupsHandler() cache.ResourceEventHandler {
+	look := func(obj any) {
+		if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+			obj = last.Obj
+		}
+		s.listGroup(obj.(*apiextensionsv1.CustomResourceDefinition).Spec.Group)
+	}
+	return cache.ResourceEventHandlerFuncs{AddFunc: look, UpdateFunc: func(_, obj any) { look(obj) }, DeleteFunc: look}
+}
+
+// listGroup lists a group with the versions that definitions serve, or no longer.
+func (s *Server) listGroup(name string) {
+	definitions, err := s.lister.List(labels.Everything())
+	if err != nil {
+		return
+	}
+	var versions []string
+	for _, d := range definitions {
+		if d.Spec.Group != name || !apiextensionshelpers.IsCRDConditionTrue(d, apiextensionsv1.Established) {
+			continue
+		}
+		for _, v := range d.Spec.Versions {
+			if v.Served && !slices.Contains(versions, v.Name) {
+				versions = append(versions, v.Name)
+			}
+		}
+	}
+	if len(versions) == 0 {
+		s.Groups.RemoveGroup(name)
+		return
+	}
+	slices.SortFunc(versions, func(a, b string) int { return -version.CompareKubeAwareVersionStrings(a, b) })
+	group := metav1.APIGroup{Name: name}
+	for _, v := range versions {
+		group.Versions = append(group.Versions, metav1.GroupVersionForDiscovery{GroupVersion: name + "/" + v, Version: v})
+	}
+	group.PreferredVersion = group.Versions[0]
+	s.Groups.AddGroup(group)
+}
+
+// plainly has conversion webhooks authenticated by nothing but their authority.
+func plainly(delegate webhook.AuthenticationInfoResolver) webhook.AuthenticationInfoResolver {
+	return delegate
+}
+
+// noServices: a conversion webhook is reached by its URL.
+type noServices struct{}
+
+// ResolveEndpoint implements webhook.ServiceResolver.
+func (noServices) ResolveEndpoint(string, string, int32) (*url.URL, error) {
+	return nil, errors.New("services do not lead anywhere here: give the webhook by its url")
+}

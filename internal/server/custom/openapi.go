@@ -1,0 +1,78 @@
+package custom
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"strings"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver"
+	generatedopenapi "k8s.io/apiextensions-apiserver/pkg/generated/openapi"
+	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
+	genericserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/kube-openapi/pkg/handler3"
+)
+
+const documents = "/openapi/v3"
+
+// describe has the library describe definitions, and what they define.
+func describe(c *genericserver.Config) {
+	namer := openapinamer.NewDefinitionNamer(apiserver.Scheme)
+	c.OpenAPIConfig = genericserver.DefaultOpenAPIConfig(generatedopenapi.GetOpenAPIDefinitions, namer)
+	c.OpenAPIV3Config = genericserver.DefaultOpenAPIV3Config(generatedopenapi.GetOpenAPIDefinitions, namer)
+	c.OpenAPIConfig.Info.Title, c.OpenAPIV3Config.Info.Title = "Kubernetes", "Kubernetes"
+}
+
+// Documents are the OpenAPI documents (version 3) of this part of the API, by their paths:
+// "apis/example.com/v1". Those of definitions are there as soon as there are any.
+func (s *Server) Documents(r *http.Request) map[string]handler3.OpenAPIV3DiscoveryGroupVersion {
+	own := "apis/" + apiextensionsv1.SchemeGroupVersion.String()
+	index := handler3.OpenAPIV3Discovery{Paths: map[string]handler3.OpenAPIV3DiscoveryGroupVersion{own: {ServerRelativeURL: documents + "/" + own}}}
+	if !s.Wanted() || s.Start() != nil {
+		return index.Paths
+	}
+	cache.WaitForCacheSync(r.Context().Done(), s.synced)
+	ask := r.Clone(r.Context())
+	ask.URL.Path, ask.URL.RawQuery = documents, ""
+	ask.Header = http.Header{"Accept": {"application/json"}}
+	var answer kept
+	s.handler.ServeHTTP(&answer, ask)
+	_ = json.Unmarshal(answer.body.Bytes(), &index) // else what is known is known
+	return index.Paths
+}
+
+// ServeDocument serves one of the Documents.
+func (s *Server) ServeDocument(w http.ResponseWriter, r *http.Request) {
+	if _, known := s.Documents(r)[strings.TrimPrefix(r.URL.Path, documents+"/")]; !known {
+		http.NotFound(w, r)
+		return
+	}
+	if err := s.Start(); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	s.handler.ServeHTTP(w, r)
+}
+
+// kept is an answer that is read here.
+type kept struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (k *kept) Header() http.Header {
+	if k.header == nil {
+		k.header = http.Header{}
+	}
+	return k.header
+}
+func (k *kept) WriteHeader(status int) { k.status = status }
+func (k *kept) Write(p []byte) (int, error) {
+	if k.status == 0 {
+		k.status = http.StatusOK
+	}
+	return k.body.Write(p)
+}
