@@ -90,7 +90,7 @@ var house = map[string][]string{
 	"internal/agent/podstate": {"internal/agent/network", "internal/kind/podspec"},
 	"internal/agent/probe":    {"internal/reason", "internal/runner"},
 	"internal/agent/runspec":  {"internal/agent/network", "internal/runner"},
-	"internal/agent/volume":   {"internal/agent/network", "internal/agent/runspec", "internal/runner", "internal/runner/hostpath"},
+	"internal/agent/volume":   {"internal/agent/network", "internal/agent/runspec", "internal/kind", "internal/runner", "internal/runner/hostpath"},
 	"internal/cli/screentest": nil, // for tests
 	"internal/verb":           nil,
 	"internal/cli":            {"internal/backup", "internal/board", "internal/cron", "internal/disk", "internal/doctor", "internal/engine", "internal/expand", "internal/explain", "internal/image", "internal/job", "internal/kind", "internal/manifest", "internal/plan", "internal/report", "internal/runner", "internal/unit", "internal/verb"},
@@ -98,7 +98,7 @@ var house = map[string][]string{
 	// what wires them, and what stands around the product
 	"internal/engine": {"internal/agent", "internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/agent/runspec", "internal/backup", "internal/change", "internal/control", "internal/disk", "internal/image",
 		"internal/kind", "internal/quota", "internal/runner", "internal/runner/host", "internal/runner/sandbox", "internal/runner/supervisor", "internal/server", "internal/server/custom",
-		"internal/store", "internal/tree"},
+		"internal/store", "internal/sweep", "internal/tree"},
 	"internal/unit":   nil,
 	"internal/doctor": {"internal/engine", "internal/runner"},
 	"cmd/sampan":      {"internal/cli"},

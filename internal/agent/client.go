@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/change"
@@ -41,6 +42,9 @@ type Client interface {
 	ConfigMap(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error)
 	Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error)
 	ServiceAccount(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error)
+
+	// Token answers a TokenRequest for an account: a copy of it with the token.
+	Token(ctx context.Context, namespace, account string, req *authenticationv1.TokenRequest) (*authenticationv1.TokenRequest, error)
 
 	// Record makes Events of notes. Best effort; it never blocks.
 	Record(notes ...change.Note)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -46,6 +47,7 @@ type fakeClient struct {
 	notes   []change.Note
 	history map[string][]corev1.PodStatus // every status ever written, by pod
 	watch   func(PodChanges)
+	tokens  int                     // given out
 	fail    func(verb string) error // makes calls fail, if set
 }
 
@@ -54,6 +56,22 @@ func newFakeClient() *fakeClient {
 		pods: map[string]*corev1.Pod{}, configs: map[string]*corev1.ConfigMap{}, secrets: map[string]*corev1.Secret{},
 		nodes: map[string]*corev1.Node{}, leases: map[string]*coordinationv1.Lease{}, history: map[string][]corev1.PodStatus{},
 	}
+}
+
+// Token implements Client: the token says whose it is, and which it is.
+func (f *fakeClient) Token(_ context.Context, namespace, account string, req *authenticationv1.TokenRequest) (*authenticationv1.TokenRequest, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fail != nil {
+		if err := f.fail("token"); err != nil {
+			return nil, err
+		}
+	}
+	f.tokens++
+	out := req.DeepCopy()
+	out.Status.Token = fmt.Sprintf("%s/%s of %s for %q, number %d", namespace, account, req.Spec.BoundObjectRef.Name, req.Spec.Audiences, f.tokens)
+	out.Status.ExpirationTimestamp = metav1.NewTime(time.Now().Add(time.Duration(*req.Spec.ExpirationSeconds) * time.Second))
+	return out, nil
 }
 
 func notFound(resource, name string) error {

@@ -89,7 +89,7 @@ func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
 	in := &runspec.Input{
 		Pod: a.object, Container: a.container.Spec, Class: a.class,
 		Addresses: p.Network.Of(a.object), Allocatable: p.Node.Allocatable(), Hostname: network.Hostname(a.object, p.Node.Name()),
-		ImageEnv: p.HostEnv, PodPids: p.PodPids,
+		ImageEnv: p.HostEnv, PodPids: p.PodPids, API: p.api(a.object),
 	}
 	if img := a.image; img != nil {
 		in.Layers, in.Entrypoint, in.Cmd, in.ImageEnv = img.Layers, img.Entrypoint, img.Cmd, img.Env

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -39,6 +40,9 @@ type Options struct {
 	Class runner.Class
 	// HostEnv is the environment that a process of the host class starts from.
 	HostEnv []string
+
+	// API is where pods that have a token find the API; zero: they are not told.
+	API netip.AddrPort
 
 	// PodPids is how many processes and threads a pod may have; 0: no limit.
 	PodPids int64

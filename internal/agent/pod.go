@@ -41,6 +41,8 @@ type pod struct {
 	done  chan struct{}   // closed when the worker has left
 	gone  atomic.Bool     // the API has the pod no more
 
+	tokens podTokens // of its volumes
+
 	// What follows belongs to the worker's goroutine.
 	state *podstate.Pod
 	dirty bool // there is something to report
@@ -75,6 +77,15 @@ func (p *pod) log() *slog.Logger {
 // note records an Event about the pod.
 func (p *pod) note(kind, reason, message string) {
 	p.Client.Record(note(p.state.Object, nil, kind, reason, message))
+}
+
+// setVolumes has the pod's volumes made, or brought up to date.
+func (p *pod) setVolumes(ctx context.Context, object *corev1.Pod) error {
+	volumes := p.volumes(ctx, object)
+	volumes.Token = func(src *corev1.ServiceAccountTokenProjection) (string, error) {
+		return p.tokens.get(ctx, p.Client, object, src, time.Now())
+	}
+	return volumes.Setup(ctx, p.Runners[p.class(object)])
 }
 
 // currentStatus returns the status to be reported now, given what the API says.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -57,6 +58,15 @@ func (r *containerRuntime) canRun(pod *corev1.Pod) error {
 	return errors.New("can't set `spec.hostUsers: false`, runtime does not support user namespaces")
 }
 
+// api is where the containers of a pod are told that the API is. A process of the machine has the
+// machine's configuration.
+func (r *containerRuntime) api(pod *corev1.Pod) netip.AddrPort {
+	if r.class(pod) == runner.Host || !volume.HasToken(pod) {
+		return netip.AddrPort{}
+	}
+	return r.API
+}
+
 // writeFiles writes the pod's own versions of files in /etc, where it has any.
 func (r *containerRuntime) writeFiles(pod *corev1.Pod) error {
 	if r.class(pod) == runner.Host {
@@ -74,11 +84,6 @@ type filesError struct{ err error }
 
 func (e *filesError) Error() string { return fmt.Sprintf("Failed to create pod sandbox: %v", e.err) }
 func (e *filesError) Unwrap() error { return e.err }
-
-// setVolumes has the pod's volumes made, or brought up to date.
-func (r *containerRuntime) setVolumes(ctx context.Context, pod *corev1.Pod) error {
-	return r.volumes(ctx, pod).Setup(ctx, r.Runners[r.class(pod)])
-}
 
 func (r *containerRuntime) volumes(ctx context.Context, pod *corev1.Pod) *volume.Pod {
 	return &volume.Pod{

@@ -50,7 +50,7 @@ func (v *volumeSetup) prepare() {
 		v.mounted(err, time.Now())
 		return
 	}
-	if len(object.Spec.Volumes) == 0 {
+	if !volume.Any(object, p.class(object)) {
 		p.state.Ready = true
 		return
 	}
@@ -88,7 +88,7 @@ func (v *volumeSetup) mounted(err error, now time.Time) {
 	v.busy = false
 	if err == nil {
 		v.failures, v.said = 0, ""
-		if volume.Live(p.state.Object) {
+		if volume.Live(p.state.Object, p.class(p.state.Object)) {
 			v.due = now.Add(refreshPeriod)
 		}
 		if !p.state.Ready {

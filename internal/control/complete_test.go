@@ -24,6 +24,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/job"
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/store"
+	"github.com/sampan-batch/sampan/internal/sweep"
 )
 
 // shelf is a view of objects that a test has put there.
@@ -157,7 +158,7 @@ func TestCompleteDecisions(t *testing.T) {
 // oneJob returns the parts of a loop with the Job j in its view.
 func oneJob(view shelf) (l *Loop, c *Controller, key change.Key) {
 	kinds := kind.Builtin()
-	controllers := Controllers(kinds)
+	controllers := Controllers(kinds, sweep.Plan{})
 	l = New(Options{
 		Source: stillSource{view: view}, Kinds: kinds, Controllers: controllers, Logger: slog.New(slog.DiscardHandler),
 		Now: func() time.Time { return time.Date(2026, 1, 31, 7, 0, 0, 0, time.UTC) },

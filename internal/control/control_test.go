@@ -21,6 +21,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/quota"
 	"github.com/sampan-batch/sampan/internal/store"
+	"github.com/sampan-batch/sampan/internal/sweep"
 )
 
 // bundle is a store with the controllers at work on it, in a bubble of fake
@@ -44,7 +45,7 @@ func bubble(t *testing.T, test func(b *bundle)) {
 		}
 		log := slog.New(slog.DiscardHandler)
 		recorder := NewRecorder(s, "node", log)
-		loop := New(Options{Source: FromStore(s), Kinds: kinds, Controllers: Controllers(kinds), Recorder: recorder, Logger: log, Workers: 4})
+		loop := New(Options{Source: FromStore(s), Kinds: kinds, Controllers: Controllers(kinds, sweep.Plan{}), Recorder: recorder, Logger: log, Workers: 4})
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 2)
 		go func() { done <- loop.Run(ctx) }()

@@ -5,10 +5,11 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/sweep"
 )
 
-// Controllers returns the table of controllers.
-func Controllers(kinds *kind.Kinds) []Controller {
+// Controllers returns the table of controllers. plan is what namespaces are furnished with.
+func Controllers(kinds *kind.Kinds, plan sweep.Plan) []Controller {
 	return []Controller{
 		jobController(kinds, false),
 		cronController(kinds),
@@ -18,7 +19,7 @@ func Controllers(kinds *kind.Kinds) []Controller {
 		taintController(),
 		ownerController(kinds),
 		expiryController(kinds),
-		namespaceController(kinds),
+		namespaceController(kinds, plan),
 		unscheduledController(kinds),
 		podController(kinds),
 		orphanController(kinds),

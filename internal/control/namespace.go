@@ -4,14 +4,15 @@ import (
 	"iter"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/sweep"
 )
 
-// namespaceController gives namespaces their default ServiceAccount, and empties
-// those that are being deleted.
-func namespaceController(kinds *kind.Kinds) Controller {
+// namespaceController furnishes namespaces, and empties those that are being deleted.
+func namespaceController(kinds *kind.Kinds, plan sweep.Plan) Controller {
 	k := kinds.ByResource(kind.Namespaces)
 	return Controller{
 		Name: "namespace",
@@ -21,7 +22,8 @@ func namespaceController(kinds *kind.Kinds) Controller {
 				if ev.Op != change.Delete {
 					add(ev.Key)
 				}
-			case ev.Key.Resource == kind.ServiceAccounts && ev.Op == change.Delete:
+			case ev.Key.Resource == kind.ServiceAccounts && ev.Op == change.Delete,
+				ev.Key.Resource == kind.ConfigMaps && ev.Key.Name == kind.RootCAName:
 				add(k.Key("", ev.Key.Namespace))
 			case ev.Op == change.Delete && ev.Key.Namespace != "":
 				ns, ok := view.Get(k.Key("", ev.Key.Namespace))
@@ -35,8 +37,14 @@ func namespaceController(kinds *kind.Kinds) Controller {
 			if !ok {
 				return change.Set{}
 			}
-			_, account := view.Get(kind.ServiceAccounts.Key(key.Name, kind.DefaultAccount))
-			return sweep.Namespace(now, sweep.Item{Kind: k, Object: obj}, contents(view, kinds, key.Name), view.Unread(key.Name), account)
+			has := sweep.Furniture{Plan: plan}
+			if account, ok := view.Get(kind.ServiceAccounts.Key(key.Name, kind.DefaultAccount)); ok {
+				has.Account = account.(*corev1.ServiceAccount)
+			}
+			if ca, ok := view.Get(kind.ConfigMaps.Key(key.Name, kind.RootCAName)); ok {
+				has.CA = ca.(*corev1.ConfigMap)
+			}
+			return sweep.Namespace(now, sweep.Item{Kind: k, Object: obj}, contents(view, kinds, key.Name), view.Unread(key.Name), has)
 		},
 	}
 }

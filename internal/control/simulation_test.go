@@ -23,6 +23,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/store"
+	"github.com/sampan-batch/sampan/internal/sweep"
 )
 
 var (
@@ -316,7 +317,7 @@ func (w *world) rest() {
 // woken for, without the loop knowing.
 func (w *world) undecided() string {
 	view, now := w.store.View(), w.now()
-	controllers := Controllers(w.kinds)
+	controllers := Controllers(w.kinds, sweep.Plan{})
 	seen := make(map[task]bool)
 	for _, k := range w.kinds.All() {
 		if k.Resource == "events" {

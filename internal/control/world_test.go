@@ -24,6 +24,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/quota"
 	"github.com/sampan-batch/sampan/internal/store"
+	"github.com/sampan-batch/sampan/internal/sweep"
 )
 
 // world is a disk, the engine that works on it (the store, the loop with all
@@ -136,7 +137,7 @@ func (w *world) start() {
 	w.store, w.wakes = s, make(map[task]time.Time)
 	w.doom.Store(0)
 	w.killed.Store(false)
-	controllers := Controllers(w.kinds)
+	controllers := Controllers(w.kinds, sweep.Plan{})
 	for i := range controllers {
 		controllers[i].Decide = w.disturbed(i, controllers[i].Decide)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/store"
+	"github.com/sampan-batch/sampan/internal/sweep"
 )
 
 // systemNamespaces exist in every Kubernetes cluster.
@@ -20,10 +21,10 @@ var systemNamespaces = [...]string{
 	metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic, corev1.NamespaceNodeLease,
 }
 
-// bootstrap creates the namespaces that clients expect to find, with their
-// default ServiceAccounts, so that the first pod need not wait for one, and the classes of
-// pods and the default roles, unless the engine is private: nobody but its maker can reach that.
-func bootstrap(ctx context.Context, s *store.Store, kinds *kind.Kinds, private bool) error {
+// bootstrap creates the namespaces that clients expect to find, as plan furnishes them, so
+// that the first pod need not wait for that, and, unless the engine is private, the classes
+// of pods and the default roles: nobody but its maker can reach that one.
+func bootstrap(ctx context.Context, s *store.Store, kinds *kind.Kinds, plan sweep.Plan, private bool) error {
 	view := s.View()
 	now := metav1.NewTime(time.Now().Truncate(time.Second))
 	var set change.Set
@@ -47,7 +48,8 @@ func bootstrap(ctx context.Context, s *store.Store, kinds *kind.Kinds, private b
 		create(kind.Namespaces, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 			Name: name, Labels: map[string]string{corev1.LabelMetadataName: name},
 		}})
-		create(kind.ServiceAccounts, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: name, Name: kind.DefaultAccount}})
+		create(kind.ServiceAccounts, plan.Account(name))
+		create(kind.ConfigMaps, plan.CA(name))
 	}
 	if !private {
 		for _, class := range kind.SystemPriorityClasses() {

@@ -35,6 +35,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/runner/supervisor"
 	"github.com/sampan-batch/sampan/internal/server"
 	"github.com/sampan-batch/sampan/internal/store"
+	"github.com/sampan-batch/sampan/internal/sweep"
 )
 
 // Engine is one engine on one data directory. New makes it, Run runs it once.
@@ -81,15 +82,11 @@ func (e *Engine) open() (err error) {
 	if e.store, err = c.openStore(kinds); err != nil {
 		return err
 	}
-	ctx := context.Background()
-	if err := bootstrap(ctx, e.store, kinds, c.Private); err != nil {
-		return err
-	}
 	if c.Private {
 		if err := awaitFormer(c.DataDir); err != nil {
 			return err
 		}
-		if err := interrupted(ctx, e.store, kinds); err != nil {
+		if err := interrupted(context.Background(), e.store, kinds); err != nil {
 			return err
 		}
 	}
@@ -106,16 +103,33 @@ func (e *Engine) open() (err error) {
 		return err
 	}
 	e.health = newHealth(c.DataDir, e.store, e.runner, newClockCheck(readClocks, lastRenewal(e.store, c.NodeName)))
+	return e.wire(kinds)
+}
+
+// wire makes the API, and who works with it. Nothing runs yet.
+func (e *Engine) wire(kinds *kind.Kinds) (err error) {
+	c := &e.config
+	if err := e.serveFrom(kinds); err != nil {
+		return err
+	}
+	plan := sweep.Plan{RootCA: e.server.RootCA()}
+	if err := bootstrap(context.Background(), e.store, kinds, plan, c.Private); err != nil {
+		return err
+	}
 	e.recorder = control.NewRecorder(e.store, c.NodeName, c.Logger)
 	e.janitor = &control.Janitor{Store: e.store, TTL: eventTTL, Max: maxEvents}
 	e.reporter = &control.Reporter{Store: e.store, Log: c.Logger}
 	e.loop = control.New(control.Options{
-		Source: control.FromStore(e.store), Kinds: kinds, Controllers: control.Controllers(kinds),
+		Source: control.FromStore(e.store), Kinds: kinds, Controllers: control.Controllers(kinds, plan),
 		Recorder: e.recorder, Logger: c.Logger,
 	})
-	if e.agent, err = e.newAgent(kinds); err != nil {
-		return err
-	}
+	e.agent, err = e.newAgent(kinds)
+	return err
+}
+
+// serveFrom makes the API of the store.
+func (e *Engine) serveFrom(kinds *kind.Kinds) (err error) {
+	c := &e.config
 	e.server, err = server.New(server.Options{
 		Store: e.store, Kinds: kinds, Listen: c.Listen,
 		CertDir: filepath.Join(c.DataDir, "pki"), Node: e.node, Logger: c.Logger, Version: c.Version,
@@ -139,7 +153,7 @@ func (e *Engine) newAgent(kinds *kind.Kinds) (*agent.Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, pods := &nodeClient{store: e.store, kinds: kinds, recorder: e.recorder}, network.Host(addresses())
+	client, pods := &nodeClient{store: e.store, kinds: kinds, recorder: e.recorder, tokens: e.server}, network.Host(addresses())
 	self, err := node.New(node.Config{
 		Name: c.NodeName, Addresses: pods.Node(), Capacity: capacity, Version: server.KubernetesVersion(c.Version),
 		Health: e.health, API: client, Log: c.Logger,
@@ -152,6 +166,7 @@ func (e *Engine) newAgent(kinds *kind.Kinds) (*agent.Agent, error) {
 		Network: pods, HostEnv: hostEnv(), Client: client,
 		Images:  newNodeImages(e.images, c.Private),
 		Runners: map[runner.Class]runner.Runner{runner.Sandbox: e.runner, runner.Host: e.runner},
+		API:     e.server.Endpoint(),
 		PodPids: max(c.PodPids, 0), UserNamespace: os.Geteuid() != 0,
 		Machine: e.machine(), Eviction: c.eviction,
 		HandLog: c.HandLog, HandLogTimes: c.HandLogTimes,

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -28,6 +29,12 @@ type nodeClient struct {
 	store    *store.Store
 	kinds    *kind.Kinds
 	recorder *control.Recorder
+	tokens   tokenIssuer
+}
+
+// tokenIssuer answers TokenRequests; the server is one.
+type tokenIssuer interface {
+	IssueToken(ctx context.Context, namespace, account string, req *authenticationv1.TokenRequest) (*authenticationv1.TokenRequest, error)
 }
 
 var (
@@ -146,6 +153,11 @@ func (c *nodeClient) Secret(_ context.Context, namespace, name string) (*corev1.
 // ServiceAccount implements agent.Client.
 func (c *nodeClient) ServiceAccount(_ context.Context, namespace, name string) (*corev1.ServiceAccount, error) {
 	return get[*corev1.ServiceAccount](c, kind.ServiceAccounts, namespace, name)
+}
+
+// Token implements agent.Client.
+func (c *nodeClient) Token(ctx context.Context, namespace, account string, req *authenticationv1.TokenRequest) (*authenticationv1.TokenRequest, error) {
+	return c.tokens.IssueToken(ctx, namespace, account, req)
 }
 
 // Record implements agent.Client.

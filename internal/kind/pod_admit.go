@@ -64,7 +64,9 @@ func AdmitPod(pod *corev1.Pod, others Getter) error {
 }
 
 // AdmitAccount gives a new pod the imagePullSecrets of its service account, what
-// is at AccountKey; nil if there is none. Only "default" need not exist.
+// is at AccountKey; nil if there is none, and a volume with a token, unless the pod or the
+// account says no. Only "default" need not exist: every namespace gets it
+// in a moment.
 func AdmitAccount(pod *corev1.Pod, account *corev1.ServiceAccount) error {
 	name := AccountKey(pod).Name
 	if account == nil && name != DefaultAccount {
@@ -72,6 +74,9 @@ func AdmitAccount(pod *corev1.Pod, account *corev1.ServiceAccount) error {
 	}
 	if account != nil && len(pod.Spec.ImagePullSecrets) == 0 {
 		pod.Spec.ImagePullSecrets = slices.Clone(account.ImagePullSecrets)
+	}
+	if wantsToken(pod, account) {
+		mountToken(pod)
 	}
 	return nil
 }

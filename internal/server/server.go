@@ -25,6 +25,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -170,14 +171,21 @@ func (s *Server) Ready() <-chan struct{} { return s.ready }
 // Addr is the host:port on which the server listens.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
+// RootCA is the authority of the server's certificate, PEM.
+func (s *Server) RootCA() []byte { return s.certs.ca.certPEM }
+
+// Endpoint is host and port by which pods of this machine reach the server.
+func (s *Server) Endpoint() netip.AddrPort {
+	addr := s.listener.Addr().(*net.TCPAddr).AddrPort()
+	if ip := addr.Addr().Unmap(); !ip.IsUnspecified() {
+		return netip.AddrPortFrom(ip, addr.Port())
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), addr.Port())
+}
+
 // url is how a client on this machine reaches the server.
 func (s *Server) url() string {
-	addr := s.listener.Addr().(*net.TCPAddr)
-	host := addr.IP.String()
-	if addr.IP.IsUnspecified() {
-		host = "127.0.0.1"
-	}
-	return "https://" + net.JoinHostPort(host, fmt.Sprint(addr.Port))
+	return "https://" + s.Endpoint().String()
 }
 
 // Kubeconfig returns the administrator's kubeconfig. It carries the private

@@ -10,24 +10,18 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sampan-batch/sampan/internal/change"
-	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // Namespace decides for a namespace: one that is being deleted is emptied, and
-// let go when nothing is left in it; any other has its default ServiceAccount.
+// let go when nothing is left in it; any other is furnished with what every namespace has.
 // contents yields everything in the namespace that can be read, unread the keys of the
-// rest, which only a newer program can remove: the namespace waits for it. account
-// reports whether the default ServiceAccount exists.
-func Namespace(now time.Time, item Item, contents iter.Seq[Item], unread iter.Seq[change.Key], account bool) change.Set {
-	var set change.Set
+// rest, which only a newer program can remove: the namespace waits for it.
+func Namespace(now time.Time, item Item, contents iter.Seq[Item], unread iter.Seq[change.Key], has Furniture) change.Set {
 	ns := item.Object.(*corev1.Namespace)
 	if ns.DeletionTimestamp == nil {
-		if !account {
-			set.Create(kind.ServiceAccounts.Key(ns.Name, kind.DefaultAccount),
-				&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns.Name, Name: kind.DefaultAccount}})
-		}
-		return set
+		return has.complete(ns.Name)
 	}
+	var set change.Set
 	left := map[change.Resource]int{}
 	for in := range contents {
 		left[in.Kind.Resource]++

@@ -57,7 +57,7 @@ func TestNamespaceWithUnreadObjects(t *testing.T) {
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "old", DeletionTimestamp: &metav1.Time{Time: now}},
 		Spec: corev1.NamespaceSpec{Finalizers: []corev1.FinalizerName{corev1.FinalizerKubernetes}}}
 	fleet := change.Resource("fleets.sampan.dev").Key("old", "f")
-	set := Namespace(now, item(ns), each(), unread(fleet), true)
+	set := Namespace(now, item(ns), each(), unread(fleet), Furniture{})
 	if got := tell(set); !strings.Contains(got, "update namespaces/old") {
 		t.Fatalf("got %s", got)
 	}
@@ -65,10 +65,10 @@ func TestNamespaceWithUnreadObjects(t *testing.T) {
 	if len(next.Spec.Finalizers) != 1 || next.Status.Conditions[0].Message != "Some resources are remaining: fleets.sampan.dev has 1 resource instances" {
 		t.Errorf("%+v", next)
 	}
-	if again := Namespace(now, item(next), each(), unread(fleet), true); !again.Empty() {
+	if again := Namespace(now, item(next), each(), unread(fleet), Furniture{}); !again.Empty() {
 		t.Errorf("it is said again: %s", tell(again))
 	}
-	if got := tell(Namespace(now, item(next), each(), unread(), true)); !strings.Contains(got, "delete namespaces/old") && !strings.Contains(got, "update namespaces/old") {
+	if got := tell(Namespace(now, item(next), each(), unread(), Furniture{})); !strings.Contains(got, "delete namespaces/old") && !strings.Contains(got, "update namespaces/old") {
 		t.Errorf("nothing holds it any more: %s", got)
 	}
 }
@@ -290,31 +290,39 @@ func TestNamespace(t *testing.T) {
 		return n
 	}
 	held := job(func(j *batchv1.Job) { j.Finalizers, j.DeletionTimestamp = []string{"x.y/z"}, &metav1.Time{Time: now} })
+	plan, former := Plan{RootCA: []byte("now")}, Plan{RootCA: []byte("before")}
+	stored := func(cm *corev1.ConfigMap) *corev1.ConfigMap {
+		cm.ResourceVersion = "7"
+		return cm
+	}
 	for _, tc := range []struct {
 		name     string
 		ns       *corev1.Namespace
 		contents []change.Object
-		account  bool
+		has      Furniture
 		want     string
 	}{
-		{"gets its account", ns(false), nil, false, "create serviceaccounts/ns/default"},
-		{"has its account", ns(false), nil, true, ""},
-		{"is emptied", ns(true), []change.Object{job(), jobPod("a")}, true, "delete jobs.batch/ns/j\nupdate pods/ns/a deleting grace=30 finalizers=[batch.kubernetes.io/job-tracking] owners=1"},
-		{"goes when it is empty", ns(true), nil, false, "delete namespaces/ns"},
-		{"says what it waits for", ns(true), []change.Object{held}, true, "update namespaces/ns deleting grace=-1 finalizers=[] owners=0"},
+		{"gets its account", ns(false), nil, Furniture{}, "create serviceaccounts/ns/default"},
+		{"has its account", ns(false), nil, Furniture{Account: plan.Account("ns")}, ""},
+		{"is told the authority", ns(false), nil, Furniture{Plan: plan, Account: plan.Account("ns")}, "create configmaps/ns/kube-root-ca.crt"},
+		{"knows the authority", ns(false), nil, Furniture{Plan: plan, Account: plan.Account("ns"), CA: plan.CA("ns")}, ""},
+		{"is told another authority", ns(false), nil, Furniture{Plan: plan, Account: plan.Account("ns"), CA: stored(former.CA("ns"))}, "update configmaps/ns/kube-root-ca.crt finalizers=[] owners=0"},
+		{"is emptied", ns(true), []change.Object{job(), jobPod("a")}, Furniture{}, "delete jobs.batch/ns/j\nupdate pods/ns/a deleting grace=30 finalizers=[batch.kubernetes.io/job-tracking] owners=1"},
+		{"goes when it is empty", ns(true), nil, Furniture{Plan: plan}, "delete namespaces/ns"},
+		{"says what it waits for", ns(true), []change.Object{held}, Furniture{Plan: plan}, "update namespaces/ns deleting grace=-1 finalizers=[] owners=0"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			if got := tell(Namespace(now, item(tc.ns), each(tc.contents...), unread(), tc.account)); got != tc.want {
+			if got := tell(Namespace(now, item(tc.ns), each(tc.contents...), unread(), tc.has)); got != tc.want {
 				t.Errorf("got\n%s\nwant\n%s", got, tc.want)
 			}
 		})
 	}
-	said := Namespace(now, item(ns(true)), each(held), unread(), true).Writes[0].Object.(*corev1.Namespace)
+	said := Namespace(now, item(ns(true)), each(held), unread(), Furniture{}).Writes[0].Object.(*corev1.Namespace)
 	if got, want := said.Status.Conditions[0].Message, "Some resources are remaining: jobs.batch has 1 resource instances"; got != want {
 		t.Errorf("condition %q, want %q", got, want)
 	}
-	if again := Namespace(now, item(said), each(held), unread(), true); !again.Empty() {
+	if again := Namespace(now, item(said), each(held), unread(), Furniture{}); !again.Empty() {
 		t.Errorf("said again: %s", tell(again))
 	}
 }

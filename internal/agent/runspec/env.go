@@ -2,6 +2,7 @@ package runspec
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,9 +57,16 @@ func (e *Env) Lookup(name string) (string, bool) {
 }
 
 // Environment returns the variables that the container's specification asks
-// for: envFrom, then env, whose values may refer to what came before.
+// for: envFrom, then env, whose values may refer to what came before; and what it does not say of
+// where the API is.
 func Environment(in *Input, objects Objects) (*Env, error) {
-	env := &Env{}
+	env, api := &Env{}, service("kubernetes", "https", in.API)
+	lookup := func(name string) (string, bool) {
+		if value, ok := env.Lookup(name); ok {
+			return value, true
+		}
+		return api.Lookup(name)
+	}
 	for i := range in.Container.EnvFrom {
 		if err := envFrom(env, &in.Container.EnvFrom[i], objects); err != nil {
 			return nil, err
@@ -66,7 +74,7 @@ func Environment(in *Input, objects Objects) (*Env, error) {
 	}
 	for i := range in.Container.Env {
 		v := &in.Container.Env[i]
-		value, ok, err := Expand(v.Value, env.Lookup), true, error(nil)
+		value, ok, err := Expand(v.Value, lookup), true, error(nil)
 		if v.Value == "" && v.ValueFrom != nil {
 			value, ok, err = valueFrom(in, v.ValueFrom, objects)
 		}
@@ -77,7 +85,46 @@ func Environment(in *Input, objects Objects) (*Env, error) {
 			return nil, err
 		}
 	}
-	return env, nil
+	return env, env.complete(api)
+}
+
+// complete sets what of other is not set.
+func (e *Env) complete(other *Env) error {
+	for _, kv := range other.list {
+		name, value, _ := strings.Cut(kv, "=")
+		if _, ok := e.index[name]; ok {
+			continue
+		}
+		if err := e.Set(name, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// service returns the variables by which containers find a Service, as a kubelet makes them: for
+// programs that ask Kubernetes, and for those that knew Docker's links.
+func service(name, port string, at netip.AddrPort) *Env {
+	env := &Env{}
+	if !at.IsValid() {
+		return env
+	}
+	prefix := strings.ToUpper(name)
+	number, host := strconv.Itoa(int(at.Port())), at.Addr().String()
+	link := prefix + "_PORT_" + number + "_TCP"
+	for _, v := range [][2]string{
+		{prefix + "_SERVICE_HOST", host},
+		{prefix + "_SERVICE_PORT", number},
+		{prefix + "_SERVICE_PORT_" + strings.ToUpper(port), number},
+		{prefix + "_PORT", "tcp://" + at.String()},
+		{link, "tcp://" + at.String()},
+		{link + "_PROTO", "tcp"},
+		{link + "_PORT", number},
+		{link + "_ADDR", host},
+	} {
+		_ = env.Set(v[0], v[1]) // they are short
+	}
+	return env
 }
 
 func envFrom(env *Env, from *corev1.EnvFromSource, objects Objects) error {

@@ -5,6 +5,7 @@ package runspec
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -25,6 +26,8 @@ type Input struct {
 	Hostname    string
 	// PodPids is how many processes and threads the pod may have; 0: no limit.
 	PodPids int64
+	// API is where the container finds the API; zero: it is not told.
+	API netip.AddrPort
 
 	// What the image says; empty for the host class.
 	Layers, Entrypoint, Cmd, ImageEnv []string

@@ -75,7 +75,7 @@ func (p *Pod) projected(out *files, src *corev1.ProjectedVolumeSource) error {
 		case s.DownwardAPI != nil:
 			errs = append(errs, p.downward(out, s.DownwardAPI.Items, mode))
 		case s.ServiceAccountToken != nil:
-			errs = append(errs, errors.New("projected serviceAccountToken sources are not supported by this node: pods have no identity in the API"))
+			errs = append(errs, p.token(out, s.ServiceAccountToken, mode))
 		case s.ClusterTrustBundle != nil:
 			errs = append(errs, errors.New("projected clusterTrustBundle sources are not supported by this node"))
 		case s.PodCertificate != nil:
@@ -83,6 +83,51 @@ func (p *Pod) projected(out *files, src *corev1.ProjectedVolumeSource) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// token shows a token to its pod's user alone, if the pod has one, else as the volume says.
+func (p *Pod) token(out *files, src *corev1.ServiceAccountTokenProjection, mode int32) error {
+	token, err := p.Token(src)
+	if err != nil {
+		return err
+	}
+	user := oneUser(p.Object)
+	if user != nil || p.fsGroup() != nil {
+		mode = 0o600
+	}
+	if err := out.add(src.Path, []byte(token), mode); err != nil {
+		return err
+	}
+	f := out.files[src.Path]
+	f.UID = user
+	out.files[src.Path] = f
+	return nil
+}
+
+// oneUser returns the user whom all containers of the pod are said to run as, nil if that is not
+// said of each, or not of each the same.
+func oneUser(pod *corev1.Pod) *uint32 {
+	var common *int64
+	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			var user *int64
+			if sc := pod.Spec.SecurityContext; sc != nil {
+				user = sc.RunAsUser
+			}
+			if sc := list[i].SecurityContext; sc != nil && sc.RunAsUser != nil {
+				user = sc.RunAsUser
+			}
+			if user == nil || common != nil && *common != *user {
+				return nil
+			}
+			common = user
+		}
+	}
+	if common == nil {
+		return nil
+	}
+	uid := uint32(*common)
+	return &uid
 }
 
 func (p *Pod) configMap(out *files, name string, items []corev1.KeyToPath, optional *bool, mode int32) error {

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/agent/runspec"
+	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
@@ -18,6 +19,9 @@ func (p *Pod) Mounts(c *corev1.Container, env *runspec.Env) ([]runner.Mount, err
 	mounts := make([]runner.Mount, 0, len(c.VolumeMounts))
 	for i := range c.VolumeMounts {
 		vm := &c.VolumeMounts[i]
+		if v := p.volume(vm.Name); v != nil && vm.MountPath == kind.TokenDir && !needed(v, p.Class) {
+			continue
+		}
 		m, err := p.mount(vm, env)
 		if err != nil {
 			if vm.SubPath != "" || vm.SubPathExpr != "" {

@@ -6,7 +6,7 @@
 // is looked at from here, by a process of its own: it may not answer.
 //
 // Volumes that need a cluster (claims, network storage, CSI) are refused with
-// an error, and so is everything that gives a pod an identity.
+// an error. A pod's identity is a token, which whoever looks after the pod has.
 package volume
 
 import (
@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/agent/runspec"
+	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/hostpath"
 )
@@ -33,6 +35,8 @@ type Pod struct {
 	Class  runner.Class
 	// Objects are the ConfigMaps and Secrets of its namespace.
 	Objects runspec.Objects
+	// Token returns the token for a volume.
+	Token func(src *corev1.ServiceAccountTokenProjection) (string, error)
 	// Paths is who looks at hostPaths.
 	Paths *hostpath.Scout
 	// Addresses and Allocatable are what downward API files may ask for, and the
@@ -64,6 +68,9 @@ func (p *Pod) Setup(ctx context.Context, runner Setter) error {
 	var errs []error
 	for i := range p.Object.Spec.Volumes {
 		v := &p.Object.Spec.Volumes[i]
+		if !needed(v, p.Class) {
+			continue
+		}
 		if err := p.setup(ctx, v, runner); err != nil {
 			errs = append(errs, &Error{v.Name, err})
 		}
@@ -85,11 +92,30 @@ func (p *Pod) setup(ctx context.Context, v *corev1.Volume, runner Setter) error 
 	return runner.SetVolume(ctx, want)
 }
 
+// Any reports whether the pod has volumes that are to be set up.
+func Any(pod *corev1.Pod, class runner.Class) bool {
+	return slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return needed(&v, class) })
+}
+
+// HasToken reports whether a volume of the pod shows a token.
+func HasToken(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool {
+		return v.Projected != nil && slices.ContainsFunc(v.Projected.Sources, func(s corev1.VolumeProjection) bool { return s.ServiceAccountToken != nil })
+	})
+}
+
+// needed: not even the volume that admission gives to every pod has a place in a process of the
+// machine, which sees the machine's files. It is no error, as nobody has asked for it.
+func needed(v *corev1.Volume, class runner.Class) bool {
+	return class != runner.Host || !kind.TokenVolume(v)
+}
+
 // Live reports whether the pod has volumes that change with the API, so that
 // Setup is to be called from time to time.
-func Live(pod *corev1.Pod) bool {
+func Live(pod *corev1.Pod, class runner.Class) bool {
 	for i := range pod.Spec.Volumes {
-		if v := &pod.Spec.Volumes[i]; v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil {
+		v := &pod.Spec.Volumes[i]
+		if needed(v, class) && (v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil) {
 			return true
 		}
 	}

@@ -168,9 +168,49 @@ func TestProjected(t *testing.T) {
 	if got := show(v); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	src.Sources = append(src.Sources, corev1.VolumeProjection{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "token"}})
-	if _, err := setup(t, p); err == nil || !strings.Contains(err.Error(), "serviceAccountToken sources are not supported") {
-		t.Errorf("got %v", err)
+}
+
+// A token is for its pod's user only, if the pod has one.
+func TestToken(t *testing.T) {
+	t.Parallel()
+	as := func(user int64) *corev1.SecurityContext { return &corev1.SecurityContext{RunAsUser: &user} }
+	for name, test := range map[string]struct {
+		pod        *corev1.PodSecurityContext
+		containers []*corev1.SecurityContext
+		mode       uint32
+		uid        int64 // -1: root
+	}{
+		"nobody in particular":    {nil, []*corev1.SecurityContext{nil, nil}, 0o644, -1},
+		"of the pod":              {&corev1.PodSecurityContext{RunAsUser: ptr.To[int64](7)}, []*corev1.SecurityContext{nil, nil}, 0o600, 7},
+		"of each container":       {nil, []*corev1.SecurityContext{as(8), as(8)}, 0o600, 8},
+		"of one container":        {nil, []*corev1.SecurityContext{as(8), nil}, 0o644, -1},
+		"of another container":    {nil, []*corev1.SecurityContext{nil, as(8)}, 0o644, -1},
+		"each another":            {nil, []*corev1.SecurityContext{as(8), as(9)}, 0o644, -1},
+		"a group":                 {&corev1.PodSecurityContext{FSGroup: ptr.To[int64](5)}, []*corev1.SecurityContext{nil}, 0o640, -1},
+		"the container's, not so": {&corev1.PodSecurityContext{RunAsUser: ptr.To[int64](7)}, []*corev1.SecurityContext{as(8)}, 0o600, 8},
+	} {
+		src := &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "a/token"}}}}
+		object := &corev1.Pod{Spec: corev1.PodSpec{SecurityContext: test.pod, Volumes: []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{Projected: src}}}}}
+		for _, sc := range test.containers {
+			object.Spec.Containers = append(object.Spec.Containers, corev1.Container{SecurityContext: sc})
+		}
+		p := &Pod{Object: object, Token: func(*corev1.ServiceAccountTokenProjection) (string, error) { return "secret", nil }}
+		v, err := p.Volume(&object.Spec.Volumes[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := v.Files["a/token"]
+		uid := int64(-1)
+		if f.UID != nil {
+			uid = int64(*f.UID)
+		}
+		if string(f.Data) != "secret" || f.Mode != test.mode || uid != test.uid || !v.Memory {
+			t.Errorf("%s: %q mode %o uid %d, in memory: %v", name, f.Data, f.Mode, uid, v.Memory)
+		}
+		p.Token = func(*corev1.ServiceAccountTokenProjection) (string, error) { return "", errors.New("no") }
+		if _, err := p.Volume(&object.Spec.Volumes[0]); err == nil {
+			t.Errorf("%s: a volume without its token", name)
+		}
 	}
 }
 
