@@ -16,7 +16,7 @@ func HorizontalPodAutoscaler() *Kind {
 		GVK: autoscalingv2.SchemeGroupVersion.WithKind("HorizontalPodAutoscaler"),
 	}, horizontalpodautoscaler.Strategy, horizontalpodautoscaler.StatusStrategy).withoutEffect("nothing is scaled")
 	k.Versions = []Version{{GroupVersion: autoscalingv1.SchemeGroupVersion, AddToScheme: addAutoscalersV1}}
-	return k
+	return horizontalPodAutoscalerTable(k)
 }
 
 // addAutoscalersV1 serves the stored v2 autoscalers as autoscaling/v1 too: what v1 has no

@@ -14,26 +14,26 @@ const noDevices = "no devices are given to pods"
 
 // DeviceClass is the row of resource.k8s.io/v1 deviceclasses.
 func DeviceClass() *Kind {
-	return kubernetes[resourcev1.DeviceClass, resourcev1.DeviceClassList](Names{
+	return agedTable(kubernetes[resourcev1.DeviceClass, resourcev1.DeviceClassList](Names{
 		Resource: DeviceClasses, Singular: "deviceclass",
 		GVK: resourcev1.SchemeGroupVersion.WithKind("DeviceClass"),
-	}, deviceclass.Strategy, nil).answersObject().withoutEffect(noDevices)
+	}, deviceclass.Strategy, nil).answersObject().withoutEffect(noDevices))
 }
 
 // ResourceClaim is the row of resource.k8s.io/v1 resourceclaims.
 func ResourceClaim() *Kind {
-	return kubernetes[resourcev1.ResourceClaim, resourcev1.ResourceClaimList](Names{
+	return resourceClaimTable(kubernetes[resourcev1.ResourceClaim, resourcev1.ResourceClaimList](Names{
 		Resource: ResourceClaims, Singular: "resourceclaim",
 		GVK: resourcev1.SchemeGroupVersion.WithKind("ResourceClaim"),
-	}, resourceclaim.NewStrategy(nil, nil), resourceclaim.NewStatusStrategy(resourceclaim.NewStrategy(nil, nil))).answersObject().withoutEffect(noDevices)
+	}, resourceclaim.NewStrategy(nil, nil), resourceclaim.NewStatusStrategy(resourceclaim.NewStrategy(nil, nil))).answersObject().withoutEffect(noDevices))
 }
 
 // ResourceClaimTemplate is the row of resource.k8s.io/v1 resourceclaimtemplates.
 func ResourceClaimTemplate() *Kind {
-	return kubernetes[resourcev1.ResourceClaimTemplate, resourcev1.ResourceClaimTemplateList](Names{
+	return agedTable(kubernetes[resourcev1.ResourceClaimTemplate, resourcev1.ResourceClaimTemplateList](Names{
 		Resource: ResourceClaimTemplates, Singular: "resourceclaimtemplate",
 		GVK: resourcev1.SchemeGroupVersion.WithKind("ResourceClaimTemplate"),
-	}, resourceclaimtemplate.NewStrategy(nil), nil).answersObject().withoutEffect(noDevices)
+	}, resourceclaimtemplate.NewStrategy(nil), nil).answersObject().withoutEffect(noDevices))
 }
 
 // ResourceSlice is the row of resource.k8s.io/v1 resourceslices.
@@ -49,5 +49,5 @@ func ResourceSlice() *Kind {
 			resourcev1.ResourceSliceSelectorPoolName: s.Spec.Pool.Name,
 		}
 	})
-	return k
+	return resourceSliceTable(k)
 }

@@ -10,16 +10,16 @@ const noFlows = "all clients have an equal share of the server"
 
 // FlowSchema is the row of flowcontrol.apiserver.k8s.io/v1 flowschemas.
 func FlowSchema() *Kind {
-	return kubernetes[flowcontrolv1.FlowSchema, flowcontrolv1.FlowSchemaList](Names{
+	return flowSchemaTable(kubernetes[flowcontrolv1.FlowSchema, flowcontrolv1.FlowSchemaList](Names{
 		Resource: FlowSchemas, Singular: "flowschema",
 		GVK: flowcontrolv1.SchemeGroupVersion.WithKind("FlowSchema"),
-	}, flowschema.Strategy, flowschema.StatusStrategy).withoutEffect(noFlows)
+	}, flowschema.Strategy, flowschema.StatusStrategy).withoutEffect(noFlows))
 }
 
 // PriorityLevelConfiguration is the row of flowcontrol.apiserver.k8s.io/v1 prioritylevelconfigurations.
 func PriorityLevelConfiguration() *Kind {
-	return kubernetes[flowcontrolv1.PriorityLevelConfiguration, flowcontrolv1.PriorityLevelConfigurationList](Names{
+	return priorityLevelTable(kubernetes[flowcontrolv1.PriorityLevelConfiguration, flowcontrolv1.PriorityLevelConfigurationList](Names{
 		Resource: PriorityLevelConfigurations, Singular: "prioritylevelconfiguration",
 		GVK: flowcontrolv1.SchemeGroupVersion.WithKind("PriorityLevelConfiguration"),
-	}, prioritylevelconfiguration.Strategy, prioritylevelconfiguration.StatusStrategy).withoutEffect(noFlows)
+	}, prioritylevelconfiguration.Strategy, prioritylevelconfiguration.StatusStrategy).withoutEffect(noFlows))
 }

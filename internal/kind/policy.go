@@ -7,8 +7,8 @@ import (
 
 // PodDisruptionBudget is the row of policy/v1 poddisruptionbudgets.
 func PodDisruptionBudget() *Kind {
-	return kubernetes[policyv1.PodDisruptionBudget, policyv1.PodDisruptionBudgetList](Names{
+	return podDisruptionBudgetTable(kubernetes[policyv1.PodDisruptionBudget, policyv1.PodDisruptionBudgetList](Names{
 		Resource: PodDisruptionBudgets, Singular: "poddisruptionbudget", ShortNames: []string{"pdb"},
 		GVK: policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"),
-	}, poddisruptionbudget.Strategy, poddisruptionbudget.StatusStrategy).withoutEffect("pods are evicted all the same")
+	}, poddisruptionbudget.Strategy, poddisruptionbudget.StatusStrategy).withoutEffect("pods are evicted all the same"))
 }

@@ -8,10 +8,10 @@ import (
 
 // ResourceQuota is the row of v1 resourcequotas.
 func ResourceQuota() *Kind {
-	return kubernetes[corev1.ResourceQuota, corev1.ResourceQuotaList](Names{
+	return resourceQuotaTable(kubernetes[corev1.ResourceQuota, corev1.ResourceQuotaList](Names{
 		Resource: ResourceQuotas, Singular: "resourcequota", ShortNames: []string{"quota"},
 		GVK: corev1.SchemeGroupVersion.WithKind("ResourceQuota"),
-	}, resourcequota.Strategy, resourcequota.StatusStrategy).answersObject()
+	}, resourcequota.Strategy, resourcequota.StatusStrategy).answersObject())
 }
 
 // LimitRange is the row of v1 limitranges.

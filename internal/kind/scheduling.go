@@ -14,13 +14,13 @@ func PriorityClass() *Kind {
 		GVK: schedulingv1.SchemeGroupVersion.WithKind("PriorityClass"),
 	}, priorityclass.Strategy, nil)
 	k.Create.Limit, k.Update.Limit = onlyDefault, onlyDefault
-	return k
+	return priorityClassTable(k)
 }
 
 // RuntimeClass is the row of node.k8s.io/v1 runtimeclasses.
 func RuntimeClass() *Kind {
-	return kubernetes[nodev1.RuntimeClass, nodev1.RuntimeClassList](Names{
+	return runtimeClassTable(kubernetes[nodev1.RuntimeClass, nodev1.RuntimeClassList](Names{
 		Resource: RuntimeClasses, Singular: "runtimeclass",
 		GVK: nodev1.SchemeGroupVersion.WithKind("RuntimeClass"),
-	}, runtimeclass.Strategy, nil).withoutEffect("containers run in the classes sandbox and host, whose classes are there")
+	}, runtimeclass.Strategy, nil).withoutEffect("containers run in the classes sandbox and host, whose classes are there"))
 }

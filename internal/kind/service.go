@@ -18,22 +18,22 @@ func Service() *Kind {
 	k.Select.Fields = selects(func(s *corev1.Service) fields.Set {
 		return fields.Set{"spec.clusterIP": s.Spec.ClusterIP, "spec.type": string(s.Spec.Type)}
 	})
-	return k
+	return serviceTable(k)
 }
 
 // Endpoints is the row of v1 endpoints.
 func Endpoints() *Kind {
 	//lint:ignore SA1019 clients still write them
-	return kubernetes[corev1.Endpoints, corev1.EndpointsList](Names{
+	return endpointsTable(kubernetes[corev1.Endpoints, corev1.EndpointsList](Names{
 		Resource: EndpointsOf, Singular: "endpoints", ShortNames: []string{"ep"},
 		GVK: corev1.SchemeGroupVersion.WithKind("Endpoints"),
-	}, upstream.Endpoints(), nil)
+	}, upstream.Endpoints(), nil))
 }
 
 // EndpointSlice is the row of discovery.k8s.io/v1 endpointslices.
 func EndpointSlice() *Kind {
-	return kubernetes[discoveryv1.EndpointSlice, discoveryv1.EndpointSliceList](Names{
+	return endpointSliceTable(kubernetes[discoveryv1.EndpointSlice, discoveryv1.EndpointSliceList](Names{
 		Resource: EndpointSlices, Singular: "endpointslice",
 		GVK: discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"),
-	}, upstream.EndpointSlice(), nil)
+	}, upstream.EndpointSlice(), nil))
 }

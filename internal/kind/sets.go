@@ -20,10 +20,10 @@ const noPods = "no controller makes its pods"
 
 // Deployment is the row of apps/v1 deployments.
 func Deployment() *Kind {
-	return kubernetes[appsv1.Deployment, appsv1.DeploymentList](Names{
+	return deploymentTable(kubernetes[appsv1.Deployment, appsv1.DeploymentList](Names{
 		Resource: Deployments, Singular: "deployment", ShortNames: []string{"deploy"}, Categories: []string{"all"},
 		GVK: appsv1.SchemeGroupVersion.WithKind("Deployment"),
-	}, deployment.Strategy, deployment.StatusStrategy).withoutEffect(noPods)
+	}, deployment.Strategy, deployment.StatusStrategy).withoutEffect(noPods))
 }
 
 // ReplicaSet is the row of apps/v1 replicasets.
@@ -35,23 +35,23 @@ func ReplicaSet() *Kind {
 	k.Select.Fields = selects(func(s *appsv1.ReplicaSet) fields.Set {
 		return fields.Set{"status.replicas": strconv.Itoa(int(s.Status.Replicas))}
 	})
-	return k
+	return replicaSetTable(k)
 }
 
 // StatefulSet is the row of apps/v1 statefulsets.
 func StatefulSet() *Kind {
-	return kubernetes[appsv1.StatefulSet, appsv1.StatefulSetList](Names{
+	return statefulSetTable(kubernetes[appsv1.StatefulSet, appsv1.StatefulSetList](Names{
 		Resource: StatefulSets, Singular: "statefulset", ShortNames: []string{"sts"}, Categories: []string{"all"},
 		GVK: appsv1.SchemeGroupVersion.WithKind("StatefulSet"),
-	}, statefulset.Strategy, statefulset.StatusStrategy)
+	}, statefulset.Strategy, statefulset.StatusStrategy))
 }
 
 // DaemonSet is the row of apps/v1 daemonsets.
 func DaemonSet() *Kind {
-	return kubernetes[appsv1.DaemonSet, appsv1.DaemonSetList](Names{
+	return daemonSetTable(kubernetes[appsv1.DaemonSet, appsv1.DaemonSetList](Names{
 		Resource: DaemonSets, Singular: "daemonset", ShortNames: []string{"ds"}, Categories: []string{"all"},
 		GVK: appsv1.SchemeGroupVersion.WithKind("DaemonSet"),
-	}, daemonset.Strategy, daemonset.StatusStrategy).keeps(Backoff)
+	}, daemonset.Strategy, daemonset.StatusStrategy).keeps(Backoff))
 }
 
 // ControllerRevision is the row of apps/v1 controllerrevisions.
@@ -61,7 +61,7 @@ func ControllerRevision() *Kind {
 		GVK: appsv1.SchemeGroupVersion.WithKind("ControllerRevision"),
 	}, controllerrevision.Strategy, nil)
 	k.Select.Index = func(obj Object) []string { return revisionTerms(obj) }
-	return k
+	return controllerRevisionTable(k)
 }
 
 // ReplicationController is the row of v1 replicationcontrollers.
@@ -74,13 +74,13 @@ func ReplicationController() *Kind {
 		return fields.Set{"status.replicas": strconv.Itoa(int(c.Status.Replicas))}
 	})
 	k.Dependents.Propagation = metav1.DeletePropagationOrphan
-	return k
+	return replicationControllerTable(k)
 }
 
 // PodTemplate is the row of v1 podtemplates.
 func PodTemplate() *Kind {
-	return kubernetes[corev1.PodTemplate, corev1.PodTemplateList](Names{
+	return podTemplateTable(kubernetes[corev1.PodTemplate, corev1.PodTemplateList](Names{
 		Resource: PodTemplates, Singular: "podtemplate",
 		GVK: corev1.SchemeGroupVersion.WithKind("PodTemplate"),
-	}, podtemplate.Strategy, nil).answersObject()
+	}, podtemplate.Strategy, nil).answersObject())
 }

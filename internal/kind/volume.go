@@ -14,7 +14,7 @@ func PersistentVolume() *Kind {
 		GVK: corev1.SchemeGroupVersion.WithKind("PersistentVolume"),
 	}, persistentvolume.Strategy, persistentvolume.StatusStrategy).answersObject().withoutEffect("no claim is bound to a volume")
 	k.Select.Fields = selects(func(v *corev1.PersistentVolume) fields.Set { return fields.Set{"name": v.Name} })
-	return k
+	return persistentVolumeTable(k)
 }
 
 // PersistentVolumeClaim is the row of v1 persistentvolumeclaims.
@@ -25,5 +25,5 @@ func PersistentVolumeClaim() *Kind {
 	}, persistentvolumeclaim.Strategy, persistentvolumeclaim.StatusStrategy).answersObject().withoutEffect("no volume is bound to a claim, and a pod that names one waits")
 	k.Create.Limit, k.Update.Limit = withinLimits, withinLimits
 	k.Select.Fields = selects(func(c *corev1.PersistentVolumeClaim) fields.Set { return fields.Set{"name": c.Name} })
-	return k
+	return persistentVolumeClaimTable(k)
 }
