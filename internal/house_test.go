@@ -61,6 +61,7 @@ var house = map[string][]string{
 	"internal/daemonset":   {"internal/change", "internal/history", "internal/kind", "internal/podset", "internal/reason"},
 	"internal/statefulset": {"internal/change", "internal/history", "internal/kind", "internal/podset", "internal/reason"},
 	"internal/place":       {"internal/change", "internal/kind/podspec", "internal/reason"},
+	"internal/address":     {"internal/change", "internal/kind"},
 	"internal/quota":       {"internal/change", "internal/kind"},
 	"internal/sweep":       {"internal/change", "internal/kind", "internal/kind/podspec", "internal/reason"},
 	"internal/explain":     {"internal/cron", "internal/job", "internal/kind", "internal/reason"},
@@ -96,7 +97,7 @@ var house = map[string][]string{
 	"internal/cli":            {"internal/backup", "internal/board", "internal/cron", "internal/disk", "internal/doctor", "internal/engine", "internal/expand", "internal/explain", "internal/image", "internal/job", "internal/kind", "internal/manifest", "internal/plan", "internal/report", "internal/runner", "internal/unit", "internal/verb"},
 
 	// what wires them, and what stands around the product
-	"internal/engine": {"internal/agent", "internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/agent/runspec", "internal/backup", "internal/change", "internal/control", "internal/disk", "internal/image",
+	"internal/engine": {"internal/address", "internal/agent", "internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/agent/runspec", "internal/backup", "internal/change", "internal/control", "internal/disk", "internal/image",
 		"internal/kind", "internal/quota", "internal/runner", "internal/runner/host", "internal/runner/sandbox", "internal/runner/supervisor", "internal/server", "internal/server/custom",
 		"internal/store", "internal/sweep", "internal/tree"},
 	"internal/unit":   nil,
@@ -121,7 +122,7 @@ var house = map[string][]string{
 // cores are the packages that are pure: what they answer follows from what they are
 // asked, and nothing else happens. What they import of ours is held to the same.
 var cores = []string{
-	"internal/access", "internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/place", "internal/quota", "internal/sweep", "internal/explain", "internal/manifest", "internal/expand", "internal/plan", "internal/board", "internal/report", "internal/agent/podstate", "internal/agent/eviction",
+	"internal/access", "internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/place", "internal/address", "internal/quota", "internal/sweep", "internal/explain", "internal/manifest", "internal/expand", "internal/plan", "internal/board", "internal/report", "internal/agent/podstate", "internal/agent/eviction",
 }
 
 // walls are what no entry of the table may go through, by whatever way, and why. What

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sampan-batch/sampan/internal/address"
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/quota"
 	"github.com/sampan-batch/sampan/internal/runner"
@@ -78,7 +79,7 @@ func (c *Config) openStore(kinds *kind.Kinds) (*store.Store, error) {
 	}
 	s, err := store.Open(store.Options{
 		Path: path, Codec: kind.NewCodec(kinds), Index: kinds.Index,
-		Account: quota.Account, Erase: kinds.Erase, Reserve: c.storeReserve(), Volatile: c.Volatile,
+		Account: store.InTurn(address.Account, quota.Account), Erase: kinds.Erase, Reserve: c.storeReserve(), Volatile: c.Volatile,
 	})
 	if err != nil {
 		return nil, storeError(c.DataDir, err)

@@ -38,7 +38,7 @@ func IPAddress() *Kind {
 	return ipAddressTable(kubernetes[networkingv1.IPAddress, networkingv1.IPAddressList](Names{
 		Resource: IPAddresses, Singular: "ipaddress", ShortNames: []string{"ip"},
 		GVK: networkingv1.SchemeGroupVersion.WithKind("IPAddress"),
-	}, ipaddress.Strategy, nil).withoutEffect("services have no addresses"))
+	}, ipaddress.Strategy, nil).withoutEffect("which address is whose, is in the services alone"))
 }
 
 // ServiceCIDR is the row of networking.k8s.io/v1 servicecidrs.
@@ -46,5 +46,5 @@ func ServiceCIDR() *Kind {
 	return serviceCIDRTable(kubernetes[networkingv1.ServiceCIDR, networkingv1.ServiceCIDRList](Names{
 		Resource: ServiceCIDRs, Singular: "servicecidr",
 		GVK: networkingv1.SchemeGroupVersion.WithKind("ServiceCIDR"),
-	}, servicecidr.Strategy, servicecidr.StatusStrategy).withoutEffect("services have no addresses"))
+	}, servicecidr.Strategy, servicecidr.StatusStrategy).withoutEffect("services have addresses of " + ServiceRange.String() + " only"))
 }

@@ -59,7 +59,7 @@ func (r *resource) create(ctx context.Context, obj change.Object, validate rest.
 		if old, ok := view.Get(key); ok {
 			return nil, r.alreadyExists(ctx, obj, old)
 		}
-		return obj, nil
+		return r.rehearse(view, change.Write{Op: change.Create, Key: key, Object: obj})
 	}
 	return r.insert(ctx, key, obj, guard)
 }
@@ -108,6 +108,18 @@ func (r *resource) insert(ctx context.Context, key change.Key, obj change.Object
 			return nil, err
 		}
 	}
+}
+
+// rehearse returns the object as write would leave it in the state view, with nothing
+// written: a dry run.
+func (r *resource) rehearse(view *store.View, write change.Write) (runtime.Object, error) {
+	version := write.Object.GetResourceVersion()
+	objects, err := r.store.Rehearse(view, change.Set{Writes: []change.Write{write}})
+	if err != nil {
+		return nil, refused(err)
+	}
+	objects[0].SetResourceVersion(version)
+	return objects[0], nil
 }
 
 func (r *resource) alreadyExists(ctx context.Context, obj, old change.Object) error {

@@ -165,18 +165,25 @@ func (sh *shared) commit(ctx context.Context, set change.Set) (store.Result, err
 		return result, nil
 	}
 	var conflict *store.ConflictError
-	var refusal *change.Refusal
 	switch {
 	case errors.As(err, &conflict):
 		return result, err
-	case errors.As(err, &refusal):
-		return result, refusal.Err
-	case errors.Is(err, store.ErrClosed):
-		return result, apierrors.NewServiceUnavailable("the server is shutting down")
-	case ctx.Err() != nil:
+	case ctx.Err() != nil && !errors.As(err, new(*change.Refusal)) && !errors.Is(err, store.ErrClosed):
 		return result, apierrors.NewTimeoutError("the request did not complete in time", 0)
 	}
-	return result, apierrors.NewInternalError(err)
+	return result, refused(err)
+}
+
+// refused is how the API puts it that the store does not take a set.
+func refused(err error) error {
+	var refusal *change.Refusal
+	switch {
+	case errors.As(err, &refusal):
+		return refusal.Err
+	case errors.Is(err, store.ErrClosed):
+		return apierrors.NewServiceUnavailable("the server is shutting down")
+	}
+	return apierrors.NewInternalError(err)
 }
 
 // shallow returns what the library may be given of a shared object in order to

@@ -19,6 +19,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/sampan-batch/sampan/internal/address"
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/quota"
@@ -81,7 +82,7 @@ func setup(t testing.TB, options ...func(*Options)) *fixture {
 	f := &fixture{dir: t.TempDir(), kinds: kind.Builtin()}
 	var err error
 	f.store, err = store.Open(store.Options{
-		Path: filepath.Join(f.dir, "store.db"), Codec: kind.NewCodec(f.kinds), Index: f.kinds.Index, Account: quota.Account,
+		Path: filepath.Join(f.dir, "store.db"), Codec: kind.NewCodec(f.kinds), Index: f.kinds.Index, Account: store.InTurn(address.Account, quota.Account),
 	})
 	if err != nil {
 		t.Fatal(err)

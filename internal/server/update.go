@@ -105,7 +105,7 @@ func (u *update) createMissing(ctx context.Context, key change.Key, view *store.
 		return nil, err
 	}
 	if u.dryRun {
-		return obj, nil
+		return u.rehearse(view, change.Write{Op: change.Create, Key: key, Object: obj})
 	}
 	created, err := u.insert(ctx, key, obj, guard)
 	if apierrors.IsAlreadyExists(err) {
@@ -124,6 +124,9 @@ func (u *update) replace(ctx context.Context, key change.Key, view *store.View, 
 		return nil, err
 	}
 	write := u.kind.Settle(change.Write{Op: change.Update, Key: key, Rev: revision(old), Object: obj})
+	if u.dryRun && write.Op == change.Update {
+		return u.rehearse(view, write)
+	}
 	if u.dryRun {
 		return obj, nil
 	}

@@ -3,7 +3,6 @@ package store
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -72,31 +71,6 @@ func (s *Store) prepareStep(w *change.Write, st *step) error {
 	}
 	st.data, st.next.size = data, len(data)
 	s.describe(st.next)
-	return nil
-}
-
-// accountLocked adds to c what has to be written with it.
-func (s *Store) accountLocked(c *commit) error {
-	if s.opts.Account == nil || len(c.steps) == 0 {
-		return nil
-	}
-	more, err := s.opts.Account(&s.staged.View, c.set.Writes)
-	if err != nil {
-		return err
-	}
-	for i := range more {
-		w := &more[i]
-		st := step{old: s.staged.item(w.Key)}
-		if err := s.prepareStep(w, &st); err != nil {
-			return err
-		}
-		at := slices.IndexFunc(c.set.Writes, func(own change.Write) bool { return own.Key == w.Key })
-		if at < 0 {
-			c.steps = append(c.steps, st)
-		} else {
-			c.steps[at] = st
-		}
-	}
 	return nil
 }
 
@@ -190,7 +164,7 @@ func (s *Store) submit(c *commit) (lead bool, err error) {
 		// so that reading again shows the reason.
 		c.steps, c.lazy, c.err = nil, true, err
 	}
-	if err := s.accountLocked(c); err != nil {
+	if err := s.account(&s.staged.View, c); err != nil {
 		return false, err
 	}
 	if err := s.refuse(c); err != nil {

@@ -62,7 +62,7 @@ type Options struct {
 	// made to the state view; a write of a key that is among them takes its place. Its
 	// error refuses the set. It is asked of each set in the order in which they are
 	// committed, while no other is: it has to be quick, and must not keep view. May be nil.
-	Account func(view change.View, writes []change.Write) ([]change.Write, error)
+	Account Account
 	// Reserve is how many bytes of the disk are kept for what the store has yet
 	// to write, so that it goes on when others have filled the disk. 0: none.
 	Reserve int64
