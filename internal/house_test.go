@@ -62,6 +62,7 @@ var house = map[string][]string{
 	"internal/statefulset": {"internal/change", "internal/history", "internal/kind", "internal/podset", "internal/reason"},
 	"internal/place":       {"internal/change", "internal/kind/podspec", "internal/reason"},
 	"internal/address":     {"internal/change", "internal/kind"},
+	"internal/endpoint":    {"internal/change", "internal/kind", "internal/reason"},
 	"internal/quota":       {"internal/change", "internal/kind"},
 	"internal/sweep":       {"internal/change", "internal/kind", "internal/kind/podspec", "internal/reason"},
 	"internal/explain":     {"internal/cron", "internal/job", "internal/kind", "internal/reason"},
@@ -72,7 +73,7 @@ var house = map[string][]string{
 	"internal/plan":        {"internal/cron", "internal/kind", "internal/manifest", "internal/place"},
 
 	// the shell around the cores
-	"internal/control": {"internal/access", "internal/change", "internal/cron", "internal/daemonset", "internal/job", "internal/kind", "internal/place", "internal/statefulset", "internal/store", "internal/sweep", "internal/work"},
+	"internal/control": {"internal/access", "internal/change", "internal/cron", "internal/daemonset", "internal/endpoint", "internal/job", "internal/kind", "internal/place", "internal/statefulset", "internal/store", "internal/sweep", "internal/work"},
 
 	// edges
 	"internal/server":          {"internal/access", "internal/change", "internal/disk", "internal/kind", "internal/kind/openapi", "internal/kind/podspec", "internal/server/custom", "internal/server/identity", "internal/server/strategy", "internal/server/stream", "internal/stdio", "internal/store"},
@@ -97,7 +98,7 @@ var house = map[string][]string{
 	"internal/cli":            {"internal/backup", "internal/board", "internal/cron", "internal/disk", "internal/doctor", "internal/engine", "internal/expand", "internal/explain", "internal/image", "internal/job", "internal/kind", "internal/manifest", "internal/plan", "internal/report", "internal/runner", "internal/unit", "internal/verb"},
 
 	// what wires them, and what stands around the product
-	"internal/engine": {"internal/address", "internal/agent", "internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/agent/runspec", "internal/backup", "internal/change", "internal/control", "internal/disk", "internal/image",
+	"internal/engine": {"internal/address", "internal/agent", "internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/agent/runspec", "internal/backup", "internal/change", "internal/control", "internal/disk", "internal/endpoint", "internal/image",
 		"internal/kind", "internal/quota", "internal/runner", "internal/runner/host", "internal/runner/sandbox", "internal/runner/supervisor", "internal/server", "internal/server/custom",
 		"internal/store", "internal/sweep", "internal/tree"},
 	"internal/unit":   nil,
@@ -122,7 +123,7 @@ var house = map[string][]string{
 // cores are the packages that are pure: what they answer follows from what they are
 // asked, and nothing else happens. What they import of ours is held to the same.
 var cores = []string{
-	"internal/access", "internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/place", "internal/address", "internal/quota", "internal/sweep", "internal/explain", "internal/manifest", "internal/expand", "internal/plan", "internal/board", "internal/report", "internal/agent/podstate", "internal/agent/eviction",
+	"internal/access", "internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/place", "internal/address", "internal/endpoint", "internal/quota", "internal/sweep", "internal/explain", "internal/manifest", "internal/expand", "internal/plan", "internal/board", "internal/report", "internal/agent/podstate", "internal/agent/eviction",
 }
 
 // walls are what no entry of the table may go through, by whatever way, and why. What
@@ -133,9 +134,9 @@ var walls = []struct {
 }{
 	{cores, []string{"internal/store", "internal/work", "internal/control", "internal/server", "internal/runner", "internal/image", "internal/engine", "internal/cli"},
 		"a core is handed what it decides from, and carries nothing out"},
-	{[]string{"internal/server"}, []string{"internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/place", "internal/sweep", "internal/explain", "internal/control", "internal/agent", "internal/runner"},
+	{[]string{"internal/server"}, []string{"internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/place", "internal/endpoint", "internal/sweep", "internal/explain", "internal/control", "internal/agent", "internal/runner"},
 		"the API stores what it is asked to; what follows from that is decided elsewhere"},
-	{[]string{"internal/agent"}, []string{"internal/store", "internal/server", "internal/control", "internal/image", "internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/place", "internal/sweep"},
+	{[]string{"internal/agent"}, []string{"internal/store", "internal/server", "internal/control", "internal/image", "internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/place", "internal/endpoint", "internal/sweep"},
 		"a node is a client, as if it were on another machine"},
 	{[]string{"internal/runner"}, []string{"internal/kind", "internal/change", "internal/store", "internal/agent", "internal/image", "internal/server", "internal/control"},
 		"a runner knows processes, and nothing of Kubernetes"},
@@ -151,7 +152,7 @@ var homes = []struct {
 	why   string
 }{
 	{"k8s.io/apiserver", []string{"internal/server", "internal/engine", "internal/kind/upstream", "internal/quota"}, "the API is spoken in one room; the engine's health speaks its language of checks, and Kubernetes' strategies and quotas are called as the API calls them"},
-	{"k8s.io/kubernetes", []string{"internal/kind", "internal/quota", "internal/server", "internal/engine"}, "Kubernetes' own rules: of objects in the rows, of what they use, of rights in the API, of default roles at the start"},
+	{"k8s.io/kubernetes", []string{"internal/kind", "internal/endpoint", "internal/quota", "internal/server", "internal/engine"}, "Kubernetes' own rules: of objects in the rows, of how Endpoints are packed, of what they use, of rights in the API, of default roles at the start"},
 	{"k8s.io/kubectl", []string{"internal/verb"}, "what kubectl does is one room's"},
 	{"k8s.io/cli-runtime", []string{"internal/verb"}, "the same"},
 	{"k8s.io/cri-streaming", []string{"internal/server/stream"}, "the protocols of streams are one room's"},

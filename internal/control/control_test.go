@@ -18,6 +18,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/endpoint"
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/quota"
 	"github.com/sampan-batch/sampan/internal/store"
@@ -45,7 +46,7 @@ func bubble(t *testing.T, test func(b *bundle)) {
 		}
 		log := slog.New(slog.DiscardHandler)
 		recorder := NewRecorder(s, "node", log)
-		loop := New(Options{Source: FromStore(s), Kinds: kinds, Controllers: Controllers(kinds, sweep.Plan{}), Recorder: recorder, Logger: log, Workers: 4})
+		loop := New(Options{Source: FromStore(s), Kinds: kinds, Controllers: Controllers(kinds, sweep.Plan{}, endpoint.API{}), Recorder: recorder, Logger: log, Workers: 4})
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 2)
 		go func() { done <- loop.Run(ctx) }()

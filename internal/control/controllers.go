@@ -4,12 +4,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/endpoint"
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/sweep"
 )
 
-// Controllers returns the table of controllers. plan is what namespaces are furnished with.
-func Controllers(kinds *kind.Kinds, plan sweep.Plan) []Controller {
+// Controllers returns the table of controllers. plan is what namespaces are furnished with,
+// api where pods find the API.
+func Controllers(kinds *kind.Kinds, plan sweep.Plan, api endpoint.API) []Controller {
 	return []Controller{
 		jobController(kinds, false),
 		cronController(kinds),
@@ -17,6 +19,8 @@ func Controllers(kinds *kind.Kinds, plan sweep.Plan) []Controller {
 		statefulSetController(kinds),
 		placeController(kinds),
 		taintController(),
+		endpointController(),
+		apiController(api),
 		ownerController(kinds),
 		expiryController(kinds),
 		namespaceController(kinds, plan),

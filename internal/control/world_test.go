@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/endpoint"
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/quota"
 	"github.com/sampan-batch/sampan/internal/store"
@@ -137,7 +138,7 @@ func (w *world) start() {
 	w.store, w.wakes = s, make(map[task]time.Time)
 	w.doom.Store(0)
 	w.killed.Store(false)
-	controllers := Controllers(w.kinds, sweep.Plan{})
+	controllers := Controllers(w.kinds, sweep.Plan{}, endpoint.API{})
 	for i := range controllers {
 		controllers[i].Decide = w.disturbed(i, controllers[i].Decide)
 	}

@@ -29,6 +29,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/agent/node"
 	"github.com/sampan-batch/sampan/internal/control"
+	"github.com/sampan-batch/sampan/internal/endpoint"
 	"github.com/sampan-batch/sampan/internal/image"
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/runner"
@@ -116,11 +117,16 @@ func (e *Engine) wire(kinds *kind.Kinds) (err error) {
 	if err := bootstrap(context.Background(), e.store, kinds, plan, c.Private); err != nil {
 		return err
 	}
+	api := endpoint.API{}
+	if !c.Private { // nobody but its maker can reach that one
+		api.At = advertised(e.server.Endpoint(), addresses())
+		e.announceAPI(api)
+	}
 	e.recorder = control.NewRecorder(e.store, c.NodeName, c.Logger)
 	e.janitor = &control.Janitor{Store: e.store, TTL: eventTTL, Max: maxEvents}
 	e.reporter = &control.Reporter{Store: e.store, Log: c.Logger}
 	e.loop = control.New(control.Options{
-		Source: control.FromStore(e.store), Kinds: kinds, Controllers: control.Controllers(kinds, plan),
+		Source: control.FromStore(e.store), Kinds: kinds, Controllers: control.Controllers(kinds, plan, api),
 		Recorder: e.recorder, Logger: c.Logger,
 	})
 	e.agent, err = e.newAgent(kinds)

@@ -102,6 +102,12 @@ const (
 	SecurityContextIgnored = "SecurityContextIgnored"
 )
 
+// Of Services and Endpoints.
+const (
+	FailedToUpdateEndpointSlices = "FailedToUpdateEndpointSlices"
+	TooManyAddressesToMirror     = "TooManyAddressesToMirror"
+)
+
 // Of the node, by its kubelet; that it has a condition is said by the condition's reason.
 const (
 	EvictionThresholdMet = "EvictionThresholdMet"
