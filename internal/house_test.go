@@ -152,7 +152,7 @@ var homes = []struct {
 	why   string
 }{
 	{"k8s.io/apiserver", []string{"internal/server", "internal/engine", "internal/kind/upstream", "internal/quota"}, "the API is spoken in one room; the engine's health speaks its language of checks, and Kubernetes' strategies and quotas are called as the API calls them"},
-	{"k8s.io/kubernetes", []string{"internal/kind", "internal/endpoint", "internal/quota", "internal/server", "internal/engine"}, "Kubernetes' own rules: of objects in the rows, of how Endpoints are packed, of what they use, of rights in the API, of default roles at the start"},
+	{"k8s.io/kubernetes", []string{"internal/kind", "internal/agent/runspec", "internal/endpoint", "internal/quota", "internal/server", "internal/engine"}, "Kubernetes' own rules: of objects in the rows, of how Endpoints are packed, of the variables of Services, of what they use, of rights in the API, of default roles at the start"},
 	{"k8s.io/kubectl", []string{"internal/verb"}, "what kubectl does is one room's"},
 	{"k8s.io/cli-runtime", []string{"internal/verb"}, "the same"},
 	{"k8s.io/cri-streaming", []string{"internal/server/stream"}, "the protocols of streams are one room's"},

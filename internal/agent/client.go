@@ -42,6 +42,8 @@ type Client interface {
 	ConfigMap(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error)
 	Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error)
 	ServiceAccount(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error)
+	// Services returns those of a namespace, in the order of their names.
+	Services(ctx context.Context, namespace string) ([]*corev1.Service, error)
 
 	// Token answers a TokenRequest for an account: a copy of it with the token.
 	Token(ctx context.Context, namespace, account string, req *authenticationv1.TokenRequest) (*authenticationv1.TokenRequest, error)

@@ -201,6 +201,8 @@ func (f *fakeClient) ServiceAccount(ctx context.Context, ns, name string) (*core
 	return nil, notFound("serviceaccounts", name)
 }
 
+func (f *fakeClient) Services(context.Context, string) ([]*corev1.Service, error) { return nil, nil }
+
 func (f *fakeClient) Record(notes ...change.Note) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/agent/runspec"
 	"github.com/sampan-batch/sampan/internal/reason"
@@ -96,6 +98,7 @@ func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
 		in.WorkingDir, in.ImageUser = img.WorkingDir, img.User
 		in.LookupUser = func(user string) (runspec.User, error) { return p.Images.LookupUser(ctx, img, user) }
 	}
+	in.Services = func() ([]*corev1.Service, error) { return p.Client.Services(ctx, a.object.Namespace) }
 	in.ReadFile = func(volume, path string) ([]byte, error) {
 		return a.runner.ReadVolume(ctx, &runner.VolumeFile{Class: a.class, PodUID: p.ref.UID, Name: volume, Path: path})
 	}

@@ -155,6 +155,14 @@ func (c *nodeClient) ServiceAccount(_ context.Context, namespace, name string) (
 	return get[*corev1.ServiceAccount](c, kind.ServiceAccounts, namespace, name)
 }
 
+// Services implements agent.Client.
+func (c *nodeClient) Services(_ context.Context, namespace string) (all []*corev1.Service, err error) {
+	for obj := range c.store.View().List(kind.Services, namespace) {
+		all = append(all, obj.(*corev1.Service))
+	}
+	return all, nil
+}
+
 // Token implements agent.Client.
 func (c *nodeClient) Token(ctx context.Context, namespace, account string, req *authenticationv1.TokenRequest) (*authenticationv1.TokenRequest, error) {
 	return c.tokens.IssueToken(ctx, namespace, account, req)

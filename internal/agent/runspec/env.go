@@ -2,12 +2,14 @@ package runspec
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/kubernetes/pkg/kubelet/envvars"
+	"k8s.io/utils/ptr"
 )
 
 // Objects looks up what a pod's specification refers to in its namespace. An
@@ -58,14 +60,18 @@ func (e *Env) Lookup(name string) (string, bool) {
 
 // Environment returns the variables that the container's specification asks
 // for: envFrom, then env, whose values may refer to what came before; and what it does not say of
-// where the API is.
+// where the Services and the API are.
 func Environment(in *Input, objects Objects) (*Env, error) {
-	env, api := &Env{}, service("kubernetes", "https", in.API)
+	env := &Env{}
+	services, err := links(in)
+	if err != nil {
+		return nil, err
+	}
 	lookup := func(name string) (string, bool) {
 		if value, ok := env.Lookup(name); ok {
 			return value, true
 		}
-		return api.Lookup(name)
+		return services.Lookup(name)
 	}
 	for i := range in.Container.EnvFrom {
 		if err := envFrom(env, &in.Container.EnvFrom[i], objects); err != nil {
@@ -85,7 +91,7 @@ func Environment(in *Input, objects Objects) (*Env, error) {
 			return nil, err
 		}
 	}
-	return env, env.complete(api)
+	return env, env.complete(services)
 }
 
 // complete sets what of other is not set.
@@ -102,29 +108,45 @@ func (e *Env) complete(other *Env) error {
 	return nil
 }
 
-// service returns the variables by which containers find a Service, as a kubelet makes them: for
+// links returns the variables by which containers find Services, as a kubelet makes them: for
 // programs that ask Kubernetes, and for those that knew Docker's links.
-func service(name, port string, at netip.AddrPort) *Env {
+func links(in *Input) (*Env, error) {
 	env := &Env{}
-	if !at.IsValid() {
-		return env
+	all, err := services(in)
+	if err != nil {
+		return nil, err
 	}
-	prefix := strings.ToUpper(name)
-	number, host := strconv.Itoa(int(at.Port())), at.Addr().String()
-	link := prefix + "_PORT_" + number + "_TCP"
-	for _, v := range [][2]string{
-		{prefix + "_SERVICE_HOST", host},
-		{prefix + "_SERVICE_PORT", number},
-		{prefix + "_SERVICE_PORT_" + strings.ToUpper(port), number},
-		{prefix + "_PORT", "tcp://" + at.String()},
-		{link, "tcp://" + at.String()},
-		{link + "_PROTO", "tcp"},
-		{link + "_PORT", number},
-		{link + "_ADDR", host},
-	} {
-		_ = env.Set(v[0], v[1]) // they are short
+	for _, s := range all {
+		if len(s.Spec.Ports) == 0 {
+			continue // one that has an address has ports, or is no Service
+		}
+		for _, v := range envvars.FromServices([]*corev1.Service{s}) {
+			if err := env.Set(v.Name, v.Value); err != nil {
+				return nil, err
+			}
+		}
 	}
-	return env
+	return env, nil
+}
+
+// services are those that the container is told of: the API, as far as the pod may know of it, and
+// those of its namespace, unless the pod does not want to.
+func services(in *Input) (all []*corev1.Service, err error) {
+	if in.API.IsValid() {
+		api := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "kubernetes"}}
+		api.Spec.ClusterIP, api.Spec.Ports = in.API.Addr().String(), []corev1.ServicePort{{Name: "https", Port: int32(in.API.Port())}}
+		all = append(all, api)
+	}
+	if in.Services == nil || !ptr.Deref(in.Pod.Spec.EnableServiceLinks, corev1.DefaultEnableServiceLinks) {
+		return all, nil
+	}
+	own, err := in.Services()
+	for _, s := range own {
+		if s.Namespace != metav1.NamespaceDefault || s.Name != "kubernetes" {
+			all = append(all, s)
+		}
+	}
+	return all, err
 }
 
 func envFrom(env *Env, from *corev1.EnvFromSource, objects Objects) error {

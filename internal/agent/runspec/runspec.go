@@ -28,6 +28,8 @@ type Input struct {
 	PodPids int64
 	// API is where the container finds the API; zero: it is not told.
 	API netip.AddrPort
+	// Services returns those of the pod's namespace; nil: there are none.
+	Services func() ([]*corev1.Service, error)
 
 	// What the image says; empty for the host class.
 	Layers, Entrypoint, Cmd, ImageEnv []string
