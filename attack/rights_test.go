@@ -38,6 +38,7 @@ func rightsAttacks() []attack {
 			return seen(s.run(job("setuid", "", escalate, "/bin/setuid-probe", "id")), "| 1001 0 ")
 		}},
 		{name: "loopback traffic of others", users: root, try: overhear},
+		{name: "services that the machine has for itself", try: reachLoopback},
 		{name: "processes of the machine", try: othersProcesses},
 		{name: "files of the kernel in /proc and /sys", users: root, try: kernelFiles},
 		{name: "rights of a plain process of the machine", users: root, try: hostRights},
@@ -99,6 +100,38 @@ func overhear(s *site) string {
 		pod = "hostNetwork: true"
 	}
 	return seen(s.run(job("sniff", pod, "securityContext: {capabilities: {add: [NET_RAW, NET_ADMIN]}}", "/bin/attacker", "sniff", word)), "overheard "+word)
+}
+
+// reachLoopback asks what listens at a loopback address of the machine, by that and by every
+// address that a pod could take for the machine's.
+func reachLoopback(s *site) string {
+	const word = "for this machine alone"
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprintln(conn, word)
+			conn.Close()
+		}
+	}()
+	pod := ""
+	if s.weak {
+		pod = "hostNetwork: true"
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	ask := fmt.Sprintf("for ip in 127.0.0.1 127.0.0.2 10.244.0.1 10.244.0.2 10.96.0.1 10.96.0.10 169.254.0.1 0.0.0.0; do nc -w 2 $ip %d </dev/null; done; echo tried", port)
+	out := s.run(job("reach", pod, "", "sh", "-c", ask))
+	if !strings.Contains(out, "| tried") {
+		s.Fatal(out)
+	}
+	return seen(out, word)
 }
 
 // othersProcesses looks for a process of the machine, this one.

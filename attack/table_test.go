@@ -52,7 +52,10 @@ var table = []struct {
 	{"tokens in the log", []string{"testdata/stories/tokens.txtar"}},
 
 	// Rights.
-	{"the shared network: reading and changing what is others'", []string{"loopback traffic of others", "internal/agent/runspec.TestNetworkCapabilities"}},
+	{"the machine's network: reading and changing what is others'", []string{"loopback traffic of others", "internal/agent/runspec.TestNetworkCapabilities"}},
+	{"what the machine has for itself: its loopback addresses, by whatever way", []string{"services that the machine has for itself", "internal/network.TestOutside"}},
+	{"a socket that a pod hands to another hears what is for who has the address next", []string{"internal/network.TestAgain"}},
+	{"a network that a pod has changed is another's next", []string{"internal/network.TestAgain", "internal/runner/sandbox.TestNetworkOfThePod"}},
 	{"the pause process as a way around filter and limits", []string{"pause process as a way around the filter", "internal/runner/sandbox.TestPauseIsWeak"}},
 	{"class host ignores what its security context asks for", []string{
 		"rights of a plain process of the machine", "internal/runner/host.TestRights", "internal/runner/host.TestExecRights", "internal/runner/host.TestRunAsNonRoot"}},

@@ -28,16 +28,18 @@ var house = map[string][]string{
 	"internal/store/page":                 nil,
 	"internal/backup":                     nil,
 	"internal/work":                       nil,
+	"internal/network":                    nil,
+	"internal/dns":                        nil,
 	"internal/tree":                       nil,
 	"internal/disk":                       nil,
 	"internal/stdio":                      nil,
 	"internal/image":                      {"internal/disk", "internal/tree"},
 	"internal/image/imagetest":            nil,                 // for tests
 	"internal/golden":                     {"internal/change"}, // for tests
-	"internal/runner":                     {"internal/runner/reap", "internal/stdio"},
+	"internal/runner":                     {"internal/network", "internal/runner/reap", "internal/stdio"},
 	"internal/runner/cgroup":              {"internal/runner"},
 	"internal/runner/crilog":              nil,
-	"internal/runner/fake":                {"internal/runner", "internal/runner/crilog", "internal/stdio"},
+	"internal/runner/fake":                {"internal/network", "internal/runner", "internal/runner/crilog", "internal/stdio"},
 	"internal/runner/fork":                nil,
 	"internal/runner/hostpath":            {"internal/runner/fork", "internal/runner/reap"},
 	"internal/runner/hostpath/hangs":      nil, // for tests
@@ -48,9 +50,9 @@ var house = map[string][]string{
 	"internal/runner/sandbox/conformance": nil, // for tests
 	"internal/runner/host": {"internal/runner", "internal/runner/cgroup", "internal/runner/fork", "internal/runner/hostpath",
 		"internal/runner/reap", "internal/runner/terminal", "internal/runner/trash", "internal/tree"},
-	"internal/runner/sandbox": {"internal/runner", "internal/runner/cgroup", "internal/runner/fork", "internal/runner/hostpath",
+	"internal/runner/sandbox": {"internal/network", "internal/runner", "internal/runner/cgroup", "internal/runner/fork", "internal/runner/hostpath",
 		"internal/runner/reap", "internal/runner/terminal", "internal/runner/trash", "internal/tree"},
-	"internal/runner/supervisor": {"internal/runner", "internal/runner/crilog", "internal/runner/reap", "internal/runner/terminal", "internal/stdio"},
+	"internal/runner/supervisor": {"internal/network", "internal/runner", "internal/runner/crilog", "internal/runner/reap", "internal/runner/terminal", "internal/stdio"},
 
 	// cores
 	"internal/access":      nil,
@@ -81,8 +83,8 @@ var house = map[string][]string{
 	"internal/server/custom":   {"internal/change", "internal/kind", "internal/store"},
 	"internal/server/strategy": {"internal/change", "internal/kind"}, // also for kubediff
 	"internal/server/stream":   {"internal/stdio"},
-	"internal/agent": {"internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/agent/podfiles", "internal/agent/podstate", "internal/agent/probe",
-		"internal/agent/runspec", "internal/agent/volume", "internal/change", "internal/kind", "internal/reason", "internal/runner", "internal/runner/crilog", "internal/runner/hostpath",
+	"internal/agent": {"internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/agent/podfiles", "internal/agent/podstate", "internal/agent/probe", "internal/agent/proxy",
+		"internal/agent/runspec", "internal/agent/volume", "internal/change", "internal/dns", "internal/kind", "internal/network", "internal/reason", "internal/runner", "internal/runner/crilog", "internal/runner/hostpath",
 		"internal/runner/reap", "internal/stdio"},
 	"internal/agent/eviction": {"internal/kind/podspec"},
 	"internal/agent/machine":  {"internal/agent/eviction", "internal/runner/cgroup"},
@@ -91,6 +93,7 @@ var house = map[string][]string{
 	"internal/agent/podfiles": {"internal/runner", "internal/tree"},
 	"internal/agent/podstate": {"internal/agent/network", "internal/kind/podspec"},
 	"internal/agent/probe":    {"internal/reason", "internal/runner"},
+	"internal/agent/proxy":    {"internal/network"},
 	"internal/agent/runspec":  {"internal/agent/network", "internal/runner"},
 	"internal/agent/volume":   {"internal/agent/network", "internal/agent/runspec", "internal/kind", "internal/runner", "internal/runner/hostpath"},
 	"internal/cli/screentest": nil, // for tests
@@ -98,7 +101,7 @@ var house = map[string][]string{
 	"internal/cli":            {"internal/backup", "internal/board", "internal/cron", "internal/disk", "internal/doctor", "internal/engine", "internal/expand", "internal/explain", "internal/image", "internal/job", "internal/kind", "internal/manifest", "internal/plan", "internal/report", "internal/runner", "internal/unit", "internal/verb"},
 
 	// what wires them, and what stands around the product
-	"internal/engine": {"internal/address", "internal/agent", "internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/agent/runspec", "internal/backup", "internal/change", "internal/control", "internal/disk", "internal/endpoint", "internal/image",
+	"internal/engine": {"internal/address", "internal/agent", "internal/agent/eviction", "internal/agent/machine", "internal/agent/node", "internal/agent/runspec", "internal/backup", "internal/change", "internal/control", "internal/disk", "internal/endpoint", "internal/image",
 		"internal/kind", "internal/quota", "internal/runner", "internal/runner/host", "internal/runner/sandbox", "internal/runner/supervisor", "internal/server", "internal/server/custom",
 		"internal/store", "internal/sweep", "internal/tree"},
 	"internal/unit":   nil,
@@ -165,6 +168,7 @@ var homes = []struct {
 	{"github.com/google/go-containerregistry", []string{"internal/image"}, "images are one room's"},
 	{"github.com/google/uuid", []string{"internal/control", "internal/engine"}, "who applies a Set gives the uids"},
 	{"github.com/spf13/cobra", []string{"internal/cli"}, "commands are one room's"},
+	{"github.com/google/nftables", []string{"internal/network"}, "the rules of networks are one room's"},
 	{"os/exec", []string{"internal/runner/supervisor", "internal/cli"}, "os/exec shares memory and descriptors with what it starts: containers start by fork; a command calls the user's own programs"},
 	{"unsafe", []string{"internal/runner", "internal/agent/machine"}, "memory is the kernel's business, and these rooms talk to it"},
 }

@@ -39,6 +39,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.guard(ctx)
 	a.pods.learnLosses(ctx)
 	s.tasks.Go(func() { s.Node.Run(ctx) })
+	s.tasks.Go(func() { s.cluster.run(ctx) })
 	for {
 		err := s.Client.WatchPods(ctx, s.Node.Name(), func(ch PodChanges) { a.pods.deliver(ctx, ch) })
 		if ctx.Err() != nil {

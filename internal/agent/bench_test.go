@@ -9,9 +9,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/agent/node"
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
@@ -47,6 +47,12 @@ type sink struct {
 }
 
 func (s *sink) Record(...change.Note) {}
+
+func (s *sink) WatchServices(ctx context.Context, deliver func([]*corev1.Service, []*discoveryv1.EndpointSlice)) error {
+	deliver(nil, nil)
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
 
 func (s *sink) WatchPods(ctx context.Context, _ string, deliver func(PodChanges)) error {
 	deliver(PodChanges{All: true})
@@ -91,7 +97,7 @@ func BenchmarkShortPod(b *testing.B) {
 				b.Fatal(err)
 			}
 			a, err := New(Options{
-				Node: n, Dir: t.dir, RunDir: runDir, Network: network.Host([]string{"192.0.2.1"}), Client: client, Images: t.images, Class: class,
+				Node: n, Dir: t.dir, RunDir: runDir, Addresses: []string{"192.0.2.1"}, Client: client, Images: t.images, Class: class,
 				Runners: map[runner.Class]runner.Runner{class: instant{}}, Log: discard,
 			})
 			if err != nil {

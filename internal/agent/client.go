@@ -5,6 +5,7 @@ import (
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/runner"
@@ -38,6 +39,10 @@ type Client interface {
 	// stopped: the API's DELETE with grace period 0 and the uid as
 	// precondition. That it is gone already is no error.
 	DeletePod(ctx context.Context, pod runner.PodRef) error
+
+	// WatchServices delivers the Services and EndpointSlices of the cluster, all of them, soon
+	// after any has changed, like WatchPods.
+	WatchServices(ctx context.Context, deliver func([]*corev1.Service, []*discoveryv1.EndpointSlice)) error
 
 	ConfigMap(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error)
 	Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error)

@@ -19,6 +19,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -27,7 +28,6 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/agent/eviction"
 	"github.com/sampan-batch/sampan/internal/agent/machine"
-	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/agent/node"
 	"github.com/sampan-batch/sampan/internal/agent/runspec"
 	"github.com/sampan-batch/sampan/internal/change"
@@ -91,6 +91,13 @@ func (f *fakeClient) WatchPods(ctx context.Context, node string, deliver func(Po
 }
 
 // put stores pod and tells the watch.
+// WatchServices implements Client: there are none.
+func (f *fakeClient) WatchServices(ctx context.Context, deliver func([]*corev1.Service, []*discoveryv1.EndpointSlice)) error {
+	deliver(nil, nil)
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
 func (f *fakeClient) put(pod *corev1.Pod) *corev1.Pod {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -565,7 +572,7 @@ func (b *bench) boot() {
 		b.t.Fatal(err)
 	}
 	a, err := New(Options{
-		Node: n, Dir: b.dir, Network: network.Host([]string{"192.0.2.1"}),
+		Node: n, Dir: b.dir, Addresses: []string{"192.0.2.1"},
 		Client: b.fakeClient, Images: b.images, Class: runner.Sandbox,
 		Runners: map[runner.Class]runner.Runner{runner.Sandbox: b.run, runner.Host: b.host},
 		Machine: b.device, Eviction: eviction.Config{Thresholds: eviction.Defaults(), Transition: eviction.DefaultTransition},

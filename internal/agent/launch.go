@@ -31,14 +31,9 @@ func (a *attempt) launch(ctx context.Context) (runner.Status, *runner.Spec, erro
 	// From here on the container may exist: the worker's end, not that of the
 	// attempt, interrupts.
 	st, err := a.runner.Start(a.pod.ctx, spec)
-	if errors.Is(err, runner.ErrNoVolume) {
-		// The supervisor has died since it was made, and what it held with it.
-		if err = a.pod.setVolumes(a.pod.ctx, a.object); err == nil {
-			err = a.imageVolumes(ctx)
-		}
-		if err == nil {
-			st, err = a.runner.Start(a.pod.ctx, spec)
-		}
+	if errors.Is(err, runner.ErrNoVolume) || errors.Is(err, runner.ErrNoNetwork) {
+		// The supervisor has died since they were made, and what it held with it.
+		st, spec, err = a.again(ctx)
 	}
 	if errors.Is(err, runner.ErrExists) {
 		// An earlier Start has done it, and its answer was lost.
@@ -51,6 +46,30 @@ func (a *attempt) launch(ctx context.Context) (runner.Status, *runner.Spec, erro
 	a.note(normal, reason.Created, "Container created")
 	a.note(normal, reason.Started, "Container started")
 	return st, spec, nil
+}
+
+// again makes what the pod's containers have around them once more, and starts the process.
+func (a *attempt) again(ctx context.Context) (runner.Status, *runner.Spec, error) {
+	p := a.pod
+	if p.hasNetwork(a.object) { // and has another address
+		p.files.RemoveEtc(p.ref.UID)
+	}
+	err := p.surround(p.ctx, a.object)
+	if err == nil {
+		err = p.setVolumes(p.ctx, a.object)
+	}
+	if err == nil {
+		err = a.imageVolumes(ctx)
+	}
+	if err != nil {
+		return runner.Status{}, nil, err
+	}
+	spec, err := a.spec(ctx)
+	if err != nil {
+		return runner.Status{}, nil, err
+	}
+	st, err := a.runner.Start(p.ctx, spec)
+	return st, spec, err
 }
 
 // find returns the status of the attempt's container, which exists.
@@ -90,7 +109,7 @@ func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
 	p := a.pod
 	in := &runspec.Input{
 		Pod: a.object, Container: a.container.Spec, Class: a.class,
-		Addresses: p.Network.Of(a.object), Allocatable: p.Node.Allocatable(), Hostname: network.Hostname(a.object, p.Node.Name()),
+		Addresses: p.addresses(a.object), Allocatable: p.Node.Allocatable(), Hostname: network.Hostname(a.object, p.Node.Name()),
 		ImageEnv: p.HostEnv, PodPids: p.PodPids, API: p.api(a.object),
 	}
 	if img := a.image; img != nil {
@@ -105,7 +124,7 @@ func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
 	in.Mounts = func(env *runspec.Env) ([]runner.Mount, error) {
 		mounts, err := p.volumes(ctx, a.object).Mounts(a.container.Spec, env)
 		if err == nil && a.class != runner.Host {
-			mounts = p.files.EtcMounts(a.object, a.container.Spec, a.place, mounts)
+			mounts = p.files.EtcMounts(a.object, a.container.Spec, p.names(a.object), a.place, mounts)
 		}
 		return mounts, err
 	}
@@ -118,6 +137,7 @@ func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
 			spec.Container, strings.Join(names, " and ")))
 	}
 	spec.ID, spec.Attempt, spec.Pod = a.id, a.number, p.ref
+	spec.PodNetwork = in.Addresses.Own
 	spec.LogPath = p.files.Log(p.ref, spec.Container, a.number)
 	if a.number >= 2 { // one earlier log is kept
 		a.dropLog(a.number - 2)

@@ -80,8 +80,9 @@ func (c *container) postStartDone(id string, err error) {
 // target returns how the container's process is reached.
 func (c *container) target() probe.Target {
 	run, id := c.runner(), c.ID
+	at := c.pod.addresses(c.pod.state.Object)
 	return probe.Target{
-		IP: c.pod.Network.Of(c.pod.state.Object).PodIP(), Ports: c.Spec.Ports,
+		IP: at.PodIP(), Ports: c.Spec.Ports, Dial: dialer(run, c.pod.ref.UID, at),
 		Exec: func(ctx context.Context, args []string, timeout time.Duration) (runner.ExecResult, error) {
 			return runner.ExecOutput(ctx, run, id, args, timeout)
 		},

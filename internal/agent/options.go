@@ -13,7 +13,6 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/agent/eviction"
 	"github.com/sampan-batch/sampan/internal/agent/machine"
-	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/agent/node"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
@@ -29,8 +28,8 @@ type Options struct {
 	// needs and that nobody misses after a reboot. In memory they cost a
 	// hundredth of what they cost on a disk. "" is Dir.
 	RunDir string
-	// Network says which addresses the pods of this node have.
-	Network *network.Network
+	// Addresses are the machine's, the primary one first; pods that share its network have them.
+	Addresses []string
 
 	Client Client
 	Images Images
@@ -79,8 +78,8 @@ const DefaultStatusDelay = 50 * time.Millisecond
 // complete sets what has a default, and returns an error if something else is missing.
 func (o *Options) complete() error {
 	switch {
-	case o.Node == nil || o.Dir == "" || o.Network == nil || o.Client == nil || o.Images == nil || o.Log == nil:
-		return errors.New("agent: Node, Dir, Network, Client, Images and Log must be set")
+	case o.Node == nil || o.Dir == "" || o.Client == nil || o.Images == nil || o.Log == nil:
+		return errors.New("agent: Node, Dir, Client, Images and Log must be set")
 	case o.Runners[o.Class] == nil:
 		return fmt.Errorf("agent: no runner for the default class %q", o.Class)
 	}

@@ -90,7 +90,7 @@ func (p *pod) setVolumes(ctx context.Context, object *corev1.Pod) error {
 
 // currentStatus returns the status to be reported now, given what the API says.
 func (p *pod) currentStatus(now time.Time) corev1.PodStatus {
-	return podstate.Status(p.state, p.Network.Of(p.state.Object), &p.state.Object.Status, false, now)
+	return podstate.Status(p.state, p.addresses(p.state.Object), &p.state.Object.Status, false, now)
 }
 
 // end begins the pod's end.

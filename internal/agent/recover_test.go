@@ -13,7 +13,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
 
-	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/agent/node"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
@@ -170,7 +169,7 @@ func TestManyPodsGoWithFewThreads(t *testing.T) {
 		t.Fatal(err)
 	}
 	a, err := New(Options{
-		Node: n, Dir: t.TempDir(), Network: network.Host(nil), Client: client, Images: &fakeImages{}, Log: discard,
+		Node: n, Dir: t.TempDir(), Client: client, Images: &fakeImages{}, Log: discard,
 		Class: runner.Sandbox, Runners: map[runner.Class]runner.Runner{runner.Sandbox: newFakeRunner()},
 	})
 	if err != nil {

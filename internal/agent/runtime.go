@@ -25,13 +25,15 @@ import (
 // the images, volumes and files that a container needs. It remembers nothing of a pod.
 type containerRuntime struct {
 	*Options
-	files *podfiles.Files
+	files   *podfiles.Files
+	book    *addressBook
+	cluster *cluster
 	// paths is who looks at the machine's paths that manifests name.
 	paths *hostpath.Scout
 }
 
 func newContainerRuntime(o *Options) *containerRuntime {
-	return &containerRuntime{Options: o, files: podfiles.New(o.Dir, o.RunDir, o.Log), paths: hostpath.New(reap.New())}
+	return &containerRuntime{Options: o, book: newAddressBook(o.Addresses), cluster: newCluster(o), files: podfiles.New(o.Dir, o.RunDir, o.Log), paths: hostpath.New(reap.New())}
 }
 
 // class is the kind of isolation that the pod asks for.
@@ -64,15 +66,72 @@ func (r *containerRuntime) api(pod *corev1.Pod) netip.AddrPort {
 	if r.class(pod) == runner.Host || !volume.HasToken(pod) {
 		return netip.AddrPort{}
 	}
+	if r.hasNetwork(pod) {
+		return apiService()
+	}
 	return r.API
 }
 
-// writeFiles writes the pod's own versions of files in /etc, where it has any.
+// names is where the pod can ask for the cluster's names, if it can.
+func (r *containerRuntime) names(pod *corev1.Pod) netip.Addr {
+	if !r.hasNetwork(pod) {
+		return netip.Addr{}
+	}
+	return namesService()
+}
+
+// hasNetwork tells whether the pod has a network of its own.
+func (r *containerRuntime) hasNetwork(pod *corev1.Pod) bool {
+	return !pod.Spec.HostNetwork && r.class(pod) != runner.Host && !r.book.shared.Load()
+}
+
+// addresses returns those of a pod.
+func (r *containerRuntime) addresses(pod *corev1.Pod) network.Addresses {
+	if r.hasNetwork(pod) {
+		return r.book.of(string(pod.UID))
+	}
+	return r.book.machine()
+}
+
+// join has a pod join the network that its runner has for pods. Where there is none, it has
+// the machine's, as all that come after it.
+func (r *containerRuntime) join(ctx context.Context, pod *corev1.Pod) error {
+	if !r.hasNetwork(pod) {
+		return nil
+	}
+	run := r.Runners[r.class(pod)]
+	joined, err := run.Join(ctx, string(pod.UID))
+	if errors.Is(err, errors.ErrUnsupported) {
+		if r.book.share() {
+			r.Log.Warn("pods share the machine's network", "why", err)
+		}
+		return nil
+	}
+	if err == nil {
+		err = r.cluster.joined(ctx, joined.Network)
+	}
+	if err != nil {
+		return &filesError{fmt.Errorf("the pod's network: %w", err)}
+	}
+	r.book.set(string(pod.UID), joined.Address.String())
+	r.cluster.lead(ctx, pod, string(pod.UID), joined.Address)
+	return nil
+}
+
+// surround makes what a pod's containers have around them: its network, and its own versions
+// of files in /etc, where it has any.
+func (r *containerRuntime) surround(ctx context.Context, pod *corev1.Pod) error {
+	if err := r.join(ctx, pod); err != nil {
+		return err
+	}
+	return r.writeFiles(pod)
+}
+
 func (r *containerRuntime) writeFiles(pod *corev1.Pod) error {
 	if r.class(pod) == runner.Host {
 		return nil
 	}
-	err := r.files.WriteEtc(pod, network.Hostname(pod, r.Node.Name()), r.Network.Of(pod).Pod)
+	err := r.files.WriteEtc(pod, network.Hostname(pod, r.Node.Name()), r.addresses(pod).Pod, r.names(pod))
 	if err != nil {
 		return &filesError{err}
 	}
@@ -88,7 +147,7 @@ func (e *filesError) Unwrap() error { return e.err }
 func (r *containerRuntime) volumes(ctx context.Context, pod *corev1.Pod) *volume.Pod {
 	return &volume.Pod{
 		Object: pod, Class: r.class(pod), Objects: objects{ctx, r.Client, pod.Namespace}, Paths: r.paths,
-		Addresses: r.Network.Of(pod), Allocatable: r.Node.Allocatable(),
+		Addresses: r.addresses(pod), Allocatable: r.Node.Allocatable(),
 	}
 }
 
@@ -171,6 +230,8 @@ func (r *containerRuntime) release(ctx context.Context, ref runner.PodRef, pod *
 			r.Log.Warn("cannot release a pod", "ns", ref.Namespace, "name", ref.Name, "uid", ref.UID, "err", err)
 		}
 	}
+	r.book.set(ref.UID, "")
+	r.cluster.lead(ctx, nil, ref.UID, netip.Addr{})
 	r.Images.Release(ref.UID)
 	if pod == nil || r.class(pod) != runner.Host {
 		r.files.RemoveEtc(ref.UID)

@@ -69,7 +69,7 @@ func (s *statusWriter) write(over bool, now time.Time) {
 	told := p.ended
 	p.dirty, p.ended, s.since = false, nil, time.Time{}
 	s.writing, s.final = true, over
-	snapshot, at := p.state.Snapshot(), p.Network.Of(p.state.Object)
+	snapshot, at := p.state.Snapshot(), p.addresses(p.state.Object)
 	p.tasks.Go(func() {
 		_, err := p.Client.UpdatePodStatus(p.ctx, p.ref, func(present *corev1.Pod) corev1.PodStatus {
 			return podstate.Status(snapshot, at, &present.Status, over, now)

@@ -43,7 +43,7 @@ func (a *Agent) PortForward(ctx context.Context, pod *corev1.Pod, port uint16) (
 	if w == nil {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("pod %q is not running", pod.Name))
 	}
-	conn, err := a.services.Runners[a.services.class(pod)].Dial(ctx, string(pod.UID), port)
+	conn, err := a.services.Runners[a.services.class(pod)].Dial(ctx, runner.Target{PodUID: string(pod.UID), Port: port})
 	if errors.Is(err, runner.ErrNotFound) {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("pod %q is not running", pod.Name))
 	}

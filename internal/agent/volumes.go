@@ -46,6 +46,10 @@ func (v *volumeSetup) prepare() {
 	if what := unenforced(object); what != "" && !p.state.Begun() {
 		p.note(warning, reason.NotEnforced, "No effect on this node: "+what)
 	}
+	if p.hasNetwork(object) { // which its runner makes
+		v.due = time.Now()
+		return
+	}
 	if err := p.writeFiles(object); err != nil { // a full disk, say: again with the volumes
 		v.mounted(err, time.Now())
 		return
@@ -71,10 +75,10 @@ func (v *volumeSetup) mount(now time.Time) time.Time {
 	object, ready := p.state.Object, p.state.Ready
 	p.tasks.Go(func() {
 		var err error
-		if !ready {
-			err = p.writeFiles(object)
+		if !ready || p.hasNetwork(object) && len(p.addresses(object).Pod) == 0 {
+			err = p.surround(p.ctx, object)
 		}
-		if err == nil {
+		if err == nil && volume.Any(object, p.class(object)) {
 			err = p.setVolumes(p.ctx, object)
 		}
 		p.post(func() { v.mounted(err, time.Now()) })

@@ -84,6 +84,8 @@ func TestSeen(t *testing.T) {
 		"no null":          {func(s *seen) { s.Lacks = []string{"open /dev/null: gone"} }, ownDevices, Limited},
 		"subordinate ids":  {func(*seen) {}, func(s *seen) Finding { return subordinate(s.IDs) }, OK},
 		"a single id":      {func(s *seen) { s.IDs = 1 }, func(s *seen) Finding { return subordinate(s.IDs) }, Limited},
+		"its own network":  {func(*seen) {}, func(*seen) Finding { return ownNetwork("") }, OK},
+		"the machine's":    {func(*seen) {}, func(*seen) Finding { return ownNetwork("no veth") }, Limited},
 		"limits hold":      {func(*seen) {}, func(*seen) Finding { return groups("") }, OK},
 		"limits are not":   {func(*seen) {}, func(*seen) Finding { return groups("not delegated") }, Limited},
 		"no place at all":  {func(*seen) {}, func(*seen) Finding { return directory("data directory", "/dev/null/x") }, Broken},

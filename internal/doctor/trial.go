@@ -14,18 +14,18 @@ import (
 )
 
 // try runs a container of a class in a directory of its own in dir.
-func (o Options) try(ctx context.Context, class runner.Class, dir string) (s seen, limits string, err error) {
+func (o Options) try(ctx context.Context, class runner.Class, dir string) (s seen, tried engine.Tried, err error) {
 	// Of this name, `sampan check` says what it is, should it remain.
 	own, err := os.MkdirTemp(dir, ".new-doctor-*")
 	if err != nil {
-		return s, "", err
+		return s, tried, err
 	}
 	defer func() { err = errors.Join(err, engine.Discard(own)) }()
 	program, err := os.Executable()
 	if err != nil {
-		return s, "", err
+		return s, tried, err
 	}
-	tried, err := engine.Trial{
+	tried, err = engine.Trial{
 		Dir: own, Class: class, Args: append([]string{program}, o.Trial...), Shows: needs(program),
 	}.Run(ctx)
 	if err == nil {
@@ -34,7 +34,7 @@ func (o Options) try(ctx context.Context, class runner.Class, dir string) (s see
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("no answer in time: %w", err)
 	}
-	return s, tried.LimitsIgnored, err
+	return s, tried, err
 }
 
 // needs are the files that a program needs to run: itself, and if it is dynamic, the
@@ -74,13 +74,13 @@ func (o Options) place() string {
 // sandbox runs a container, and tells of each part of it.
 func (o Options) sandbox(ctx context.Context) []Finding {
 	const name = string(runner.Sandbox)
-	s, limits, err := o.try(ctx, runner.Sandbox, o.place())
+	s, tried, err := o.try(ctx, runner.Sandbox, o.place())
 	if err != nil {
 		return append(namespaces(nil), broken(name, adviceFor(err), "a container could not be run: %s", oneLine(err)))
 	}
 	return append(namespaces(&s),
 		ok(name, "a container was started, and ended with 0"),
-		overlay(&s), mounted(&s), filtered(&s), ownDevices(&s), groups(limits))
+		overlay(&s), mounted(&s), filtered(&s), ownDevices(&s), ownNetwork(tried.SharesNetwork), groups(tried.LimitsIgnored))
 }
 
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
@@ -143,6 +143,15 @@ func ownDevices(s *seen) Finding {
 		return limited(name, "", "%s", strings.Join(s.Lacks, "; "))
 	}
 	return ok(name, "null, zero, urandom and terminals work")
+}
+
+func ownNetwork(shares string) Finding {
+	const name = "pod networks"
+	if shares != "" {
+		return limited(name, "the kernel needs network namespaces, veth, macvlan and nftables (CONFIG_NET_NS, CONFIG_VETH, CONFIG_MACVLAN, CONFIG_NF_TABLES), and /proc/sys must not be read-only",
+			"pods share the machine's network, and reach no Services: %s", strings.ReplaceAll(shares, "\n", "; "))
+	}
+	return ok(name, "a container has a network of its own")
 }
 
 // host runs a process of the machine.

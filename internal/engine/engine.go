@@ -26,7 +26,6 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/agent"
 	"github.com/sampan-batch/sampan/internal/agent/machine"
-	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/agent/node"
 	"github.com/sampan-batch/sampan/internal/control"
 	"github.com/sampan-batch/sampan/internal/endpoint"
@@ -159,9 +158,9 @@ func (e *Engine) newAgent(kinds *kind.Kinds) (*agent.Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, pods := &nodeClient{store: e.store, kinds: kinds, recorder: e.recorder, tokens: e.server}, network.Host(addresses())
+	client, own := &nodeClient{store: e.store, kinds: kinds, recorder: e.recorder, tokens: e.server}, addresses()
 	self, err := node.New(node.Config{
-		Name: c.NodeName, Addresses: pods.Node(), Capacity: capacity, Version: server.KubernetesVersion(c.Version),
+		Name: c.NodeName, Addresses: own, Capacity: capacity, Version: server.KubernetesVersion(c.Version),
 		Health: e.health, API: client, Log: c.Logger,
 	})
 	if err != nil {
@@ -169,7 +168,7 @@ func (e *Engine) newAgent(kinds *kind.Kinds) (*agent.Agent, error) {
 	}
 	return agent.New(agent.Options{
 		Node: self, Dir: c.DataDir, Class: c.Runtime, Log: c.Logger,
-		Network: pods, HostEnv: hostEnv(), Client: client,
+		Addresses: own, HostEnv: hostEnv(), Client: client,
 		Images:  newNodeImages(e.images, c.Private),
 		Runners: map[runner.Class]runner.Runner{runner.Sandbox: e.runner, runner.Host: e.runner},
 		API:     e.server.Endpoint(),

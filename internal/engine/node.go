@@ -9,6 +9,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -63,6 +64,56 @@ func (c *nodeClient) WatchPods(ctx context.Context, node string, deliver func(ag
 			deliver(changes)
 		}
 	}
+}
+
+// servicesPause is how long changes of Services are gathered: those of a thousand pods come
+// one after the other.
+const servicesPause = 5 * time.Millisecond
+
+// WatchServices implements agent.Client.
+func (c *nodeClient) WatchServices(ctx context.Context, deliver func([]*corev1.Service, []*discoveryv1.EndpointSlice)) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	view := c.store.View()
+	changed := make(chan struct{}, 1)
+	for _, resource := range []change.Resource{kind.Services, kind.EndpointSlices} {
+		w, err := c.store.Watch(resource, view.Rev())
+		if err != nil {
+			return err
+		}
+		go func() {
+			for {
+				if _, _, err := w.Next(ctx); err != nil {
+					stop(err)
+					return
+				}
+				select {
+				case changed <- struct{}{}:
+				default:
+				}
+			}
+		}()
+	}
+	for {
+		deliver(listOf[*corev1.Service](view, kind.Services), listOf[*discoveryv1.EndpointSlice](view, kind.EndpointSlices))
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		select {
+		case <-time.After(servicesPause):
+		case <-ctx.Done():
+		}
+		view = c.store.View()
+	}
+}
+
+func listOf[T change.Object](view *store.View, resource change.Resource) (list []T) {
+	for obj := range view.List(resource, "") {
+		list = append(list, obj.(T))
+	}
+	return list
 }
 
 // podChanges keeps the latest of what events say about each pod of node.

@@ -34,6 +34,9 @@ type Tried struct {
 	// LimitsIgnored says which limits of memory, cpu and processes are not enforced, and
 	// why; "" if all are.
 	LimitsIgnored string
+	// SharesNetwork says why the container could not have a network of its own; "" if it had,
+	// or is of a class that has none.
+	SharesNetwork string
 }
 
 // stopTrial is how long what a trial has started may take to end.
@@ -54,6 +57,13 @@ func (t Trial) Run(ctx context.Context) (tried Tried, err error) {
 		defer cancel()
 		err = errors.Join(err, client.Stop(stopping))
 	}()
+	if t.Class == runner.Sandbox {
+		if _, err := client.Join(ctx, spec.Pod.UID); err == nil {
+			spec.PodNetwork = true
+		} else {
+			tried.SharesNetwork = err.Error()
+		}
+	}
 	if _, err := client.Start(ctx, spec); err != nil {
 		return tried, err
 	}

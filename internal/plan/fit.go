@@ -147,8 +147,8 @@ func (p *planner) noEffect(it *item) {
 		if class == "host" && c.Image != "" {
 			say(at+".image", "the runtime class host uses no image")
 		}
-		if len(c.Ports) > 0 {
-			say(at+".ports", "pods share this machine's network: a port is that of the machine")
+		if class == "host" && len(c.Ports) > 0 {
+			say(at+".ports", "the runtime class host has the machine's network: a port is that of the machine")
 		}
 	})
 }

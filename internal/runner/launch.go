@@ -2,11 +2,13 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
 
+	"github.com/sampan-batch/sampan/internal/network"
 	"github.com/sampan-batch/sampan/internal/runner/reap"
 )
 
@@ -49,9 +51,15 @@ type Launcher interface {
 	// whatever its state, and releases what they held. Of their Specs only ID,
 	// Class, Pod, Container and Attempt are known.
 	Recover(lost []*Spec) error
-	// Dial connects to a port of a pod as its own processes do. The pod has a container
-	// that runs.
-	Dial(ctx context.Context, podUID string, port uint16) (net.Conn, error)
+	// Dial is Runner.Dial. The pod has a container that runs.
+	Dial(ctx context.Context, to Target) (net.Conn, error)
+	// Join is Runner.Join.
+	Join(podUID string) (Joined, error)
+	// SetServices is Runner.SetServices.
+	SetServices(list []network.Service) error
+	// Names returns the sockets of Runner.Names as files, which are the caller's: a UDP one,
+	// and a TCP one that listens.
+	Names() (udp, tcp *os.File, err error)
 	// Finish is called last. It returns when the files that Release and RemovePod
 	// have left to be removed are, or when ctx ends. The error says what remains.
 	Finish(ctx context.Context) error
@@ -124,6 +132,25 @@ func ExitFromWait(ws reap.Status) ExitInfo {
 	}
 	return ExitInfo{Code: ws.ExitStatus()}
 }
+
+// MachineNetwork is what a Launcher has of a network whose containers share the machine's.
+type MachineNetwork struct{}
+
+var errMachineNetwork = fmt.Errorf("pods of this class share the machine's network: %w", errors.ErrUnsupported)
+
+// Dial implements Launcher.
+func (MachineNetwork) Dial(ctx context.Context, to Target) (net.Conn, error) {
+	return DialMachine(ctx, to.Port)
+}
+
+// Join implements Launcher.
+func (MachineNetwork) Join(string) (Joined, error) { return Joined{}, errMachineNetwork }
+
+// SetServices implements Launcher.
+func (MachineNetwork) SetServices([]network.Service) error { return errMachineNetwork }
+
+// Names implements Launcher.
+func (MachineNetwork) Names() (udp, tcp *os.File, err error) { return nil, nil, errMachineNetwork }
 
 // DialMachine connects to a port of this machine as "localhost", which is where pods
 // are that share its network.

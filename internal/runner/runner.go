@@ -12,8 +12,10 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"time"
 
+	"github.com/sampan-batch/sampan/internal/network"
 	"github.com/sampan-batch/sampan/internal/stdio"
 )
 
@@ -53,9 +55,21 @@ type Runner interface {
 	// container with Spec.StdinOnce and without Spec.TTY, as when ctx ends; of others
 	// Attach lets go, and returns nil.
 	Attach(ctx context.Context, id string, streams stdio.Streams) error
-	// Dial connects to a TCP port of the pod, as its own processes do by "localhost".
-	// It returns ErrNotFound when no container of the pod runs.
-	Dial(ctx context.Context, podUID string, port uint16) (net.Conn, error)
+	// Dial connects to a TCP port of a pod. It returns ErrNotFound when no container of
+	// the pod runs.
+	Dial(ctx context.Context, to Target) (net.Conn, error)
+	// Join returns where a pod is in the network that this runner has for pods, and
+	// gives it an address if it has none. It is called before the first Start of a container with
+	// Spec.PodNetwork, and again when Start returns ErrNoNetwork; RemovePod takes the address
+	// back. The error is an errors.ErrUnsupported, and says why, where pods share the
+	// machine's network.
+	Join(ctx context.Context, podUID string) (Joined, error)
+	// SetServices makes the Services that pods reach in that network those of the list.
+	// With the supervisor they are lost.
+	SetServices(ctx context.Context, list []network.Service) error
+	// Names returns sockets at which the pods in that network ask for names: they are
+	// sent to network.Config.Names. They are the caller's.
+	Names(ctx context.Context) (net.PacketConn, net.Listener, error)
 	// Remove forgets an ended container and removes its writable layer. Its log
 	// file stays; that is the agent's to remove.
 	Remove(ctx context.Context, id string) error
@@ -97,6 +111,9 @@ var (
 	// ErrNoVolume: Start was given a mount of a volume that SetVolume has not made,
 	// or that was lost with a supervisor.
 	ErrNoVolume = errors.New("runner: no such volume")
+	// ErrNoNetwork: Start was given Spec.PodNetwork for a pod that Join has not been
+	// called for, or whose network was lost with a supervisor.
+	ErrNoNetwork = errors.New("runner: the pod has no network")
 	// ErrRemains: all has ended, but files of containers could not be removed.
 	// They have been set aside, and that is tried again.
 	ErrRemains = errors.New("files of containers remain")
@@ -116,6 +133,23 @@ type StartError struct {
 }
 
 func (e *StartError) Error() string { return e.Message }
+
+// Joined is where a pod is.
+type Joined struct {
+	Address netip.Addr
+	// Network says which network it is in: another, without Services, after the supervisor has
+	// died.
+	Network uint64
+}
+
+// Target is a TCP port of a pod.
+type Target struct {
+	PodUID string
+	Port   uint16
+	// Outside is how others reach it, by the pod's address; else it is reached as the pod's own
+	// processes reach it, by "localhost".
+	Outside bool
+}
 
 // Class is the kind of isolation, chosen by runtimeClassName or by a flag.
 type Class string
@@ -156,6 +190,9 @@ type Spec struct {
 	ShareProcesses bool
 	HostPID        bool
 	HostIPC        bool
+	// PodNetwork gives the container the network that Join has made for the pod; else it
+	// shares the machine's.
+	PodNetwork bool
 
 	// UID and GID of the process, Groups its supplementary groups. nil UID:
 	// the runner's own user (host), 0 (sandbox). nil GID: the primary group that

@@ -88,7 +88,7 @@ func servingTemplate(host string) *x509.Certificate {
 			"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc",
 			"kubernetes.default.svc.cluster.local",
 		},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback, net.IPv4(10, 96, 0, 1)}, // the last: the Service "kubernetes"
 	}
 	if ip := net.ParseIP(host); ip == nil && host != "" && host != "localhost" {
 		t.DNSNames = append(t.DNSNames, host)

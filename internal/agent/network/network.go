@@ -2,28 +2,19 @@
 // pod's address (its status, its environment, its hosts file, its probes) has it from
 // here, and none takes the node's address for it.
 //
-// There is only one kind of network so far, the machine's own, which all pods share. One
-// that gives pods addresses of their own would take its place.
+// A pod has the machine's network, with the machine's addresses, or one of its own, whose
+// address its runner gives it (runner.Runner.Join).
 package network
 
 import corev1 "k8s.io/api/core/v1"
 
-// Network is the network of the pods on one node.
-type Network struct{ node []string }
-
-// Host returns the network of a machine that has these addresses, the primary one
-// first. Its pods have the same.
-func Host(addresses []string) *Network { return &Network{node: addresses} }
-
-// Node returns the addresses of the node, the primary one first.
-func (n *Network) Node() []string { return n.node }
-
-// Of returns the addresses of a pod.
-func (n *Network) Of(*corev1.Pod) Addresses { return Addresses{Pod: n.node, Node: n.node} }
-
 // Addresses are those of a pod, and those of the node that it is on, the primary one
 // first. There are none if the machine has none.
-type Addresses struct{ Pod, Node []string }
+type Addresses struct {
+	Pod, Node []string
+	// Own: the pod's are not those of the machine.
+	Own bool
+}
 
 // PodIP returns the primary address of the pod, "" if it has none.
 func (a Addresses) PodIP() string { return first(a.Pod) }

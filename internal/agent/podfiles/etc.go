@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -35,6 +36,12 @@ fe00::1	ip6-allnodes
 fe00::2	ip6-allrouters
 `
 
+// How much of a resolv.conf is taken into a pod's: Kubernetes' limits.
+const (
+	maxServers  = 3
+	maxSearches = 32
+)
+
 // MaxEtcFile is how long a file in /etc may get: containers can write to it.
 const MaxEtcFile = 1 << 20
 
@@ -62,9 +69,10 @@ func (f *Files) etcFile(uid, path string) string {
 	return filepath.Join(f.etc, uid+"."+filepath.Base(path))
 }
 
-// WriteEtc writes the pod's own files; hostname and ips are the pod's. Those that a
-// former run of the node has written stay: the pod may have changed them.
-func (f *Files) WriteEtc(pod *corev1.Pod, hostname string, ips []string) error {
+// WriteEtc writes the pod's own files; hostname and ips are the pod's, and names is where it
+// can ask for the cluster's names, if it can. Those that a former run of the node has written
+// stay: the pod may have changed them.
+func (f *Files) WriteEtc(pod *corev1.Pod, hostname string, ips []string, names netip.Addr) error {
 	if err := writeNew(f.etcFile(string(pod.UID), hostsPath), hosts(pod, hostname, ips)); err != nil {
 		return err
 	}
@@ -73,6 +81,8 @@ func (f *Files) WriteEtc(pod *corev1.Pod, hostname string, ips []string) error {
 		machine, _ = os.ReadFile(resolvPath) // a machine may have none
 	}
 	switch {
+	case asksCluster(pod, names):
+		machine = []byte(resolv(clusterResolv(string(machine), pod.Namespace, names), pod.Spec.DNSConfig))
 	case asksForResolv(pod):
 		machine = []byte(resolv(string(machine), pod.Spec.DNSConfig))
 	case !f.hasResolv:
@@ -109,14 +119,14 @@ func (f *Files) RemoveEtc(uid string) {
 
 // EtcMounts adds the mounts of the files to those of a container, except where the
 // container mounts something of its own. place says where in the container a path leads.
-func (f *Files) EtcMounts(pod *corev1.Pod, c *corev1.Container, place func(path string) string, mounts []runner.Mount) []runner.Mount {
+func (f *Files) EtcMounts(pod *corev1.Pod, c *corev1.Container, names netip.Addr, place func(path string) string, mounts []runner.Mount) []runner.Mount {
 	taken := func(path string) bool {
 		return slices.ContainsFunc(c.VolumeMounts, func(vm corev1.VolumeMount) bool { return filepath.Clean(vm.MountPath) == path })
 	}
 	if !taken(hostsPath) {
 		mounts = append(mounts, runner.Mount{Source: f.etcFile(string(pod.UID), hostsPath), Target: place(hostsPath)})
 	}
-	if !taken(resolvPath) && (f.hasResolv || asksForResolv(pod)) {
+	if !taken(resolvPath) && (f.hasResolv || asksForResolv(pod) || asksCluster(pod, names)) {
 		mounts = append(mounts, runner.Mount{Source: f.etcFile(string(pod.UID), resolvPath), Target: place(resolvPath)})
 	}
 	return mounts
@@ -155,6 +165,23 @@ func asksForResolv(pod *corev1.Pod) bool {
 	return pod.Spec.DNSConfig != nil || pod.Spec.DNSPolicy == corev1.DNSNone
 }
 
+// asksCluster reports whether the pod asks the cluster first, which it can at names.
+func asksCluster(pod *corev1.Pod, names netip.Addr) bool {
+	return names.IsValid() && (pod.Spec.DNSPolicy == corev1.DNSClusterFirst || pod.Spec.DNSPolicy == corev1.DNSClusterFirstWithHostNet)
+}
+
+// clusterResolv returns the resolv.conf of a pod that asks the cluster first: its own domains are
+// searched before the machine's, and names with few dots in them are taken for parts of such.
+func clusterResolv(machine, namespace string, names netip.Addr) string {
+	searches := []string{namespace + ".svc.cluster.local", "svc.cluster.local", "cluster.local"}
+	for line := range strings.Lines(machine) {
+		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "search" {
+			searches = append(searches[:3:3], fields[1:]...)
+		}
+	}
+	return fmt.Sprintf("search %s\nnameserver %s\noptions ndots:5\n", strings.Join(searches, " "), names)
+}
+
 // resolv adds a pod's dnsConfig to the machine's resolv.conf: name servers and
 // searched domains behind the machine's, options in place of the same ones.
 func resolv(machine string, config *corev1.PodDNSConfig) string {
@@ -189,6 +216,7 @@ func resolv(machine string, config *corev1.PodDNSConfig) string {
 		}
 	}
 	var b strings.Builder
+	servers, searches = servers[:min(len(servers), maxServers)], searches[:min(len(searches), maxSearches)]
 	if len(searches) > 0 {
 		fmt.Fprintf(&b, "search %s\n", strings.Join(searches, " "))
 	}

@@ -3,6 +3,7 @@ package podfiles
 import (
 	"bytes"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -128,11 +129,11 @@ func TestOwnResolv(t *testing.T) {
 	} {
 		pod := &corev1.Pod{Spec: test.spec}
 		pod.UID = types.UID(name)
-		if err := f.WriteEtc(pod, "p", nil); err != nil {
+		if err := f.WriteEtc(pod, "p", nil, netip.Addr{}); err != nil {
 			t.Fatal(err)
 		}
 		elsewhere := func(path string) string { return "/run" + path }
-		mounts := f.EtcMounts(pod, &corev1.Container{}, elsewhere, nil)
+		mounts := f.EtcMounts(pod, &corev1.Container{}, netip.Addr{}, elsewhere, nil)
 		if len(mounts) != 2 || mounts[0].Target != "/run/etc/hosts" || mounts[1].Target != "/run/etc/resolv.conf" {
 			t.Fatalf("%s: %+v", name, mounts)
 		}

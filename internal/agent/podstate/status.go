@@ -45,16 +45,19 @@ func Status(p *Pod, at network.Addresses, present *corev1.PodStatus, over bool, 
 	return s
 }
 
-// setAddresses says where the pod is. What was said once stays.
+// setAddresses says where the pod is. What was said once stays, but for the address of a pod
+// that has lost its network and got another.
 func setAddresses(s *corev1.PodStatus, at network.Addresses) {
-	if s.HostIP != "" || len(at.Node) == 0 {
+	if s.HostIP == "" && len(at.Node) > 0 {
+		s.HostIP, s.HostIPs = at.NodeIP(), make([]corev1.HostIP, len(at.Node))
+		for i, ip := range at.Node {
+			s.HostIPs[i].IP = ip
+		}
+	}
+	if len(at.Pod) == 0 || s.PodIP != "" && (!at.Own || s.PodIP == at.PodIP()) {
 		return
 	}
-	s.HostIP, s.PodIP = at.NodeIP(), at.PodIP()
-	s.HostIPs, s.PodIPs = make([]corev1.HostIP, len(at.Node)), make([]corev1.PodIP, len(at.Pod))
-	for i, ip := range at.Node {
-		s.HostIPs[i].IP = ip
-	}
+	s.PodIP, s.PodIPs = at.PodIP(), make([]corev1.PodIP, len(at.Pod))
 	for i, ip := range at.Pod {
 		s.PodIPs[i].IP = ip
 	}

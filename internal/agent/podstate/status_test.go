@@ -65,7 +65,7 @@ func TestStatus(t *testing.T) {
 		p.Object.Status.Conditions = []corev1.PodCondition{scheduled}
 		p.set(test.state)
 		test.edit(p)
-		got := Status(p, network.Host([]string{"192.0.2.1", "2001:db8::1"}).Of(p.Object), &p.Object.Status, test.over, t0.Add(5*time.Second))
+		got := Status(p, network.Addresses{Pod: []string{"192.0.2.1", "2001:db8::1"}, Node: []string{"192.0.2.1", "2001:db8::1"}}, &p.Object.Status, test.over, t0.Add(5*time.Second))
 		text, err := yaml.Marshal(got)
 		if err != nil {
 			t.Fatal(err)

@@ -46,7 +46,7 @@ func httpGet(ctx context.Context, get *corev1.HTTPGetAction, t Target, timeout t
 	if err != nil {
 		return Unknown, err.Error()
 	}
-	resp, err := client(timeout).Do(req)
+	resp, err := t.client(timeout).Do(req)
 	if err != nil {
 		return Failure, err.Error()
 	}
@@ -102,10 +102,11 @@ func request(ctx context.Context, get *corev1.HTTPGetAction, t Target) (*http.Re
 
 // client returns a client for one request. It does not verify certificates, and
 // takes a redirect to another host for an answer.
-func client(timeout time.Duration) *http.Client {
+func (t Target) client(timeout time.Duration) *http.Client {
 	return &http.Client{
 		Timeout: timeout,
 		Transport: &http.Transport{
+			DialContext:        func(ctx context.Context, _, address string) (net.Conn, error) { return t.dial(ctx, address) },
 			TLSClientConfig:    &tls.Config{InsecureSkipVerify: true},
 			DisableKeepAlives:  true,
 			DisableCompression: true,
@@ -131,8 +132,9 @@ func connect(ctx context.Context, tcp *corev1.TCPSocketAction, t Target, timeout
 	if host == "" {
 		host = t.IP
 	}
-	d := net.Dialer{Timeout: timeout}
-	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	conn, err := t.dial(ctx, net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil {
 		return Failure, err.Error()
 	}
@@ -146,7 +148,7 @@ func askHealth(ctx context.Context, action *corev1.GRPCAction, t Target, timeout
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	conn, err := grpc.NewClient("passthrough:///"+addr,
-		grpc.WithUserAgent(userAgent), grpc.WithTransportCredentials(insecure.NewCredentials()))
+		grpc.WithContextDialer(t.dial), grpc.WithUserAgent(userAgent), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return Failure, fmt.Sprintf("error: failed to connect service at %q: %v", addr, err)
 	}
@@ -183,7 +185,7 @@ func Hook(ctx context.Context, h *corev1.LifecycleHandler, t Target) error {
 		if err != nil {
 			return err
 		}
-		resp, err := client(0).Do(req)
+		resp, err := t.client(0).Do(req)
 		if err != nil {
 			return err
 		}

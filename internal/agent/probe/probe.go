@@ -6,6 +6,7 @@ package probe
 import (
 	"context"
 	"fmt"
+	"net"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -32,8 +33,18 @@ type Target struct {
 	// IP is where it listens, unless a probe names another host.
 	IP    string
 	Ports []corev1.ContainerPort
+	// Dial connects to a TCP address; nil: as this process does.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
 	// Exec runs a command inside the container.
 	Exec func(ctx context.Context, args []string, timeout time.Duration) (runner.ExecResult, error)
+}
+
+func (t Target) dial(ctx context.Context, address string) (net.Conn, error) {
+	if t.Dial != nil {
+		return t.Dial(ctx, address)
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", address)
 }
 
 // port returns the number of a port that may be given by its name.

@@ -118,7 +118,7 @@ func testInput(c corev1.Container) *Input {
 			},
 			Spec: corev1.PodSpec{NodeName: "n1", ServiceAccountName: "sa", Containers: []corev1.Container{c}},
 		},
-		Container: &c, Addresses: network.Host([]string{"192.0.2.1", "2001:db8::1"}).Of(nil), Class: runner.Sandbox, Hostname: "p",
+		Container: &c, Addresses: network.Addresses{Pod: []string{"192.0.2.1", "2001:db8::1"}, Node: []string{"192.0.2.1", "2001:db8::1"}}, Class: runner.Sandbox, Hostname: "p",
 		Allocatable: corev1.ResourceList{"cpu": resource.MustParse("4"), "memory": resource.MustParse("8Gi")},
 		Entrypoint:  []string{"run"},
 		LookupUser: func(user string) (User, error) {

@@ -30,7 +30,7 @@ var allCapabilities = [...]string{
 }
 
 // networkCapabilities are power over a network: to change it, and to read and
-// forge what others send. As long as pods share the machine's, a pod has them
+// forge what others send. Where pods share the machine's, a pod has them
 // only if its manifest asks for the machine's network. Two relatives stay:
 // NET_BIND_SERVICE takes ports that nobody has taken, as every process may above
 // 1023; NET_BROADCAST is asked for nowhere in the kernel.
@@ -102,9 +102,11 @@ func askedCapabilities(c *corev1.Container) *corev1.Capabilities {
 	}
 }
 
-// ownsNetwork reports whether the container may have power over its network: the
-// manifest asks for the machine's, or it is a process of the machine.
-func ownsNetwork(in *Input) bool { return in.Pod.Spec.HostNetwork || in.Class == runner.Host }
+// ownsNetwork reports whether the container may have power over its network: the pod
+// has one of its own, the manifest asks for the machine's, or it is a process of the machine.
+func ownsNetwork(in *Input) bool {
+	return in.Addresses.Own || in.Pod.Spec.HostNetwork || in.Class == runner.Host
+}
 
 func isAll(c corev1.Capability) bool { return strings.EqualFold(string(c), "ALL") }
 

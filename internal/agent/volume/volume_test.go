@@ -48,7 +48,7 @@ func (o objects) Secret(name string) (*corev1.Secret, error) {
 func newPod(t *testing.T, api objects, src corev1.VolumeSource) *Pod {
 	t.Helper()
 	return &Pod{
-		Class: runner.Sandbox, Objects: api, Addresses: network.Host([]string{"192.0.2.1"}).Of(nil),
+		Class: runner.Sandbox, Objects: api, Addresses: network.Addresses{Pod: []string{"192.0.2.1"}, Node: []string{"192.0.2.1"}},
 		Object: &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "u", Labels: map[string]string{"a": "1"}},
 			Spec: corev1.PodSpec{

@@ -62,6 +62,7 @@ type Runner struct {
 	volumes    map[string]map[string]runner.Volume // by pod and name
 	usage      map[string]runner.PodUsage
 	losses     chan runner.Status
+	networks   networks
 }
 
 var _ runner.Runner = (*Runner)(nil)
@@ -133,6 +134,9 @@ func (r *Runner) add(c *container) error {
 		if _, ok := r.volumes[c.spec.Pod.UID][m.Volume]; m.Source == "" && !ok {
 			return fmt.Errorf("container %s: volume %q: %w", c.spec.ID, m.Volume, runner.ErrNoVolume)
 		}
+	}
+	if err := r.joinedLocked(c.spec); err != nil {
+		return err
 	}
 	r.containers[c.spec.ID] = c
 	return nil

@@ -221,15 +221,15 @@ func (r *Runner) Attach(ctx context.Context, id string, streams stdio.Streams) e
 }
 
 // Dial implements runner.Runner: who listens is in the Script.
-func (r *Runner) Dial(_ context.Context, podUID string, port uint16) (net.Conn, error) {
+func (r *Runner) Dial(_ context.Context, to runner.Target) (net.Conn, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	err := fmt.Errorf("pod %s: no container runs: %w", podUID, runner.ErrNotFound)
+	err := fmt.Errorf("pod %s: no container runs: %w", to.PodUID, runner.ErrNotFound)
 	for _, c := range r.containers {
-		if c.spec.Pod.UID != podUID || c.status.Phase != runner.Running {
+		if c.spec.Pod.UID != to.PodUID || c.status.Phase != runner.Running {
 			continue
 		}
-		if serve := c.script.Ports[port]; serve != nil {
+		if serve := c.script.Ports[to.Port]; serve != nil {
 			mine, theirs := net.Pipe()
 			go serve(theirs)
 			return mine, nil

@@ -78,6 +78,7 @@ func (r *Runner) RemovePod(_ context.Context, podUID string) error {
 	defer r.mu.Unlock()
 	delete(r.volumes, podUID)
 	delete(r.usage, podUID)
+	delete(r.networks.pods, podUID)
 	r.removed = append(r.removed, podUID)
 	return nil
 }

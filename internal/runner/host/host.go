@@ -30,7 +30,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -50,6 +49,7 @@ const markerKey = "SAMPAN_CONTAINER"
 
 // Launcher starts plain processes. It implements runner.Launcher.
 type Launcher struct {
+	runner.MachineNetwork
 	env    runner.LauncherEnv
 	ps     processTable
 	caps   capabilities
@@ -153,11 +153,6 @@ func (l *Launcher) Launch(ctx context.Context, spec *runner.Spec, stdin, stdout,
 		return nil, errors.Join(err, p.Release())
 	}
 	return p, nil
-}
-
-// Dial implements runner.Launcher.
-func (l *Launcher) Dial(ctx context.Context, _ string, port uint16) (net.Conn, error) {
-	return runner.DialMachine(ctx, port)
 }
 
 func createError(format string, args ...any) error {

@@ -163,7 +163,7 @@ func (s suite) testDial(t *testing.T) {
 		}
 	}()
 	port := uint16(listener.Addr().(*net.TCPAddr).Port)
-	conn, err := b.r.Dial(b.ctx, spec.Pod.UID, port)
+	conn, err := b.r.Dial(b.ctx, runner.Target{PodUID: spec.Pod.UID, Port: port})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,13 +176,13 @@ func (s suite) testDial(t *testing.T) {
 		t.Errorf("got %q, %v", got, err)
 	}
 	listener.Close()
-	if conn, err := b.r.Dial(b.ctx, spec.Pod.UID, port); err == nil || !strings.Contains(err.Error(), "refused") {
+	if conn, err := b.r.Dial(b.ctx, runner.Target{PodUID: spec.Pod.UID, Port: port}); err == nil || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("nobody listens: %v, %v", conn, err)
 	}
 	if err := b.r.Signal(b.ctx, spec.ID, 9); err != nil {
 		t.Error(err)
 	}
 	b.wait(spec)
-	_, err = b.r.Dial(b.ctx, spec.Pod.UID, port)
+	_, err = b.r.Dial(b.ctx, runner.Target{PodUID: spec.Pod.UID, Port: port})
 	b.wantErr("a pod of which nothing runs", err, runner.ErrNotFound)
 }

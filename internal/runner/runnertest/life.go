@@ -136,7 +136,7 @@ func (s suite) testUnknown(t *testing.T) {
 	_, err = b.r.Exec(b.ctx, id, runner.ExecSpec{Args: []string{"true"}}, stdio.Streams{})
 	b.wantErr("exec", err, runner.ErrNotFound)
 	b.wantErr("attach", b.r.Attach(b.ctx, id, stdio.Streams{}), runner.ErrNotFound)
-	_, err = b.r.Dial(b.ctx, "0", 80)
+	_, err = b.r.Dial(b.ctx, runner.Target{PodUID: "0", Port: 80})
 	b.wantErr("dial", err, runner.ErrNotFound)
 	b.wantErr("remove", b.r.Remove(b.ctx, id), runner.ErrNotFound)
 	if err := b.r.RemovePod(b.ctx, "0"); err != nil {

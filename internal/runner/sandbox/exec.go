@@ -88,6 +88,9 @@ func (p *process) join(c *container) {
 	if !p.spec.HostIPC {
 		flags |= unix.CLONE_NEWIPC
 	}
+	if p.spec.PodNetwork {
+		flags |= unix.CLONE_NEWNET
+	}
 	if p.group != nil && p.group.Unified() {
 		flags |= unix.CLONE_NEWCGROUP
 	}

@@ -197,7 +197,11 @@ func (c *container) sys() {
 	c.enterOwn("/sys")
 	switch {
 	case !c.spec.Privileged:
-		c.add(bindStep(p, c.l.kit.sys, ".", unix.MS_REC))
+		sys := c.l.kit.sys
+		if own := c.l.networks.sys; c.spec.PodNetwork && own != "" {
+			sys = own
+		}
+		c.add(bindStep(p, sys, ".", unix.MS_REC))
 	case c.l.host.userNS:
 		c.add(bindStep(p, "/sys", ".", unix.MS_REC))
 	default:

@@ -15,6 +15,7 @@ import (
 //	empty/   an empty read-only directory, mounted over what is masked
 //	nothing  an empty read-only file, likewise
 //	sys/     /sys as containers see it
+//	podsys/  the same, of those whose pod has a network of its own
 //
 // Beside it, and on disk like the layers of images, so that files have the inode
 // numbers of one file system:
@@ -25,6 +26,7 @@ import (
 // per path is enough where a container's runtime usually needs two calls.
 type kit struct {
 	empty, nothing, sys string
+	podSys              string // where the /sys of pods with a network of their own is mounted
 	points              string
 	maskedDirs          []string // what exists of the paths in /proc that Kubernetes hides
 	masked              []string // the same, files
@@ -49,6 +51,7 @@ func newKit(dir string, h *host) (kit, error) {
 	at := filepath.Join(dir, "kit")
 	k := kit{
 		empty: filepath.Join(at, "empty"), nothing: filepath.Join(at, "nothing"), sys: filepath.Join(at, "sys"),
+		podSys: filepath.Join(at, "podsys"),
 		points: filepath.Join(dir, "points"),
 	}
 	if err := makePoints(k.points); err != nil {
@@ -75,7 +78,7 @@ func newKit(dir string, h *host) (kit, error) {
 	if err := unix.Mount("tmpfs", at, "tmpfs", flags, "mode=755,size=1m"); err != nil {
 		return kit{}, &os.PathError{Op: "mount", Path: at, Err: err}
 	}
-	for _, d := range []string{"empty", "sys"} {
+	for _, d := range []string{"empty", "sys", "podsys"} {
 		if err := os.Mkdir(filepath.Join(at, d), 0o755); err != nil {
 			return kit{}, err
 		}
@@ -88,7 +91,7 @@ func newKit(dir string, h *host) (kit, error) {
 	if err := unix.Mount("", at, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|flags, ""); err != nil {
 		return kit{}, &os.PathError{Op: "remount", Path: at, Err: err}
 	}
-	return k, mountSys(k.sys, k.empty, h)
+	return k, mountSys(k.sys, k.empty, h, false)
 }
 
 // makePoints makes the lowest layer of all containers. Where an image has none of these
@@ -130,10 +133,12 @@ func mountMemory(dir string) error {
 // mountSys prepares /sys. A user namespace does not own the machine's network,
 // and so must not mount a sysfs; it gets a copy of the machine's /sys, with the
 // cgroup tree hidden, which a sysfs of its own would not contain either.
-func mountSys(sys, empty string, h *host) error {
+//
+// One that owns its network, own, can mount a sysfs of that, which is what its pods see.
+func mountSys(sys, empty string, h *host, own bool) error {
 	hide := maskedSysPaths
 	var err error
-	if !h.userNS {
+	if !h.userNS || own {
 		err = unix.Mount("sysfs", sys, "sysfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
 	} else {
 		err = unix.Mount("/sys", sys, "", unix.MS_BIND|unix.MS_REC, "")

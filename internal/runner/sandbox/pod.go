@@ -158,6 +158,9 @@ func (c *container) joinPod() error {
 	if err := c.setns("uts", c.pod.uts, unix.CLONE_NEWUTS); err != nil {
 		return err
 	}
+	if err := c.joinNetwork(); err != nil {
+		return err
+	}
 	if !c.spec.HostIPC {
 		if err := c.setns("ipc", c.pod.ipc, unix.CLONE_NEWIPC); err != nil {
 			return err

@@ -27,15 +27,14 @@
 //     user, capabilities and filter, no file but its streams, and a memory in
 //     which there is nothing but its own program.
 //
-// What it refuses: networks (pods share the machine's), images (it is given
-// directories), logs, and remembering anything across a restart.
+// What it refuses: images (it is given directories), logs, and remembering anything
+// across a restart. Networks are another room's (package network).
 package sandbox
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -70,6 +69,7 @@ type Launcher struct {
 	processes uint64
 	filters   filters
 	maker     namespaceMaker
+	networks  networks
 
 	weak *weakness // nil but for tests and in builds for them
 
@@ -81,6 +81,7 @@ type Launcher struct {
 // of its own.
 func New(env runner.LauncherEnv) (*Launcher, error) {
 	l := &Launcher{env: env, tags: reap.OwnTags(), pods: make(map[string]*pod), weak: builtWeakness()}
+	l.networks.l = l
 	if env.NoNamespaces != "" {
 		return l, nil // Launch says so
 	}
@@ -110,6 +111,7 @@ func New(env runner.LauncherEnv) (*Launcher, error) {
 	if why := l.cgroups.Absent(); why != "" {
 		env.Log.Warn("not everything holds on this machine", "why", why)
 	}
+	go func() { _, _ = l.networks.get() }() // the first pod need not wait as long
 	return l, nil
 }
 
@@ -137,6 +139,7 @@ func (l *Launcher) ReleasePod(podUID string) error {
 	p := l.pods[podUID]
 	delete(l.pods, podUID)
 	l.mu.Unlock()
+	l.networks.leave(podUID)
 	err := l.volumes.release(podUID)
 	if p == nil {
 		return err
@@ -174,11 +177,6 @@ func (l *Launcher) Recover(lost []*runner.Spec) error {
 		l.env.Log.Error("groups of a former supervisor are left", "err", err)
 	}
 	return errors.Join(append(errs, l.recoverLayers())...)
-}
-
-// Dial implements runner.Launcher.
-func (l *Launcher) Dial(ctx context.Context, _ string, port uint16) (net.Conn, error) {
-	return runner.DialMachine(ctx, port)
 }
 
 // mark is the text that a container's tag is made of.

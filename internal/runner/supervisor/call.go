@@ -38,6 +38,18 @@ func (c *call) close() { c.conn.Close() }
 // await returns when the stream has ended, with what the supervisor says of it in
 // answer. begun gets what comes for the client; it is then begun's to close.
 func (c *call) await(ctx context.Context, answer any, begun func(frame, *os.File)) error {
+	return c.awaitAll(ctx, answer, func(f frame, files []*os.File) {
+		var file *os.File
+		if len(files) > 0 {
+			file = files[0]
+			closeFiles(files[1:])
+		}
+		begun(f, file)
+	})
+}
+
+// awaitAll is await for who is sent more than one descriptor.
+func (c *call) awaitAll(ctx context.Context, answer any, begun func(frame, []*os.File)) error {
 	stop := context.AfterFunc(ctx, c.cancel)
 	defer stop()
 	for {
@@ -48,12 +60,7 @@ func (c *call) await(ctx context.Context, answer any, begun func(frame, *os.File
 		case err != nil:
 			return errLost
 		case f.verb == verbBegun:
-			var file *os.File
-			if len(files) > 0 {
-				file = files[0]
-				closeFiles(files[1:])
-			}
-			begun(f, file)
+			begun(f, files)
 			continue
 		}
 		closeFiles(files)
@@ -177,15 +184,15 @@ func (p *plumbing) attachInput(stream *call, f frame, input *os.File, stdin io.R
 }
 
 // Dial implements runner.Runner.
-func (c *Client) Dial(ctx context.Context, podUID string, port uint16) (net.Conn, error) {
-	l, err := c.running(podUID)
+func (c *Client) Dial(ctx context.Context, to runner.Target) (net.Conn, error) {
+	l, err := c.running(to.PodUID)
 	if err != nil {
 		return nil, err
 	}
 	if conn, err := l.connected(ctx); err != nil || conn.protocol < 3 {
 		return nil, errors.Join(err, errOld)
 	}
-	stream, err := l.open(verbDial, &dialRequest{Pod: podUID, Port: port})
+	stream, err := l.open(verbDial, &dialRequest{Pod: to.PodUID, Port: to.Port, Outside: to.Outside})
 	if err != nil {
 		return nil, err
 	}

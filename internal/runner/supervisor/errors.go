@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/sampan-batch/sampan/internal/network"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
@@ -14,16 +15,19 @@ var errStopping = errors.New("supervisor: it is stopping")
 // kinds are the errors that keep their identity across the wire.
 func kinds() map[string]error {
 	return map[string]error{
-		"notFound": runner.ErrNotFound,
-		"exists":   runner.ErrExists,
-		"running":  runner.ErrRunning,
-		"ended":    runner.ErrEnded,
-		"noVolume": runner.ErrNoVolume,
-		"noFile":   fs.ErrNotExist,
-		"remains":  runner.ErrRemains,
-		"slow":     runner.ErrSlow,
-		"busy":     runner.ErrBusy,
-		"stopping": errStopping,
+		"notFound":    runner.ErrNotFound,
+		"exists":      runner.ErrExists,
+		"running":     runner.ErrRunning,
+		"ended":       runner.ErrEnded,
+		"noVolume":    runner.ErrNoVolume,
+		"noNetwork":   runner.ErrNoNetwork,
+		"door":        network.ErrDoor,
+		"unsupported": errors.ErrUnsupported,
+		"noFile":      fs.ErrNotExist,
+		"remains":     runner.ErrRemains,
+		"slow":        runner.ErrSlow,
+		"busy":        runner.ErrBusy,
+		"stopping":    errStopping,
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 // two sides use the smaller of theirs, so that a newer engine can talk to an
 // older supervisor. A new field needs no new version (fields that are not
 // known are ignored), a new verb does.
-const protocol = 4
+const protocol = 5
 
 // A frame on the wire is: length of the rest (4 bytes, big endian), id (8
 // bytes), verb (1 byte), and a body in JSON, which may be empty. A request's id
@@ -48,11 +48,14 @@ const (
 
 	verbSetImage verb = 16 // runner.Volume with Layers, which former supervisors would overlook
 	verbRead     verb = 17 // runner.VolumeFile → readAnswer
+	verbJoin     verb = 18 // idRequest → runner.Joined
+	verbServices verb = 19 // []network.Service
 
 	// requests of which each has a connection of its own; see stream.go
 	verbRun    verb = 13 // runRequest → runner.ExitInfo
 	verbAttach verb = 14 // attachRequest
 	verbDial   verb = 15 // dialRequest → a descriptor
+	verbNames  verb = 20 // → two descriptors: UDP, TCP
 
 	// answers
 	verbOK    verb = 64
@@ -133,8 +136,9 @@ type attachRequest struct {
 type attached struct{ TTY bool }
 
 type dialRequest struct {
-	Pod  string
-	Port uint16
+	Pod     string
+	Port    uint16
+	Outside bool
 }
 
 func newFrameReader(r io.Reader) *bufio.Reader { return bufio.NewReaderSize(r, 64<<10) }

@@ -3,7 +3,6 @@ package supervisor
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net"
 	"os"
 	"sync"
@@ -30,7 +29,7 @@ func (s *Supervisor) serve(conn *net.UnixConn) {
 		return
 	}
 	switch f.verb {
-	case verbRun, verbAttach, verbDial:
+	case verbRun, verbAttach, verbDial, verbNames:
 		s.serveStream(conn, f, files)
 	default:
 		closeFiles(files)
@@ -174,7 +173,7 @@ func (ss *session) handle(ctx context.Context, f frame) (any, error) {
 	case verbStop:
 		return nil, s.stop()
 	default:
-		return nil, fmt.Errorf("supervisor: the request %d is not known", f.verb)
+		return s.handleNetwork(f)
 	}
 }
 

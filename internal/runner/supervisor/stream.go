@@ -116,6 +116,8 @@ func (st *stream) handle(ctx context.Context, f frame) (any, error) {
 			return nil, err
 		}
 		return nil, st.attach(ctx, &req)
+	case verbNames:
+		return nil, st.names()
 	default:
 		var req dialRequest
 		if err := json.Unmarshal(f.body, &req); err != nil {
@@ -177,7 +179,7 @@ func (st *stream) dial(ctx context.Context, req *dialRequest) error {
 	if !st.s.runs(req.Pod) {
 		return fmt.Errorf("pod %s: no container runs: %w", req.Pod, runner.ErrNotFound)
 	}
-	conn, err := st.s.launcher.Dial(ctx, req.Pod, req.Port)
+	conn, err := st.s.launcher.Dial(ctx, runner.Target{PodUID: req.Pod, Port: req.Port, Outside: req.Outside})
 	if err != nil {
 		return err
 	}
@@ -192,6 +194,17 @@ func (st *stream) dial(ctx context.Context, req *dialRequest) error {
 	}
 	defer file.Close()
 	return sendWith(st.conn, verbBegun, nil, file)
+}
+
+// names hands over the sockets at which names are asked for.
+func (st *stream) names() error {
+	udp, tcp, err := st.s.launcher.Names()
+	if err != nil {
+		return err
+	}
+	defer udp.Close()
+	defer tcp.Close()
+	return sendWith(st.conn, verbBegun, nil, udp, tcp)
 }
 
 // runs tells whether a container of the pod runs.

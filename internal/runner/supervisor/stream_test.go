@@ -262,7 +262,7 @@ func TestOlderSupervisorExecutes(t *testing.T) {
 	if err := c.Attach(t.Context(), spec.ID, stdio.Streams{}); !errors.Is(err, errOld) {
 		t.Errorf("attach: %v", err)
 	}
-	if _, err := c.Dial(t.Context(), "a", 80); !errors.Is(err, errOld) {
+	if _, err := c.Dial(t.Context(), runner.Target{PodUID: "a", Port: 80}); !errors.Is(err, errOld) {
 		t.Errorf("dial: %v", err)
 	}
 }

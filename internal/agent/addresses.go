@@ -1,0 +1,50 @@
+package agent
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/sampan-batch/sampan/internal/agent/network"
+)
+
+// addressBook is what the node knows of its pods' addresses: which those have that have joined
+// a network of their own, and whether pods can. It is safe for concurrent use.
+type addressBook struct {
+	node   []string // the machine's
+	shared atomic.Bool
+
+	mu  sync.Mutex
+	own map[string][]string // by the pod's uid
+}
+
+func newAddressBook(node []string) *addressBook {
+	return &addressBook{node: node, own: make(map[string][]string)}
+}
+
+// share says that this machine cannot give pods networks of their own: all have the machine's.
+// It returns whether that is new.
+func (b *addressBook) share() bool { return b.shared.CompareAndSwap(false, true) }
+
+// set says which address a pod has in a network of its own; "" is that it has left.
+func (b *addressBook) set(uid, address string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if address == "" {
+		delete(b.own, uid)
+		return
+	}
+	b.own[uid] = []string{address}
+}
+
+// machine returns the addresses of a pod that has the machine's network.
+func (b *addressBook) machine() network.Addresses {
+	return network.Addresses{Pod: b.node, Node: b.node}
+}
+
+// of returns the addresses of a pod that has its own network. As long as it has not joined
+// that, they are those of the node alone.
+func (b *addressBook) of(uid string) network.Addresses {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return network.Addresses{Pod: b.own[uid], Node: b.node, Own: true}
+}

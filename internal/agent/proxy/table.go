@@ -1,0 +1,167 @@
+// Package proxy says where what is sent to a Service goes, as kube-proxy does on a node of
+// Kubernetes: it turns Services and EndpointSlices into what a runner is told
+// (runner.Runner.SetServices). It is pure.
+package proxy
+
+import (
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"github.com/sampan-batch/sampan/internal/network"
+)
+
+// Table returns the ports of the Services that have an address, each with its endpoints:
+// those that are ready, or, if none is, those that still serve while they end. An object that
+// no node could use (another family of addresses, another protocol) is left out.
+func Table(services []*corev1.Service, slices []*discoveryv1.EndpointSlice) []network.Service {
+	of := make(map[string][]*discoveryv1.EndpointSlice)
+	for _, slice := range slices {
+		if slice.AddressType == discoveryv1.AddressTypeIPv4 {
+			key := slice.Namespace + "/" + slice.Labels[discoveryv1.LabelServiceName]
+			of[key] = append(of[key], slice)
+		}
+	}
+	var table []network.Service
+	seen := make(map[network.Port]bool)
+	for _, s := range services {
+		for i := range s.Spec.Ports {
+			if p := &s.Spec.Ports[i]; p.NodePort > 0 && p.Protocol != corev1.ProtocolUDP {
+				table = append(table, network.Service{
+					At:        network.Port{Address: loopback, Port: uint16(p.NodePort), Protocol: network.TCP},
+					Endpoints: endpoints(p.Name, p.Protocol, of[s.Namespace+"/"+s.Name]), Machine: true,
+				})
+			}
+		}
+		for _, at := range addresses(s) {
+			for i := range s.Spec.Ports {
+				p := &s.Spec.Ports[i]
+				protocol, ok := protocolOf(p.Protocol)
+				port := network.Port{Address: at, Port: uint16(p.Port), Protocol: protocol}
+				if !ok || seen[port] {
+					continue
+				}
+				seen[port] = true
+				table = append(table, network.Service{
+					At: port, Endpoints: endpoints(p.Name, p.Protocol, of[s.Namespace+"/"+s.Name]),
+					Sticky: s.Spec.SessionAffinity == corev1.ServiceAffinityClientIP,
+				})
+			}
+		}
+	}
+	return table
+}
+
+// loopback is where the machine's node ports are: who is on it reaches them, and nobody else.
+var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
+// HostPorts returns the ports of the machine that the containers of a pod at this address ask
+// for.
+func HostPorts(pod *corev1.Pod, address netip.Addr) (list []network.Service) {
+	for i := range pod.Spec.Containers {
+		for _, p := range pod.Spec.Containers[i].Ports {
+			if p.HostPort == 0 {
+				continue
+			}
+			protocol, ok := protocolOf(p.Protocol)
+			at := netip.IPv4Unspecified()
+			if p.HostIP != "" {
+				ip, err := netip.ParseAddr(p.HostIP)
+				if err != nil || !ip.Is4() {
+					continue
+				}
+				at = ip
+			}
+			if ok {
+				list = append(list, network.Service{
+					At:        network.Port{Address: at, Port: uint16(p.HostPort), Protocol: protocol},
+					Endpoints: []netip.AddrPort{netip.AddrPortFrom(address, uint16(p.ContainerPort))}, Machine: true,
+				})
+			}
+		}
+	}
+	return list
+}
+
+// addresses are those at which a Service is reached: its own, and those that its manifest
+// says lead here.
+func addresses(s *corev1.Service) []netip.Addr {
+	if s.Spec.Type == corev1.ServiceTypeExternalName {
+		return nil
+	}
+	texts := slices.Clone(s.Spec.ClusterIPs)
+	if len(texts) == 0 {
+		texts = []string{s.Spec.ClusterIP}
+	}
+	texts = append(texts, s.Spec.ExternalIPs...)
+	for _, in := range s.Status.LoadBalancer.Ingress {
+		texts = append(texts, in.IP)
+	}
+	var list []netip.Addr
+	for _, text := range texts {
+		if ip, err := netip.ParseAddr(text); err == nil && ip.Is4() {
+			list = append(list, ip)
+		}
+	}
+	return list
+}
+
+func protocolOf(p corev1.Protocol) (network.Protocol, bool) {
+	switch p {
+	case corev1.ProtocolTCP, "":
+		return network.TCP, true
+	case corev1.ProtocolUDP:
+		return network.UDP, true
+	}
+	return 0, false
+}
+
+// endpoints returns those of a port, in an order that does not depend on that of the slices.
+func endpoints(name string, protocol corev1.Protocol, list []*discoveryv1.EndpointSlice) []netip.AddrPort {
+	var ready, ending []netip.AddrPort
+	for _, slice := range list {
+		number, ok := numberOf(name, protocol, slice.Ports)
+		if !ok {
+			continue
+		}
+		for i := range slice.Endpoints {
+			e := &slice.Endpoints[i]
+			to := &ready
+			if c := e.Conditions; c.Ready != nil && !*c.Ready {
+				if c.Serving == nil || !*c.Serving || c.Terminating == nil || !*c.Terminating {
+					continue
+				}
+				to = &ending
+			}
+			for _, text := range e.Addresses {
+				if ip, err := netip.ParseAddr(text); err == nil && ip.Is4() {
+					*to = append(*to, netip.AddrPortFrom(ip, number))
+				}
+			}
+		}
+	}
+	if len(ready) == 0 {
+		ready = ending
+	}
+	slices.SortFunc(ready, netip.AddrPort.Compare)
+	return slices.Compact(ready)
+}
+
+// numberOf returns the port of the endpoints that a Service's port stands for.
+func numberOf(name string, protocol corev1.Protocol, ports []discoveryv1.EndpointPort) (uint16, bool) {
+	for _, p := range ports {
+		own, of := "", corev1.ProtocolTCP
+		if p.Name != nil {
+			own = *p.Name
+		}
+		if p.Protocol != nil {
+			of = *p.Protocol
+		}
+		if own == name && of == protocol && p.Port != nil && *p.Port > 0 {
+			return uint16(*p.Port), true
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,112 @@
+package proxy
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/network"
+)
+
+func service(edit func(*corev1.Service)) *corev1.Service {
+	s := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "web"},
+		Spec: corev1.ServiceSpec{
+			Type: corev1.ServiceTypeClusterIP, ClusterIP: "10.96.1.1", ClusterIPs: []string{"10.96.1.1"},
+			Ports: []corev1.ServicePort{{Name: "http", Protocol: corev1.ProtocolTCP, Port: 80}},
+		},
+	}
+	if edit != nil {
+		edit(s)
+	}
+	return s
+}
+
+// slice has the port http at 8080, and endpoints with these conditions: ready, serving, terminating.
+func slice(conditions ...[3]bool) *discoveryv1.EndpointSlice {
+	s := &discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Namespace: "ns", Name: "web-x", Labels: map[string]string{discoveryv1.LabelServiceName: "web"}},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Ports:       []discoveryv1.EndpointPort{{Name: ptr.To("http"), Protocol: ptr.To(corev1.ProtocolTCP), Port: ptr.To[int32](8080)}},
+	}
+	for i, c := range conditions {
+		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{
+			Addresses:  []string{fmt.Sprint("10.244.0.", 9-i)},
+			Conditions: discoveryv1.EndpointConditions{Ready: &c[0], Serving: &c[1], Terminating: &c[2]},
+		})
+	}
+	return s
+}
+
+var (
+	ready   = [3]bool{true, true, false}
+	unready = [3]bool{false, false, false}
+	ending  = [3]bool{false, true, true}
+	ended   = [3]bool{false, false, true}
+)
+
+func TestTable(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		service *corev1.Service
+		slices  []*discoveryv1.EndpointSlice
+		want    string
+	}{
+		"ready endpoints, in order": {service(nil), []*discoveryv1.EndpointSlice{slice(ready, unready, ready, ending)},
+			"[{10.96.1.1:80/6 [10.244.0.7:8080 10.244.0.9:8080] false false}]"},
+		"those that end, when no other is": {service(nil), []*discoveryv1.EndpointSlice{slice(unready, ending, ended)},
+			"[{10.96.1.1:80/6 [10.244.0.8:8080] false false}]"},
+		"nobody": {service(nil), nil, "[{10.96.1.1:80/6 [] false false}]"},
+		"an endpoint that says nothing is ready": {service(nil), []*discoveryv1.EndpointSlice{func() *discoveryv1.EndpointSlice {
+			s := slice(ready)
+			s.Endpoints[0].Conditions = discoveryv1.EndpointConditions{}
+			return s
+		}()}, "[{10.96.1.1:80/6 [10.244.0.9:8080] false false}]"},
+		"sticky": {service(func(s *corev1.Service) { s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP }), nil, "[{10.96.1.1:80/6 [] false true}]"},
+		"headless": {service(func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "None", []string{"None"} }),
+			[]*discoveryv1.EndpointSlice{slice(ready)}, "[]"},
+		"a port of the machine": {service(func(s *corev1.Service) { s.Spec.Ports[0].NodePort = 30080 }), []*discoveryv1.EndpointSlice{slice(ready)},
+			"[{127.0.0.1:30080/6 [10.244.0.9:8080] true false} {10.96.1.1:80/6 [10.244.0.9:8080] false false}]"},
+		"a name elsewhere": {service(func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeExternalName }), nil, "[]"},
+		"another port and another protocol": {service(func(s *corev1.Service) {
+			s.Spec.Ports = append(s.Spec.Ports,
+				corev1.ServicePort{Name: "dns", Protocol: corev1.ProtocolUDP, Port: 53}, corev1.ServicePort{Name: "s", Protocol: corev1.ProtocolSCTP, Port: 9})
+		}), []*discoveryv1.EndpointSlice{slice(ready)}, "[{10.96.1.1:80/6 [10.244.0.9:8080] false false} {10.96.1.1:53/17 [] false false}]"},
+		"other addresses": {service(func(s *corev1.Service) {
+			s.Spec.ExternalIPs = []string{"198.51.100.7", "fd00::1"}
+		}), nil, "[{10.96.1.1:80/6 [] false false} {198.51.100.7:80/6 [] false false}]"},
+		"another Service's": {service(func(s *corev1.Service) { s.Namespace = "other" }), []*discoveryv1.EndpointSlice{slice(ready)},
+			"[{10.96.1.1:80/6 [] false false}]"},
+		"IPv6 is left out": {service(func(s *corev1.Service) { s.Spec.ClusterIPs = []string{"fd00::1"} }), nil, "[]"},
+	} {
+		if got := fmt.Sprint(Table([]*corev1.Service{test.service}, test.slices)); got != test.want {
+			t.Errorf("%s:\n got %s\nwant %s", name, got, test.want)
+		}
+	}
+	// Of two Services that say they are at the same place, the first is.
+	twice := []*corev1.Service{service(nil), service(func(s *corev1.Service) { s.Name = "b" })}
+	if got := Table(twice, []*discoveryv1.EndpointSlice{slice(ready)}); len(got) != 1 || len(got[0].Endpoints) != 1 ||
+		got[0].At != (network.Port{Address: netip.MustParseAddr("10.96.1.1"), Port: 80, Protocol: network.TCP}) {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestHostPorts(t *testing.T) {
+	t.Parallel()
+	pod := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{
+		{Ports: []corev1.ContainerPort{{ContainerPort: 80, HostPort: 8080}, {ContainerPort: 81}}},
+		{Ports: []corev1.ContainerPort{
+			{ContainerPort: 53, HostPort: 53, HostIP: "127.0.0.1", Protocol: corev1.ProtocolUDP},
+			{ContainerPort: 9, HostPort: 9, Protocol: corev1.ProtocolSCTP}, {ContainerPort: 9, HostPort: 9, HostIP: "::1"},
+		}},
+	}}}
+	want := "[{0.0.0.0:8080/6 [10.244.0.9:80] true false} {127.0.0.1:53/17 [10.244.0.9:53] true false}]"
+	if got := fmt.Sprint(HostPorts(pod, netip.MustParseAddr("10.244.0.9"))); got != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
+}

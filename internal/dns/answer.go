@@ -1,0 +1,247 @@
+package dns
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+
+	"golang.org/x/net/dns/dnsmessage"
+)
+
+// version is that of the specification, which TXT dns-version.cluster.local says.
+const version = "1.1.0"
+
+// question is a message that asks one thing.
+type question struct {
+	header dnsmessage.Header
+	dnsmessage.Question
+	name string // in lower case, without the dot at its end
+	// size is how long an answer by UDP may be.
+	size int
+	edns bool
+}
+
+const (
+	minSize = 512  // of an answer by UDP that everybody takes
+	maxSize = 1232 // that passes everywhere without being cut in pieces
+)
+
+// parse reads a message. ok is false for what is no question that can be answered.
+func parse(message []byte) (q question, ok bool) {
+	var p dnsmessage.Parser
+	var err error
+	if q.header, err = p.Start(message); err != nil || q.header.Response || q.header.OpCode != 0 {
+		return q, false
+	}
+	if q.Question, err = p.Question(); err != nil {
+		return q, false
+	}
+	if _, err := p.Question(); err != dnsmessage.ErrSectionDone {
+		return q, false
+	}
+	q.name = strings.TrimSuffix(strings.ToLower(q.Name.String()), ".")
+	q.size = minSize
+	if p.SkipAllAnswers() != nil || p.SkipAllAuthorities() != nil {
+		return q, true
+	}
+	for {
+		h, err := p.AdditionalHeader()
+		if err != nil {
+			return q, true
+		}
+		if h.Type == dnsmessage.TypeOPT {
+			q.edns, q.size = true, min(max(int(h.Class), minSize), maxSize)
+		}
+		if p.SkipAdditional() != nil {
+			return q, true
+		}
+	}
+}
+
+// answer returns the zone's answer to a question, of no more than size bytes. It is nil when
+// the question is not the zone's.
+func (z *Zone) answer(q *question, size int) []byte {
+	if ip, ok := addressOf(q.name); ok {
+		names := z.reverse[ip]
+		if len(names) == 0 {
+			return nil
+		}
+		return q.reply(size, dnsmessage.RCodeSuccess, func(a *answers) {
+			if q.asks(dnsmessage.TypePTR) {
+				for _, name := range names {
+					a.pointer(q, name)
+				}
+			}
+		})
+	}
+	if !owns(q.name) {
+		return nil
+	}
+	r := z.find(q.name)
+	if r == nil && q.name != "dns-version."+Domain {
+		return q.reply(size, dnsmessage.RCodeNameError, func(*answers) {})
+	}
+	return q.reply(size, dnsmessage.RCodeSuccess, func(a *answers) {
+		switch {
+		case r == nil:
+			if q.asks(dnsmessage.TypeTXT) {
+				a.text(q, version)
+			}
+		case q.name == Domain && q.asks(dnsmessage.TypeSOA):
+			a.authority(&a.answered)
+		default:
+			z.tell(q, r, a)
+		}
+	})
+}
+
+// tell writes the records of a name that are asked for.
+func (z *Zone) tell(q *question, r *records, a *answers) {
+	if r.alias != "" {
+		a.alias(q, r.alias)
+		if target := z.find(r.alias); target != nil && target.alias == "" {
+			a.addresses(q, r.alias, target.addresses)
+		}
+		return
+	}
+	a.addresses(q, q.Name.String(), r.addresses)
+	if !q.asks(dnsmessage.TypeSRV) {
+		return
+	}
+	for _, s := range r.services {
+		a.service(q, s, uint16(max(1, 100/len(r.services))))
+		if target := z.find(s.target); target != nil {
+			a.more(s.target, target.addresses)
+		}
+	}
+}
+
+func (q *question) asks(t dnsmessage.Type) bool {
+	return q.Class == dnsmessage.ClassINET && (q.Type == t || q.Type == dnsmessage.TypeALL)
+}
+
+// answers are the records of an answer, before they are written.
+type answers struct{ answered, extra []dnsmessage.Resource }
+
+func header(name string, class dnsmessage.Class) (dnsmessage.ResourceHeader, bool) {
+	n, err := dnsmessage.NewName(strings.TrimSuffix(name, ".") + ".")
+	return dnsmessage.ResourceHeader{Name: n, Class: class, TTL: TTL}, err == nil
+}
+
+func add(to *[]dnsmessage.Resource, name string, body dnsmessage.ResourceBody) {
+	if h, ok := header(name, dnsmessage.ClassINET); ok {
+		*to = append(*to, dnsmessage.Resource{Header: h, Body: body})
+	}
+}
+
+// addresses adds those that are asked for, in an order that differs each time: clients take
+// the first.
+func (a *answers) addresses(q *question, name string, list []netip.Addr) {
+	for _, i := range rand.Perm(len(list)) {
+		switch ip := list[i]; {
+		case ip.Is4() && q.asks(dnsmessage.TypeA):
+			add(&a.answered, name, &dnsmessage.AResource{A: ip.As4()})
+		case ip.Is6() && q.asks(dnsmessage.TypeAAAA):
+			add(&a.answered, name, &dnsmessage.AAAAResource{AAAA: ip.As16()})
+		}
+	}
+}
+
+// more adds addresses that nobody has asked for yet.
+func (a *answers) more(name string, list []netip.Addr) {
+	for _, ip := range list {
+		if ip.Is4() {
+			add(&a.extra, name, &dnsmessage.AResource{A: ip.As4()})
+		} else {
+			add(&a.extra, name, &dnsmessage.AAAAResource{AAAA: ip.As16()})
+		}
+	}
+}
+
+func (a *answers) alias(q *question, to string) {
+	if name, err := dnsmessage.NewName(to + "."); err == nil {
+		add(&a.answered, q.Name.String(), &dnsmessage.CNAMEResource{CNAME: name})
+	}
+}
+
+func (a *answers) pointer(q *question, to string) {
+	if name, err := dnsmessage.NewName(to + "."); err == nil {
+		add(&a.answered, q.Name.String(), &dnsmessage.PTRResource{PTR: name})
+	}
+}
+
+func (a *answers) text(q *question, text string) {
+	add(&a.answered, q.Name.String(), &dnsmessage.TXTResource{TXT: []string{text}})
+}
+
+func (a *answers) service(q *question, s service, weight uint16) {
+	if name, err := dnsmessage.NewName(s.target + "."); err == nil {
+		add(&a.answered, q.Name.String(), &dnsmessage.SRVResource{Weight: weight, Port: s.port, Target: name})
+	}
+}
+
+// authority adds who is responsible for the zone.
+func (a *answers) authority(to *[]dnsmessage.Resource) {
+	add(to, Domain, &dnsmessage.SOAResource{
+		NS: dnsmessage.MustNewName("ns.dns." + Domain + "."), MBox: dnsmessage.MustNewName("hostmaster." + Domain + "."),
+		Serial: 1, Refresh: 7200, Retry: 1800, Expire: 86400, MinTTL: TTL,
+	})
+}
+
+// reply writes an answer. What does not fit is left out, and the client is told to ask again
+// by TCP.
+func (q *question) reply(size int, code dnsmessage.RCode, write func(*answers)) []byte {
+	var a answers
+	write(&a)
+	h := dnsmessage.Header{
+		ID: q.header.ID, Response: true, Authoritative: true, RCode: code,
+		RecursionDesired: q.header.RecursionDesired, RecursionAvailable: true,
+	}
+	m := dnsmessage.Message{Header: h, Questions: []dnsmessage.Question{q.Question}, Answers: a.answered, Additionals: a.extra}
+	if len(a.answered) == 0 {
+		a.authority(&m.Authorities)
+	}
+	if q.edns {
+		m.Additionals = append(m.Additionals, option())
+	}
+	packed, err := m.Pack()
+	if err == nil && len(packed) > size && len(a.extra) > 0 {
+		m.Additionals = nil
+		if q.edns {
+			m.Additionals = []dnsmessage.Resource{option()}
+		}
+		packed, err = m.Pack()
+	}
+	for err == nil && len(packed) > size && len(m.Answers) > 0 {
+		m.Truncated = true
+		m.Answers = m.Answers[:len(m.Answers)/2]
+		packed, err = m.Pack()
+	}
+	if err != nil {
+		return q.fail(dnsmessage.RCodeServerFailure)
+	}
+	return packed
+}
+
+// option is what answers a client that speaks EDNS.
+func option() dnsmessage.Resource {
+	var h dnsmessage.ResourceHeader
+	_ = h.SetEDNS0(maxSize, dnsmessage.RCodeSuccess, false)
+	return dnsmessage.Resource{Header: h, Body: &dnsmessage.OPTResource{}}
+}
+
+// fail is an answer without any record.
+func (q *question) fail(code dnsmessage.RCode) []byte {
+	m := dnsmessage.Message{
+		Header: dnsmessage.Header{
+			ID: q.header.ID, Response: true, RCode: code,
+			RecursionDesired: q.header.RecursionDesired, RecursionAvailable: true,
+		},
+		Questions: []dnsmessage.Question{q.Question},
+	}
+	packed, err := m.Pack()
+	if err != nil {
+		return nil
+	}
+	return packed
+}

@@ -1,0 +1,202 @@
+package dns
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+)
+
+// Domain is what the names of a cluster end with.
+const Domain = "cluster.local"
+
+// TTL is how many seconds an answer may be remembered: as short as CoreDNS has it, since
+// what a name leads to changes within milliseconds.
+const TTL = 5
+
+// Zone is the names of a cluster. It does not change.
+type Zone struct {
+	// records are by name, in lower case and without the dot at its end. A name without
+	// any is one that others are below.
+	records map[string]*records
+	reverse map[netip.Addr][]string
+}
+
+// records are those of a name.
+type records struct {
+	addresses []netip.Addr
+	alias     string
+	services  []service
+}
+
+// service is what a record of type SRV says.
+type service struct {
+	target string
+	port   uint16
+}
+
+// NewZone returns the names of these Services and EndpointSlices, and of any pod.
+func NewZone(services []*corev1.Service, endpoints []*discoveryv1.EndpointSlice) *Zone {
+	z := &Zone{records: make(map[string]*records), reverse: make(map[netip.Addr][]string)}
+	z.at("svc." + Domain)
+	z.at("pod." + Domain)
+	of := make(map[string][]*discoveryv1.EndpointSlice)
+	for _, slice := range endpoints {
+		key := slice.Namespace + "/" + slice.Labels[discoveryv1.LabelServiceName]
+		of[key] = append(of[key], slice)
+	}
+	for _, s := range services {
+		z.add(s, of[s.Namespace+"/"+s.Name])
+	}
+	return z
+}
+
+// add adds the names of a Service.
+func (z *Zone) add(s *corev1.Service, endpoints []*discoveryv1.EndpointSlice) {
+	name := s.Name + "." + s.Namespace + ".svc." + Domain
+	if s.Spec.Type == corev1.ServiceTypeExternalName {
+		z.at(name).alias = strings.TrimSuffix(strings.ToLower(s.Spec.ExternalName), ".")
+		return
+	}
+	if s.Spec.ClusterIP == corev1.ClusterIPNone {
+		z.headless(name, endpoints)
+		return
+	}
+	ips := s.Spec.ClusterIPs
+	if len(ips) == 0 && s.Spec.ClusterIP != "" {
+		ips = []string{s.Spec.ClusterIP}
+	}
+	for _, text := range ips {
+		if ip, err := netip.ParseAddr(text); err == nil {
+			z.address(name, ip)
+			z.reverse[ip] = append(z.reverse[ip], name)
+		}
+	}
+	for _, port := range s.Spec.Ports {
+		z.port(name, port.Name, string(port.Protocol), service{name, uint16(port.Port)})
+	}
+}
+
+// headless adds the names of a Service without an address of its own: those of its
+// endpoints.
+func (z *Zone) headless(name string, endpoints []*discoveryv1.EndpointSlice) {
+	for _, slice := range endpoints {
+		for i := range slice.Endpoints {
+			e := &slice.Endpoints[i]
+			if ready := e.Conditions.Ready; ready != nil && !*ready {
+				continue
+			}
+			for _, text := range e.Addresses {
+				ip, err := netip.ParseAddr(text)
+				if err != nil {
+					continue // a name
+				}
+				z.endpoint(name, ip, e, slice.Ports)
+			}
+		}
+	}
+}
+
+func (z *Zone) endpoint(name string, ip netip.Addr, e *discoveryv1.Endpoint, ports []discoveryv1.EndpointPort) {
+	host := strings.NewReplacer(".", "-", ":", "-").Replace(ip.String())
+	if e.Hostname != nil && *e.Hostname != "" {
+		host = *e.Hostname
+	}
+	own := strings.ToLower(host) + "." + name
+	z.address(name, ip)
+	z.address(own, ip)
+	if !slices.Contains(z.reverse[ip], own) {
+		z.reverse[ip] = append(z.reverse[ip], own)
+	}
+	for _, port := range ports {
+		if port.Name != nil && port.Port != nil && port.Protocol != nil {
+			z.port(name, *port.Name, string(*port.Protocol), service{own, uint16(*port.Port)})
+		}
+	}
+}
+
+func (z *Zone) address(name string, ip netip.Addr) {
+	r := z.at(name)
+	if !slices.Contains(r.addresses, ip) {
+		r.addresses = append(r.addresses, ip)
+	}
+}
+
+// port adds the name of a port, which only a port with a name has.
+func (z *Zone) port(name, port, protocol string, s service) {
+	if port == "" {
+		return
+	}
+	r := z.at("_" + port + "._" + strings.ToLower(protocol) + "." + name)
+	if !slices.Contains(r.services, s) {
+		r.services = append(r.services, s)
+	}
+}
+
+// at returns the records of a name, and sees to it that those above it exist.
+func (z *Zone) at(name string) *records {
+	if r := z.records[name]; r != nil {
+		return r
+	}
+	r := &records{}
+	z.records[name] = r
+	if _, above, ok := strings.Cut(name, "."); ok && name != Domain {
+		z.at(above)
+	}
+	return r
+}
+
+// find returns the records of a name, or nil: there is no such name. One below "pod" is the
+// address that it has written in it.
+func (z *Zone) find(name string) *records {
+	if r := z.records[name]; r != nil {
+		return r
+	}
+	rest, ok := strings.CutSuffix(name, ".pod."+Domain)
+	if !ok {
+		return nil
+	}
+	labels := strings.Split(rest, ".")
+	if len(labels) == 1 {
+		return &records{} // a namespace
+	}
+	if len(labels) > 2 {
+		return nil
+	}
+	ip, err := netip.ParseAddr(strings.ReplaceAll(labels[0], "-", "."))
+	if err != nil {
+		ip, err = netip.ParseAddr(strings.ReplaceAll(labels[0], "-", ":"))
+	}
+	if err != nil {
+		return nil
+	}
+	return &records{addresses: []netip.Addr{ip}}
+}
+
+// owns tells whether a name is the cluster's to answer.
+func owns(name string) bool { return name == Domain || strings.HasSuffix(name, "."+Domain) }
+
+// addressOf returns the address whose name is asked for by its reverse one.
+func addressOf(name string) (netip.Addr, bool) {
+	if rest, ok := strings.CutSuffix(name, ".in-addr.arpa"); ok {
+		labels := strings.Split(rest, ".")
+		slices.Reverse(labels)
+		ip, err := netip.ParseAddr(strings.Join(labels, "."))
+		return ip, err == nil && ip.Is4()
+	}
+	rest, ok := strings.CutSuffix(name, ".ip6.arpa")
+	if !ok || len(rest) != 63 {
+		return netip.Addr{}, false
+	}
+	var b strings.Builder
+	for i := len(rest) - 1; i >= 0; i -= 2 {
+		b.WriteByte(rest[i])
+		if n := (len(rest)-1-i)/2 + 1; n%4 == 0 && n < 32 {
+			b.WriteByte(':')
+		}
+	}
+	ip, err := netip.ParseAddr(b.String())
+	return ip, err == nil
+}

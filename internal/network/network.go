@@ -1,0 +1,189 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Config is what a Network is made with.
+type Config struct {
+	// Pods is the range of the pods' addresses, IPv4. Its first address is the gateway's.
+	Pods netip.Prefix
+	// Services is the range of the Services' addresses, and Names the one of them that
+	// the cluster's names are asked at.
+	Services netip.Prefix
+	Names    netip.Addr
+	Log      *slog.Logger
+}
+
+// DefaultConfig returns the ranges that kind and kubeadm have, and the address that the
+// latter gives to the cluster's DNS.
+func DefaultConfig() Config {
+	return Config{
+		Pods:     netip.MustParsePrefix("10.244.0.0/16"),
+		Services: netip.MustParsePrefix("10.96.0.0/16"),
+		Names:    netip.MustParseAddr("10.96.0.10"),
+		Log:      slog.New(slog.DiscardHandler),
+	}
+}
+
+// ErrNotFound: the pod has no network.
+var ErrNotFound = errors.New("network: the pod has none")
+
+// ErrFull: the range has no address for one more pod.
+var ErrFull = errors.New("network: all addresses are taken")
+
+// Network is that of a node: a namespace, and those of its pods. All methods are safe for
+// concurrent use.
+type Network struct {
+	config  Config
+	gateway netip.Addr
+	thread  *thread
+	node    int        // the node's namespace
+	links   *rtnetlink // in it
+	rules   *rules
+	outside *outside
+	doors   doors
+	names   [2]*os.File // where names are asked for: UDP and TCP
+
+	mu      sync.Mutex
+	pods    map[string]*space // by the pod's uid
+	pool    pool
+	parents int // how many pairs of links there are; see parent
+}
+
+// New makes a network without pods. It needs CAP_SYS_ADMIN and CAP_NET_ADMIN, be it in a
+// user namespace.
+func New(config Config) (_ *Network, err error) {
+	n := &Network{config: config, gateway: config.Pods.Addr().Next(), thread: newThread(), node: -1, pods: make(map[string]*space)}
+	n.doors.n = n
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("network: %w", errors.Join(err, n.Close()))
+		}
+	}()
+	n.thread.do(func() { err = n.begin() })
+	if err != nil {
+		return nil, err
+	}
+	n.outside = newOutside(n)
+	return n, n.outside.run(&n.rules.proxy)
+}
+
+// begin makes the node's namespace and what is in it. From then on the thread is there.
+func (n *Network) begin() error {
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return os.NewSyscallError("unshare", err)
+	}
+	var err error
+	if n.node, err = openNamespace(); err != nil {
+		return err
+	}
+	if n.links, err = openRTNetlink(); err != nil {
+		return err
+	}
+	for name, value := range map[string]string{
+		"ip_forward":                       "1",
+		"conf/all/rp_filter":               "0", // pods are behind a link that leads to no one network
+		"conf/default/rp_filter":           "0",
+		"conf/all/send_redirects":          "0", // pods reach each other by the gateway and not otherwise
+		"conf/all/arp_announce":            "2",
+		"conf/all/route_localnet":          "0",
+		"conf/default/promote_secondaries": "0",
+	} {
+		if err := sysctl("ipv4/"+name, value); err != nil {
+			return err
+		}
+	}
+	n.links.up(loopback)
+	n.links.address(loopback, n.config.Names)
+	// What nothing else is known of is for the outside, which begins here.
+	n.links.outside()
+	if err := n.links.do(); err != nil {
+		return err
+	}
+	if err := n.addParent(); err != nil {
+		return err
+	}
+	if n.rules, err = newRules(n.config, n.gateway); err != nil {
+		return err
+	}
+	return n.listenForNames()
+}
+
+// listenForNames opens the sockets at which names are asked for. Whoever answers is given
+// copies: questions wait for an engine that is being started anew.
+func (n *Network) listenForNames() error {
+	for i, kind := range []int{unix.SOCK_DGRAM, unix.SOCK_STREAM} {
+		fd, err := bound(kind, netip.AddrPortFrom(n.config.Names, 53))
+		if err != nil {
+			return err
+		}
+		n.names[i] = os.NewFile(uintptr(fd), "names")
+	}
+	return nil
+}
+
+// Names returns sockets at which the cluster's names are asked for, which are the caller's:
+// a UDP one, and a TCP one that listens.
+func (n *Network) Names() (udp, tcp *os.File, err error) {
+	var copies [2]*os.File
+	for i, f := range n.names {
+		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return nil, nil, os.NewSyscallError("fcntl", err)
+		}
+		copies[i] = os.NewFile(uintptr(fd), f.Name())
+	}
+	return copies[0], copies[1], nil
+}
+
+// Close ends the network. Namespaces live as long as processes are in them.
+func (n *Network) Close() error {
+	n.doors.close()
+	if n.outside != nil {
+		n.outside.close()
+	}
+	for _, f := range n.names {
+		if f != nil {
+			f.Close()
+		}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, s := range n.pods {
+		s.close()
+	}
+	n.pool.close()
+	if n.rules != nil {
+		n.rules.close()
+	}
+	if n.links != nil {
+		n.links.close()
+	}
+	if n.node >= 0 {
+		_ = unix.Close(n.node)
+	}
+	n.thread.end()
+	return nil
+}
+
+// macOf makes a MAC address from an address, so that nobody has to ask for it. kind keeps
+// apart what would have the same.
+func macOf(kind byte, ip netip.Addr) net.HardwareAddr {
+	a := ip.As4()
+	return net.HardwareAddr{0x02, kind, a[0], a[1], a[2], a[3]} // 02: administered locally, for one
+}
+
+const (
+	macPod byte = iota
+	macGateway
+	macParent
+)

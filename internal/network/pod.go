@@ -1,0 +1,203 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// podsOfParent is how many pods have one pair of links for a parent: a power of two. The
+// kernel goes through them all to make one more.
+const podsOfParent = 512
+
+// parent returns the indexes of the pair of links that the pod with the address belongs to.
+func (n *Network) parent(ip netip.Addr) (up, host int) {
+	i := indexOf(n.config.Pods, ip) / podsOfParent
+	return linkUp(i), linkHost(i)
+}
+
+// Links of the node's namespace have the indexes that we give them.
+func linkUp(parent int) int   { return 10 + 2*parent }
+func linkHost(parent int) int { return 11 + 2*parent }
+
+// addParent makes one more pair of links. It is called in the thread.
+func (n *Network) addParent() error {
+	i := n.parents
+	first := nth(n.config.Pods, i*podsOfParent)
+	up, host := "up"+strconv.Itoa(i), "host"+strconv.Itoa(i)
+	l := n.links
+	l.veth(up, linkUp(i), macOf(macParent, first), host, linkHost(i), macOf(macGateway, first))
+	for _, index := range []int{linkUp(i), linkHost(i)} {
+		l.up(index)
+	}
+	if i == 0 {
+		l.address(linkHost(0), n.gateway)
+	}
+	block := netip.PrefixFrom(first, 32)
+	for 1<<(32-block.Bits()) < podsOfParent && block.Bits() > n.config.Pods.Bits() {
+		block = netip.PrefixFrom(first, block.Bits()-1)
+	}
+	l.route(linkHost(i), block, netip.Addr{}, n.gateway)
+	if err := l.do(); err != nil {
+		return err
+	}
+	n.parents++
+	return nil
+}
+
+// Join returns the address of a pod, and gives it one if it has none.
+func (n *Network) Join(uid string) (netip.Addr, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if s := n.pods[uid]; s != nil {
+		return s.address, nil
+	}
+	s := n.pool.take(time.Now())
+	if s == nil {
+		var err error
+		if s, err = n.make(); err != nil {
+			return netip.Addr{}, err
+		}
+	}
+	n.pods[uid] = s
+	return s.address, nil
+}
+
+// Namespace returns the descriptor of a pod's namespace, which is valid until Leave.
+func (n *Network) Namespace(uid string) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := n.pods[uid]
+	if s == nil {
+		return -1, ErrNotFound
+	}
+	return s.ns, nil
+}
+
+// Inside calls f in the namespace of a pod, in which it must start nothing that goes on.
+func (n *Network) Inside(uid string, f func() error) error {
+	ns, err := n.Namespace(uid)
+	if err != nil {
+		return err
+	}
+	n.thread.do(func() {
+		if err = enter(ns); err != nil {
+			return
+		}
+		defer n.back()
+		err = f()
+	})
+	return err
+}
+
+// back brings the thread back to the node's namespace: nothing can be done for any pod by
+// one that is astray.
+func (n *Network) back() {
+	if err := enter(n.node); err != nil {
+		panic(fmt.Sprintf("network: %v", err))
+	}
+}
+
+// Change says that the pod may change its network, so that nobody else gets it: it has the
+// right to, or sysctls of its own.
+func (n *Network) Change(uid string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if s := n.pods[uid]; s != nil {
+		s.changed = true
+	}
+}
+
+// Leave gives back the address of a pod that has ended. One that has none is no error.
+func (n *Network) Leave(uid string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if s := n.pods[uid]; s != nil {
+		delete(n.pods, uid)
+		n.pool.put(s, time.Now())
+	}
+}
+
+// make makes a space.
+func (n *Network) make() (*space, error) {
+	address, err := n.pool.address(n.config.Pods)
+	if err != nil {
+		return nil, err
+	}
+	s := &space{address: address, ns: -1}
+	n.thread.do(func() { err = n.furnish(s) })
+	if err != nil {
+		if s.ns >= 0 {
+			_ = unix.Close(s.ns)
+		}
+		if s.sockets != nil {
+			s.sockets.Close()
+		}
+		n.pool.gone = append(n.pool.gone, address)
+		return nil, fmt.Errorf("network: %w", err)
+	}
+	return s, nil
+}
+
+// furnish makes the namespace of a space and what is in it. It is called in the thread,
+// and leaves it where it was.
+func (n *Network) furnish(s *space) (err error) {
+	for indexOf(n.config.Pods, s.address)/podsOfParent >= n.parents {
+		if err := n.addParent(); err != nil {
+			return err
+		}
+	}
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return os.NewSyscallError("unshare", err)
+	}
+	own, err := s.begin()
+	n.back()
+	if own != nil {
+		defer own.close()
+	}
+	if err != nil {
+		return err
+	}
+	up, host := n.parent(s.address)
+	mac, gatewayMAC := macOf(macPod, s.address), macOf(macGateway, nth(n.config.Pods, (host-linkHost(0))/2*podsOfParent))
+	const eth0 = 2
+	n.links.macvlan(up, eth0, "eth0", mac, s.ns)
+	n.links.neighbour(host, s.address, mac)
+	if err := n.links.do(); err != nil {
+		return err
+	}
+	own.up(loopback)
+	own.up(eth0)
+	own.address(eth0, s.address)
+	own.neighbour(eth0, n.gateway, gatewayMAC)
+	own.route(eth0, netip.PrefixFrom(n.gateway, 32), netip.Addr{}, netip.Addr{})
+	own.route(eth0, netip.PrefixFrom(netip.IPv4Unspecified(), 0), n.gateway, netip.Addr{})
+	return own.do()
+}
+
+// begin opens what is needed of the namespace that the thread has just made.
+func (s *space) begin() (own *rtnetlink, err error) {
+	if s.ns, err = openNamespace(); err != nil {
+		return nil, err
+	}
+	if s.sockets, err = os.Open("/proc/thread-self/net/sockstat"); err != nil {
+		return nil, err
+	}
+	// As containerd has it: no port and no ping needs a right of its own.
+	if err := sysctl("ipv4/ip_unprivileged_port_start", "0"); err != nil {
+		return nil, err
+	}
+	if err := sysctl("ipv4/ping_group_range", "0 2147483647"); err != nil {
+		_ = sysctl("ipv4/ping_group_range", "0 0") // no more groups than that are known in a user namespace
+	}
+	// Not even this: an address of IPv6 that a link makes for itself is announced to all others.
+	if err := sysctl("ipv6/conf/default/addr_gen_mode", "1"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	return openRTNetlink()
+}

@@ -1,0 +1,242 @@
+package network
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// rtnetlink is a socket for what a namespace has of links, addresses, routes and
+// neighbours: the namespace of the thread that has opened it, whoever uses it then.
+//
+// Requests are collected and sent in one message, since the kernel takes a lock for each
+// that others wait for.
+type rtnetlink struct {
+	fd    int
+	batch []byte
+	names []string // of the requests in the batch, for errors
+}
+
+func openRTNetlink() (*rtnetlink, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		_ = unix.Close(fd)
+		return nil, os.NewSyscallError("bind", err)
+	}
+	// A kernel that is that slow is out of order.
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 30}); err != nil {
+		_ = unix.Close(fd)
+		return nil, os.NewSyscallError("setsockopt", err)
+	}
+	return &rtnetlink{fd: fd}, nil
+}
+
+func (r *rtnetlink) close() { _ = unix.Close(r.fd) }
+
+// message is a request that is being written.
+type message struct {
+	r     *rtnetlink
+	start int
+}
+
+// add begins a request; name says what it does.
+func (r *rtnetlink) add(name string, typ uint16, flags uint16) message {
+	m := message{r, len(r.batch)}
+	r.names = append(r.names, name)
+	b := binary.NativeEndian.AppendUint32(r.batch, 0) // the length, see end
+	b = binary.NativeEndian.AppendUint16(b, typ)
+	b = binary.NativeEndian.AppendUint16(b, flags|unix.NLM_F_REQUEST|unix.NLM_F_ACK)
+	b = binary.NativeEndian.AppendUint32(b, uint32(len(r.names)))
+	r.batch = binary.NativeEndian.AppendUint32(b, 0)
+	return m
+}
+
+// raw appends the fixed part of a request.
+func (m message) raw(b ...byte) { m.r.batch = append(m.r.batch, b...) }
+
+func (m message) u32(v uint32) { m.r.batch = binary.NativeEndian.AppendUint32(m.r.batch, v) }
+
+// attr appends an attribute.
+func (m message) attr(typ uint16, value []byte) {
+	b := binary.NativeEndian.AppendUint16(m.r.batch, uint16(unix.SizeofRtAttr+len(value)))
+	b = binary.NativeEndian.AppendUint16(b, typ)
+	b = append(b, value...)
+	for len(b)%unix.NLMSG_ALIGNTO != 0 {
+		b = append(b, 0)
+	}
+	m.r.batch = b
+}
+
+func (m message) attrU32(typ uint16, v uint32) {
+	m.attr(typ, binary.NativeEndian.AppendUint32(nil, v))
+}
+
+func (m message) attrString(typ uint16, s string) { m.attr(typ, append([]byte(s), 0)) }
+
+// nest appends attributes inside of another.
+func (m message) nest(typ uint16, inside func()) {
+	start := len(m.r.batch)
+	m.attr(typ|unix.NLA_F_NESTED, nil)
+	inside()
+	binary.NativeEndian.PutUint16(m.r.batch[start:], uint16(len(m.r.batch)-start))
+}
+
+// end ends the request.
+func (m message) end() {
+	binary.NativeEndian.PutUint32(m.r.batch[m.start:], uint32(len(m.r.batch)-m.start))
+}
+
+// do sends the requests, and returns when all are done, with the first that failed.
+func (r *rtnetlink) do() error {
+	batch, names := r.batch, r.names
+	r.batch, r.names = r.batch[:0], nil
+	if err := unix.Sendto(r.fd, batch, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return os.NewSyscallError("send to the kernel", err)
+	}
+	var failed error
+	buf := make([]byte, 64<<10)
+	for done := 0; done < len(names); {
+		n, _, err := unix.Recvfrom(r.fd, buf, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return os.NewSyscallError("receive from the kernel", err)
+		}
+		for b := buf[:n]; len(b) >= unix.SizeofNlMsghdr+4; {
+			length := int(binary.NativeEndian.Uint32(b))
+			if typ := binary.NativeEndian.Uint16(b[4:]); typ == unix.NLMSG_ERROR {
+				done++
+				number := int(binary.NativeEndian.Uint32(b[8:])) - 1
+				errno := unix.Errno(-int32(binary.NativeEndian.Uint32(b[unix.SizeofNlMsghdr:])))
+				if errno != 0 && failed == nil && number >= 0 && number < len(names) {
+					failed = fmt.Errorf("%s: %w", names[number], errno)
+				}
+			}
+			aligned := (length + unix.NLMSG_ALIGNTO - 1) &^ (unix.NLMSG_ALIGNTO - 1)
+			if length < unix.SizeofNlMsghdr || aligned > len(b) {
+				break
+			}
+			b = b[aligned:]
+		}
+	}
+	return failed
+}
+
+const create = unix.NLM_F_CREATE | unix.NLM_F_EXCL
+
+// veth makes a pair of links, of which each is what the other sends to.
+func (r *rtnetlink) veth(name string, index int, mac net.HardwareAddr, peer string, peerIndex int, peerMAC net.HardwareAddr) {
+	m := r.link("make "+name, index, 0, create)
+	m.attrString(unix.IFLA_IFNAME, name)
+	m.attr(unix.IFLA_ADDRESS, mac)
+	m.nest(unix.IFLA_LINKINFO, func() {
+		m.attr(unix.IFLA_INFO_KIND, []byte("veth"))
+		m.nest(unix.IFLA_INFO_DATA, func() {
+			const vethInfoPeer = 1 // VETH_INFO_PEER
+			m.nest(vethInfoPeer, func() {
+				m.raw(unix.AF_UNSPEC, 0, 0, 0)
+				m.u32(uint32(peerIndex))
+				m.u32(0)
+				m.u32(0)
+				m.attrString(unix.IFLA_IFNAME, peer)
+				m.attr(unix.IFLA_ADDRESS, peerMAC)
+			})
+		})
+	})
+	m.end()
+}
+
+// macvlan makes a link below parent that has a MAC address of its own, and puts it into the
+// namespace ns with the index and the name.
+func (r *rtnetlink) macvlan(parent, index int, name string, mac net.HardwareAddr, ns int) {
+	m := r.link("make "+name, index, 0, create)
+	m.attrString(unix.IFLA_IFNAME, name)
+	m.attr(unix.IFLA_ADDRESS, mac)
+	m.attrU32(unix.IFLA_LINK, uint32(parent))
+	m.attrU32(unix.IFLA_NET_NS_FD, uint32(ns))
+	m.nest(unix.IFLA_LINKINFO, func() {
+		m.attr(unix.IFLA_INFO_KIND, []byte("macvlan"))
+		m.nest(unix.IFLA_INFO_DATA, func() {
+			const iflaMacvlanMode, bridge = 1, 4
+			m.attrU32(iflaMacvlanMode, bridge)
+		})
+	})
+	m.end()
+}
+
+// up switches a link on.
+func (r *rtnetlink) up(index int) { r.link("switch on the link", index, unix.IFF_UP, 0).end() }
+
+func (r *rtnetlink) link(name string, index int, up uint32, flags uint16) message {
+	m := r.add(name, unix.RTM_NEWLINK, flags)
+	m.raw(unix.AF_UNSPEC, 0, 0, 0)
+	m.u32(uint32(index))
+	m.u32(up) // flags, and which of them are meant
+	m.u32(up)
+	return m
+}
+
+// address gives a link an address without a network around it.
+func (r *rtnetlink) address(index int, ip netip.Addr) {
+	m := r.add("add the address "+ip.String(), unix.RTM_NEWADDR, create)
+	m.raw(unix.AF_INET, uint8(ip.BitLen()), 0, unix.RT_SCOPE_UNIVERSE)
+	m.u32(uint32(index))
+	m.attr(unix.IFA_LOCAL, ip.AsSlice())
+	m.end()
+}
+
+// route has what is for to leave by the link: to the neighbour via, if that is valid,
+// from the address source, if that is.
+func (r *rtnetlink) route(index int, to netip.Prefix, via, source netip.Addr) {
+	m := r.add("add the route to "+to.String(), unix.RTM_NEWROUTE, create)
+	scope := uint8(unix.RT_SCOPE_LINK)
+	flags := uint32(0)
+	if via.IsValid() {
+		scope, flags = unix.RT_SCOPE_UNIVERSE, unix.RTNH_F_ONLINK
+	}
+	m.raw(unix.AF_INET, uint8(to.Bits()), 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, scope, unix.RTN_UNICAST)
+	m.u32(flags)
+	if to.Bits() > 0 {
+		m.attr(unix.RTA_DST, to.Addr().AsSlice())
+	}
+	if via.IsValid() {
+		m.attr(unix.RTA_GATEWAY, via.AsSlice())
+	}
+	if source.IsValid() {
+		m.attr(unix.RTA_PREFSRC, source.AsSlice())
+	}
+	m.attrU32(unix.RTA_OIF, uint32(index))
+	m.end()
+}
+
+// outside has what no other route is for taken in as if it were for this machine.
+func (r *rtnetlink) outside() {
+	m := r.add("add the route to the outside", unix.RTM_NEWROUTE, create)
+	m.raw(unix.AF_INET, 0, 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, unix.RT_SCOPE_HOST, unix.RTN_LOCAL)
+	m.u32(0)
+	m.attrU32(unix.RTA_OIF, loopback)
+	m.end()
+}
+
+// neighbour says for ever which MAC address an address has on a link.
+func (r *rtnetlink) neighbour(index int, ip netip.Addr, mac net.HardwareAddr) {
+	m := r.add("add the neighbour "+ip.String(), unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
+	m.raw(unix.AF_INET, 0, 0, 0)
+	m.u32(uint32(index))
+	m.raw(byte(unix.NUD_PERMANENT), 0, 0, 0)
+	m.attr(unix.NDA_DST, ip.AsSlice())
+	m.attr(unix.NDA_LLADDR, mac)
+	m.end()
+}
+
+// loopback is the index of lo, which a namespace is born with.
+const loopback = 1

@@ -1,0 +1,69 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Protocol is that of a port.
+type Protocol uint8
+
+// Those that are carried, by their numbers in IP.
+const (
+	TCP Protocol = 6
+	UDP Protocol = 17
+)
+
+// Port is where a Service is.
+type Port struct {
+	Address  netip.Addr
+	Port     uint16
+	Protocol Protocol
+}
+
+func (p Port) String() string { return fmt.Sprintf("%s:%d/%d", p.Address, p.Port, p.Protocol) }
+
+// Service is one port of a Service, and who answers there.
+type Service struct {
+	At Port
+	// Endpoints are pods, or whatever else this machine reaches. Without one, a client is
+	// refused.
+	Endpoints []netip.AddrPort
+	// Machine says that the address is one of this machine, from which it is led to the pods.
+	// A client from there has no other way in.
+	Machine bool
+	// Sticky has a client always get the same of the endpoints, as long as they are these.
+	Sticky bool
+}
+
+// same tells whether clients would see no difference.
+func (s *Service) same(o *Service) bool {
+	return s.Sticky == o.Sticky && slices.Equal(s.Endpoints, o.Endpoints)
+}
+
+// SetServices makes the Services those of the list, of which each is at another Port, at
+// once. Connections that there are go on, but for those through a port of the machine that
+// leads nowhere any more. The error may be that another program has such a port; all else is
+// done then.
+func (n *Network) SetServices(list []Service) error {
+	var inside, doors []Service
+	for _, s := range list {
+		if s.Machine {
+			doors = append(doors, s)
+		} else {
+			inside = append(inside, s)
+		}
+	}
+	if err := n.rules.set(inside); err != nil {
+		return fmt.Errorf("network: set the Services: %w", err)
+	}
+	if err := n.doors.set(doors); err != nil {
+		return fmt.Errorf("network: %w: %w", ErrDoor, err)
+	}
+	return nil
+}
+
+// ErrDoor: a port of the machine does not lead to its pods.
+var ErrDoor = errors.New("a port of this machine cannot be opened")
