@@ -50,6 +50,15 @@ func (n *networks) get() (*network.Network, error) {
 	return n.net, n.err
 }
 
+// close ends the network.
+func (n *networks) close() error {
+	n.once.Do(func() { n.err = fmt.Errorf("closed: %w", errors.ErrUnsupported) })
+	if n.net == nil {
+		return nil
+	}
+	return n.net.Close()
+}
+
 // sample is the pod whose links all see in /sys: to mount one for each would cost as much
 // as the rest of its network.
 const sample = "sample"

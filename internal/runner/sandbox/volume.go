@@ -366,5 +366,5 @@ func (l *Launcher) Finish(ctx context.Context) error {
 	if l.env.NoNamespaces != "" {
 		return nil
 	}
-	return l.bin.Finish(ctx)
+	return errors.Join(l.networks.close(), l.bin.Finish(ctx))
 }
