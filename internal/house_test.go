@@ -62,6 +62,8 @@ var house = map[string][]string{
 	"internal/history":     {"internal/change", "internal/kind", "internal/podset"}, // what those have in common that keep the templates they had
 	"internal/daemonset":   {"internal/change", "internal/history", "internal/kind", "internal/podset", "internal/reason"},
 	"internal/statefulset": {"internal/change", "internal/history", "internal/kind", "internal/podset", "internal/reason"},
+	"internal/deployment":  {"internal/change", "internal/kind", "internal/podset", "internal/reason"},
+	"internal/replicaset":  {"internal/change", "internal/kind", "internal/podset", "internal/reason"},
 	"internal/place":       {"internal/change", "internal/kind/podspec", "internal/reason"},
 	"internal/address":     {"internal/change", "internal/kind"},
 	"internal/endpoint":    {"internal/change", "internal/kind", "internal/reason"},
@@ -75,7 +77,7 @@ var house = map[string][]string{
 	"internal/plan":        {"internal/cron", "internal/kind", "internal/manifest", "internal/place"},
 
 	// the shell around the cores
-	"internal/control": {"internal/access", "internal/change", "internal/cron", "internal/daemonset", "internal/endpoint", "internal/job", "internal/kind", "internal/place", "internal/statefulset", "internal/store", "internal/sweep", "internal/work"},
+	"internal/control": {"internal/access", "internal/change", "internal/cron", "internal/daemonset", "internal/deployment", "internal/endpoint", "internal/job", "internal/kind", "internal/place", "internal/replicaset", "internal/statefulset", "internal/store", "internal/sweep", "internal/work"},
 
 	// edges
 	"internal/server":          {"internal/access", "internal/change", "internal/disk", "internal/kind", "internal/kind/openapi", "internal/kind/podspec", "internal/server/custom", "internal/server/identity", "internal/server/strategy", "internal/server/stream", "internal/stdio", "internal/store"},
@@ -126,7 +128,7 @@ var house = map[string][]string{
 // cores are the packages that are pure: what they answer follows from what they are
 // asked, and nothing else happens. What they import of ours is held to the same.
 var cores = []string{
-	"internal/access", "internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/place", "internal/address", "internal/endpoint", "internal/quota", "internal/sweep", "internal/explain", "internal/manifest", "internal/expand", "internal/plan", "internal/board", "internal/report", "internal/agent/podstate", "internal/agent/eviction",
+	"internal/access", "internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/deployment", "internal/replicaset", "internal/place", "internal/address", "internal/endpoint", "internal/quota", "internal/sweep", "internal/explain", "internal/manifest", "internal/expand", "internal/plan", "internal/board", "internal/report", "internal/agent/podstate", "internal/agent/eviction",
 }
 
 // walls are what no entry of the table may go through, by whatever way, and why. What
@@ -137,9 +139,9 @@ var walls = []struct {
 }{
 	{cores, []string{"internal/store", "internal/work", "internal/control", "internal/server", "internal/runner", "internal/image", "internal/engine", "internal/cli"},
 		"a core is handed what it decides from, and carries nothing out"},
-	{[]string{"internal/server"}, []string{"internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/place", "internal/endpoint", "internal/sweep", "internal/explain", "internal/control", "internal/agent", "internal/runner"},
+	{[]string{"internal/server"}, []string{"internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/deployment", "internal/replicaset", "internal/place", "internal/endpoint", "internal/sweep", "internal/explain", "internal/control", "internal/agent", "internal/runner"},
 		"the API stores what it is asked to; what follows from that is decided elsewhere"},
-	{[]string{"internal/agent"}, []string{"internal/store", "internal/server", "internal/control", "internal/image", "internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/place", "internal/endpoint", "internal/sweep"},
+	{[]string{"internal/agent"}, []string{"internal/store", "internal/server", "internal/control", "internal/image", "internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/deployment", "internal/replicaset", "internal/place", "internal/endpoint", "internal/sweep"},
 		"a node is a client, as if it were on another machine"},
 	{[]string{"internal/runner"}, []string{"internal/kind", "internal/change", "internal/store", "internal/agent", "internal/image", "internal/server", "internal/control"},
 		"a runner knows processes, and nothing of Kubernetes"},

@@ -82,11 +82,5 @@ func allNodes(view change.View) []*corev1.Node {
 // revisionsOf returns the revisions that owner controls, and those of its namespace that
 // have no controller.
 func revisionsOf(view change.View, owner change.Object) []*appsv1.ControllerRevision {
-	var found []*appsv1.ControllerRevision
-	for _, term := range []string{kind.OwnRevisions(owner.GetUID()), kind.StrayRevisions(owner.GetNamespace())} {
-		for obj := range view.Index(kind.ControllerRevisions, term) {
-			found = append(found, obj.(*appsv1.ControllerRevision))
-		}
-	}
-	return found
+	return ownOf[*appsv1.ControllerRevision](view, kind.ControllerRevisions, owner)
 }

@@ -22,8 +22,9 @@ func podsOf(view change.View, owner change.Object) []*corev1.Pod {
 	return found
 }
 
-// podOwners adds the objects of kind k that a pod's write concerns: its controller, the
-// one that it had before, and, when it has none, those whose selector matches it.
+// podOwners adds the objects of kind k that the write of a pod, or of a ReplicaSet, concerns:
+// its controller, the one that it had before, and, when it has none, those whose selector
+// matches it.
 func podOwners(view change.View, k *kind.Kind, selectorOf func(change.Object) *metav1.LabelSelector, ev change.Event, add func(change.Key)) {
 	controllersOf(k, ev, add)
 	pod := ev.Object

@@ -62,3 +62,14 @@ func at[T change.Object](view change.View, resource change.Resource, namespace, 
 	}
 	return found
 }
+
+// ownOf returns the objects of a resource that owner controls, and those of its namespace
+// that have no controller.
+func ownOf[T change.Object](view change.View, resource change.Resource, owner change.Object) (found []T) {
+	for _, term := range []string{kind.Own(owner.GetUID()), kind.Stray(owner.GetNamespace())} {
+		for obj := range view.Index(resource, term) {
+			found = append(found, obj.(T))
+		}
+	}
+	return found
+}

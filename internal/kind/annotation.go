@@ -21,6 +21,14 @@ const (
 	JobInstantiate = "cronjob.kubernetes.io/instantiate"
 )
 
+// Annotations of ReplicaSets by which a Deployment knows them; it has the first itself, too.
+const (
+	DeploymentRevision        = "deployment.kubernetes.io/revision"
+	DeploymentRevisionHistory = "deployment.kubernetes.io/revision-history"
+	DeploymentDesiredReplicas = "deployment.kubernetes.io/desired-replicas"
+	DeploymentMaxReplicas     = "deployment.kubernetes.io/max-replicas"
+)
+
 // keepAnnotations keeps those of a controller when a client writes the whole
 // object anew, as it knows it: without them. They can be changed, not removed.
 func keepAnnotations(obj, old *metav1.ObjectMeta) {

@@ -16,14 +16,12 @@ import (
 	"k8s.io/kubernetes/pkg/registry/core/replicationcontroller"
 )
 
-const noPods = "no controller makes its pods"
-
 // Deployment is the row of apps/v1 deployments.
 func Deployment() *Kind {
 	return deploymentTable(kubernetes[appsv1.Deployment, appsv1.DeploymentList](Names{
 		Resource: Deployments, Singular: "deployment", ShortNames: []string{"deploy"}, Categories: []string{"all"},
 		GVK: appsv1.SchemeGroupVersion.WithKind("Deployment"),
-	}, deployment.Strategy, deployment.StatusStrategy).withoutEffect(noPods))
+	}, deployment.Strategy, deployment.StatusStrategy))
 }
 
 // ReplicaSet is the row of apps/v1 replicasets.
@@ -31,7 +29,8 @@ func ReplicaSet() *Kind {
 	k := kubernetes[appsv1.ReplicaSet, appsv1.ReplicaSetList](Names{
 		Resource: ReplicaSets, Singular: "replicaset", ShortNames: []string{"rs"}, Categories: []string{"all"},
 		GVK: appsv1.SchemeGroupVersion.WithKind("ReplicaSet"),
-	}, replicaset.Strategy, replicaset.StatusStrategy).withoutEffect(noPods)
+	}, replicaset.Strategy, replicaset.StatusStrategy)
+	k.Select.Index = ownTerms
 	k.Select.Fields = selects(func(s *appsv1.ReplicaSet) fields.Set {
 		return fields.Set{"status.replicas": strconv.Itoa(int(s.Status.Replicas))}
 	})
@@ -60,7 +59,7 @@ func ControllerRevision() *Kind {
 		Resource: ControllerRevisions, Singular: "controllerrevision",
 		GVK: appsv1.SchemeGroupVersion.WithKind("ControllerRevision"),
 	}, controllerrevision.Strategy, nil)
-	k.Select.Index = func(obj Object) []string { return revisionTerms(obj) }
+	k.Select.Index = ownTerms
 	return controllerRevisionTable(k)
 }
 
@@ -69,7 +68,7 @@ func ReplicationController() *Kind {
 	k := kubernetes[corev1.ReplicationController, corev1.ReplicationControllerList](Names{
 		Resource: ReplicationControllers, Singular: "replicationcontroller", ShortNames: []string{"rc"}, Categories: []string{"all"},
 		GVK: corev1.SchemeGroupVersion.WithKind("ReplicationController"),
-	}, replicationcontroller.Strategy, replicationcontroller.StatusStrategy).withoutEffect(noPods)
+	}, replicationcontroller.Strategy, replicationcontroller.StatusStrategy)
 	k.Select.Fields = selects(func(c *corev1.ReplicationController) fields.Set {
 		return fields.Set{"status.replicas": strconv.Itoa(int(c.Status.Replicas))}
 	})

@@ -25,18 +25,19 @@ func LivePods(controller types.UID) string { return "live/" + string(controller)
 // StrayPods is the index term of a namespace's pods that have no controller.
 func StrayPods(namespace string) string { return "stray/" + namespace }
 
-// OwnRevisions is the index term of the ControllerRevisions that a controller has.
-func OwnRevisions(controller types.UID) string { return "own/" + string(controller) }
+// Own is the index term of the ControllerRevisions, and of the ReplicaSets, that a
+// controller has.
+func Own(controller types.UID) string { return "own/" + string(controller) }
 
-// StrayRevisions is the index term of a namespace's ControllerRevisions that have no
-// controller.
-func StrayRevisions(namespace string) string { return "stray/" + namespace }
+// Stray is the index term of those of a namespace that have no controller.
+func Stray(namespace string) string { return "stray/" + namespace }
 
-func revisionTerms(obj Object) []string {
+// ownTerms returns the index terms of what is found by its controller.
+func ownTerms(obj Object) []string {
 	if ref := metav1.GetControllerOfNoCopy(obj); ref != nil {
-		return []string{OwnRevisions(ref.UID)}
+		return []string{Own(ref.UID)}
 	}
-	return []string{StrayRevisions(obj.GetNamespace())}
+	return []string{Stray(obj.GetNamespace())}
 }
 
 // podTerms returns the index terms of a pod.

@@ -55,6 +55,15 @@ const (
 	SuccessfulUpdate      = "SuccessfulUpdate"
 )
 
+// Of Deployments.
+const (
+	DeploymentRollback                  = "DeploymentRollback"
+	DeploymentRollbackRevisionNotFound  = "DeploymentRollbackRevisionNotFound"
+	DeploymentRollbackTemplateUnchanged = "DeploymentRollbackTemplateUnchanged"
+	ReplicaSetCreateError               = "ReplicaSetCreateError"
+	ScalingReplicaSet                   = "ScalingReplicaSet"
+)
+
 // Of what all make.
 const (
 	FailedCreate     = "FailedCreate"
