@@ -52,6 +52,8 @@ type Kind struct {
 	// means that there is no such subresource. Prepare carries over from old what
 	// may not be changed there.
 	Status, Finalize *Update
+	// Scale is set where there is the subresource of that name.
+	Scale *Scale
 	// Subresources are the others, which are not writes of the object that they belong to.
 	Subresources []Subresource
 	// Canonicalize gives an object that was found valid the form in which it is kept.
@@ -178,7 +180,7 @@ type Update struct {
 // the server's to know; a server that does not is not started.
 type Subresource string
 
-// The subresources besides status and finalize.
+// The subresources besides status, finalize and scale.
 const (
 	Log         Subresource = "log"
 	Exec        Subresource = "exec"

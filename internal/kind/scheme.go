@@ -107,10 +107,11 @@ func priorities(rows []*Kind) map[string][]schema.GroupVersion {
 // addHubs makes every type that is not converted the internal version of its group,
 // and of the groups that convert to it.
 func addHubs(s *runtime.Scheme, rows []*Kind) {
-	converted := map[schema.GroupVersion]bool{}
+	converted := map[schema.GroupVersionKind]bool{}
 	for _, k := range rows {
 		for _, v := range k.Versions {
-			converted[v.GroupVersion] = true
+			gvk := v.GroupVersion.WithKind(k.GVK.Kind)
+			converted[gvk], converted[listOf(gvk)] = true, true
 			hub := internalVersion(v.GroupVersion.Group).WithKind(k.GVK.Kind)
 			s.AddKnownTypeWithName(hub, k.New())
 			s.AddKnownTypeWithName(listOf(hub), k.NewList())
@@ -118,7 +119,7 @@ func addHubs(s *runtime.Scheme, rows []*Kind) {
 	}
 	for gvk, t := range s.AllKnownTypes() {
 		// The meta types (ListOptions, WatchEvent, …) have no hub.
-		if gvk.Version == runtime.APIVersionInternal || converted[gvk.GroupVersion()] || strings.HasPrefix(t.PkgPath(), "k8s.io/apimachinery/") {
+		if gvk.Version == runtime.APIVersionInternal || converted[gvk] || strings.HasPrefix(t.PkgPath(), "k8s.io/apimachinery/") {
 			continue
 		}
 		s.AddKnownTypeWithName(internalVersion(gvk.Group).WithKind(gvk.Kind), reflect.New(t).Interface().(runtime.Object))

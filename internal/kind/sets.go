@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/kubernetes/pkg/registry/apps/controllerrevision"
 	"k8s.io/kubernetes/pkg/registry/apps/daemonset"
 	"k8s.io/kubernetes/pkg/registry/apps/deployment"
@@ -21,7 +22,14 @@ func Deployment() *Kind {
 	return deploymentTable(kubernetes[appsv1.Deployment, appsv1.DeploymentList](Names{
 		Resource: Deployments, Singular: "deployment", ShortNames: []string{"deploy"}, Categories: []string{"all"},
 		GVK: appsv1.SchemeGroupVersion.WithKind("Deployment"),
-	}, deployment.Strategy, deployment.StatusStrategy))
+	}, deployment.Strategy, deployment.StatusStrategy).scaled(Scale{
+		Read: func(obj Object) (want, have int32, selector string, err error) {
+			d := obj.(*appsv1.Deployment)
+			selector, err = selectorText(d.Spec.Selector)
+			return *d.Spec.Replicas, d.Status.Replicas, selector, err
+		},
+		Set: func(obj Object, want int32) { obj.(*appsv1.Deployment).Spec.Replicas = &want },
+	}))
 }
 
 // ReplicaSet is the row of apps/v1 replicasets.
@@ -34,7 +42,14 @@ func ReplicaSet() *Kind {
 	k.Select.Fields = selects(func(s *appsv1.ReplicaSet) fields.Set {
 		return fields.Set{"status.replicas": strconv.Itoa(int(s.Status.Replicas))}
 	})
-	return replicaSetTable(k)
+	return replicaSetTable(k.scaled(Scale{
+		Read: func(obj Object) (want, have int32, selector string, err error) {
+			s := obj.(*appsv1.ReplicaSet)
+			selector, err = selectorText(s.Spec.Selector)
+			return *s.Spec.Replicas, s.Status.Replicas, selector, err
+		},
+		Set: func(obj Object, want int32) { obj.(*appsv1.ReplicaSet).Spec.Replicas = &want },
+	}))
 }
 
 // StatefulSet is the row of apps/v1 statefulsets.
@@ -42,7 +57,14 @@ func StatefulSet() *Kind {
 	return statefulSetTable(kubernetes[appsv1.StatefulSet, appsv1.StatefulSetList](Names{
 		Resource: StatefulSets, Singular: "statefulset", ShortNames: []string{"sts"}, Categories: []string{"all"},
 		GVK: appsv1.SchemeGroupVersion.WithKind("StatefulSet"),
-	}, statefulset.Strategy, statefulset.StatusStrategy))
+	}, statefulset.Strategy, statefulset.StatusStrategy).scaled(Scale{
+		Read: func(obj Object) (want, have int32, selector string, err error) {
+			s := obj.(*appsv1.StatefulSet)
+			selector, err = selectorText(s.Spec.Selector)
+			return *s.Spec.Replicas, s.Status.Replicas, selector, err
+		},
+		Set: func(obj Object, want int32) { obj.(*appsv1.StatefulSet).Spec.Replicas = &want },
+	}))
 }
 
 // DaemonSet is the row of apps/v1 daemonsets.
@@ -73,7 +95,21 @@ func ReplicationController() *Kind {
 		return fields.Set{"status.replicas": strconv.Itoa(int(c.Status.Replicas))}
 	})
 	k.Dependents.Propagation = metav1.DeletePropagationOrphan
-	return replicationControllerTable(k)
+	return replicationControllerTable(k.scaled(Scale{
+		Read: func(obj Object) (want, have int32, selector string, err error) {
+			c := obj.(*corev1.ReplicationController)
+			return *c.Spec.Replicas, c.Status.Replicas, labels.SelectorFromSet(c.Spec.Selector).String(), nil
+		},
+		Set: func(obj Object, want int32) { obj.(*corev1.ReplicationController).Spec.Replicas = &want },
+	}))
+}
+
+func selectorText(s *metav1.LabelSelector) (string, error) {
+	selector, err := metav1.LabelSelectorAsSelector(s)
+	if err != nil {
+		return "", err
+	}
+	return selector.String(), nil
 }
 
 // PodTemplate is the row of v1 podtemplates.

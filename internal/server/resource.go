@@ -69,6 +69,9 @@ func (sh *shared) storage(k *kind.Kind, gv schema.GroupVersion) (map[string]rest
 	if k.Finalize != nil {
 		storage[plural+"/finalize"] = &finalize{r}
 	}
+	if k.Scale != nil {
+		storage[plural+"/scale"] = newScale(r)
+	}
 	for _, name := range k.Subresources {
 		serve := subresources()[name]
 		if serve == nil {
