@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -122,6 +123,12 @@ func kindOf(t *testing.T, kinds *kind.Kinds, obj change.Object) *kind.Kind {
 		return kinds.ByResource(kind.Jobs)
 	case *batchv1.CronJob:
 		return kinds.ByResource(kind.CronJobs)
+	case *appsv1.Deployment:
+		return kinds.ByResource(kind.Deployments)
+	case *appsv1.ReplicaSet:
+		return kinds.ByResource(kind.ReplicaSets)
+	case *corev1.ReplicationController:
+		return kinds.ByResource(kind.ReplicationControllers)
 	}
 	t.Errorf("no kind for %T", obj)
 	return nil

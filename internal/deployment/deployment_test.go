@@ -349,6 +349,16 @@ func TestRecreateWaits(t *testing.T) {
 	w.expect(nil, "+2:4")
 }
 
+// TestRecreateFromTheMiddle: of a rolling update that becomes a recreation, and is scaled.
+func TestRecreateFromTheMiddle(t *testing.T) {
+	t.Parallel()
+	w := rolled(t, newDeployment())
+	w.change(image("2"))
+	w.expect(map[string]int32{"2": 0}, "+2:1 1:4>3", "2:1>2")
+	w.change(recreates, replicas(1))
+	w.expect(nil, "1:3>0", "2:2>1")
+}
+
 // TestStale: a set that has not followed its last change yet is not judged by what it says.
 func TestStale(t *testing.T) {
 	t.Parallel()

@@ -13,8 +13,13 @@ import (
 )
 
 // resized reports whether the Deployment's size is another than the one from which those of
-// its ReplicaSets were made.
+// its ReplicaSets were made. What is not shared out in proportion is left to the rollout:
+// Kubernetes does nothing any more about a Deployment that has come to be recreated while
+// several of its ReplicaSets had pods, and is scaled then.
 func (d *decision) resized() bool {
+	if !d.rolls() && d.onlyOne() == nil && !d.saturated() {
+		return false
+	}
 	for _, s := range active(d.all()) {
 		if desired, ok := notedSize(s, kind.DeploymentDesiredReplicas); ok && desired != d.want() {
 			return true
