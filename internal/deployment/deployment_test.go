@@ -368,9 +368,20 @@ func TestStale(t *testing.T) {
 		t.Fatalf("it did %q", did)
 	}
 	for range 3 { // the first set still says that it has four, as nobody let it follow
-		if did := w.decide(); did != "2:1>2" && did != "" {
+		if did := w.decide(); did != "" {
 			t.Fatalf("it did %q", did)
 		}
+	}
+	w.expect(nil, "2:1>2", "1:3>1", "2:2>4", "1:1>0")
+
+	// One that is being deleted does not follow: it is not waited for.
+	w.change(image("3"))
+	w.decide()
+	leaving := w.set("2").DeepCopy()
+	leaving.DeletionTimestamp = ptr.To(metav1.NewTime(w.now))
+	w.sets[leaving.Name] = leaving
+	if did := w.decide(); did != "3:1>2" {
+		t.Fatalf("it did %q", did)
 	}
 }
 

@@ -77,11 +77,24 @@ func (d *decision) freshSize() int32 {
 	if !d.rolls() || size >= want {
 		return want
 	}
-	room := want + d.surge() - total(d.all())
+	room := want + d.surge()
+	for _, s := range d.all() {
+		room -= s.load()
+	}
 	if room <= 0 {
 		return size
 	}
 	return size + min(room, want-size)
+}
+
+// load is how many pods the set has, or will have: one that is to have fewer has not deleted
+// the others yet, and to make new ones before it has would be more than the surge. One that
+// is being deleted does not follow any more.
+func (s *replicaSet) load() int32 {
+	if s.next.DeletionTimestamp != nil {
+		return s.size()
+	}
+	return max(s.size(), s.next.Status.Replicas)
 }
 
 // shrinkOld scales the old ReplicaSets down, first by the pods that do not serve anyway. It
