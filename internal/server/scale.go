@@ -132,8 +132,8 @@ func (o scaledObject) UpdatedObject(ctx context.Context, old runtime.Object) (ru
 		return nil, apierrors.NewInvalid(kind.ScaleKind.GroupKind(), obj.GetName(), errs)
 	}
 	if next.UID != "" && next.UID != obj.GetUID() {
-		return nil, apierrors.NewConflict(o.scale.gr(), obj.GetName(),
-			fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", next.UID, obj.GetUID()))
+		//lint:ignore ST1005 Kubernetes' own words
+		return nil, apierrors.NewConflict(o.scale.gr(), obj.GetName(), fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", next.UID, obj.GetUID()))
 	}
 	o.scale.of.kind.Scale.Set(obj, next.Spec.Replicas)
 	obj.SetResourceVersion(next.ResourceVersion)

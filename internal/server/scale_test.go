@@ -56,7 +56,7 @@ func TestScale(t *testing.T) {
 	}
 	owner := ""
 	for _, m := range set.ManagedFields {
-		if strings.Contains(string(m.FieldsV1.Raw), `"f:replicas"`) && m.Subresource != "status" {
+		if strings.Contains(m.FieldsV1.GetRawString(), `"f:replicas"`) && m.Subresource != "status" {
 			owner += m.Manager + "/" + m.Subresource + " "
 		}
 	}
