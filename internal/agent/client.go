@@ -49,6 +49,8 @@ type Client interface {
 	ServiceAccount(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error)
 	// Services returns those of a namespace, in the order of their names.
 	Services(ctx context.Context, namespace string) ([]*corev1.Service, error)
+	PersistentVolumeClaim(ctx context.Context, namespace, name string) (*corev1.PersistentVolumeClaim, error)
+	PersistentVolume(ctx context.Context, name string) (*corev1.PersistentVolume, error)
 
 	// Token answers a TokenRequest for an account: a copy of it with the token.
 	Token(ctx context.Context, namespace, account string, req *authenticationv1.TokenRequest) (*authenticationv1.TokenRequest, error)

@@ -210,6 +210,14 @@ func (f *fakeClient) ServiceAccount(ctx context.Context, ns, name string) (*core
 
 func (f *fakeClient) Services(context.Context, string) ([]*corev1.Service, error) { return nil, nil }
 
+func (f *fakeClient) PersistentVolumeClaim(ctx context.Context, ns, name string) (*corev1.PersistentVolumeClaim, error) {
+	return nil, notFound("persistentvolumeclaims", name)
+}
+
+func (f *fakeClient) PersistentVolume(ctx context.Context, name string) (*corev1.PersistentVolume, error) {
+	return nil, notFound("persistentvolumes", name)
+}
+
 func (f *fakeClient) Record(notes ...change.Note) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

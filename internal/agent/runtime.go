@@ -277,6 +277,16 @@ func (o objects) Secret(name string) (*corev1.Secret, error) {
 	return secret, named(err, "secret", name)
 }
 
+func (o objects) Claim(name string) (*corev1.PersistentVolumeClaim, error) {
+	claim, err := o.client.PersistentVolumeClaim(o.ctx, o.namespace, name)
+	return claim, named(err, "persistentvolumeclaim", name)
+}
+
+func (o objects) Volume(name string) (*corev1.PersistentVolume, error) {
+	v, err := o.client.PersistentVolume(o.ctx, name)
+	return v, named(err, "persistentvolume", name)
+}
+
 // named gives the error for an absent object a kubelet's words.
 func named(err error, kind, name string) error {
 	if apierrors.IsNotFound(err) {

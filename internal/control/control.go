@@ -44,7 +44,17 @@ type Controller struct {
 	Decide func(now time.Time, view change.View, key change.Key, refused error) change.Set
 }
 
-// Options for New; all are required but the last three.
+// Directories are those of the volumes of a local-path provisioner.
+type Directories interface {
+	// Dir is the directory in which they are.
+	Dir() string
+	// Make makes one, unless it is there; Remove removes one, if it is. Both return soon, and
+	// hold in a crash.
+	Make(name string) error
+	Remove(name string) error
+}
+
+// Options for New; all are required but the last four.
 type Options struct {
 	Source      Source
 	Kinds       *kind.Kinds
@@ -56,6 +66,8 @@ type Options struct {
 	Workers int
 	// Complete completes what is created; nil: with all that our own API gives.
 	Complete Complete
+	// Volumes are made before a set is applied that creates them; nil: there are none.
+	Volumes Directories
 	// Now is the wall clock; nil: this machine's.
 	Now func() time.Time
 }
@@ -203,7 +215,9 @@ func (l *Loop) carryOut(ctx context.Context, c *Controller, key change.Key) (set
 		if err != nil || len(set.Writes) == 0 {
 			return set, err
 		}
-		err = l.Source.Apply(ctx, set)
+		if err = l.prepareVolumes(&set); err == nil {
+			err = l.Source.Apply(ctx, set)
+		}
 		if !errors.As(err, new(*change.Refusal)) {
 			return set, err
 		}

@@ -47,7 +47,7 @@ func bubble(t *testing.T, test func(b *bundle)) {
 		}
 		log := slog.New(slog.DiscardHandler)
 		recorder := NewRecorder(s, "node", log)
-		loop := New(Options{Source: FromStore(s), Kinds: kinds, Controllers: Controllers(kinds, sweep.Plan{}, endpoint.API{}), Recorder: recorder, Logger: log, Workers: 4})
+		loop := New(Options{Source: FromStore(s), Kinds: kinds, Controllers: Controllers(kinds, sweep.Plan{}, endpoint.API{}, ""), Recorder: recorder, Logger: log, Workers: 4})
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 2)
 		go func() { done <- loop.Run(ctx) }()

@@ -10,8 +10,9 @@ import (
 )
 
 // Controllers returns the table of controllers. plan is what namespaces are furnished with,
-// api where pods find the API.
-func Controllers(kinds *kind.Kinds, plan sweep.Plan, api endpoint.API) []Controller {
+// api where pods find the API, volumes the directory in which those of the local-path provisioner
+// are; "": there are none.
+func Controllers(kinds *kind.Kinds, plan sweep.Plan, api endpoint.API, volumes string) []Controller {
 	return []Controller{
 		jobController(kinds, false),
 		cronController(kinds),
@@ -20,7 +21,10 @@ func Controllers(kinds *kind.Kinds, plan sweep.Plan, api endpoint.API) []Control
 		replicaSetController(kinds),
 		replicationController(kinds),
 		deploymentController(kinds),
-		placeController(kinds),
+		placeController(kinds, volumes),
+		claimController(kinds, volumes),
+		volumeController(kinds, volumes),
+		ephemeralController(kinds, volumes),
 		taintController(),
 		endpointController(),
 		apiController(api),

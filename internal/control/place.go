@@ -6,20 +6,21 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/claim"
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/place"
 )
 
 // placeController binds pods. It has one key, so that no two decisions count on
 // the same room.
-func placeController(kinds *kind.Kinds) Controller {
+func placeController(kinds *kind.Kinds, volumes string) Controller {
 	k := kinds.ByResource(kind.Pods)
 	all := change.Key{Resource: "placement"}
 	return Controller{
 		Name: "place",
 		Dirties: func(_ change.View, ev change.Event, add func(change.Key)) {
 			switch ev.Key.Resource {
-			case kind.Nodes:
+			case kind.Nodes, kind.PersistentVolumeClaims, kind.PersistentVolumes, kind.StorageClasses:
 				add(all)
 			case kind.Pods:
 				pod := ev.Object.(*corev1.Pod)
@@ -28,8 +29,8 @@ func placeController(kinds *kind.Kinds) Controller {
 				}
 			}
 		},
-		Decide: func(now time.Time, view change.View, _ change.Key, _ error) change.Set {
-			s := place.State{}
+		Decide: func(now time.Time, view change.View, _ change.Key, refused error) change.Set {
+			s := place.State{Claims: claim.New(now, claimState(kinds, view, volumes, refused))}
 			for obj := range view.Index(kind.Pods, kind.UnboundPods) {
 				s.Unbound = append(s.Unbound, obj.(*corev1.Pod))
 			}

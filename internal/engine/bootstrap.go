@@ -7,8 +7,10 @@ import (
 	"github.com/google/uuid"
 	corev1 "k8s.io/api/core/v1"
 	nodev1 "k8s.io/api/node/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
@@ -21,9 +23,25 @@ var systemNamespaces = [...]string{
 	metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic, corev1.NamespaceNodeLease,
 }
 
+// storageClasses are the classes of claims that get a directory of this machine: the default one,
+// as kind and minikube have it, and the one that k3s has.
+func storageClasses() []*storagev1.StorageClass {
+	var all []*storagev1.StorageClass
+	for _, name := range []string{"standard", "local-path"} {
+		all = append(all, &storagev1.StorageClass{
+			ObjectMeta: metav1.ObjectMeta{Name: name}, Provisioner: kind.LocalPath,
+			ReclaimPolicy:        ptr.To(corev1.PersistentVolumeReclaimDelete),
+			VolumeBindingMode:    ptr.To(storagev1.VolumeBindingWaitForFirstConsumer),
+			AllowVolumeExpansion: ptr.To(true),
+		})
+	}
+	all[0].Annotations = map[string]string{kind.DefaultClassAnnotation: "true"}
+	return all
+}
+
 // bootstrap creates the namespaces that clients expect to find, as plan furnishes them, so
 // that the first pod need not wait for that, and, unless the engine is private, the classes
-// of pods and the default roles: nobody but its maker can reach that one.
+// of pods and claims and the default roles: nobody but its maker can reach that one.
 func bootstrap(ctx context.Context, s *store.Store, kinds *kind.Kinds, plan sweep.Plan, private bool) error {
 	view := s.View()
 	now := metav1.NewTime(time.Now().Truncate(time.Second))
@@ -57,6 +75,9 @@ func bootstrap(ctx context.Context, s *store.Store, kinds *kind.Kinds, plan swee
 		}
 		for _, name := range kind.RuntimeClassNames() {
 			create(kind.RuntimeClasses, &nodev1.RuntimeClass{ObjectMeta: metav1.ObjectMeta{Name: name}, Handler: name})
+		}
+		for _, class := range storageClasses() {
+			create(kind.StorageClasses, class)
 		}
 		for resource, objects := range defaultRoles() {
 			for _, obj := range objects {

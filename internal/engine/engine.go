@@ -31,6 +31,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/endpoint"
 	"github.com/sampan-batch/sampan/internal/image"
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/localpath"
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/supervisor"
 	"github.com/sampan-batch/sampan/internal/server"
@@ -124,12 +125,28 @@ func (e *Engine) wire(kinds *kind.Kinds) (err error) {
 	e.recorder = control.NewRecorder(e.store, c.NodeName, c.Logger)
 	e.janitor = &control.Janitor{Store: e.store, TTL: eventTTL, Max: maxEvents}
 	e.reporter = &control.Reporter{Store: e.store, Log: c.Logger}
-	e.loop = control.New(control.Options{
-		Source: control.FromStore(e.store), Kinds: kinds, Controllers: control.Controllers(kinds, plan, api),
-		Recorder: e.recorder, Logger: c.Logger,
-	})
+	volumes, err := c.volumes()
+	if err != nil {
+		return err
+	}
+	options := control.Options{Source: control.FromStore(e.store), Kinds: kinds, Recorder: e.recorder, Logger: c.Logger}
+	if volumes != nil {
+		options.Controllers, options.Volumes = control.Controllers(kinds, plan, api, volumes.Dir()), volumes
+	} else {
+		options.Controllers = control.Controllers(kinds, plan, api, "")
+	}
+	e.loop = control.New(options)
 	e.agent, err = e.newAgent(kinds)
 	return err
+}
+
+// volumes are the directories of the claims of this engine's users; nil for a private one, which
+// has been given directories for them before.
+func (c *Config) volumes() (*localpath.Volumes, error) {
+	if c.Private {
+		return nil, nil
+	}
+	return localpath.Open(filepath.Join(c.DataDir, RunVolumes), c.Logger)
 }
 
 // serveFrom makes the API of the store.

@@ -214,6 +214,16 @@ func (c *nodeClient) Services(_ context.Context, namespace string) (all []*corev
 	return all, nil
 }
 
+// PersistentVolumeClaim implements agent.Client.
+func (c *nodeClient) PersistentVolumeClaim(_ context.Context, namespace, name string) (*corev1.PersistentVolumeClaim, error) {
+	return get[*corev1.PersistentVolumeClaim](c, kind.PersistentVolumeClaims, namespace, name)
+}
+
+// PersistentVolume implements agent.Client.
+func (c *nodeClient) PersistentVolume(_ context.Context, name string) (*corev1.PersistentVolume, error) {
+	return get[*corev1.PersistentVolume](c, kind.PersistentVolumes, "", name)
+}
+
 // Token implements agent.Client.
 func (c *nodeClient) Token(ctx context.Context, namespace, account string, req *authenticationv1.TokenRequest) (*authenticationv1.TokenRequest, error) {
 	return c.tokens.IssueToken(ctx, namespace, account, req)

@@ -166,7 +166,7 @@ type Update struct {
 	// Declared is as in Create.
 	Declared func(obj, old Object, errs field.ErrorList) field.ErrorList
 	// Limit is as in Create.
-	Limit func(obj Object, others Getter) error
+	Limit func(obj, old Object, others Getter) error
 	// ResetFields are the fields that the write does not change, by version, as server-side
 	// apply has to know; nil: those that a kind with spec and status has.
 	ResetFields func() map[fieldpath.APIVersion]*fieldpath.Set

@@ -13,7 +13,8 @@ func PriorityClass() *Kind {
 		Resource: PriorityClasses, Singular: "priorityclass", ShortNames: []string{"pc"},
 		GVK: schedulingv1.SchemeGroupVersion.WithKind("PriorityClass"),
 	}, priorityclass.Strategy, nil)
-	k.Create.Limit, k.Update.Limit = onlyDefault, onlyDefault
+	k.Create.Limit = onlyDefault
+	k.Update.Limit = func(obj, _ Object, others Getter) error { return onlyDefault(obj, others) }
 	return priorityClassTable(k)
 }
 

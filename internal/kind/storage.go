@@ -10,14 +10,14 @@ import (
 	"k8s.io/kubernetes/pkg/registry/storage/volumeattributesclass"
 )
 
-const noStorage = "no volume is made for a claim"
+const noStorage = "volumes are directories of this machine, and no driver makes them"
 
 // StorageClass is the row of storage.k8s.io/v1 storageclasses.
 func StorageClass() *Kind {
 	return storageClassTable(kubernetes[storagev1.StorageClass, storagev1.StorageClassList](Names{
 		Resource: StorageClasses, Singular: "storageclass", ShortNames: []string{"sc"},
 		GVK: storagev1.SchemeGroupVersion.WithKind("StorageClass"),
-	}, storageclass.Strategy, nil).answersObject().withoutEffect(noStorage))
+	}, storageclass.Strategy, nil).answersObject())
 }
 
 // VolumeAttributesClass is the row of storage.k8s.io/v1 volumeattributesclasses.

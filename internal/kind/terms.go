@@ -5,6 +5,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-helpers/storage/volume"
 )
 
 // UnboundPods is the index term of pods that wait for a node.
@@ -32,6 +33,38 @@ func Own(controller types.UID) string { return "own/" + string(controller) }
 // Stray is the index term of those of a namespace that have no controller.
 func Stray(namespace string) string { return "stray/" + namespace }
 
+// ClaimPods is the index term of the pods that name a claim, or have it made for a volume.
+func ClaimPods(namespace, claim string) string { return "claim/" + namespace + "/" + claim }
+
+// FreeVolumes is the index term of the PersistentVolumes of a class that are for no claim.
+func FreeVolumes(class string) string { return "free/" + class }
+
+// ClaimVolumes is the index term of the PersistentVolumes that are for a claim of this name.
+func ClaimVolumes(namespace, claim string) string { return "claim/" + namespace + "/" + claim }
+
+// OpenClaims is the index term of the PersistentVolumeClaims of a class that were never bound.
+func OpenClaims(class string) string { return "open/" + class }
+
+// VolumeClaims is the index term of the PersistentVolumeClaims that name a volume.
+func VolumeClaims(volume string) string { return "volume/" + volume }
+
+func volumeTerms(v *corev1.PersistentVolume) []string {
+	if ref := v.Spec.ClaimRef; ref != nil {
+		return []string{ClaimVolumes(ref.Namespace, ref.Name)}
+	}
+	return []string{FreeVolumes(volume.GetPersistentVolumeClass(v))}
+}
+
+func claimTerms(c *corev1.PersistentVolumeClaim) (terms []string) {
+	if !metav1.HasAnnotation(c.ObjectMeta, volume.AnnBindCompleted) {
+		terms = append(terms, OpenClaims(volume.GetPersistentVolumeClaimClass(c)))
+	}
+	if c.Spec.VolumeName != "" {
+		terms = append(terms, VolumeClaims(c.Spec.VolumeName))
+	}
+	return terms
+}
+
 // ownTerms returns the index terms of what is found by its controller.
 func ownTerms(obj Object) []string {
 	if ref := metav1.GetControllerOfNoCopy(obj); ref != nil {
@@ -57,6 +90,11 @@ func podTerms(pod *corev1.Pod) []string {
 		terms = append(terms, StrayPods(pod.Namespace))
 	} else if !ended || len(pod.Finalizers) > 0 || pod.Labels[batchv1.ControllerUidLabel] != string(ref.UID) {
 		terms = append(terms, LivePods(ref.UID))
+	}
+	for i := range pod.Spec.Volumes {
+		if name := ClaimName(pod, &pod.Spec.Volumes[i]); name != "" {
+			terms = append(terms, ClaimPods(pod.Namespace, name))
+		}
 	}
 	return terms
 }

@@ -2,29 +2,33 @@ package place
 
 import (
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/component-helpers/storage/ephemeral"
+
+	"github.com/sampan-batch/sampan/internal/claim"
 )
 
-// unclaimed returns what the pod claims that no node has, in kube-scheduler's words; "" if that
-// is nothing. There are no devices here that could be claimed, and no volumes but those of pods:
-// whoever claims something waits until there are.
-func unclaimed(pod *corev1.Pod) string {
+// unclaimed returns why no node at all can have the pod because of what it claims, in
+// kube-scheduler's words; "" if that is nothing. There are no devices here that could be claimed.
+// What it claims of volumes is said by the second result; nil: nothing.
+func unclaimed(pod *corev1.Pod, ledger *claim.Ledger) (why string, claims *claim.Pod) {
 	for i := range pod.Spec.ResourceClaims {
 		if why := noDevice(pod, &pod.Spec.ResourceClaims[i]); why != "" {
-			return why
+			return why, nil
 		}
 	}
-	for i := range pod.Spec.Volumes {
-		switch v := &pod.Spec.Volumes[i]; {
-		case v.PersistentVolumeClaim != nil:
-			return fmt.Sprintf("persistentvolumeclaim %q not found", v.PersistentVolumeClaim.ClaimName)
-		case v.Ephemeral != nil:
-			return fmt.Sprintf("waiting for ephemeral volume controller to create the persistentvolumeclaim %q", ephemeral.VolumeClaimName(pod, v))
-		}
+	if !claim.Any(pod) {
+		return "", nil
 	}
-	return ""
+	if ledger == nil { // nobody has said what there is
+		ledger = claim.New(time.Time{}, claim.State{})
+	}
+	claims, err := ledger.Pod(pod)
+	if err != nil {
+		return err.Error(), nil
+	}
+	return "", claims
 }
 
 // noDevice says which ResourceClaim is not there.

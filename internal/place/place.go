@@ -22,6 +22,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/claim"
 	"github.com/sampan-batch/sampan/internal/kind/podspec"
 	"github.com/sampan-batch/sampan/internal/reason"
 )
@@ -45,9 +46,12 @@ type State struct {
 	// priority before others.
 	Unbound []*corev1.Pod
 	Nodes   []Node
+	// Claims is what there is of volumes. What is decided about them is in the Set, with the
+	// pods that are bound. nil: there are none.
+	Claims *claim.Ledger
 }
 
-// noPorts is the only refusal of a whole node that evicting pods could lift.
+// noPorts is, besides claim.InUse, the only refusal of a whole node that evicting pods could lift.
 const noPorts = "node(s) didn't have free ports for the requested pod ports"
 
 // batch bounds one Set, so that ten thousand waiting pods starve nobody.
@@ -71,13 +75,23 @@ func Decide(now time.Time, s State, key func(*corev1.Pod) (change.Key, uint64)) 
 		}
 		k, rev := key(pod)
 		next := pod.DeepCopy()
-		if best, why := choose(rooms, pod); best != nil {
+		best, claims, why := choose(rooms, pod, s.Claims)
+		if best != nil && claims != nil {
+			var bound bool
+			if bound, why = claims.Take(best.Node.Node); !bound {
+				best = nil
+			}
+		}
+		if best != nil {
 			best.take(pod)
 			set.Note(Bind(next, best.Node.Node.Name, now))
-		} else if !refuse(next, why, now, &set) {
+		} else if why == "" || !refuse(next, why, now, &set) {
 			continue
 		}
 		set.Update(k, rev, next)
+	}
+	if s.Claims != nil {
+		s.Claims.Write(&set)
 	}
 	return set
 }
@@ -130,7 +144,7 @@ func eligible(pod *corev1.Pod) bool {
 // asks reports whether pod needs something that nodes have only so much of,
 // besides a place among the node's pods.
 func asks(pod *corev1.Pod) bool {
-	if pod.Spec.Resources != nil || len(pod.Spec.Overhead) > 0 || unclaimed(pod) != "" {
+	if pod.Spec.Resources != nil || len(pod.Spec.Overhead) > 0 || len(pod.Spec.ResourceClaims) > 0 || claim.Any(pod) {
 		return true
 	}
 	hungry := func(c corev1.Container) bool {
@@ -140,18 +154,25 @@ func asks(pod *corev1.Pod) bool {
 	return slices.ContainsFunc(pod.Spec.Containers, hungry) || slices.ContainsFunc(pod.Spec.InitContainers, hungry)
 }
 
-// choose returns the room with the fewest pods that has room for pod, or why none has, as
-// kube-scheduler says it.
-func choose(rooms []*room, pod *corev1.Pod) (*room, string) {
-	if why := unclaimed(pod); why != "" && len(rooms) > 0 {
-		return nil, nowhere(len(rooms), why)
+// choose returns the room with the fewest pods that has room for pod, and its claims, which are
+// to be bound there; or why none has, as kube-scheduler says it.
+func choose(rooms []*room, pod *corev1.Pod, ledger *claim.Ledger) (*room, *claim.Pod, string) {
+	why, claims := unclaimed(pod, ledger)
+	if why != "" && len(rooms) > 0 {
+		return nil, nil, nowhere(len(rooms), why)
 	}
 	var best *room
-	why := map[string]int{}
+	refused := map[string]int{}
 	for _, r := range rooms {
-		if reasons := r.refuses(pod); len(reasons) > 0 {
+		reasons := r.refuses(pod)
+		if len(reasons) == 0 && claims != nil {
+			if why := claims.Refuses(r.Node.Node); why != "" {
+				reasons = []string{why}
+			}
+		}
+		if len(reasons) > 0 {
 			for _, reason := range reasons {
-				why[reason]++
+				refused[reason]++
 			}
 			continue
 		}
@@ -160,9 +181,9 @@ func choose(rooms []*room, pod *corev1.Pod) (*room, string) {
 		}
 	}
 	if best != nil {
-		return best, ""
+		return best, claims, ""
 	}
-	return nil, unschedulable(len(rooms), why)
+	return nil, nil, unschedulable(len(rooms), refused)
 }
 
 // Never returns why pod could not run on node even if nothing else did, in
@@ -319,7 +340,7 @@ func unschedulable(nodes int, why map[string]int) string {
 	var parts []string
 	for reason, n := range why {
 		parts = append(parts, fmt.Sprintf("%d %s", n, reason))
-		if n == nodes && strings.HasPrefix(reason, "node(s)") && reason != noPorts {
+		if n == nodes && strings.HasPrefix(reason, "node(s)") && reason != noPorts && reason != claim.InUse {
 			hopeless = "Preemption is not helpful for scheduling"
 		}
 	}

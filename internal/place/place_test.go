@@ -67,7 +67,7 @@ func volumes(sources ...corev1.VolumeSource) func(*corev1.Pod) {
 	}
 }
 
-func claim(c corev1.PodResourceClaim) func(*corev1.Pod) {
+func claiming(c corev1.PodResourceClaim) func(*corev1.Pod) {
 	return func(p *corev1.Pod) {
 		c.Name = "c"
 		p.Spec.ResourceClaims = append(p.Spec.ResourceClaims, c)
@@ -140,9 +140,9 @@ func TestDecide(t *testing.T) {
 					PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"},
 				})),
 				pod("b", volumes(corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{}})),
-				pod("c", claim(corev1.PodResourceClaim{ResourceClaimName: ptr.To("gpu")})),
-				pod("d", claim(corev1.PodResourceClaim{ResourceClaimTemplateName: ptr.To("gpu")})),
-				pod("e", claim(corev1.PodResourceClaim{ResourceClaimTemplateName: ptr.To("gpu")}), func(p *corev1.Pod) {
+				pod("c", claiming(corev1.PodResourceClaim{ResourceClaimName: ptr.To("gpu")})),
+				pod("d", claiming(corev1.PodResourceClaim{ResourceClaimTemplateName: ptr.To("gpu")})),
+				pod("e", claiming(corev1.PodResourceClaim{ResourceClaimTemplateName: ptr.To("gpu")}), func(p *corev1.Pod) {
 					p.Status.ResourceClaimStatuses = []corev1.PodResourceClaimStatus{{Name: "c"}} // none was needed
 				}),
 			},
@@ -155,7 +155,7 @@ func TestDecide(t *testing.T) {
 				"e=n",
 			},
 		},
-		{"no node, and a claim", []*corev1.Pod{pod("a", claim(corev1.PodResourceClaim{ResourceClaimName: ptr.To("gpu")}))}, nil, []string{"a: no nodes available to schedule pods"}},
+		{"no node, and a claim", []*corev1.Pod{pod("a", claiming(corev1.PodResourceClaim{ResourceClaimName: ptr.To("gpu")}))}, nil, []string{"a: no nodes available to schedule pods"}},
 		{
 			"not ours", []*corev1.Pod{
 				pod("gated", func(p *corev1.Pod) { p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "g"}} }),
@@ -207,7 +207,7 @@ func TestTrivial(t *testing.T) {
 		{"asks nothing", pod("a"), Node{Node: node("n", "2")}, true},
 		{"asks cpu", pod("a", cpu("1")), Node{Node: node("n", "2")}, false},
 		{"asks a port", pod("a", port(80)), Node{Node: node("n", "2")}, false},
-		{"claims", pod("a", claim(corev1.PodResourceClaim{ResourceClaimName: ptr.To("gpu")})), Node{Node: node("n", "2")}, false},
+		{"claims", pod("a", claiming(corev1.PodResourceClaim{ResourceClaimName: ptr.To("gpu")})), Node{Node: node("n", "2")}, false},
 		{"claims a volume", pod("a", volumes(corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{}})), Node{Node: node("n", "2")}, false},
 		{"half full", pod("a"), Node{Node: node("n", "2"), Count: 5}, false},
 		{"tainted", pod("a"), Node{Node: node("n", "2", taint)}, false},

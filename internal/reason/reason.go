@@ -64,6 +64,24 @@ const (
 	ScalingReplicaSet                   = "ScalingReplicaSet"
 )
 
+// Of volumes and claims.
+const (
+	ClaimLost                  = "ClaimLost"
+	ClaimMisbound              = "ClaimMisbound"
+	ExternalExpanding          = "ExternalExpanding"
+	ExternalProvisioning       = "ExternalProvisioning"
+	FailedBinding              = "FailedBinding" // of pods, too
+	ProvisioningFailed         = "ProvisioningFailed"
+	ProvisioningSucceeded      = "ProvisioningSucceeded"
+	VolumeFailedDelete         = "VolumeFailedDelete"
+	VolumeFailedRecycle        = "VolumeFailedRecycle"
+	VolumeMismatch             = "VolumeMismatch"
+	VolumeResizeSuccessful     = "VolumeResizeSuccessful"
+	VolumeUnknownReclaimPolicy = "VolumeUnknownReclaimPolicy"
+	WaitForFirstConsumer       = "WaitForFirstConsumer"
+	WaitForPodScheduled        = "WaitForPodScheduled"
+)
+
 // Of what all make.
 const (
 	FailedCreate     = "FailedCreate"

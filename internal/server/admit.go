@@ -34,3 +34,12 @@ func (r *resource) within(limit func(kind.Object, kind.Getter) error, obj change
 	}
 	return nil
 }
+
+// stillWithin is within for a change of old.
+func (r *resource) stillWithin(obj, old change.Object) error {
+	limit := r.kind.Update.Limit
+	if limit == nil {
+		return nil
+	}
+	return r.within(func(obj kind.Object, others kind.Getter) error { return limit(obj, old, others) }, obj)
+}

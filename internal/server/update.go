@@ -174,7 +174,7 @@ func (u *update) merge(ctx context.Context, view *store.View, old change.Object)
 		return nil, err
 	}
 	if !u.subresource {
-		if err := u.within(u.kind.Update.Limit, obj); err != nil {
+		if err := u.stillWithin(obj, old); err != nil {
 			return nil, err
 		}
 	}

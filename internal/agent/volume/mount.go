@@ -53,6 +53,13 @@ func (p *Pod) mount(vm *corev1.VolumeMount, env *runspec.Env) (runner.Mount, err
 	switch {
 	case v.HostPath != nil:
 		m.Source, m.Recursive = v.HostPath.Path, true
+	case v.PersistentVolumeClaim != nil, v.Ephemeral != nil:
+		pv, readOnly, err := p.claimed(v)
+		if err != nil {
+			return m, err
+		}
+		m.Source, _ = pathOf(pv)
+		m.Recursive, m.ReadOnly = true, m.ReadOnly || readOnly
 	case v.EmptyDir == nil:
 		m.ReadOnly = true // what the API says is not the container's to change
 	}

@@ -1,11 +1,12 @@
 // Package volume says what the volumes of one pod are, out of what is in the
-// API: emptyDir, hostPath, configMap, secret, downwardAPI, projected and image. It
+// API: emptyDir, hostPath, configMap, secret, downwardAPI, projected and image, and of
+// claims those whose PersistentVolume is a path of this machine. It
 // decides which files a volume has, with which modes and owners, and what is to
 // be mounted where. To make, fill, measure and remove volumes is the runner's
 // business, whose user in a container's eyes is root; only what is at a hostPath
 // is looked at from here, by a process of its own: it may not answer.
 //
-// Volumes that need a cluster (claims, network storage, CSI) are refused with
+// Volumes that need a cluster (network storage, CSI) and block devices are refused with
 // an error. A pod's identity is a token, which whoever looks after the pod has.
 package volume
 
@@ -33,8 +34,9 @@ type Pod struct {
 	// Object is the pod in its latest state, Class the isolation of its containers.
 	Object *corev1.Pod
 	Class  runner.Class
-	// Objects are the ConfigMaps and Secrets of its namespace.
-	Objects runspec.Objects
+	// Objects are the ConfigMaps, Secrets and claims of its namespace, and the volumes of the
+	// latter.
+	Objects Objects
 	// Token returns the token for a volume.
 	Token func(src *corev1.ServiceAccountTokenProjection) (string, error)
 	// Paths is who looks at hostPaths.
@@ -43,6 +45,13 @@ type Pod struct {
 	// latter bounds volumes in memory.
 	Addresses   network.Addresses
 	Allocatable corev1.ResourceList
+}
+
+// Objects finds what volumes are made of.
+type Objects interface {
+	runspec.Objects
+	Claim(name string) (*corev1.PersistentVolumeClaim, error)
+	Volume(name string) (*corev1.PersistentVolume, error)
 }
 
 // Setter makes volumes; a runner.Runner is one.
@@ -57,6 +66,10 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
+	var absent *absentError
+	if errors.As(e.Err, &absent) {
+		return fmt.Sprintf("MountVolume.NewMounter initialization failed for volume %q : %v", absent.volume, e.Err)
+	}
 	return fmt.Sprintf("MountVolume.SetUp failed for volume %q : %v", e.Volume, e.Err)
 }
 
@@ -84,6 +97,8 @@ func (p *Pod) setup(ctx context.Context, v *corev1.Volume, runner Setter) error 
 		return p.hostPath(ctx, v.HostPath)
 	case v.Image != nil:
 		return nil // whoever starts a container that mounts it gets it
+	case v.PersistentVolumeClaim != nil, v.Ephemeral != nil:
+		return p.setClaim(ctx, v)
 	}
 	want, err := p.Volume(v)
 	if err != nil {
@@ -133,7 +148,7 @@ func (p *Pod) Volume(v *corev1.Volume) (*runner.Volume, error) {
 		out.Memory = secret(v)
 		return out, p.show(out, v)
 	}
-	return nil, fmt.Errorf("volumes of type %s are not supported by this node", typeOf(v))
+	return nil, fmt.Errorf("volumes of type %s are not supported by this node", nameOfSource(v.VolumeSource))
 }
 
 // secret reports whether the volume shows what must not reach a disk.
@@ -151,9 +166,9 @@ func secret(v *corev1.Volume) bool {
 	return false
 }
 
-// typeOf returns the name of the volume's source as a manifest writes it.
-func typeOf(v *corev1.Volume) string {
-	src := reflect.ValueOf(v.VolumeSource)
+// nameOfSource returns the name of a volume's source as a manifest writes it.
+func nameOfSource(source any) string {
+	src := reflect.ValueOf(source)
 	for i := range src.NumField() {
 		if !src.Field(i).IsZero() {
 			name, _ := src.Type().Field(i).Tag.Lookup("json")

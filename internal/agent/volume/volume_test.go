@@ -44,6 +44,20 @@ func (o objects) Secret(name string) (*corev1.Secret, error) {
 	return nil, apierrors.NewNotFound(corev1.Resource("secret"), name)
 }
 
+func (o objects) Claim(name string) (*corev1.PersistentVolumeClaim, error) {
+	if c, ok := o[name].(*corev1.PersistentVolumeClaim); ok {
+		return c, nil
+	}
+	return nil, apierrors.NewNotFound(corev1.Resource("persistentvolumeclaim"), name)
+}
+
+func (o objects) Volume(name string) (*corev1.PersistentVolume, error) {
+	if v, ok := o[name].(*corev1.PersistentVolume); ok {
+		return v, nil
+	}
+	return nil, apierrors.NewNotFound(corev1.Resource("persistentvolume"), name)
+}
+
 // newPod returns a pod with one volume, v, in a directory of the test.
 func newPod(t *testing.T, api objects, src corev1.VolumeSource) *Pod {
 	t.Helper()
@@ -128,7 +142,7 @@ func TestItemsAndOptional(t *testing.T) {
 		"out of the volume": {src: secret(nil, "s", corev1.KeyToPath{Key: "a", Path: "../x"}),
 			err: `MountVolume.SetUp failed for volume "v" : invalid path "../x" in a volume`},
 		"claim": {src: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "x"}},
-			err: `MountVolume.SetUp failed for volume "v" : volumes of type persistentVolumeClaim are not supported by this node`},
+			err: `MountVolume.SetUp failed for volume "v" : error processing PVC ns/x: failed to fetch PVC from API server: persistentvolumeclaim "x" not found`},
 	} {
 		p := newPod(t, api, test.src)
 		v, err := setup(t, p)

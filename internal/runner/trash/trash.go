@@ -189,11 +189,11 @@ func (b *Bin) work() {
 			b.stuck[path] = err
 			if !known {
 				b.tried = time.Now()
-				b.log.Warn("files of a former container cannot be removed", "path", path, "err", err)
+				b.log.Warn("files that nobody needs any more cannot be removed", "path", path, "err", err)
 			}
 		case known:
 			delete(b.stuck, path)
-			b.log.Info("files of a former container could be removed at last", "path", path)
+			b.log.Info("files that nobody needs any more could be removed at last", "path", path)
 		}
 	}
 	if b.running--; b.running == 0 {
