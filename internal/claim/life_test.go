@@ -128,6 +128,17 @@ func TestDirectoryGoesLast(t *testing.T) {
 	if path, takes := TakesDirectory(dir, before, nil); second.Op != change.Delete || !takes || path != dir+"/pvc-c-uid" {
 		t.Errorf("the second step: %v, takes %q, %v", second.Op, path, takes)
 	}
+	forged := newVolume("pvc-forged", "", policy(corev1.PersistentVolumeReclaimDelete), reserved("c"), func(v *corev1.PersistentVolume) {
+		v.Annotations = map[string]string{volume.AnnDynamicallyProvisioned: kind.LocalPath}
+		v.Finalizers, v.Spec.ClaimRef.UID = []string{volume.PVDeletionProtectionFinalizer}, "x"
+	})
+	w.put(forged)
+	w.settle()
+	w.remove(kind.PersistentVolumes.Key("", "pvc-forged"))
+	w.settle()
+	if got := w.show(); got != "" {
+		t.Errorf("what only calls itself ours is held by us: %s", got)
+	}
 	for name, v := range map[string]*corev1.PersistentVolume{
 		"another path": {Spec: corev1.PersistentVolumeSpec{PersistentVolumeSource: corev1.PersistentVolumeSource{Local: &corev1.LocalVolumeSource{Path: dir + "/../pki"}}}},
 		"a hostPath":   {Spec: corev1.PersistentVolumeSpec{PersistentVolumeSource: corev1.PersistentVolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: dir + "/pvc-x"}}}},

@@ -140,8 +140,11 @@ func (p *Pod) Refuses(node *corev1.Node) string {
 // canMake reports whether the class of a claim lets a volume be made on a node.
 func (l *Ledger) canMake(c *corev1.PersistentVolumeClaim, node *corev1.Node) bool {
 	class := l.class(volume.GetPersistentVolumeClaimClass(c))
-	if class == nil || class.Provisioner == volume.NotSupportedProvisioner {
+	switch {
+	case class == nil, class.Provisioner == volume.NotSupportedProvisioner:
 		return false
+	case class.Provisioner == kind.LocalPath && node.Labels[corev1.LabelHostname] == "":
+		return false // nothing could say that the volume is there
 	}
 	return len(class.AllowedTopologies) == 0 || slices.ContainsFunc(class.AllowedTopologies, func(term corev1.TopologySelectorTerm) bool {
 		return !slices.ContainsFunc(term.MatchLabelExpressions, func(rule corev1.TopologySelectorLabelRequirement) bool {

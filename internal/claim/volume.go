@@ -30,8 +30,8 @@ func DecideVolume(now time.Time, s State, v *corev1.PersistentVolume) change.Set
 	case v.DeletionTimestamp != nil && next.Status.Phase != corev1.VolumeBound:
 		next = l.changeVolume(v)
 		drop(next, kind.VolumeProtection)
-		if ours {
-			drop(next, volume.PVDeletionProtectionFinalizer)
+		if v.Annotations[volume.AnnDynamicallyProvisioned] == kind.LocalPath {
+			drop(next, volume.PVDeletionProtectionFinalizer) // ours, or what somebody calls ours
 		}
 	case v.DeletionTimestamp == nil && unclaimed && goes:
 		next = l.changeVolume(v)

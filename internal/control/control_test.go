@@ -32,6 +32,8 @@ type bundle struct {
 	t     *testing.T
 	kinds *kind.Kinds
 	store *store.Store
+	// volumes are the directories of claims.
+	volumes *directories
 }
 
 // bubble runs test in fake time with everything running.
@@ -47,7 +49,10 @@ func bubble(t *testing.T, test func(b *bundle)) {
 		}
 		log := slog.New(slog.DiscardHandler)
 		recorder := NewRecorder(s, "node", log)
-		loop := New(Options{Source: FromStore(s), Kinds: kinds, Controllers: Controllers(kinds, sweep.Plan{}, endpoint.API{}, ""), Recorder: recorder, Logger: log, Workers: 4})
+		b := &bundle{t: t, kinds: kinds, store: s, volumes: &directories{has: map[string]bool{}}}
+		loop := New(Options{
+			Source: FromStore(s), Kinds: kinds, Controllers: Controllers(kinds, sweep.Plan{}, endpoint.API{}, b.volumes.Dir()), Volumes: b.volumes, Recorder: recorder, Logger: log, Workers: 4,
+		})
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 2)
 		go func() { done <- loop.Run(ctx) }()
@@ -60,7 +65,7 @@ func bubble(t *testing.T, test func(b *bundle)) {
 				t.Error(err)
 			}
 		}()
-		test(&bundle{t: t, kinds: kinds, store: s})
+		test(b)
 	})
 }
 

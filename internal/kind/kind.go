@@ -207,6 +207,9 @@ type Select struct {
 type Printer struct {
 	Columns []metav1.TableColumnDefinition
 	Cells   func(obj Object, now time.Time) []any
+	// List changes what the rows of a list say, in view of each other; may be nil.
+	// (StorageClasses)
+	List func(rows []metav1.TableRow)
 }
 
 // Storage is how the objects are kept.

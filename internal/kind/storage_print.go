@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/ptr"
 )
 
@@ -86,10 +87,28 @@ func storageClassTable(k *Kind) *Kind {
 		column("Provisioner", "string", doc["provisioner"]), column("ReclaimPolicy", "string", doc["reclaimPolicy"]),
 		column("VolumeBindingMode", "string", doc["volumeBindingMode"]), column("AllowVolumeExpansion", "string", doc["allowVolumeExpansion"]), ageColumn(),
 	}
-	return tabled(k, columns, func(c *storagev1.StorageClass, now time.Time) []any {
+	tabled(k, columns, func(c *storagev1.StorageClass, now time.Time) []any {
 		return []any{c.Provisioner, string(ptr.Deref(c.ReclaimPolicy, corev1.PersistentVolumeReclaimDelete)),
 			string(ptr.Deref(c.VolumeBindingMode, storagev1.VolumeBindingImmediate)), ptr.Deref(c.AllowVolumeExpansion, false), age(c.CreationTimestamp, now)}
 	})
+	k.Table.List = markDefaultClass
+	return k
+}
+
+// markDefaultClass marks which of the classes in a list is that of claims that name none.
+func markDefaultClass(rows []metav1.TableRow) {
+	best := defaultClass(func(yield func(*storagev1.StorageClass) bool) {
+		for i := range rows {
+			if c, ok := rows[i].Object.Object.(*storagev1.StorageClass); ok && !yield(c) {
+				return
+			}
+		}
+	})
+	for i := range rows {
+		if best != nil && rows[i].Object.Object == runtime.Object(best) {
+			rows[i].Cells[0] = best.Name + " (default)"
+		}
+	}
 }
 
 func volumeAttributesClassTable(k *Kind) *Kind {

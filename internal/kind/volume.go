@@ -3,6 +3,7 @@ package kind
 import (
 	"cmp"
 	"errors"
+	"iter"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -79,9 +80,17 @@ func protect(obj Object, finalizer string) {
 // DefaultStorageClass is the class of claims that name none; nil if there is none. Of
 // several that are marked it is the newest. (Kubernetes: DefaultStorageClass)
 func DefaultStorageClass(others Getter) *storagev1.StorageClass {
-	var best *storagev1.StorageClass
-	for obj := range others.List(StorageClasses, "") {
-		class := obj.(*storagev1.StorageClass)
+	return defaultClass(func(yield func(*storagev1.StorageClass) bool) {
+		for obj := range others.List(StorageClasses, "") {
+			if !yield(obj.(*storagev1.StorageClass)) {
+				return
+			}
+		}
+	})
+}
+
+func defaultClass(classes iter.Seq[*storagev1.StorageClass]) (best *storagev1.StorageClass) {
+	for class := range classes {
 		if !isDefaultClass(class) {
 			continue
 		}

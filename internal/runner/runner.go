@@ -285,6 +285,12 @@ type Volume struct {
 	// nobody can write to it, or execute what is in it. Like a volume in memory it dies with
 	// the supervisor. nil: it is another volume.
 	Layers []string `json:",omitempty"`
+	// Source is a directory of this machine that is there already, "" in all other volumes. It is
+	// given to Group, with all that is in it: the group may read and write everything, and what is
+	// made there belongs to it. What is not this user's to give stays as it is.
+	Source string `json:",omitempty"`
+	// Matching: a Source whose own group and mode are right is left as it is.
+	Matching bool `json:",omitempty"`
 }
 
 // VolumeFile is a file of a pod's volume.

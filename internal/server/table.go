@@ -58,5 +58,9 @@ func (t *table) ConvertToTable(_ context.Context, obj, options runtime.Object) (
 	out.ResourceVersion = list.GetResourceVersion()
 	out.Continue = list.GetContinue()
 	out.RemainingItemCount = list.GetRemainingItemCount()
-	return out, meta.EachListItem(obj, add)
+	err = meta.EachListItem(obj, add)
+	if err == nil && t.kind.Table.List != nil {
+		t.kind.Table.List(out.Rows)
+	}
+	return out, err
 }

@@ -1,4 +1,4 @@
-// Package tree removes and measures directory trees that strangers have made:
+// Package tree removes, measures and gives away directory trees that strangers have made:
 // what a container wrote, an image's layers. It never follows a symbolic link,
 // never enters another mounted file system, opens no file but directories, and
 // needs a constant number of descriptors, however deep the tree is and however

@@ -13,6 +13,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/hostpath"
 )
 
@@ -97,9 +98,10 @@ func pathOf(pv *corev1.PersistentVolume) (path string, ok bool) {
 }
 
 // setClaim looks at the path of a claim's volume. A local one has to be there: an empty directory
-// in its place would be taken for one that has lost its files.
-func (p *Pod) setClaim(ctx context.Context, v *corev1.Volume) error {
-	pv, _, err := p.claimed(v)
+// in its place would be taken for one that has lost its files. It is given to the pod's fsGroup, which
+// one that is anywhere on the machine, a hostPath, is not.
+func (p *Pod) setClaim(ctx context.Context, v *corev1.Volume, setter Setter) error {
+	pv, readOnly, err := p.claimed(v)
 	if err != nil {
 		return err
 	}
@@ -113,7 +115,15 @@ func (p *Pod) setClaim(ctx context.Context, v *corev1.Volume) error {
 	case err != nil:
 		return err
 	case mode&unix.S_IFMT != unix.S_IFDIR:
-		return fmt.Errorf("only directory and block device are supported")
+		return errors.New("only directory and block device are supported")
 	}
-	return nil
+	group := p.fsGroup()
+	if group == nil || readOnly || p.Class == runner.Host {
+		return nil
+	}
+	policy := p.Object.Spec.SecurityContext.FSGroupChangePolicy
+	return setter.SetVolume(ctx, &runner.Volume{
+		Class: p.Class, PodUID: string(p.Object.UID), Name: v.Name, Source: pv.Spec.Local.Path, Group: group,
+		Matching: policy != nil && *policy == corev1.FSGroupChangeOnRootMismatch,
+	})
 }

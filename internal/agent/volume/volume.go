@@ -98,7 +98,7 @@ func (p *Pod) setup(ctx context.Context, v *corev1.Volume, runner Setter) error 
 	case v.Image != nil:
 		return nil // whoever starts a container that mounts it gets it
 	case v.PersistentVolumeClaim != nil, v.Ephemeral != nil:
-		return p.setClaim(ctx, v)
+		return p.setClaim(ctx, v, runner)
 	}
 	want, err := p.Volume(v)
 	if err != nil {
@@ -225,8 +225,7 @@ func (p *Pod) show(out *runner.Volume, v *corev1.Volume) error {
 }
 
 // fsGroup returns the group that the pod's volumes belong to. The
-// fsGroupChangePolicy has no part in it: it is about content that a volume
-// brings along, and all of these begin empty.
+// fsGroupChangePolicy is about content that a volume brings along: that of a claim.
 func (p *Pod) fsGroup() *uint32 {
 	sc := p.Object.Spec.SecurityContext
 	if sc == nil || sc.FSGroup == nil {

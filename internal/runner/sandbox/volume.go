@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/hostpath"
+	"github.com/sampan-batch/sampan/internal/tree"
 )
 
 // volumes are those of all pods. One on disk is the directory
@@ -77,6 +79,9 @@ func (v *volumes) path(pod, name string) string { return filepath.Join(v.dir, po
 
 // set makes a volume, or brings the files that it shows up to date.
 func (v *volumes) set(vol *runner.Volume) error {
+	if vol.Source != "" {
+		return v.give(vol)
+	}
 	p := v.of(vol.PodUID)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -145,6 +150,36 @@ func (v *volumes) makeDir(vol *runner.Volume) error {
 		return &os.PathError{Op: "chmod", Path: fresh, Err: err}
 	}
 	return os.Rename(fresh, path)
+}
+
+// localFS are the file systems that answer as long as this machine does.
+var localFS = []int64{
+	unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.TMPFS_MAGIC, unix.OVERLAYFS_SUPER_MAGIC,
+	unix.F2FS_SUPER_MAGIC, 0x2fc12fc1 /* zfs */, 0xca451a4e, /* bcachefs */
+}
+
+// give gives a directory of this machine to the group of a volume. That may take as long as a look at
+// every file in it, so no lock is held.
+func (v *volumes) give(vol *runner.Volume) error {
+	gid := v.group(vol.Group)
+	if gid < 0 {
+		return nil // containers run as this very user
+	}
+	fd, dir, err := v.scout.Open(context.Background(), vol.Source, "")
+	if err != nil {
+		return &os.PathError{Op: "open", Path: vol.Source, Err: err}
+	}
+	defer unix.Close(fd)
+	var fs unix.Statfs_t
+	switch err := unix.Fstatfs(fd, &fs); {
+	case err != nil:
+		return &os.PathError{Op: "statfs", Path: vol.Source, Err: err}
+	case !dir:
+		return &os.PathError{Op: "open", Path: vol.Source, Err: unix.ENOTDIR}
+	case !slices.Contains(localFS, int64(fs.Type)):
+		return fmt.Errorf("%s is on a file system that may stop to answer: fsGroup is not applied there", vol.Source)
+	}
+	return tree.Give(fd, gid, vol.Matching)
 }
 
 // newMemory makes a tmpfs.

@@ -250,6 +250,40 @@ func TestVolumeOfAGroup(t *testing.T) {
 	})
 }
 
+// A directory that is there is given to a group with all that is in it, as often as it is asked for,
+// but where it may stop to answer.
+func TestSourceOfAGroup(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	const group = 4321
+	dir := t.TempDir()
+	must(t, errors.Join(os.Chmod(dir, 0o755), os.WriteFile(filepath.Join(dir, "old"), []byte("kept"), 0o600)))
+	spec := f.spec("cat /v/old", "write /v/new x", "stat /v/new")
+	spec.UID, spec.GID, spec.Groups = ptr[uint32](1000), ptr[uint32](1000), []uint32{group}
+	v := runner.Volume{Class: runner.Sandbox, PodUID: spec.Pod.UID, Name: "v", Source: dir, Group: ptr[uint32](group)}
+	must(t, errors.Join(f.SetVolume(&v), f.SetVolume(&v)))
+	spec.Mounts = []runner.Mount{{Volume: "v", Source: dir, Target: "/v", Recursive: true}}
+	want := []string{"kept", "-rw-r--r-- 1000 4321"}
+	if !f.host.gids.has(group) { // the one id that there is looks like the container's own
+		want[1] = "-rw-r--r-- 1000 1000"
+	}
+	f.want(t, spec, want...)
+	if _, err := os.Lstat(filepath.Join(f.env.Dir, "volumes", spec.Pod.UID, "v")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a volume was made besides: %v", err)
+	}
+	must(t, f.RemovePod(spec.Pod.UID))
+	if _, err := os.Lstat(filepath.Join(dir, "old")); err != nil {
+		t.Errorf("it went with its pod: %v", err)
+	}
+
+	for source, says := range map[string]string{"/proc/self": "may stop to answer", dir + "/no": "no such file", dir + "/old": "not a directory"} {
+		v.Source = source
+		if err := f.SetVolume(&v); f.host.gids.has(group) && (err == nil || !strings.Contains(err.Error(), says)) {
+			t.Errorf("%s: %v", source, err)
+		}
+	}
+}
+
 func TestSubPath(t *testing.T) {
 	t.Parallel()
 	inMemory(t, func(t *testing.T, f *fixture, memory bool) {

@@ -341,8 +341,11 @@ func (c *Client) SetVolume(ctx context.Context, v *runner.Volume) error {
 		return err
 	}
 	verb := verbSetVolume
-	if v.Layers != nil {
+	switch {
+	case v.Layers != nil:
 		verb = verbSetImage
+	case v.Source != "":
+		verb = verbGive
 	}
 	for {
 		conn, err := l.connected(ctx)

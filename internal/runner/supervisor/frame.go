@@ -50,6 +50,7 @@ const (
 	verbRead     verb = 17 // runner.VolumeFile → readAnswer
 	verbJoin     verb = 18 // idRequest → runner.Joined
 	verbServices verb = 19 // []network.Service
+	verbGive     verb = 20 // runner.Volume with a Source, which former supervisors would overlook
 
 	// requests of which each has a connection of its own; see stream.go
 	verbRun    verb = 13 // runRequest → runner.ExitInfo

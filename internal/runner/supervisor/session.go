@@ -147,7 +147,7 @@ func (ss *session) handle(ctx context.Context, f frame) (any, error) {
 			return nil, err
 		}
 		return nil, s.removePod(req.ID)
-	case verbSetVolume, verbSetImage:
+	case verbSetVolume, verbSetImage, verbGive:
 		v := &runner.Volume{}
 		if err := decode(v); err != nil {
 			return nil, err
