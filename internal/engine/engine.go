@@ -125,7 +125,7 @@ func (e *Engine) wire(kinds *kind.Kinds) (err error) {
 	e.recorder = control.NewRecorder(e.store, c.NodeName, c.Logger)
 	e.janitor = &control.Janitor{Store: e.store, TTL: eventTTL, Max: maxEvents}
 	e.reporter = &control.Reporter{Store: e.store, Log: c.Logger}
-	volumes, err := c.volumes()
+	volumes, err := e.openVolumes()
 	if err != nil {
 		return err
 	}
@@ -140,13 +140,22 @@ func (e *Engine) wire(kinds *kind.Kinds) (err error) {
 	return err
 }
 
-// volumes are the directories of the claims of this engine's users; nil for a private one, which
-// has been given directories for them before.
-func (c *Config) volumes() (*localpath.Volumes, error) {
+// openVolumes opens the directories of the claims of this engine's users; nil for a private one,
+// which has been given directories for them before.
+func (e *Engine) openVolumes() (*localpath.Volumes, error) {
+	c := &e.config
 	if c.Private {
 		return nil, nil
 	}
-	return localpath.Open(filepath.Join(c.DataDir, RunVolumes), c.Logger)
+	v, err := localpath.Open(filepath.Join(c.DataDir, RunVolumes), c.Logger)
+	if err != nil {
+		return nil, err
+	}
+	view := e.store.View()
+	return v, v.Tidy(func(name string) bool {
+		_, known := view.Get(kind.PersistentVolumes.Key("", name))
+		return known
+	})
 }
 
 // serveFrom makes the API of the store.

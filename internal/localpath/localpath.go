@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -45,6 +46,22 @@ func Open(dir string, log *slog.Logger) (*Volumes, error) {
 	}
 	_, err := v.trash()
 	return v, err
+}
+
+// Tidy removes what a crash has left of a Make: directories of no volume that is known, as far as
+// they are empty. It is called before anybody makes one. What has files in it stays, whosever it is.
+func (v *Volumes) Tidy(known func(name string) bool) error {
+	entries, err := os.ReadDir(v.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		fresh := strings.HasPrefix(e.Name(), ".new-")
+		if e.IsDir() && (fresh || strings.HasPrefix(e.Name(), "pvc-") && !known(e.Name())) {
+			_ = unix.Rmdir(filepath.Join(v.dir, e.Name())) // not if there is anything in it
+		}
+	}
+	return err
 }
 
 // Dir is the directory in which they are.

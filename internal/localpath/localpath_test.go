@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -145,5 +146,34 @@ func TestNoRoom(t *testing.T) {
 	}
 	if err := v.Remove("pvc-a"); err == nil {
 		t.Error("removed from a file")
+	}
+}
+
+// What a crash has left empty goes; whatever has a volume, or files, stays.
+func TestTidy(t *testing.T) {
+	t.Parallel()
+	v := open(t)
+	none := func(string) bool { return false }
+	if err := v.Tidy(none); err != nil {
+		t.Errorf("there is nothing: %v", err)
+	}
+	for _, name := range []string{"pvc-known", "pvc-left", "pvc-full", "default"} {
+		if err := v.Make(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.WriteFile(filepath.Join(v.dir, "pvc-full", "f"), nil, 0o600), os.Mkdir(filepath.Join(v.dir, ".new-pvc-x"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Tidy(func(name string) bool { return name == "pvc-known" }); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(v.dir)
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if want := []string{"default", "pvc-full", "pvc-known"}; err != nil || !slices.Equal(names, want) {
+		t.Errorf("left are %v, %v, want %v", names, err, want)
 	}
 }
