@@ -4,6 +4,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/agent/podstate"
+	"github.com/sampan-batch/sampan/internal/agent/runspec"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
@@ -19,6 +20,7 @@ type attempt struct {
 	number    int
 	id        string
 	image     *Image // nil until it is here, and for the class host
+	sees      target // of an ephemeral container
 	// waits shows what the attempt waits for; it is the worker's to call.
 	waits func(text string)
 }
@@ -30,6 +32,26 @@ func newAttempt(c *container, number int) *attempt {
 		class: c.class, runner: c.runner(), number: number,
 		id: containerID(c.pod.ref, c.Spec.Name, number),
 	}
+}
+
+// target is the container whose processes an ephemeral one is to see.
+type target struct {
+	name string // "": none
+	id   string // its newest attempt; "": there was none
+}
+
+// share has the container see the processes of its target. Where it sees all of the pod's
+// anyway, or the machine's, there is nothing to do.
+func (a *attempt) share(spec *runner.Spec) error {
+	switch {
+	case a.sees.name == "":
+		return nil
+	case a.sees.id == "":
+		return &runspec.ConfigError{Message: "unable to find target container " + a.sees.name}
+	case a.class != runner.Host && !spec.HostPID && !spec.ShareProcesses:
+		spec.ProcessesOf = a.sees.id
+	}
+	return nil
 }
 
 // note records an Event about the container.

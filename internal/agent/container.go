@@ -37,11 +37,17 @@ type loss struct {
 	until   time.Time // when it is over, if nothing more is lost; zero: it is
 }
 
-// containersOf returns the containers of a pod, in the order of its state.
-func containersOf(p *pod) []container {
-	list := make([]container, len(p.state.Containers))
-	for i := range list {
-		list[i] = container{Container: &p.state.Containers[i], pod: p, class: p.class(p.state.Object)}
+// containersOf returns the containers of a pod, in the order of its state; list are those that
+// there were before. What runs beside the worker has hold of them, so they stay where they are,
+// even when ephemeral ones come and the state is elsewhere.
+func containersOf(p *pod, list []*container) []*container {
+	fresh := make([]container, len(p.state.Containers)-len(list))
+	for i := range fresh {
+		fresh[i] = container{pod: p, class: p.class(p.state.Object)}
+		list = append(list, &fresh[i])
+	}
+	for i, c := range list {
+		c.Container = &p.state.Containers[i]
 	}
 	return list
 }

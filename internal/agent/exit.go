@@ -72,7 +72,7 @@ func (a *attempt) makeTerminationLog(spec *runner.Spec) error {
 
 // terminationMessage returns what the container said last, and removes it.
 func (a *attempt) terminationMessage(code int32) string {
-	containers := int64(len(a.object.Spec.InitContainers) + len(a.object.Spec.Containers))
+	containers := int64(len(a.object.Spec.InitContainers) + len(a.object.Spec.Containers) + len(a.object.Spec.EphemeralContainers))
 	message := a.pod.files.TakeTerminationLog(a.id, min(maxTermination, maxTerminationPod/containers))
 	if message == "" && code != 0 && a.container.Spec.TerminationMessagePolicy == corev1.TerminationMessageFallbackToLogsOnError {
 		message = a.logTail()

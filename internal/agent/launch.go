@@ -136,6 +136,9 @@ func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
 		a.note(warning, reason.CapabilityWithheld, fmt.Sprintf("Container %s does not get %s: pods share this machine's network, and only those with hostNetwork: true have power over it",
 			spec.Container, strings.Join(names, " and ")))
 	}
+	if err := a.share(spec); err != nil {
+		return nil, err
+	}
 	spec.ID, spec.Attempt, spec.Pod = a.id, a.number, p.ref
 	spec.PodNetwork = in.Addresses.Own
 	spec.LogPath = p.files.Log(p.ref, spec.Container, a.number)

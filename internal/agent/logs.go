@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -112,10 +113,12 @@ func logContainer(pod *corev1.Pod, name string) (string, error) {
 		}
 		return "", apierrors.NewBadRequest(text)
 	}
-	for _, n := range append(mains, inits...) {
-		if n == name {
-			return name, nil
-		}
+	known := append(mains, inits...)
+	for i := range pod.Spec.EphemeralContainers {
+		known = append(known, pod.Spec.EphemeralContainers[i].Name)
+	}
+	if slices.Contains(known, name) {
+		return name, nil
 	}
 	return "", apierrors.NewBadRequest(fmt.Sprintf("container %s is not valid for pod %s", name, pod.Name))
 }
@@ -153,7 +156,7 @@ func (a *Agent) containerNow(pod *corev1.Pod, name string) (*corev1.ContainerSta
 }
 
 func containerStatus(pod *corev1.Pod, name string) *corev1.ContainerStatus {
-	for _, list := range [][]corev1.ContainerStatus{pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses} {
+	for _, list := range [][]corev1.ContainerStatus{pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses, pod.Status.EphemeralContainerStatuses} {
 		for i := range list {
 			if list[i].Name == name {
 				return &list[i]

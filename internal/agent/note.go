@@ -17,10 +17,14 @@ func note(pod *corev1.Pod, c *podstate.Container, kind, reason, message string) 
 		ResourceVersion: pod.ResourceVersion,
 	}
 	if c != nil {
-		ref.FieldPath = "spec.containers{" + c.Spec.Name + "}"
-		if c.Kind != podstate.Main {
-			ref.FieldPath = "spec.initContainers{" + c.Spec.Name + "}"
+		field := "initContainers"
+		switch c.Kind {
+		case podstate.Main:
+			field = "containers"
+		case podstate.Ephemeral:
+			field = "ephemeralContainers"
 		}
+		ref.FieldPath = "spec." + field + "{" + c.Spec.Name + "}"
 	}
 	return change.Note{Regarding: ref, Component: node.Component, Type: kind, Reason: reason, Message: message}
 }

@@ -12,7 +12,7 @@ import (
 
 // recoverContainers takes up what a former run of the node has left of the containers of a pod:
 // what the API says, and what the runners still have, found. The runners know better.
-func recoverContainers(p *pod, list []container, found []runner.Status) {
+func recoverContainers(p *pod, list []*container, found []runner.Status) {
 	newest := make(map[string]*runner.Status)
 	for i := range found {
 		st := &found[i]
@@ -25,8 +25,7 @@ func recoverContainers(p *pod, list []container, found []runner.Status) {
 			p.ended = append(p.ended, endedContainer{p.Runners[st.Class], st.ID})
 		}
 	}
-	for i := range list {
-		c := &list[i]
+	for _, c := range list {
 		if st := statusOf(&p.state.Object.Status, c.Container); st != nil {
 			c.recall(st)
 		}
@@ -39,9 +38,12 @@ func recoverContainers(p *pod, list []container, found []runner.Status) {
 
 // statusOf returns what the status of a pod says about c, nil if nothing.
 func statusOf(s *corev1.PodStatus, c *podstate.Container) *corev1.ContainerStatus {
-	list := s.ContainerStatuses
-	if c.Kind != podstate.Main {
-		list = s.InitContainerStatuses
+	list := s.InitContainerStatuses
+	switch c.Kind {
+	case podstate.Main:
+		list = s.ContainerStatuses
+	case podstate.Ephemeral:
+		list = s.EphemeralContainerStatuses
 	}
 	for i := range list {
 		if list[i].Name == c.Spec.Name {

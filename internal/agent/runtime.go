@@ -258,6 +258,9 @@ func eachContainer(pod *corev1.Pod, visit func(*corev1.Container)) {
 			visit(&list[i])
 		}
 	}
+	for i := range pod.Spec.EphemeralContainers {
+		visit((*corev1.Container)(&pod.Spec.EphemeralContainers[i].EphemeralContainerCommon))
+	}
 }
 
 // objects looks up what a pod refers to.

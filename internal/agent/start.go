@@ -17,7 +17,7 @@ import (
 )
 
 // start begins the next attempt to run the container.
-func (c *container) start(now time.Time) {
+func (c *container) start(sees target, now time.Time) {
 	if c.Phase == podstate.Exited {
 		c.Retry = c.Retry.Restarted(now)
 	}
@@ -25,6 +25,7 @@ func (c *container) start(now time.Time) {
 	ctx, cancel := context.WithCancel(c.pod.ctx)
 	c.cancel = cancel
 	a := newAttempt(c, c.Attempt+1)
+	a.sees = sees
 	a.waits = func(text string) { c.waits(a.number, text) }
 	c.pod.tasks.Go(func() {
 		defer cancel()

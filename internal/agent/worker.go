@@ -25,7 +25,7 @@ type podWorker struct {
 	found  []runner.Status            // containers of a former run of the node
 
 	// What follows belongs to run alone.
-	containers []container
+	containers []*container
 	volumes    volumeSetup
 	status     statusWriter
 }
@@ -110,7 +110,7 @@ func (w *podWorker) drain() {
 // begin sets up what is known of the pod.
 func (w *podWorker) begin() {
 	w.state = podstate.New(w.latest.Load(), time.Now())
-	w.containers = containersOf(&w.pod)
+	w.containers = containersOf(&w.pod, nil)
 	recoverContainers(&w.pod, w.containers, w.found)
 	w.found = nil
 	if r := w.admit(); r != nil {
@@ -126,6 +126,7 @@ func (w *podWorker) begin() {
 func (w *podWorker) observe() {
 	old, now := w.state.Object, w.latest.Load()
 	w.state.Observe(now)
+	w.containers = containersOf(&w.pod, w.containers)
 	w.volumes.observe(old, now)
 	if now.Generation != old.Generation {
 		w.dirty = true
@@ -191,7 +192,7 @@ func (w *podWorker) act(d *podstate.Decision, now time.Time) (again bool) {
 		w.backOff(b)
 	}
 	for _, i := range d.Start {
-		w.containers[i].start(now)
+		w.containers[i].start(w.target(i), now)
 	}
 	for _, i := range d.Cancel {
 		w.containers[i].cancel()
@@ -212,7 +213,7 @@ func (w *podWorker) act(d *podstate.Decision, now time.Time) (again bool) {
 
 // backOff shows that a container waits before it is tried again.
 func (w *podWorker) backOff(b podstate.Block) {
-	c := &w.containers[b.Index]
+	c := w.containers[b.Index]
 	c.Reason, c.Message = b.Reason, b.Message
 	w.dirty = true
 	if b.Reason == podstate.CrashLoopBackOff {
@@ -238,10 +239,22 @@ func (w *podWorker) finish() {
 
 // named returns a container of the pod by its name, or nil.
 func (w *podWorker) named(name string) *container {
-	for i := range w.containers {
-		if c := &w.containers[i]; c.Spec.Name == name {
+	for _, c := range w.containers {
+		if c.Spec.Name == name {
 			return c
 		}
 	}
 	return nil
+}
+
+// target returns what container i is to see the processes of.
+func (w *podWorker) target(i int) target {
+	t := target{name: w.containers[i].Target}
+	if t.name == "" {
+		return t
+	}
+	if c := w.named(t.name); c != nil {
+		t.id = c.ID
+	}
+	return t
 }

@@ -20,6 +20,10 @@ func (k *Kind) Check() error {
 	c.need(k.Update.Validate != nil, "Update.Validate")
 	c.subresource("Status", k.Status)
 	c.subresource("Finalize", k.Finalize)
+	for i := range k.Parts {
+		c.need(k.Parts[i].Name != "", "Parts: a Name")
+		c.subresource("Parts: "+string(k.Parts[i].Name), &k.Parts[i].Update)
+	}
 	for _, v := range k.Versions {
 		c.need(v.GroupVersion.Version != "", "Versions: a GroupVersion")
 		c.need(v.AddToScheme != nil, "Versions: %s: AddToScheme: its types, and how they are converted", v.GroupVersion)

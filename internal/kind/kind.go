@@ -54,6 +54,9 @@ type Kind struct {
 	Status, Finalize *Update
 	// Scale is set where there is the subresource of that name.
 	Scale *Scale
+	// Parts are the subresources through which a part of the object is written that a write
+	// of the whole does not change.
+	Parts []Part
 	// Subresources are the others, which are not writes of the object that they belong to.
 	Subresources []Subresource
 	// Canonicalize gives an object that was found valid the form in which it is kept.
@@ -170,10 +173,20 @@ type Update struct {
 	// ResetFields are the fields that the write does not change, by version, as server-side
 	// apply has to know; nil: those that a kind with spec and status has.
 	ResetFields func() map[fieldpath.APIVersion]*fieldpath.Set
+	// ResetFilter takes the place of ResetFields where it is easier to say which fields the
+	// write does change.
+	ResetFilter func() map[fieldpath.APIVersion]fieldpath.Filter
 	// MayCreate lets a PUT create. (Leases, Events)
 	MayCreate bool
 	// Conditional refuses a PUT without a resourceVersion. (Leases)
 	Conditional bool
+}
+
+// Part is a subresource that writes a part of the object. Its Prepare carries over from old
+// all that is not in the part.
+type Part struct {
+	Name Subresource
+	Update
 }
 
 // Subresource is what a URL asks for behind the name of an object. What it does is
@@ -189,6 +202,8 @@ const (
 	Binding     Subresource = "binding"
 	Eviction    Subresource = "eviction"
 	Token       Subresource = "token"
+
+	EphemeralContainers Subresource = "ephemeralcontainers"
 )
 
 // Select is by what objects are found.

@@ -46,6 +46,7 @@ func Pod() *Kind {
 			Validate: checksUpdate(validatePodUpdate),
 		},
 		Status:       &Update{Prepare: updates(podspec.PrepareStatus), Validate: checksUpdate(validatePodStatus)},
+		Parts:        podParts(),
 		Subresources: []Subresource{Log, Exec, Attach, PortForward, Binding, Eviction},
 		Warn:         warns(warnPod),
 		Select: Select{

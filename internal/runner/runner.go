@@ -188,8 +188,11 @@ type Spec struct {
 	Hostname string
 	// ShareProcesses puts all containers of the pod into one pid namespace.
 	ShareProcesses bool
-	HostPID        bool
-	HostIPC        bool
+	// ProcessesOf is the ID of a container of the pod that runs, in whose pid namespace this
+	// one is: it sees that one's processes, and ends with its first one. "": none.
+	ProcessesOf string `json:",omitempty"`
+	HostPID     bool
+	HostIPC     bool
 	// PodNetwork gives the container the network that Join has made for the pod; else it
 	// shares the machine's.
 	PodNetwork bool

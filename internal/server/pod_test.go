@@ -30,6 +30,47 @@ func TestPodAdmission(t *testing.T) {
 	})
 }
 
+func TestEphemeralContainers(t *testing.T) {
+	t.Parallel()
+	const e = pods + "/p/ephemeralcontainers"
+	strategic := map[string]string{"Content-Type": "application/strategic-merge-patch+json"}
+	add := func(fields string) string {
+		return `{"metadata":{"labels":{"a":"b"}},"spec":{"activeDeadlineSeconds":5,"ephemeralContainers":[{` + fields + `}]}}`
+	}
+	setup(t).run(t, []probe{
+		{name: "create with one", method: "POST", path: pods, code: 422, has: []string{`spec.ephemeralContainers: Forbidden: cannot be set on create`},
+			body: strings.Replace(podBody, `"containers"`, `"ephemeralContainers":[{"name":"d","image":"i"}],"containers"`, 1)},
+		{name: "create", method: "POST", path: pods, body: podBody, code: 201},
+		{name: "get", path: e, code: 200, has: []string{`"kind":"Pod"`, `"name":"p"`}},
+		{name: "none", path: pods + "/none/ephemeralcontainers", code: 404, message: `pods "none" not found`},
+		{name: "add", method: "PATCH", path: e, header: strategic, code: 200, body: add(`"name":"d","image":"i","targetContainerName":"main"`),
+			has: []string{`"generation":2`, `"targetContainerName":"main"`, `"terminationMessagePolicy":"File"`, `"imagePullPolicy":"Always"`}},
+		{name: "nothing else is changed", path: pods + "/p", code: 200, has: []string{`"name":"d"`}, not: []string{`activeDeadlineSeconds`, `"a":"b"`}},
+		{name: "nothing new", method: "PATCH", path: e, header: strategic, code: 200, body: `{}`, has: []string{`"generation":2`}},
+		{name: "change", method: "PATCH", path: e, header: strategic, code: 422, body: add(`"name":"d","image":"j"`),
+			has: []string{`existing ephemeral containers \"d\" may not be changed`}},
+		{name: "remove", method: "PATCH", path: e, header: map[string]string{"Content-Type": "application/json-patch+json"}, code: 422,
+			body: `[{"op":"remove","path":"/spec/ephemeralContainers"}]`, has: []string{`existing ephemeral containers \"d\" may not be removed`}},
+		{name: "the name of another", method: "PATCH", path: e, header: strategic, code: 422, body: add(`"name":"main","image":"i"`),
+			has: []string{`spec.ephemeralContainers[0].name: Duplicate value: \"main\"`}},
+		{name: "no such target", method: "PATCH", path: e, header: strategic, code: 422, body: add(`"name":"f","image":"i","targetContainerName":"x"`),
+			has: []string{`spec.ephemeralContainers[0].targetContainerName: Not found: \"x\"`}},
+		{name: "what it may not have", method: "PATCH", path: e, header: strategic, code: 422, has: []string{
+			`spec.ephemeralContainers[0].resources: Forbidden: cannot be set for an Ephemeral Container`,
+			`spec.ephemeralContainers[0].ports: Forbidden: cannot be set for an Ephemeral Container`},
+			body: add(`"name":"f","image":"i","ports":[{"containerPort":80}],"resources":{"limits":{"cpu":"1"}}`)},
+		{name: "through the pod", method: "PATCH", path: pods + "/p", header: strategic, code: 422, body: `{"spec":{"ephemeralContainers":[{"name":"g","image":"i"}]}}`,
+			has: []string{`pod updates may not change fields other than`}},
+		{name: "no such field", method: "PATCH", path: e + "?fieldValidation=Strict", header: strategic, code: 422, has: []string{`unknown field \"spec.ephemeralContainers[0].nonsense\"`}, body: add(`"name":"f","nonsense":1`)},
+		{name: "a new revision", method: "PATCH", path: e, header: strategic, code: 409, body: `{"metadata":{"resourceVersion":"1"},"spec":{}}`},
+		{name: "create through it", method: "POST", path: e, body: podBody, code: 405},
+		{name: "apply", method: "PATCH", path: e + "?fieldManager=me", header: map[string]string{"Content-Type": "application/apply-patch+yaml"}, code: 200,
+			body: `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p"},"spec":{"ephemeralContainers":[{"name":"k","image":"i"}]}}`,
+			has:  []string{`"name":"d"`, `"name":"k"`, `"subresource":"ephemeralcontainers"`}},
+		{name: "discovery", path: "/api/v1", code: 200, has: []string{`"name":"pods/ephemeralcontainers","singularName":"","namespaced":true,"kind":"Pod","verbs":["get","patch","update"]`}},
+	})
+}
+
 func TestBinding(t *testing.T) {
 	t.Parallel()
 	f := setup(t)

@@ -72,6 +72,9 @@ func (sh *shared) storage(k *kind.Kind, gv schema.GroupVersion) (map[string]rest
 	if k.Scale != nil {
 		storage[plural+"/scale"] = newScale(r)
 	}
+	for i := range k.Parts {
+		storage[plural+"/"+string(k.Parts[i].Name)] = &part{of: r, rules: &k.Parts[i].Update}
+	}
 	for _, name := range k.Subresources {
 		serve := subresources()[name]
 		if serve == nil {

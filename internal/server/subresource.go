@@ -74,6 +74,49 @@ func (s *status) ConvertToTable(ctx context.Context, obj, options runtime.Object
 	return s.of.ConvertToTable(ctx, obj, options)
 }
 
+// part is a subresource that writes a part of an object.
+type part struct {
+	of    *resource
+	rules *kind.Update
+}
+
+var _ interface {
+	rest.Patcher
+	rest.TableConvertor
+	rest.ResetFieldsFilterStrategy
+	rest.Storage
+} = &part{}
+
+// New implements rest.Storage.
+func (p *part) New() runtime.Object { return p.of.New() }
+
+// Destroy implements rest.Storage.
+func (p *part) Destroy() {}
+
+// Get returns the whole object.
+func (p *part) Get(ctx context.Context, name string, options *metav1.GetOptions) (runtime.Object, error) {
+	return p.of.Get(ctx, name, options)
+}
+
+// Update changes the part only.
+func (p *part) Update(ctx context.Context, name string, info rest.UpdatedObjectInfo, _ rest.ValidateObjectFunc,
+	validateUpdate rest.ValidateObjectUpdateFunc, _ bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
+	return p.of.updateThrough(ctx, p.of.strategy.Through(*p.rules), name, info, validateUpdate, options)
+}
+
+// GetResetFieldsFilter tells server-side apply what the write changes.
+func (p *part) GetResetFieldsFilter() map[fieldpath.APIVersion]fieldpath.Filter {
+	if filter := p.rules.ResetFilter; filter != nil {
+		return filter()
+	}
+	return nil
+}
+
+// ConvertToTable prints the object as its resource does.
+func (p *part) ConvertToTable(ctx context.Context, obj, options runtime.Object) (*metav1.Table, error) {
+	return p.of.ConvertToTable(ctx, obj, options)
+}
+
 // finalize is the /finalize of namespaces: it releases the finalizers of their
 // spec.
 type finalize struct{ of *resource }

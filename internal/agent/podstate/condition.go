@@ -88,7 +88,7 @@ func (p *Pod) containersReady(s *corev1.PodStatus) corev1.PodCondition {
 	var unready []string
 	for i := range p.Containers {
 		k := &p.Containers[i]
-		if k.Kind != Init && !(k.shown() && k.Started && k.Ready) {
+		if k.Kind != Init && k.Kind != Ephemeral && !(k.shown() && k.Started && k.Ready) {
 			unready = append(unready, k.Spec.Name)
 		}
 	}

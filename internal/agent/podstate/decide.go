@@ -101,6 +101,9 @@ func (p *Pod) deadline(d *Decision, now time.Time) {
 // run starts what is due, and ends the pod when its main containers are
 // through or an init container failed for good.
 func (p *Pod) run(d *Decision, now time.Time) {
+	for i := range p.ephemerals() { // whatever the pod waits for: that may be why they are there
+		p.start(d, p.Inits+p.Mains+i, now)
+	}
 	initialized, failed := p.runInits(d, now)
 	if failed || initialized && p.finished() {
 		if p.anyAlive() {
@@ -264,7 +267,7 @@ func (p *Pod) turn(i int) bool {
 	if c.Kind != Sidecar || c.Stop.Alone {
 		return true
 	}
-	for j := i + 1; j < len(p.Containers); j++ {
+	for j := i + 1; j < p.Inits+p.Mains; j++ {
 		if p.Containers[j].HasProcess() {
 			return false
 		}

@@ -17,7 +17,7 @@ import (
 
 var t0 = time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC)
 
-// newPod returns a pod from words like "init:a sidecar:b main:c", and its
+// newPod returns a pod from words like "init:a sidecar:b main:c ephemeral:d", and its
 // restart policy.
 func newPod(words string, policy corev1.RestartPolicy) *Pod {
 	obj := &corev1.Pod{
@@ -36,6 +36,9 @@ func newPod(words string, policy corev1.RestartPolicy) *Pod {
 			obj.Spec.InitContainers = append(obj.Spec.InitContainers, c)
 		case "main":
 			obj.Spec.Containers = append(obj.Spec.Containers, c)
+		case "ephemeral":
+			obj.Spec.EphemeralContainers = append(obj.Spec.EphemeralContainers, corev1.EphemeralContainer{
+				EphemeralContainerCommon: corev1.EphemeralContainerCommon(c), TargetContainerName: "a"})
 		}
 	}
 	p := New(obj, t0)
@@ -169,6 +172,19 @@ func TestDecide(t *testing.T) {
 		{pod: "main:a", policy: onFailure, state: "a=exited:1", at: 5 * time.Second,
 			edit: func(p *Pod) { p.Object.Spec.ActiveDeadlineSeconds = ptr.To[int64](5) }, want: "end DeadlineExceeded"},
 
+		{pod: "main:a ephemeral:e", policy: never, state: "a=running", want: "start e"},
+		{pod: "main:a ephemeral:e ephemeral:f", policy: always, state: "a=running e=exited:1 f=running", want: ""},
+		{pod: "main:a ephemeral:e", policy: always, state: "a=exited:1 e=exited:1", want: "start a"},
+		{pod: "init:i main:a ephemeral:e", policy: never, state: "i=running", want: "start e"},
+		{pod: "main:a ephemeral:e", policy: never, edit: func(p *Pod) { p.Ready = false }, want: ""},
+		{pod: "main:a ephemeral:e", policy: never, state: "a=exited:0 e=running", want: "end"},
+		{pod: "main:a ephemeral:e", policy: never, state: "a=exited:0", want: "over"},
+		{pod: "init:i main:a ephemeral:e", policy: never, state: "i=exited:1 e=waiting", want: "over"},
+		{pod: "main:a ephemeral:e", policy: always, state: "a=running e=running",
+			edit: func(p *Pod) { p.Ending = ending }, want: "stop a, stop e"},
+		{pod: "sidecar:s main:a ephemeral:e", policy: never, state: "s=stopping a=exited:0 e=stopping",
+			edit: func(p *Pod) { p.Ending = ending }, want: "signal s, signal e"},
+
 		{pod: "main:a", policy: never, state: "a=exited:42", edit: func(p *Pod) { restartOn(p, "In", 42) }, want: "start a"},
 		{pod: "main:a", policy: never, state: "a=exited:1", edit: func(p *Pod) { restartOn(p, "In", 42) }, want: "over"},
 		{pod: "main:a", policy: never, state: "a=exited:1", edit: func(p *Pod) { restartOn(p, "NotIn", 42) }, want: "start a"},
@@ -237,6 +253,7 @@ func TestAnyLife(t *testing.T) {
 	shapes := []string{
 		"main:a", "main:a main:b", "init:i main:a", "init:i init:j main:a", "sidecar:s main:a",
 		"sidecar:s init:i sidecar:r main:a main:b", "init:i sidecar:s main:a",
+		"main:a ephemeral:e", "init:i sidecar:s main:a ephemeral:e ephemeral:f",
 	}
 	policies := []corev1.RestartPolicy{corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever}
 	for range 2000 {
@@ -342,6 +359,9 @@ func (w *walk) check(d *Decision) {
 			w.t.Fatalf("starts %s, which is alive, or its pod is ending: %+v", c.Spec.Name, p)
 		}
 		started[i] = true
+		if c.Kind == Ephemeral && c.Exit != nil {
+			w.t.Fatalf("starts the ephemeral container %s again", c.Spec.Name)
+		}
 		if c.Kind != Main || p.mainCreated() {
 			continue
 		}

@@ -20,10 +20,11 @@ import (
 type Pod struct {
 	// Object is the latest state of the API object; it is shared and never changed.
 	Object *corev1.Pod
-	// Containers are the init containers in their order, then the others.
+	// Containers are the init containers in their order, then the others, then the
+	// ephemeral ones in the order in which they were seen.
 	Containers []Container
-	// Inits is how many of Containers are init containers.
-	Inits int
+	// Inits and Mains are how many of Containers are init and main containers.
+	Inits, Mains int
 
 	// StartTime is when the node first saw the pod.
 	StartTime time.Time
@@ -57,6 +58,9 @@ const (
 	Main    Kind = iota // runs beside the other main containers
 	Init                // runs to its end before the next one starts
 	Sidecar             // a restartable init container
+	// Ephemeral containers come to a pod that runs already, to look at it. One runs at most
+	// once, and nothing of the pod depends on it: not its phase, its conditions, its end.
+	Ephemeral
 )
 
 // Phase is where a container is in its life.
@@ -83,9 +87,11 @@ const (
 
 // Container is what the node knows about one container.
 type Container struct {
-	Spec  *corev1.Container
-	Kind  Kind
-	Phase Phase
+	Spec *corev1.Container
+	Kind Kind
+	// Target is the container whose processes an ephemeral one is to see; "": none.
+	Target string
+	Phase  Phase
 
 	// Attempt is the number of the newest attempt whose process was started or
 	// could not be executed, -1 when there was none.
@@ -154,6 +160,7 @@ func New(obj *corev1.Pod, now time.Time) *Pod {
 		Object:     obj,
 		Containers: make([]Container, 0, len(obj.Spec.InitContainers)+len(obj.Spec.Containers)),
 		Inits:      len(obj.Spec.InitContainers),
+		Mains:      len(obj.Spec.Containers),
 		StartTime:  now,
 	}
 	for i := range obj.Spec.InitContainers {
@@ -169,19 +176,44 @@ func New(obj *corev1.Pod, now time.Time) *Pod {
 	if t := obj.Status.StartTime; t != nil {
 		p.StartTime = t.Time
 	}
+	p.observeEphemeral()
 	return p
 }
 
-// Observe notes the latest state of the pod's API object.
+// Observe notes the latest state of the pod's API object, which may have further ephemeral
+// containers.
 func (p *Pod) Observe(obj *corev1.Pod) {
 	p.Object = obj
-	for i := range p.Containers {
-		if i < p.Inits {
-			p.Containers[i].Spec = &obj.Spec.InitContainers[i]
-		} else {
-			p.Containers[i].Spec = &obj.Spec.Containers[i-p.Inits]
-		}
+	for i := range p.inits() {
+		p.Containers[i].Spec = &obj.Spec.InitContainers[i]
 	}
+	for i := range p.mains() {
+		p.mains()[i].Spec = &obj.Spec.Containers[i]
+	}
+	p.observeEphemeral()
+}
+
+// observeEphemeral takes in the ephemeral containers of the object. A patch may have put them
+// in any order; their names stay.
+func (p *Pod) observeEphemeral() {
+	for i := range p.Object.Spec.EphemeralContainers {
+		e := &p.Object.Spec.EphemeralContainers[i]
+		c := p.ephemeral(e.Name)
+		if c == nil {
+			p.Containers = append(p.Containers, Container{Kind: Ephemeral, Target: e.TargetContainerName, Attempt: -1})
+			c = &p.Containers[len(p.Containers)-1]
+		}
+		c.Spec = (*corev1.Container)(&e.EphemeralContainerCommon)
+	}
+}
+
+// ephemeral returns the ephemeral container of this name, nil if it was not seen before.
+func (p *Pod) ephemeral(name string) *Container {
+	list := p.ephemerals()
+	if i := slices.IndexFunc(list, func(c Container) bool { return c.Spec.Name == name }); i >= 0 {
+		return &list[i]
+	}
+	return nil
 }
 
 // End begins the pod's end, or shortens the grace period of the one under way.
@@ -224,9 +256,10 @@ func (c *Container) Alive() bool {
 // HasProcess reports whether the container has a process.
 func (c *Container) HasProcess() bool { return c.Phase == Running || c.Phase == Stopping }
 
-// inits and mains are the two parts of Containers.
-func (p *Pod) inits() []Container { return p.Containers[:p.Inits] }
-func (p *Pod) mains() []Container { return p.Containers[p.Inits:] }
+// inits, mains and ephemerals are the three parts of Containers.
+func (p *Pod) inits() []Container      { return p.Containers[:p.Inits] }
+func (p *Pod) mains() []Container      { return p.Containers[p.Inits : p.Inits+p.Mains] }
+func (p *Pod) ephemerals() []Container { return p.Containers[p.Inits+p.Mains:] }
 
 // mainCreated reports whether any main container was ever started: from then
 // on the pod counts as initialized, and init containers do not run again.
@@ -253,6 +286,9 @@ func (p *Pod) RestartsAfterFailure(c *Container) bool {
 }
 
 func (p *Pod) restartsAfter(c *Container, code int32) bool {
+	if c.Kind == Ephemeral {
+		return false
+	}
 	for _, rule := range c.Spec.RestartPolicyRules {
 		if rule.ExitCodes != nil && matches(rule.ExitCodes, code) {
 			return true

@@ -34,15 +34,21 @@ func Status(p *Pod, at network.Addresses, present *corev1.PodStatus, over bool, 
 	}
 	setAddresses(&s, at)
 	s.InitContainerStatuses = p.containerStatuses(p.inits())
-	s.ContainerStatuses = p.containerStatuses(p.mains())
-	if len(s.ContainerStatuses) > 1 {
-		slices.SortFunc(s.ContainerStatuses, func(a, b corev1.ContainerStatus) int { return strings.Compare(a.Name, b.Name) })
-	}
+	s.ContainerStatuses = byName(p.containerStatuses(p.mains()))
+	s.EphemeralContainerStatuses = byName(p.containerStatuses(p.ephemerals()))
 	if over {
 		p.terminate(&s)
 	}
 	s.Conditions = p.conditions(&s, present.Conditions, over, now)
 	return s
+}
+
+// byName sorts statuses, which are in no order that means anything.
+func byName(list []corev1.ContainerStatus) []corev1.ContainerStatus {
+	if len(list) > 1 {
+		slices.SortFunc(list, func(a, b corev1.ContainerStatus) int { return strings.Compare(a.Name, b.Name) })
+	}
+	return list
 }
 
 // setAddresses says where the pod is. What was said once stays, but for the address of a pod
@@ -92,6 +98,9 @@ func (p *Pod) containerStatus(c *Container, s *corev1.ContainerStatus) {
 	s.State, s.LastTerminationState = p.containerState(c)
 
 	started := c.shown() && c.Started
+	if c.Kind == Ephemeral { // it has no probes, and is never said to have started or to be ready
+		return
+	}
 	s.Started = &started
 	switch {
 	case c.Kind == Init:

@@ -46,6 +46,9 @@ func TestStatus(t *testing.T) {
 				p.Object.Status.Conditions = append(p.Object.Status.Conditions,
 					corev1.PodCondition{Type: "example.com/gate", Status: corev1.ConditionFalse})
 			}},
+		"ephemeral": {pod: "main:b main:a ephemeral:f ephemeral:e ephemeral:d", policy: corev1.RestartPolicyAlways,
+			state: "b=running a=running f=running e=exited:3 d=waiting",
+			edit:  func(p *Pod) { end(&p.Containers[3], 3, "Error") }},
 		"crash-loop": {pod: "main:a", policy: corev1.RestartPolicyOnFailure, state: "a=exited:1", edit: func(p *Pod) {
 			c := &p.Containers[0]
 			end(c, 1, "Error")

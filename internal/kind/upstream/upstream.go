@@ -116,6 +116,14 @@ func (r *Rules) ResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
 	return nil
 }
 
+// ResetFilter says, by version, which fields a write of a part changes.
+func (r *Rules) ResetFilter() map[fieldpath.APIVersion]fieldpath.Filter {
+	if s, ok := r.strategy.(rest.ResetFieldsFilterStrategy); ok {
+		return s.GetResetFieldsFilter()
+	}
+	return nil
+}
+
 // change lets do work on obj, which is of version gv.
 func change(obj runtime.Object, gv schema.GroupVersion, do func(in runtime.Object)) {
 	in := internal(obj)

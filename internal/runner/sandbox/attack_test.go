@@ -165,10 +165,10 @@ func awaitFile(t *testing.T, path string) {
 // beside it, to find one that has more rights, or more files, than it has itself.
 func TestNothingStrongAppears(t *testing.T) {
 	t.Parallel()
-	watch := func(f *fixture, tries int, appear func(first *running)) (found string) {
+	watch := func(f *fixture, shared bool, tries int, appear func(first *running)) (found string) {
 		f.leakRoot(t)
 		spec := f.spec("spy /srv/stop")
-		spec.ShareProcesses = true
+		spec.ShareProcesses = shared
 		spec.Capabilities = append([]string{"CAP_SYS_PTRACE"}, defaultCapabilities...)
 		c := f.launch(t, spec)
 		for range tries {
@@ -188,16 +188,27 @@ func TestNothingStrongAppears(t *testing.T) {
 			f.run(t, spec)
 		}
 	}
-	f, g := setup(t), setup(t)
-	if out := watch(f, 60, exec); out != "" {
+	debugger := func(f *fixture) func(c *running) {
+		return func(c *running) {
+			spec := f.spec("echo hello")
+			first := c.Process.(*process).spec
+			spec.ProcessesOf, spec.Pod = first.ID, first.Pod
+			f.run(t, spec)
+		}
+	}
+	f, g, h := setup(t), setup(t), setup(t)
+	if out := watch(h, false, 40, debugger(h)); out != "" {
+		t.Errorf("while containers were started that see its processes, it saw\n%s", out)
+	}
+	if out := watch(f, true, 60, exec); out != "" {
 		t.Errorf("while probes were executed it saw\n%s", out)
 	}
-	if out := watch(g, 40, started(g)); out != "" {
+	if out := watch(g, true, 40, started(g)); out != "" {
 		t.Errorf("while containers were started beside it, it saw\n%s", out)
 	}
 	for tries := 100; ; tries *= 2 { // it has to look at the right moment
 		f := f.weaken(t, "close files", "last")
-		out := watch(f, tries, exec)
+		out := watch(f, true, tries, exec)
 		if strings.Contains(out, "capabilities") && strings.Contains(out, "files") {
 			return
 		}

@@ -26,7 +26,7 @@ func (c *container) filesystems() error {
 // path on the way there can lead through it. That of a pid namespace which this
 // user namespace does not own cannot be mounted afresh; the machine's is then
 // bound. That of a pid namespace that the process has joined, of which only its
-// children will be, is the pod's.
+// children will be, is the pod's, or that of the container whose namespace it is.
 func (c *container) proc() error {
 	p := c.p
 	c.add(fork.Call("mkdir /proc", unix.SYS_MKDIRAT, rootFD, p.String("proc"), 0o755).Tolerate(unix.EEXIST))
@@ -34,6 +34,10 @@ func (c *container) proc() error {
 	switch {
 	case c.spec.HostPID && c.l.host.userNS:
 		c.add(bindStep(p, "/proc", ".", unix.MS_REC))
+	case c.target.proc >= 0:
+		if err := c.inherit(c.target.proc, func(fd uintptr) { c.moveMount("/proc", fd, ".") }); err != nil {
+			return err
+		}
 	case !c.ownsPIDs() && !c.spec.HostPID:
 		if err := c.moveHere("/proc", &c.pod.pause.proc, "."); err != nil {
 			return err
@@ -67,9 +71,11 @@ func (c *container) moveHere(name string, tree *sharedTree, target string) error
 		return fmt.Errorf("sandbox: %s: %w", name, err)
 	}
 	c.opened = append(c.opened, fd)
-	return c.inherit(fd, func(fd uintptr) {
-		c.add(fork.Call("mount "+name, unix.SYS_MOVE_MOUNT, fd, c.p.String(""), at, c.p.String(target), unix.MOVE_MOUNT_F_EMPTY_PATH))
-	})
+	return c.inherit(fd, func(fd uintptr) { c.moveMount(name, fd, target) })
+}
+
+func (c *container) moveMount(name string, fd uintptr, target string) {
+	c.add(fork.Call("mount "+name, unix.SYS_MOVE_MOUNT, fd, c.p.String(""), at, c.p.String(target), unix.MOVE_MOUNT_F_EMPTY_PATH))
 }
 
 // devices every container has, by their numbers.

@@ -147,8 +147,8 @@ func (c *container) joinPod() error {
 			return fmt.Errorf("sandbox: mount namespace: %w", err)
 		}
 	}
-	if c.pod.pause != nil && c.spec.ShareProcesses && !c.spec.HostPID {
-		if err := c.setns("pid", c.pod.pause.ns, unix.CLONE_NEWPID); err != nil {
+	if ns := c.sharedPIDs(); ns >= 0 {
+		if err := c.setns("pid", ns, unix.CLONE_NEWPID); err != nil {
 			return err
 		}
 		if c.l.weak.without("last") {
@@ -180,7 +180,21 @@ func (c *container) setns(kind string, ns int, flag uintptr) error {
 }
 
 // ownsPIDs tells whether the container has a pid namespace for itself.
-func (c *container) ownsPIDs() bool { return !c.spec.HostPID && !c.spec.ShareProcesses }
+func (c *container) ownsPIDs() bool {
+	return !c.spec.HostPID && !c.spec.ShareProcesses && c.spec.ProcessesOf == ""
+}
+
+// sharedPIDs returns the pid namespace that the container shares with others of its pod,
+// negative if it has its own, or the machine's.
+func (c *container) sharedPIDs() int {
+	switch {
+	case c.spec.HostPID:
+		return -1
+	case c.spec.ShareProcesses:
+		return c.pod.pause.ns
+	}
+	return c.target.pidfd
+}
 
 // newTmpfs makes a tmpfs that is mounted nowhere.
 func newTmpfs(size, mode string) (int, error) {

@@ -58,6 +58,9 @@ func (p *process) Wait() (runner.ExitInfo, error) {
 		_ = unix.Close(p.mountNS)
 	}
 	ws, err := p.child.Wait()
+	p.l.mu.Lock()
+	delete(p.l.running, p.spec.ID)
+	p.l.mu.Unlock()
 	p.killGroup() // an Exec may have come just now
 	if err != nil {
 		return runner.ExitInfo{}, err

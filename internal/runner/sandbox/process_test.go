@@ -96,6 +96,59 @@ func TestSharedProcesses(t *testing.T) {
 	t.Errorf("left in the pod: %s", out)
 }
 
+// A container looks at the processes of another, and ends with it.
+func TestProcessesOfAnother(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	first := f.spec("orphans", "write /dev/shm/up x", "sleep 1h")
+	target := f.launch(t, first)
+	beside := func(args ...string) *runner.Spec {
+		spec := f.spec(args...)
+		spec.ProcessesOf, spec.Pod = first.ID, first.Pod
+		return spec
+	}
+	// both reports whether a list of processes is that of more than one container, and not the
+	// machine's, which has this process.
+	both := func(list string) bool {
+		return strings.HasPrefix(list, "[1 ") && len(strings.Fields(list)) > 5 && !strings.Contains(list, fmt.Sprint(" ", os.Getpid(), " "))
+	}
+	debugger := f.launch(t, beside("wait-file /dev/shm/up", "processes", "write /dev/shm/seen x", "orphans", "sleep 1h"))
+	if out, _ := target.exec("wait-file /dev/shm/seen", "processes"); !both(out) {
+		t.Errorf("processes of the target: %s", out)
+	}
+	if out, info := debugger.exec("processes", "exit 4"); info.Code != 4 || !both(out) {
+		t.Errorf("a command beside the debugger sees %s %+v", out, info)
+	}
+	// One that ends alone takes nobody along, and leaves nobody.
+	if out, info := f.run(t, beside("processes", "orphans", "exit 5")); info.Code != 5 || !both(out) {
+		t.Errorf("got %s %+v", out, info)
+	}
+	must(t, target.Signal(int(unix.SIGKILL)))
+	var ends sync.WaitGroup // the target's end waits for that of all who are in its namespace
+	ends.Go(func() {
+		if _, info := target.wait(); info.Code != 137 {
+			t.Errorf("the target ended with %+v", info)
+		}
+	})
+	ends.Go(func() {
+		if out, info := debugger.wait(); info.Code != 137 || !both(out) {
+			t.Errorf("the debugger ended with %s %+v", out, info)
+		}
+	})
+	ends.Wait()
+	for name, spec := range map[string]*runner.Spec{
+		"one that has ended":   beside("exit 0"),
+		"that of another pod":  {ID: "x", Pod: runner.PodRef{UID: "other"}, Args: []string{"/x"}, ProcessesOf: first.ID},
+		"one that never began": {ID: "x", Pod: first.Pod, Args: []string{"/x"}, ProcessesOf: "y"},
+	} {
+		_, err := f.Launch(t.Context(), spec, nil, nil, nil)
+		var start *runner.StartError
+		if want := "invalid target container: container \"" + spec.ProcessesOf + "\" is not running"; !errors.As(err, &start) || start.Reason != "CreateContainerError" || start.Message != want {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
 func TestHostNamespaces(t *testing.T) {
 	t.Parallel()
 	f := setup(t)

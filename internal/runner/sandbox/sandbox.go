@@ -73,14 +73,15 @@ type Launcher struct {
 
 	weak *weakness // nil but for tests and in builds for them
 
-	mu   sync.Mutex
-	pods map[string]*pod
+	mu      sync.Mutex
+	pods    map[string]*pod
+	running map[string]*process // by the container's ID, until it has ended
 }
 
 // New prepares a launcher in env.Dir. The process must be in a mount namespace
 // of its own.
 func New(env runner.LauncherEnv) (*Launcher, error) {
-	l := &Launcher{env: env, tags: reap.OwnTags(), pods: make(map[string]*pod), weak: builtWeakness()}
+	l := &Launcher{env: env, tags: reap.OwnTags(), pods: make(map[string]*pod), running: make(map[string]*process), weak: builtWeakness()}
 	l.networks.l = l
 	if env.NoNamespaces != "" {
 		return l, nil // Launch says so
@@ -197,6 +198,7 @@ type container struct {
 	ids        ids
 	flags      uint64    // CLONE_NEW… of the namespaces that it gets at its birth
 	mountNS    int       // when it had to be made before; see joinPod
+	target     target    // of Spec.ProcessesOf
 	missing    []uintptr // the standard streams that it does not have
 	console    console   // with Spec.TTY
 	candidates []candidate
@@ -207,7 +209,7 @@ type container struct {
 
 func (l *Launcher) newContainer(spec *runner.Spec, args []string) *container {
 	return &container{
-		l: l, spec: spec, args: args, dirs: l.layerDirs(spec), p: fork.NewProgram(), mountNS: -1,
+		l: l, spec: spec, args: args, dirs: l.layerDirs(spec), p: fork.NewProgram(), mountNS: -1, target: target{-1, -1},
 	}
 }
 
@@ -246,6 +248,9 @@ func (c *container) launch(ctx context.Context, streams [3]*os.File) (runner.Pro
 		c.mountNS = -1 // Wait has closed it
 		return nil, errors.Join(err, waitErr)
 	}
+	c.l.mu.Lock()
+	c.l.running[c.spec.ID] = p
+	c.l.mu.Unlock()
 	return p, nil
 }
 
@@ -274,6 +279,9 @@ func (c *container) prepare() error {
 	}
 	if c.pod, err = c.l.podOf(c.spec); err != nil {
 		return fmt.Errorf("sandbox: pod %s: %w", c.spec.Pod.UID, err)
+	}
+	if err = c.findTarget(); err != nil {
+		return err
 	}
 	if c.ownsPIDs() {
 		c.flags = unix.CLONE_NEWNS | unix.CLONE_NEWPID
