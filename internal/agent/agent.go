@@ -14,6 +14,7 @@ import (
 type Agent struct {
 	services *services
 	pods     *podWorkers
+	meter    *meter
 }
 
 // New returns the node; it starts nothing.
@@ -22,7 +23,7 @@ func New(o Options) (*Agent, error) {
 		return nil, err
 	}
 	s := &services{containerRuntime: newContainerRuntime(&o), alarm: make(chan struct{}, 1)}
-	return &Agent{services: s, pods: &podWorkers{services: s, pods: make(map[string]*entry)}}, nil
+	return &Agent{services: s, pods: &podWorkers{services: s, pods: make(map[string]*entry)}, meter: newMeter(s)}, nil
 }
 
 // Run runs the node until ctx ends, and returns when all its goroutines have.

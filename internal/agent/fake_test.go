@@ -494,6 +494,16 @@ type fakeMachine struct {
 	seen  eviction.Observations
 	first eviction.Observations // what is seen once, if set
 	use   map[int]eviction.Use
+
+	account func([]machine.Container) (machine.Usage, map[string]machine.Usage, error)
+	asked   int // how often Account was called
+}
+
+func (f *fakeMachine) Account(list []machine.Container) (machine.Usage, map[string]machine.Usage, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked++
+	return f.account(list)
 }
 
 func (f *fakeMachine) Observe() (eviction.Observations, error) {

@@ -100,6 +100,8 @@ type Machine interface {
 	// Use returns how much memory and how many processes containers use, by the pids
 	// of their first processes.
 	Use(first []int) map[int]eviction.Use
+	// Account measures the whole machine, and containers, by their IDs.
+	Account([]machine.Container) (machine.Usage, map[string]machine.Usage, error)
 	// Keep bounds the files in some directories until ctx ends, and calls cut with
 	// the path of each that it has shortened.
 	Keep(ctx context.Context, caps []machine.Cap, cut func(path string)) error

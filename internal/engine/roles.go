@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/component-helpers/auth/rbac/validation"
 	"k8s.io/kubernetes/plugin/pkg/auth/authorizer/rbac/bootstrappolicy"
 
@@ -22,6 +23,7 @@ func defaultRoles() map[change.Resource][]change.Object {
 	for _, role := range bootstrappolicy.ClusterRoles() {
 		add(kind.ClusterRoles, &role)
 	}
+	add(kind.ClusterRoles, metricsReader())
 	for _, binding := range bootstrappolicy.ClusterRoleBindings() {
 		add(kind.ClusterRoleBindings, &binding)
 	}
@@ -37,6 +39,22 @@ func defaultRoles() map[change.Resource][]change.Object {
 		}
 	}
 	return all
+}
+
+// metricsReader lets who may view pods see what they use. It comes with metrics-server, not with
+// Kubernetes; so does the API that it is about.
+func metricsReader() *rbacv1.ClusterRole {
+	return &rbacv1.ClusterRole{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: "system:aggregated-metrics-reader",
+			Labels: map[string]string{
+				"rbac.authorization.k8s.io/aggregate-to-admin": "true",
+				"rbac.authorization.k8s.io/aggregate-to-edit":  "true",
+				"rbac.authorization.k8s.io/aggregate-to-view":  "true",
+			},
+		},
+		Rules: []rbacv1.PolicyRule{{APIGroups: []string{"metrics.k8s.io"}, Resources: []string{string(kind.Pods), string(kind.Nodes)}, Verbs: []string{"get", "list", "watch"}}},
+	}
 }
 
 // completed returns a stored default role or binding with what it lacks of today's, nil

@@ -29,6 +29,7 @@ import (
 	genericfilters "k8s.io/apiserver/pkg/server/filters"
 	basecompatibility "k8s.io/component-base/compatibility"
 	baseversion "k8s.io/component-base/version"
+	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/server/identity"
@@ -46,6 +47,9 @@ func (s *Server) install() error {
 	}
 	if err := s.addReviewTypes(); err != nil {
 		return err
+	}
+	if err := metricsv1beta1.AddToScheme(s.scheme); err != nil {
+		return fmt.Errorf("server: %w", err)
 	}
 	codecs := serializer.NewCodecFactory(s.scheme,
 		serializer.WithStreamingCollectionEncodingToJSON(),
@@ -121,6 +125,7 @@ func (s *Server) groups(shared *shared) ([]*genericserver.APIGroupInfo, error) {
 	}
 	all.add(authorizationv1.SchemeGroupVersion, accessReviews(s.gate))
 	all.add(authenticationv1.SchemeGroupVersion, shared.selfReview())
+	all.add(metricsv1beta1.SchemeGroupVersion, shared.measurements())
 	return all.groups, nil
 }
 

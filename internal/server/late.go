@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	genericserver "k8s.io/apiserver/pkg/server"
+	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
 	"github.com/sampan-batch/sampan/internal/kind"
 )
@@ -18,9 +19,10 @@ type late struct {
 	install func() error
 }
 
-// newLate returns the groups of rows that can wait. install installs them all.
+// newLate returns the groups of rows that can wait, and that of measurements. install installs
+// them all.
 func newLate(rows []*kind.Kind, install func() error) *late {
-	l := &late{names: map[string]bool{}, install: sync.OnceValue(install)}
+	l := &late{names: map[string]bool{metricsv1beta1.GroupName: true}, install: sync.OnceValue(install)}
 	for _, k := range rows {
 		for _, gvk := range k.GVKs() {
 			l.names[gvk.Group] = true

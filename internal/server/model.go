@@ -6,6 +6,7 @@ import (
 	"k8s.io/kube-openapi/pkg/common"
 	"k8s.io/kube-openapi/pkg/util"
 	"k8s.io/kube-openapi/pkg/validation/spec"
+	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
 	"github.com/sampan-batch/sampan/internal/kind/openapi"
 )
@@ -28,6 +29,11 @@ func (o *openAPI) definitions(ref common.ReferenceCallback) map[string]common.Op
 				all[list] = plainList(ref, object)
 			}
 		}
+	}
+	for _, kind := range []string{"NodeMetrics", "PodMetrics"} { // of no row: nobody writes one
+		object := o.modelName(metricsv1beta1.SchemeGroupVersion.WithKind(kind))
+		all[object] = plainObject(ref)
+		all[o.modelName(metricsv1beta1.SchemeGroupVersion.WithKind(kind+"List"))] = plainList(ref, object)
 	}
 	return all
 }

@@ -8,11 +8,13 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
 	"github.com/sampan-batch/sampan/internal/stdio"
 )
 
-// PodStreams is what the server needs of a node: what flows in and out of its pods.
+// PodStreams is what the server needs of a node: what flows in and out of its pods, and what
+// they use.
 // Their pods are bound to it, the options are valid, and options.Container is one of
 // the pod's containers. Whether that runs, or has a log yet, or still, is the node's
 // to know; its errors are those of the API. ctx ends every stream.
@@ -27,6 +29,9 @@ type PodStreams interface {
 	Attach(ctx context.Context, pod *corev1.Pod, options *corev1.PodAttachOptions, streams stdio.Streams) error
 	// PortForward connects to a port of the pod.
 	PortForward(ctx context.Context, pod *corev1.Pod, port uint16) (net.Conn, error)
+	// Metrics returns what the node uses, and its pods that run. The objects are the
+	// caller's, what they point to is not.
+	Metrics(ctx context.Context) (*metricsv1beta1.NodeMetrics, []metricsv1beta1.PodMetrics, error)
 }
 
 // node returns the node that a pod is bound to.

@@ -12,6 +12,20 @@ import (
 // own and those of its descendants. Memory is what is resident. Who has left
 // the tree, as a process of the machine can, is not found.
 func (m *Machine) Use(first []int) map[int]eviction.Use {
+	use := make(map[int]eviction.Use, len(first))
+	for pid, of := range m.descendants(first) {
+		u := use[of]
+		memory, threads := m.size(pid)
+		u.Memory += memory
+		u.Processes += threads
+		use[of] = u
+	}
+	return use
+}
+
+// descendants returns the processes that descend from the first ones, these included, and
+// from which: the nearest.
+func (m *Machine) descendants(first []int) map[int]int {
 	entries, err := os.ReadDir(m.path("/proc"))
 	if err != nil {
 		return nil
@@ -28,17 +42,13 @@ func (m *Machine) Use(first []int) map[int]eviction.Use {
 	for _, pid := range first {
 		root[pid] = pid
 	}
-	use := make(map[int]eviction.Use, len(first))
+	of := make(map[int]int, len(first))
 	for pid := range parents {
-		if of := find(pid, parents, root); of != 0 {
-			u := use[of]
-			memory, threads := m.size(pid)
-			u.Memory += memory
-			u.Processes += threads
-			use[of] = u
+		if first := find(pid, parents, root); first != 0 {
+			of[pid] = first
 		}
 	}
-	return use
+	return of
 }
 
 // find returns the root that pid descends from, and remembers it.

@@ -113,8 +113,19 @@ type Around struct {
 // seen, of those trees that may bound what controller counts: innermost first,
 // tree by tree. proc is the process's directory in /proc. A directory need not
 // exist where only a part of a tree is mounted.
-func AllAround(proc, controller string) []Around {
+func AllAround(proc, controller string) []Around { return Seen(proc).Around(proc, controller) }
+
+// Mounts are the mounted cgroup file systems that a process sees.
+type Mounts []mount
+
+// Seen returns those of the process whose directory in /proc is proc.
+func Seen(proc string) Mounts {
 	mounts, _ := cgroupMounts(filepath.Join(proc, "mountinfo"))
+	return mounts
+}
+
+// Around is AllAround of another process, where this one sees the groups.
+func (mounts Mounts) Around(proc, controller string) []Around {
 	own, _ := ownGroups(filepath.Join(proc, "cgroup"))
 	var list []Around
 	for _, m := range mounts {
