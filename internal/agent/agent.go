@@ -23,7 +23,9 @@ func New(o Options) (*Agent, error) {
 		return nil, err
 	}
 	s := &services{containerRuntime: newContainerRuntime(&o), alarm: make(chan struct{}, 1)}
-	return &Agent{services: s, pods: &podWorkers{services: s, pods: make(map[string]*entry)}, meter: newMeter(s)}, nil
+	a := &Agent{services: s, pods: &podWorkers{services: s, pods: make(map[string]*entry)}, meter: newMeter(s)}
+	s.grants.each = a.pods.each
+	return a, nil
 }
 
 // Run runs the node until ctx ends, and returns when all its goroutines have.

@@ -27,6 +27,10 @@ type container struct {
 	// stopSignal is what the image names, for a container that names none.
 	stopSignal string
 	loss       loss
+	// resizing says that its process is being given other resources; a try that failed is not
+	// repeated before resizeAfter.
+	resizing    bool
+	resizeAfter time.Time
 }
 
 // loss is what an Event has told of the output that a container has lost.

@@ -281,6 +281,7 @@ type script struct {
 	exec    func(args []string) (runner.ExecResult, error)
 	message string // what it leaves in its termination log
 	cat     bool   // it copies its input first
+	memory  int64  // how much it uses
 	ports   map[uint16]func(net.Conn)
 }
 
@@ -290,7 +291,7 @@ const forEver = 1<<63 - 1
 
 // fake puts it into the terms of the fake runner.
 func (s script) fake() fake.Script {
-	out := fake.Script{StartError: s.err, Exit: s.code, Ports: s.ports, Steps: []fake.Step{{Stdout: s.out, Cat: s.cat, Sleep: s.runs}}}
+	out := fake.Script{StartError: s.err, Exit: s.code, Ports: s.ports, Memory: s.memory, Steps: []fake.Step{{Stdout: s.out, Cat: s.cat, Sleep: s.runs}}}
 	if s.runs == 0 {
 		out.Steps[0].Sleep = forEver
 	}
@@ -547,9 +548,11 @@ type bench struct {
 	host   *fakeRunner
 	device *fakeMachine
 	health fakeHealth
-	hand   LogHandler
-	agent  *Agent
-	stop   func()
+
+	allocatable corev1.ResourceList // of the node; nil: nothing
+	hand        LogHandler
+	agent       *Agent
+	stop        func()
 }
 
 // story runs f in a bubble, with a node on a bench.
@@ -584,7 +587,7 @@ func (b *bench) close() {
 func (b *bench) boot() {
 	b.t.Helper()
 	n, err := node.New(node.Config{
-		Name: "n1", Addresses: []string{"192.0.2.1"}, API: b.fakeClient, Health: &b.health, Log: discard,
+		Name: "n1", Addresses: []string{"192.0.2.1"}, API: b.fakeClient, Health: &b.health, Log: discard, Allocatable: b.allocatable,
 	})
 	if err != nil {
 		b.t.Fatal(err)

@@ -106,9 +106,13 @@ func (a *attempt) wait() (st runner.Status, ok bool) {
 
 // spec returns what the runner is told.
 func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
-	p := a.pod
+	p, container := a.pod, a.container.Spec
+	if granted := a.container.Granted; granted != nil { // it asks for what it does not have yet
+		c := *container
+		c.Resources, container = *granted, &c
+	}
 	in := &runspec.Input{
-		Pod: a.object, Container: a.container.Spec, Class: a.class,
+		Pod: a.object, Container: container, Class: a.class,
 		Addresses: p.addresses(a.object), Allocatable: p.Node.Allocatable(), Hostname: network.Hostname(a.object, p.Node.Name()),
 		ImageEnv: p.HostEnv, PodPids: p.PodPids, API: p.api(a.object),
 	}

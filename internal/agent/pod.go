@@ -17,9 +17,10 @@ import (
 // services is what the pods of a node have in common.
 type services struct {
 	*containerRuntime
-	logs  openLogs
-	tasks sync.WaitGroup // everything that Run has to wait for
-	alarm chan struct{}  // has the eviction manager look at once
+	logs   openLogs
+	grants grants
+	tasks  sync.WaitGroup // everything that Run has to wait for
+	alarm  chan struct{}  // has the eviction manager look at once
 }
 
 // lookSoon has the eviction manager look at the machine now, not when it is time.
@@ -49,6 +50,8 @@ type pod struct {
 	// ended are containers whose end the next status tells; when it is written, the
 	// runner may forget them.
 	ended []endedContainer
+
+	began *corev1.Pod // as the node first saw it
 
 	uncertain   bool // a start failed in a way that may have left a container
 	saidLimits  bool // that limits are not enforced

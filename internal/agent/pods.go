@@ -236,6 +236,17 @@ func (p *podWorkers) list(want func(*corev1.Pod) bool) []*podWorker {
 	return all
 }
 
+// each calls visit with the latest state of the pods that are not over.
+func (p *podWorkers) each(visit func(uid string, pod *corev1.Pod)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for uid, e := range p.pods {
+		if e.worker != nil {
+			visit(uid, e.pod)
+		}
+	}
+}
+
 // learnLosses tells the workers of output that their containers lose, until ctx ends.
 func (p *podWorkers) learnLosses(ctx context.Context) {
 	for _, r := range p.Runners {

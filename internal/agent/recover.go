@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/agent/podstate"
+	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
@@ -20,6 +21,7 @@ func recoverContainers(p *pod, list []*container, found []runner.Status) {
 			newest[st.Container] = st
 		}
 	}
+	recallResize(p)
 	for i := range found {
 		if st := &found[i]; newest[st.Container] != st {
 			p.ended = append(p.ended, endedContainer{p.Runners[st.Class], st.ID})
@@ -32,6 +34,17 @@ func recoverContainers(p *pod, list []*container, found []runner.Status) {
 		c.reconcile(newest[c.Spec.Name])
 		if c.Attempt >= 0 {
 			p.state.Ready = true // its volumes were made before
+		}
+	}
+}
+
+// recallResize takes up a resize that was under way.
+func recallResize(p *pod) {
+	for name, state := range map[corev1.PodConditionType]**podstate.ResizeState{
+		corev1.PodResizePending: &p.state.Resize.Pending, corev1.PodResizeInProgress: &p.state.Resize.InProgress,
+	} {
+		if c := kind.PodCondition(p.state.Object, name); c != nil {
+			*state = &podstate.ResizeState{Reason: c.Reason, Message: c.Message, Generation: c.ObservedGeneration}
 		}
 	}
 }
@@ -61,6 +74,8 @@ func (c *container) recall(st *corev1.ContainerStatus) {
 	}
 	c.ID, c.Image, c.ImageID, c.User = id, st.Image, st.ImageID, st.User
 	c.Attempt = int(st.RestartCount)
+	conditions := &c.pod.state.Resize
+	c.Recall(st, conditions.Pending != nil, conditions.InProgress != nil)
 	c.Exit, c.Last = st.State.Terminated, st.LastTerminationState.Terminated
 	switch {
 	case st.State.Running != nil:
@@ -104,7 +119,7 @@ func (c *container) reconcile(st *runner.Status) {
 		c.Started, c.Ready = false, false
 	}
 	c.Phase, c.StartedAt = podstate.Running, st.StartedAt
-	c.limitsIgnored(*st)
+	c.limitsIgnored(st.LimitsIgnored)
 	c.outputLost(*st, time.Now())
 	if st.Phase == runner.Exited {
 		c.exited(a, a.exit(*st), st.FinishedAt)

@@ -89,6 +89,7 @@ func (c *container) started(a *attempt, st runner.Status, user *corev1.Container
 	if c.Exit != nil {
 		c.Last, c.Exit = c.Exit, nil
 	}
+	c.hasStarted(&a.container)
 	c.Phase, c.Attempt, c.ID, c.StartedAt = podstate.Running, a.number, a.id, st.StartedAt
 	c.Reason, c.Message, c.Pull = "", "", podstate.Backoff{}
 	c.Image, c.ImageID, c.User = "", "", user
@@ -97,7 +98,7 @@ func (c *container) started(a *attempt, st runner.Status, user *corev1.Container
 		c.stopSignal = a.image.StopSignal
 	}
 	c.pod.dirty = true
-	c.limitsIgnored(st)
+	c.limitsIgnored(st.LimitsIgnored)
 	c.contextIgnored(a)
 	c.startLifecycle()
 	c.handOver(a)
@@ -108,14 +109,6 @@ func (c *container) describe(img *Image) {
 	c.Image, c.ImageID = img.Ref, img.Digest
 	if c.ImageID == "" {
 		c.ImageID = img.ID
-	}
-}
-
-// limitsIgnored says once per pod that its resource limits have no effect.
-func (c *container) limitsIgnored(st runner.Status) {
-	if st.LimitsIgnored != "" && !c.pod.saidLimits {
-		c.pod.saidLimits = true
-		c.pod.note(warning, reason.LimitsIgnored, "Resource requests and limits are not enforced on this node: "+st.LimitsIgnored)
 	}
 }
 

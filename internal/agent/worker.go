@@ -28,6 +28,7 @@ type podWorker struct {
 	containers []*container
 	volumes    volumeSetup
 	status     statusWriter
+	resizes    resizer
 }
 
 func newPodWorker(s *services, ref runner.PodRef, object *corev1.Pod, found []runner.Status) *podWorker {
@@ -35,7 +36,7 @@ func newPodWorker(s *services, ref runner.PodRef, object *corev1.Pod, found []ru
 		pod:  pod{services: s, ref: ref, inbox: make(chan func()), done: make(chan struct{})},
 		wake: make(chan struct{}, 1), found: found,
 	}
-	w.volumes.pod, w.status.pod = &w.pod, &w.pod
+	w.volumes.pod, w.status.pod, w.resizes.pod, w.began = &w.pod, &w.pod, &w.pod, object
 	w.latest.Store(object)
 	return w
 }
@@ -169,20 +170,13 @@ func (w *podWorker) step(now time.Time) (wakeAt time.Time, over bool) {
 			continue
 		}
 		wakeAt = earlier(d.WakeAt, w.volumes.mount(now))
+		wakeAt = earlier(wakeAt, w.resizes.step(w.containers, now))
 		for i := range w.containers {
 			wakeAt = earlier(wakeAt, w.containers[i].lossOver(now))
 		}
 		at, over := w.status.publish(d.Over && !w.volumes.busy, now)
 		return earlier(wakeAt, at), over
 	}
-}
-
-// earlier returns the earlier of two times; a zero one is never.
-func earlier(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
-		return b
-	}
-	return a
 }
 
 // act does what was decided, and reports whether it changed the state so that
@@ -228,6 +222,7 @@ func (w *podWorker) backOff(b podstate.Block) {
 // shared.
 func (w *podWorker) finish() {
 	w.forget(w.ctx, w.ended)
+	w.grants.forget(w.ref.UID)
 	for i := range w.containers {
 		w.containers[i].endLife()
 	}

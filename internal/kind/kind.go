@@ -204,6 +204,7 @@ const (
 	Token       Subresource = "token"
 
 	EphemeralContainers Subresource = "ephemeralcontainers"
+	Resize              Subresource = "resize"
 )
 
 // Select is by what objects are found.

@@ -254,7 +254,8 @@ func (r *room) sum() {
 }
 
 func (r *room) add(pod *corev1.Pod) {
-	for name, q := range resource.PodRequests(pod, resource.PodResourcesOptions{}) {
+	// A pod whose resources are being changed counts with the most of what it has, was granted and asks for.
+	for name, q := range resource.PodRequests(pod, resource.PodResourcesOptions{UseStatusResources: true}) {
 		sum := r.used[name]
 		sum.Add(q)
 		r.used[name] = sum

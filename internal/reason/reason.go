@@ -25,6 +25,15 @@ const (
 	WaitingForTermination = "WaitingForTermination"
 )
 
+// Of pods whose resources are changed while they run, by the node.
+const (
+	ResizeCompleted  = "ResizeCompleted"
+	ResizeDeferred   = "ResizeDeferred"
+	ResizeError      = "ResizeError"
+	ResizeInfeasible = "ResizeInfeasible"
+	ResizeStarted    = "ResizeStarted"
+)
+
 // Of CronJobs, by theirs.
 const (
 	InvalidSchedule     = "InvalidSchedule"

@@ -91,6 +91,8 @@ type Process interface {
 	Release() error
 	// LimitsIgnored says why resource limits could not be enforced, or "".
 	LimitsIgnored() string
+	// Resize is as in Runner; os.ErrProcessDone when the container has ended.
+	Resize(r Resources) (ignored string, err error)
 }
 
 // ExitInfo is how a process ended.

@@ -38,6 +38,10 @@ type Runner interface {
 	// Signal sends a signal to the container's first process; SIGKILL ends
 	// every process of the container. It returns ErrEnded when that is over.
 	Signal(ctx context.Context, id string, signal int) error
+	// Resize changes what a container that runs may use: the whole of it, not what is
+	// different. ignored says why something of it cannot be enforced. It returns ErrEnded
+	// when the container is over, and changes nothing when it returns an error.
+	Resize(ctx context.Context, id string, r Resources) (ignored string, err error)
 	// Exec runs a command inside the container with the streams, and returns how it
 	// ended. It returns a *StartError when the command could not be executed, ErrEnded
 	// when the container is not running. When ctx ends, or this engine dies, the

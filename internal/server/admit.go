@@ -36,8 +36,7 @@ func (r *resource) within(limit func(kind.Object, kind.Getter) error, obj change
 }
 
 // stillWithin is within for a change of old.
-func (r *resource) stillWithin(obj, old change.Object) error {
-	limit := r.kind.Update.Limit
+func (r *resource) stillWithin(limit func(obj, old kind.Object, others kind.Getter) error, obj, old change.Object) error {
 	if limit == nil {
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	quantity "k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -68,6 +69,51 @@ func TestEphemeralContainers(t *testing.T) {
 			body: `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p"},"spec":{"ephemeralContainers":[{"name":"k","image":"i"}]}}`,
 			has:  []string{`"name":"d"`, `"name":"k"`, `"subresource":"ephemeralcontainers"`}},
 		{name: "discovery", path: "/api/v1", code: 200, has: []string{`"name":"pods/ephemeralcontainers","singularName":"","namespaced":true,"kind":"Pod","verbs":["get","patch","update"]`}},
+	})
+}
+
+func TestResize(t *testing.T) {
+	t.Parallel()
+	const r = pods + "/p/resize"
+	strategic := map[string]string{"Content-Type": "application/strategic-merge-patch+json"}
+	f := setup(t)
+	f.put(t, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}, Status: corev1.NodeStatus{Allocatable: corev1.ResourceList{
+		"cpu": quantity.MustParse("4"), "memory": quantity.MustParse("8Gi")}}})
+	size := func(requests, limits string) string {
+		return `{"metadata":{"labels":{"a":"b"}},"spec":{"activeDeadlineSeconds":5,"containers":[{"name":"main","image":"other","resources":{"requests":{` + requests + `},"limits":{` + limits + `}}}]}}`
+	}
+	body := strings.Replace(podBody, `"image":"busybox"`, `"image":"busybox","resources":{"requests":{"cpu":"1","memory":"1Gi"},"limits":{"cpu":"2"}}`, 1)
+	f.run(t, []probe{
+		{name: "create", method: "POST", path: pods, code: 201, body: strings.Replace(body, `"containers"`, `"nodeName":"n","containers"`, 1)},
+		{name: "get", path: r, code: 200, has: []string{`"kind":"Pod"`}},
+		{name: "resize", method: "PATCH", path: r, header: strategic, code: 200, body: size(`"cpu":"1500m"`, `"cpu":"3"`),
+			has: []string{`"limits":{"cpu":"3"},"requests":{"cpu":"1500m","memory":"1Gi"}`, `"generation":2`}, not: []string{`activeDeadlineSeconds`, `"a":"b"`, `"other"`}},
+		{name: "through the pod", method: "PATCH", path: pods + "/p", header: strategic, code: 422, body: `{"spec":{"containers":[{"name":"main","resources":{"requests":{"cpu":"2"}}}]}}`,
+			has: []string{`pod updates may not change fields other than`}},
+		{name: "another quality of service", method: "PATCH", path: r, header: strategic, code: 422, body: size(`"cpu":"3"`, `"cpu":"3","memory":"1Gi"`),
+			has: []string{`Pod QOS Class may not change as a result of resizing`}},
+		{name: "no more request", method: "PATCH", path: r, header: map[string]string{"Content-Type": "application/json-patch+json"}, code: 422,
+			body: `[{"op":"remove","path":"/spec/containers/0/resources/requests/memory"}]`, has: []string{`resource requests cannot be removed`}},
+		{name: "what cannot be resized", method: "PATCH", path: r, header: strategic, code: 422, body: size(`"ephemeral-storage":"1Gi"`, ``),
+			has: []string{`only cpu and memory resources are mutable`}},
+		{name: "less than nothing", method: "PATCH", path: r, header: strategic, code: 422, body: size(`"cpu":"-1"`, ``),
+			has: []string{`spec.containers[0].resources.requests[cpu]`, `must be greater than or equal to 0`}},
+		{name: "more than the limit", method: "PATCH", path: r, header: strategic, code: 422, body: size(`"cpu":"4"`, ``), has: []string{`must be less than or equal to cpu limit of 3`}},
+		{name: "more than the node has", method: "PATCH", path: r, header: strategic, code: 403, body: size(`"cpu":"5","memory":"9Gi"`, `"cpu":"6"`), reason: "Forbidden",
+			message: `pods "p" is forbidden: node didn't have enough allocatable resources: cpu, requested: 5000, allocatable: 4000; memory, requested: 9663676416, allocatable: 8589934592`},
+		{name: "another container", method: "PATCH", path: r, header: map[string]string{"Content-Type": "application/merge-patch+json"}, code: 422,
+			body: `{"spec":{"containers":[{"name":"main","image":"busybox"},{"name":"more","image":"i"}]}}`},
+		{name: "dry run", method: "PATCH", path: r + "?dryRun=All", header: strategic, code: 200, body: size(`"cpu":"2"`, `"cpu":"3"`), has: []string{`"cpu":"2"`}},
+		{name: "is as it was", path: pods + "/p", code: 200, has: []string{`"cpu":"1500m"`}},
+		{name: "apply", method: "PATCH", path: r + "?fieldManager=me&force=true", header: map[string]string{"Content-Type": "application/apply-patch+yaml"}, code: 200,
+			body: `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p"},"spec":{"containers":[{"name":"main","resources":{"requests":{"cpu":"1750m"}}}]}}`,
+			has:  []string{`"cpu":"1750m"`, `"subresource":"resize"`}},
+	})
+	f.put(t, &corev1.LimitRange{ObjectMeta: metav1.ObjectMeta{Name: "l", Namespace: "default"}, Spec: corev1.LimitRangeSpec{
+		Limits: []corev1.LimitRangeItem{{Type: corev1.LimitTypeContainer, Max: corev1.ResourceList{"cpu": quantity.MustParse("3500m")}}}}})
+	f.run(t, []probe{
+		{name: "more than a LimitRange allows", method: "PATCH", path: r, header: strategic, code: 403, body: size(`"cpu":"2"`, `"cpu":"4"`),
+			message: `pods "p" is forbidden: maximum cpu usage per Container is 3500m, but limit is 4`},
 	})
 }
 

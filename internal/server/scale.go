@@ -78,7 +78,7 @@ func (s *scale) Update(ctx context.Context, name string, info rest.UpdatedObject
 			return validateUpdate(ctx, next, before)
 		}
 	}
-	obj, _, err := s.of.updateThrough(ctx, s.of.strategy, name, scaledObject{info, s}, validate, options)
+	obj, _, err := s.of.updateThrough(ctx, &s.of.kind.Update, name, scaledObject{info, s}, validate, options)
 	if apierrors.IsNotFound(err) {
 		err = apierrors.NewNotFound(s.gr(), name)
 	}

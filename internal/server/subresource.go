@@ -10,7 +10,6 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/sampan-batch/sampan/internal/kind"
-	"github.com/sampan-batch/sampan/internal/server/strategy"
 )
 
 // subresources returns what serves the subresources that rows name.
@@ -56,7 +55,7 @@ func (s *status) Get(ctx context.Context, name string, options *metav1.GetOption
 // Update changes the status only.
 func (s *status) Update(ctx context.Context, name string, info rest.UpdatedObjectInfo, _ rest.ValidateObjectFunc,
 	validateUpdate rest.ValidateObjectUpdateFunc, _ bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
-	return s.of.updateThrough(ctx, s.of.strategy.Through(*s.of.kind.Status), name, info, validateUpdate, options)
+	return s.of.updateThrough(ctx, s.of.kind.Status, name, info, validateUpdate, options)
 }
 
 // GetResetFields tells server-side apply what a status write does not change.
@@ -101,7 +100,7 @@ func (p *part) Get(ctx context.Context, name string, options *metav1.GetOptions)
 // Update changes the part only.
 func (p *part) Update(ctx context.Context, name string, info rest.UpdatedObjectInfo, _ rest.ValidateObjectFunc,
 	validateUpdate rest.ValidateObjectUpdateFunc, _ bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
-	return p.of.updateThrough(ctx, p.of.strategy.Through(*p.rules), name, info, validateUpdate, options)
+	return p.of.updateThrough(ctx, p.rules, name, info, validateUpdate, options)
 }
 
 // GetResetFieldsFilter tells server-side apply what the write changes.
@@ -135,14 +134,14 @@ func (f *finalize) Destroy() {}
 // Update changes the finalizers only.
 func (f *finalize) Update(ctx context.Context, name string, info rest.UpdatedObjectInfo, _ rest.ValidateObjectFunc,
 	validateUpdate rest.ValidateObjectUpdateFunc, _ bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
-	return f.of.updateThrough(ctx, f.of.strategy.Through(*f.of.kind.Finalize), name, info, validateUpdate, options)
+	return f.of.updateThrough(ctx, f.of.kind.Finalize, name, info, validateUpdate, options)
 }
 
 // updateThrough changes an object under the rules of a subresource.
-func (r *resource) updateThrough(ctx context.Context, rules strategy.Strategy, name string, info rest.UpdatedObjectInfo,
+func (r *resource) updateThrough(ctx context.Context, rules *kind.Update, name string, info rest.UpdatedObjectInfo,
 	validateUpdate rest.ValidateObjectUpdateFunc, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
 	u := &update{
-		resource: r, rules: rules, subresource: true, name: name, info: info, validateUpdate: validateUpdate,
+		resource: r, rules: r.strategy.Through(*rules), limit: rules.Limit, subresource: true, name: name, info: info, validateUpdate: validateUpdate,
 		dryRun: options != nil && dryrun.IsDryRun(options.DryRun),
 	}
 	return u.do(ctx)

@@ -21,6 +21,7 @@ import (
 	"k8s.io/apiserver/pkg/util/dryrun"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/server/strategy"
 	"github.com/sampan-batch/sampan/internal/store"
 )
@@ -31,6 +32,7 @@ type update struct {
 	// rules are the row's, or those of a subresource.
 	rules          strategy.Strategy
 	subresource    bool
+	limit          func(obj, old kind.Object, others kind.Getter) error // of the part that is written
 	name           string
 	info           rest.UpdatedObjectInfo
 	validateCreate rest.ValidateObjectFunc
@@ -47,8 +49,8 @@ func (r *resource) Update(ctx context.Context, name string, info rest.UpdatedObj
 	u := &update{
 		resource: r, rules: r.strategy, name: name, info: info,
 		validateCreate: validateCreate, validateUpdate: validateUpdate,
-		mayCreate: forceAllowCreate || r.kind.Update.MayCreate,
-		dryRun:    options != nil && dryrun.IsDryRun(options.DryRun),
+		limit: r.kind.Update.Limit, mayCreate: forceAllowCreate || r.kind.Update.MayCreate,
+		dryRun: options != nil && dryrun.IsDryRun(options.DryRun),
 	}
 	return u.do(ctx)
 }
@@ -173,10 +175,8 @@ func (u *update) merge(ctx context.Context, view *store.View, old change.Object)
 	if err := rest.BeforeUpdate(u.rules, ctx, obj, existing); err != nil {
 		return nil, err
 	}
-	if !u.subresource {
-		if err := u.stillWithin(obj, old); err != nil {
-			return nil, err
-		}
+	if err := u.stillWithin(u.limit, obj, old); err != nil {
+		return nil, err
 	}
 	// A later timestamp alone is no change.
 	settled, err := fieldmanager.IgnoreManagedFieldsTimestampsTransformer(ctx, obj, existing)

@@ -23,9 +23,12 @@ var owned = [...]corev1.PodConditionType{
 func (p *Pod) conditions(s *corev1.PodStatus, present []corev1.PodCondition, over bool, now time.Time) []corev1.PodCondition {
 	out := make([]corev1.PodCondition, 0, len(owned)+len(present))
 	for _, c := range present {
-		if !slices.Contains(owned[:], c.Type) {
+		if !slices.Contains(owned[:], c.Type) && c.Type != corev1.PodResizePending && c.Type != corev1.PodResizeInProgress {
 			out = append(out, c)
 		}
+	}
+	if !over {
+		out = p.Resize.conditions(out, present, now)
 	}
 	if e := p.Ending; e != nil && e.Disrupted && over && s.Phase == corev1.PodFailed {
 		out = p.disrupt(out, now)

@@ -32,6 +32,8 @@ type Pod struct {
 	Ready bool
 	// Ending, if set, says that all containers are to be stopped for good.
 	Ending *Ending
+	// Resize is how far a change of resources is; see resize.go.
+	Resize Resize
 }
 
 // Ending is the end of a whole pod.
@@ -120,6 +122,12 @@ type Container struct {
 	// of its image.
 	Retry, Pull Backoff
 
+	// Granted are the resources that the node has set aside for it, Actual those that its
+	// process has; nil: those that Spec says. Resized says that its process is stopped to be
+	// started with others.
+	Granted, Actual *corev1.ResourceRequirements
+	Resized         bool
+
 	// ID, Image, ImageID and User describe the newest attempt.
 	ID, Image, ImageID string
 	User               *corev1.ContainerUser
@@ -183,6 +191,7 @@ func New(obj *corev1.Pod, now time.Time) *Pod {
 // Observe notes the latest state of the pod's API object, which may have further ephemeral
 // containers.
 func (p *Pod) Observe(obj *corev1.Pod) {
+	p.keepGranted(obj)
 	p.Object = obj
 	for i := range p.inits() {
 		p.Containers[i].Spec = &obj.Spec.InitContainers[i]
@@ -275,7 +284,7 @@ func (p *Pod) mainCreated() bool {
 // Restarts reports whether an ended container is started again, as long as its
 // pod is not ending.
 func (p *Pod) Restarts(c *Container) bool {
-	return c.Exit == nil || p.restartsAfter(c, c.Exit.ExitCode)
+	return c.Exit == nil || c.Resized || p.restartsAfter(c, c.Exit.ExitCode)
 }
 
 // RestartsAfterFailure reports whether a container that is killed would be

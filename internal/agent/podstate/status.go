@@ -88,8 +88,7 @@ func (p *Pod) containerStatus(c *Container, s *corev1.ContainerStatus) {
 	}
 	s.ContainerID = ContainerID(c.ID)
 	s.RestartCount = int32(max(c.Attempt, 0))
-	s.Resources = &c.Spec.Resources
-	s.AllocatedResources = c.Spec.Resources.Requests
+	s.Resources, s.AllocatedResources = c.actual(), c.granted().Requests
 	s.User = c.User
 	if l := c.Spec.Lifecycle; l != nil {
 		s.StopSignal = l.StopSignal

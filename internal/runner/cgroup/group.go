@@ -19,16 +19,19 @@ import (
 // Group is the control group of a container: a directory in each tree that it
 // needs.
 type Group struct {
-	m      *Manager
-	pod    *pod // nil once it has been left
-	name   string
-	dirs   map[*tree]string
-	limits map[string]string // by controller, those directories that enforce something
+	m    *Manager
+	pod  *pod // nil once it has been left
+	name string
 
+	resizing sync.Mutex // held by Resize; it comes before mu
+
+	// Resize replaces them; what is made or removed outside of it has the group for itself.
 	mu           sync.Mutex
-	fd           int   // version 2: the directory
-	unifiedProcs int   // version 2: its cgroup.procs
-	procs        []int // version 1: tasks of each directory
+	dirs         map[*tree]string
+	limits       map[string]string // by controller, those directories that enforce something
+	fd           int               // version 2: the directory
+	unifiedProcs int               // version 2: its cgroup.procs
+	procs        []int             // version 1: tasks of each directory
 	holders      int
 	ended        bool // Kill has been called
 	removed      bool
@@ -96,6 +99,9 @@ func (g *Group) limit(controller string, r runner.Resources) error {
 	if err != nil {
 		return err
 	}
+	if !made {
+		settings = inOrder(g.dirs[t], settings)
+	}
 	err = g.pod.set(t, controller, g.dirs[t], settings)
 	if err == nil && controller == cpu {
 		err = g.pod.share(t, g.name, r.CPUShares)
@@ -114,6 +120,8 @@ func (g *Group) limit(controller string, r runner.Resources) error {
 // paths returns the group's directories, that in which its processes are looked
 // for first.
 func (g *Group) paths() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	var paths []string
 	for _, t := range g.m.layout.trees {
 		if dir := g.dirs[t]; dir != "" {
@@ -239,11 +247,15 @@ func (g *Group) Add(pid int) error {
 
 // Path returns the directory in which a controller ("memory", "cpu", "pids")
 // enforces a limit of this container, or "".
-func (g *Group) Path(controller string) string { return g.limits[controller] }
+func (g *Group) Path(controller string) string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.limits[controller]
+}
 
 // OOMKills counts the processes that were killed for want of memory.
 func (g *Group) OOMKills() (int, error) {
-	dir := g.limits[memory]
+	dir := g.Path(memory)
 	if dir == "" {
 		return 0, nil
 	}
@@ -276,15 +288,20 @@ func (g *Group) Kill() error {
 
 func (g *Group) kill() error {
 	t := g.m.layout.track
-	if g.dirs[t] == "" {
+	g.mu.Lock()
+	dir := g.dirs[t]
+	g.mu.Unlock()
+	if dir == "" {
 		return nil
 	}
-	return t.empty(g.dirs[t])
+	return t.empty(dir)
 }
 
 // Remove removes the group; whatever is still in it is killed. It may be called
 // again when it has failed.
 func (g *Group) Remove() error {
+	g.resizing.Lock()
+	defer g.resizing.Unlock()
 	g.mu.Lock()
 	g.ended, g.removed = true, true
 	g.closeLocked()

@@ -3,6 +3,8 @@ package cgroup
 import (
 	"fmt"
 	"math"
+	"path/filepath"
+	"strconv"
 
 	"github.com/sampan-batch/sampan/internal/runner"
 )
@@ -42,6 +44,23 @@ func memoryLimit(t *tree, bytes int64) []setting {
 		{file: "memory.limit_in_bytes", value: limit},
 		{file: "memory.memsw.limit_in_bytes", value: limit, optional: true},
 	}
+}
+
+// inOrder returns the settings of a group that has limits already in an order in which each is
+// allowed: in version 1, memory with swap is never less than memory.
+func inOrder(dir string, s []setting) []setting {
+	if len(s) != 2 || s[0].file != "memory.limit_in_bytes" {
+		return s
+	}
+	both, err := words(filepath.Join(dir, s[1].file))
+	if err != nil || len(both) != 1 {
+		return s
+	}
+	now, _ := strconv.ParseInt(both[0], 10, 64)
+	if next, _ := strconv.ParseInt(s[0].value, 10, 64); next <= now {
+		return s
+	}
+	return []setting{s[1], s[0]}
 }
 
 func cpuShare(t *tree, shares int64) setting {

@@ -36,6 +36,8 @@ type Script struct {
 	// On is what the process does when it gets a signal, from then on. SIGKILL
 	// cannot be caught. Without an entry a signal does what it does by default.
 	On map[int]Script
+	// Memory is how much it uses: Resize does not go below.
+	Memory int64
 	// Exec is what Exec does; by default, what Shell says about the command.
 	Exec func(ctx context.Context, cmd runner.ExecSpec) (runner.ExecResult, error)
 	// Ports are those that somebody listens at, and serves a connection.
@@ -140,6 +142,24 @@ func (r *Runner) add(c *container) error {
 	}
 	r.containers[c.spec.ID] = c
 	return nil
+}
+
+// Resize implements runner.Runner. It refuses less memory than the script says is used.
+func (r *Runner) Resize(ctx context.Context, id string, res runner.Resources) (string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.containers[id]
+	switch {
+	case c == nil:
+		return "", fmt.Errorf("container %s: %w", id, runner.ErrNotFound)
+	case c.status.Phase != runner.Running:
+		return "", fmt.Errorf("container %s: %w", id, runner.ErrEnded)
+	case res.MemoryLimit > 0 && c.script.Memory >= res.MemoryLimit:
+		return "", fmt.Errorf("cannot decrease memory limits: attempting to set container %q memory limit (%d) below current usage (%d)",
+			c.spec.Container, res.MemoryLimit, c.script.Memory)
+	}
+	c.spec.Resources = res
+	return "", nil
 }
 
 // run is the process.

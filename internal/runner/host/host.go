@@ -130,7 +130,7 @@ func (l *Launcher) Launch(ctx context.Context, spec *runner.Spec, stdin, stdout,
 	if err != nil {
 		return nil, err
 	}
-	p := &process{launcher: l, id: spec.ID, dir: dir, makeDir: spec.Dir != "", rights: rights, oomScore: l.oomScore(spec.Resources.MemoryLimit)}
+	p := &process{launcher: l, id: spec.ID, name: spec.Container, dir: dir, makeDir: spec.Dir != "", rights: rights, oomScore: l.oomScore(spec.Resources.MemoryLimit)}
 	terminationLog := spec.TerminationLog
 	if c := rights.credential; isOther(c) && terminationLog != "" {
 		if p.words, err = l.dirs.lastWordsFor(terminationLog, c); err != nil {

@@ -20,7 +20,7 @@ import (
 // process is a container's first process, or one that Exec added.
 type process struct {
 	launcher *Launcher
-	id       string        // the container's
+	id, name string        // the container's
 	added    bool          // by Exec
 	group    *cgroup.Group // nil: there is none
 	ignored  string
@@ -229,3 +229,8 @@ func (p *process) Release() error {
 
 // LimitsIgnored implements runner.Process.
 func (p *process) LimitsIgnored() string { return p.ignored }
+
+// Resize implements runner.Process.
+func (p *process) Resize(r runner.Resources) (ignored string, err error) {
+	return p.group.ResizeContainer(p.name, r)
+}

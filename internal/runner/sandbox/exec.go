@@ -151,5 +151,10 @@ func (a *added) Exec(context.Context, runner.ExecSpec, *os.File, *os.File, *os.F
 // Release implements runner.Process.
 func (a *added) Release() error { return nil }
 
+// Resize implements runner.Process: what is added has the limits of its container.
+func (a *added) Resize(runner.Resources) (string, error) {
+	return "", fmt.Errorf("sandbox: resize an exec'd process: %w", os.ErrInvalid)
+}
+
 // LimitsIgnored implements runner.Process.
 func (a *added) LimitsIgnored() string { return "" }

@@ -46,6 +46,11 @@ func (p *process) PID() int { return p.child.PID() }
 // LimitsIgnored implements runner.Process.
 func (p *process) LimitsIgnored() string { return p.ignored }
 
+// Resize implements runner.Process.
+func (p *process) Resize(r runner.Resources) (ignored string, err error) {
+	return p.group.ResizeContainer(p.spec.Container, r)
+}
+
 // Wait implements runner.Process. The end of a pid namespace's first process is
 // reported when all the others in it are gone.
 func (p *process) Wait() (runner.ExitInfo, error) {

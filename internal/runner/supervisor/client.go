@@ -321,6 +321,17 @@ func (c *Client) Signal(ctx context.Context, id string, signal int) error {
 	return l.call(ctx, verbSignal, &signalRequest{ID: id, Signal: signal}, nil)
 }
 
+// Resize implements runner.Runner.
+func (c *Client) Resize(ctx context.Context, id string, r runner.Resources) (ignored string, err error) {
+	l, err := c.having(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	var answer resizeAnswer
+	err = l.call(ctx, verbResize, &resizeRequest{ID: id, Resources: r}, &answer)
+	return answer.Ignored, err
+}
+
 // Remove implements runner.Runner.
 func (c *Client) Remove(ctx context.Context, id string) error {
 	l, err := c.having(ctx, id)

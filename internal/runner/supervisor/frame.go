@@ -17,7 +17,7 @@ import (
 // two sides use the smaller of theirs, so that a newer engine can talk to an
 // older supervisor. A new field needs no new version (fields that are not
 // known are ignored), a new verb does.
-const protocol = 5
+const protocol = 6
 
 // A frame on the wire is: length of the rest (4 bytes, big endian), id (8
 // bytes), verb (1 byte), and a body in JSON, which may be empty. A request's id
@@ -51,12 +51,13 @@ const (
 	verbJoin     verb = 18 // idRequest → runner.Joined
 	verbServices verb = 19 // []network.Service
 	verbGive     verb = 20 // runner.Volume with a Source, which former supervisors would overlook
+	verbResize   verb = 21 // resizeRequest → resizeAnswer
 
 	// requests of which each has a connection of its own; see stream.go
 	verbRun    verb = 13 // runRequest → runner.ExitInfo
 	verbAttach verb = 14 // attachRequest
 	verbDial   verb = 15 // dialRequest → a descriptor
-	verbNames  verb = 20 // → two descriptors: UDP, TCP
+	verbNames  verb = 22 // → two descriptors: UDP, TCP
 
 	// answers
 	verbOK    verb = 64
@@ -102,6 +103,14 @@ type signalRequest struct {
 	ID     string
 	Signal int
 }
+
+type resizeRequest struct {
+	ID        string
+	Resources runner.Resources
+}
+
+// resizeAnswer says why something is not enforced, or nothing.
+type resizeAnswer struct{ Ignored string }
 
 type execRequest struct {
 	ID   string

@@ -160,6 +160,8 @@ func (ss *session) handle(ctx context.Context, f frame) (any, error) {
 		}
 		data, err := s.launcher.ReadVolume(f)
 		return readAnswer{data}, err
+	case verbResize:
+		return s.resize(f.body)
 	case verbUsage:
 		var req idRequest
 		if err := decode(&req); err != nil {

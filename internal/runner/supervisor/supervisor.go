@@ -254,6 +254,23 @@ func (s *Supervisor) signal(id string, signal int) error {
 	return err
 }
 
+// resize changes what a container may use; text is the request as it came.
+func (s *Supervisor) resize(text []byte) (resizeAnswer, error) {
+	var req resizeRequest
+	if err := json.Unmarshal(text, &req); err != nil {
+		return resizeAnswer{}, err
+	}
+	proc, err := s.running(req.ID)
+	if err != nil {
+		return resizeAnswer{}, err
+	}
+	ignored, err := proc.Resize(req.Resources)
+	if errors.Is(err, os.ErrProcessDone) {
+		err = errorf(req.ID, runner.ErrEnded)
+	}
+	return resizeAnswer{ignored}, err
+}
+
 func (s *Supervisor) remove(id string, from *session) error {
 	c, err := s.find(id)
 	if err != nil {

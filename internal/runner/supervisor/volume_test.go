@@ -176,7 +176,7 @@ func TestOlderSupervisor(t *testing.T) {
 		}
 	}
 	c.protocol = 3 // before there were image volumes, and files that are read
-	for _, v := range []verb{verbSetImage, verbRead} {
+	for _, v := range []verb{verbSetImage, verbRead, verbResize} {
 		if err := c.call(t.Context(), v, nil, nil); !errors.Is(err, errOld) {
 			t.Errorf("%d: %v", v, err)
 		}
