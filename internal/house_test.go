@@ -82,8 +82,9 @@ var house = map[string][]string{
 	"internal/control": {"internal/access", "internal/change", "internal/claim", "internal/cron", "internal/daemonset", "internal/deployment", "internal/endpoint", "internal/job", "internal/kind", "internal/place", "internal/replicaset", "internal/statefulset", "internal/store", "internal/sweep", "internal/work"},
 
 	// edges
-	"internal/server":          {"internal/access", "internal/change", "internal/disk", "internal/kind", "internal/kind/openapi", "internal/kind/podspec", "internal/server/custom", "internal/server/identity", "internal/server/strategy", "internal/server/stream", "internal/stdio", "internal/store"},
+	"internal/server":          {"internal/access", "internal/change", "internal/disk", "internal/kind", "internal/kind/openapi", "internal/kind/podspec", "internal/server/custom", "internal/server/identity", "internal/server/review", "internal/server/strategy", "internal/server/stream", "internal/stdio", "internal/store"},
 	"internal/server/identity": {"internal/change", "internal/disk", "internal/kind"},
+	"internal/server/review":   nil,
 	"internal/server/custom":   {"internal/change", "internal/kind", "internal/store"},
 	"internal/server/strategy": {"internal/change", "internal/kind"}, // also for kubediff
 	"internal/server/stream":   {"internal/stdio"},

@@ -6,11 +6,10 @@
 // rule allows is not allowed; no rule forbids anything.
 //
 //	Policy ─Grants(user, namespace)─▶ rules ─▶ Decide(request) ─▶ verdict
-//	                                        └▶ Review ─▶ all that a user may
 //
 // One policy answers both the requests themselves and those that ask what they might,
-// so that the two cannot disagree: a Union of what is written out (Administrators) and
-// of what roles and bindings say (Roles).
+// so that the two cannot disagree: a Union of what is written out (Administrators,
+// Everybody) and of what roles and bindings say (Roles).
 package access
 
 import (
@@ -18,6 +17,7 @@ import (
 	"slices"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 )
 
 // User is somebody who has said who he is, and was believed.
@@ -144,24 +144,36 @@ const (
 	Unauthenticated = "system:unauthenticated"
 )
 
-// Administrators is all or nothing: whoever is of the group of administrators may do
-// everything, and everybody may get the public paths.
-func Administrators(public []string) Bindings {
-	return Bindings{
-		{
-			By:     "the path is public",
-			Groups: []string{Authenticated, Unauthenticated},
-			Rules:  []rbacv1.PolicyRule{{Verbs: []string{"get"}, NonResourceURLs: public}},
+// Administrators is the policy for the group of administrators: they may do everything.
+// Kubernetes gives no reason for it either.
+func Administrators() Bindings {
+	return Bindings{{
+		Groups: []string{Masters},
+		Rules: []rbacv1.PolicyRule{
+			{Verbs: every(), APIGroups: every(), Resources: every()},
+			{Verbs: every(), NonResourceURLs: every()},
 		},
-		{
-			// Kubernetes gives no reason for them either.
-			Groups: []string{Masters},
-			Rules: []rbacv1.PolicyRule{
-				{Verbs: every(), APIGroups: every(), Resources: every()},
-				{Verbs: every(), NonResourceURLs: every()},
-			},
-		},
-	}
+	}}
+}
+
+// Everybody is the policy that lets anybody get paths, known or not.
+func Everybody(paths []string) Bindings {
+	return Bindings{{
+		By:     "the path is public",
+		Groups: []string{Authenticated, Unauthenticated},
+		Rules:  []rbacv1.PolicyRule{{Verbs: []string{"get"}, NonResourceURLs: paths}},
+	}}
 }
 
 func every() []string { return []string{"*"} }
+
+// failures are why rules could not be found.
+type failures []error
+
+// String is how Kubernetes prints them.
+func (all failures) String() string {
+	if len(all) == 0 {
+		return ""
+	}
+	return utilerrors.NewAggregate(all).Error()
+}

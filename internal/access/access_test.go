@@ -3,11 +3,9 @@ package access
 import (
 	"errors"
 	"iter"
-	"reflect"
 	"strings"
 	"testing"
 
-	authorizationv1 "k8s.io/api/authorization/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 )
 
@@ -123,7 +121,7 @@ func TestBindings(t *testing.T) {
 // TestAdministrators is today's rule set, all or nothing.
 func TestAdministrators(t *testing.T) {
 	t.Parallel()
-	p := Administrators([]string{"/healthz", "/version"})
+	p := Union{Administrators(), Everybody([]string{"/healthz", "/version"})}
 	admin := User{Name: "kubernetes-admin", Groups: list("system:masters system:authenticated")}
 	jane, nobody := User{Name: "jane", Groups: list("system:authenticated")}, User{Name: "system:anonymous", Groups: list("system:unauthenticated")}
 	public := Verdict{true, "the path is public"}
@@ -131,8 +129,8 @@ func TestAdministrators(t *testing.T) {
 		line                string
 		admin, jane, nobody Verdict
 	}{
-		{"get /healthz", public, public, public},
-		{"get /version", public, public, public},
+		{"get /healthz", Verdict{true, ""}, public, public},
+		{"get /version", Verdict{true, ""}, public, public},
 		{"head /healthz", Verdict{true, ""}, Verdict{}, Verdict{}},
 		{"post /healthz", Verdict{true, ""}, Verdict{}, Verdict{}},
 		{"get /healthz/", Verdict{true, ""}, Verdict{}, Verdict{}},
@@ -152,21 +150,6 @@ func TestAdministrators(t *testing.T) {
 			if got := Decide(p, ask(t, x.user, c.line)); got != x.want {
 				t.Errorf("%s: %q: got %+v, want %+v", x.user.Name, c.line, got, x.want)
 			}
-		}
-	}
-	everything := []authorizationv1.ResourceRule{{Verbs: list("*"), APIGroups: list("*"), Resources: list("*")}}
-	paths := authorizationv1.NonResourceRule{Verbs: list("get"), NonResourceURLs: list("/healthz /version")}
-	for _, c := range []struct {
-		user User
-		want authorizationv1.SubjectRulesReviewStatus
-	}{
-		{admin, authorizationv1.SubjectRulesReviewStatus{ResourceRules: everything,
-			NonResourceRules: []authorizationv1.NonResourceRule{paths, {Verbs: list("*"), NonResourceURLs: list("*")}}}},
-		{jane, authorizationv1.SubjectRulesReviewStatus{ResourceRules: []authorizationv1.ResourceRule{}, NonResourceRules: []authorizationv1.NonResourceRule{paths}}},
-		{User{Name: "ghost"}, authorizationv1.SubjectRulesReviewStatus{ResourceRules: []authorizationv1.ResourceRule{}, NonResourceRules: []authorizationv1.NonResourceRule{}}},
-	} {
-		if got := Review(p, c.user, "default"); !reflect.DeepEqual(got, c.want) {
-			t.Errorf("%s may %+v, want %+v", c.user.Name, got, c.want)
 		}
 	}
 }
@@ -204,14 +187,6 @@ func TestMissingRoles(t *testing.T) {
 	if got, want := Decide(p, ask(t, User{}, "get core/pods ns/c")), (Verdict{false, "RBAC: " + both}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	got := Review(p, User{}, "ns")
-	want := authorizationv1.SubjectRulesReviewStatus{
-		ResourceRules:    []authorizationv1.ResourceRule{{Verbs: list("get"), APIGroups: []string{""}, Resources: list("pods"), ResourceNames: list("a b")}},
-		NonResourceRules: []authorizationv1.NonResourceRule{}, Incomplete: true, EvaluationError: both,
-	}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got %+v, want %+v", got, want)
-	}
 	// What is allowed is not asked about any further.
 	for range (script{on("get", "", "pods", ""), gone}).Grants(User{}, "") {
 		break
@@ -220,7 +195,7 @@ func TestMissingRoles(t *testing.T) {
 
 // BenchmarkDecide is what every request of the administrator pays.
 func BenchmarkDecide(b *testing.B) {
-	p := Administrators([]string{"/healthz", "/livez", "/readyz", "/version"})
+	p := Union{Administrators(), Everybody([]string{"/healthz", "/livez", "/readyz", "/version"})}
 	r := ask(b, User{Name: "kubernetes-admin", Groups: list("system:masters system:authenticated")}, "create batch/jobs default")
 	b.ReportAllocs()
 	for b.Loop() {

@@ -15,12 +15,15 @@ import (
 type gate struct {
 	authorizer.AuthorizerFunc // for the library
 	policy                    access.Policy
+	// roles are what of the policy is said by roles, and can be given on.
+	roles access.Policy
 }
 
 // newGate returns the gate of a server: administrators may do everything, others what
-// the roles in the store say.
+// the roles in the store say, and anybody may get the public paths.
 func newGate(s *store.Store) *gate {
-	g := &gate{policy: access.Union{access.Administrators(publicPaths()), storedRoles{s}}}
+	g := &gate{roles: storedRoles{s}}
+	g.policy = access.Union{access.Administrators(), g.roles, access.Everybody(publicPaths())}
 	g.AuthorizerFunc = g.authorize
 	return g
 }

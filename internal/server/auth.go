@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"crypto/x509"
@@ -31,7 +32,9 @@ func publicPaths() []string { return []string{"/healthz", "/livez", "/readyz", "
 type identities struct {
 	// who accepts client certificates of the server's own authority and tokens of
 	// ServiceAccounts, and nobody else but for the public paths.
-	who    authenticator.Request
+	who authenticator.Request
+	// bearer accepts the same tokens, and nothing else: for reviews of them.
+	bearer authenticator.Request
 	tokens *identity.Issuer
 	// key is what tokens are verified by.
 	key *ecdsa.PublicKey
@@ -53,7 +56,7 @@ func newIdentities(o *Options, ca *x509.Certificate) (*identities, error) {
 	if err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
-	ids.who = newAuthenticator(ca, accounts)
+	ids.who, ids.bearer = newAuthenticator(ca, accounts), newBearer(accounts)
 	return ids, nil
 }
 
@@ -75,6 +78,14 @@ func newAuthenticator(ca *x509.Certificate, tokens authenticator.Token) authenti
 		group.NewAuthenticatedGroupAdder(union.New(certificate, bearertoken.New(tokens), websocket.NewProtocolAuthenticator(tokens))),
 		anonymous.NewAuthenticator(public),
 	)
+}
+
+// newBearer accepts what tokens knows, for requests that have nothing but a token: a review says what a
+// request would be answered. The first of the two knows none; it stands where kube-apiserver asks for its
+// own token first, and says the same of others.
+func newBearer(tokens authenticator.Token) authenticator.Request {
+	none := authenticator.TokenFunc(func(context.Context, string) (*authenticator.Response, bool, error) { return nil, false, nil })
+	return union.New(bearertoken.New(none), group.NewAuthenticatedGroupAdder(bearertoken.New(tokens)))
 }
 
 // certCache remembers the outcome for certificates that were accepted.

@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
-	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -80,67 +78,6 @@ func TestAccess(t *testing.T) {
 			resp, body := f.httpAs(t, test.config, test.method, test.path, test.body, test.header)
 			test.check(t, resp, body)
 		})
-	}
-}
-
-func TestReviews(t *testing.T) {
-	t.Parallel()
-	f := setup(t)
-	who, err := f.client.AuthenticationV1().SelfSubjectReviews().Create(t.Context(), &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
-	if err != nil || who.Status.UserInfo.Username != "kubernetes-admin" || len(who.Status.UserInfo.Groups) != 2 {
-		t.Errorf("got %+v, %v", who, err)
-	}
-	asked := authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: "create", Group: "batch", Resource: "jobs"}}
-	may, err := f.client.AuthorizationV1().SelfSubjectAccessReviews().Create(t.Context(), &authorizationv1.SelfSubjectAccessReview{Spec: asked}, metav1.CreateOptions{})
-	if err != nil || !may.Status.Allowed {
-		t.Errorf("got %+v, %v", may, err)
-	}
-	rules, err := f.client.AuthorizationV1().SelfSubjectRulesReviews().Create(t.Context(),
-		&authorizationv1.SelfSubjectRulesReview{Spec: authorizationv1.SelfSubjectRulesReviewSpec{Namespace: "default"}}, metav1.CreateOptions{})
-	if err != nil || len(rules.Status.ResourceRules) != 1 || rules.Status.ResourceRules[0].Verbs[0] != "*" {
-		t.Errorf("got %+v, %v", rules, err)
-	}
-	other, err := f.client.AuthorizationV1().SubjectAccessReviews().Create(t.Context(), &authorizationv1.SubjectAccessReview{
-		Spec: authorizationv1.SubjectAccessReviewSpec{User: "jane", ResourceAttributes: asked.ResourceAttributes}}, metav1.CreateOptions{})
-	if err != nil || other.Status.Allowed {
-		t.Errorf("got %+v, %v", other, err)
-	}
-	_, err = f.client.AuthorizationV1().SelfSubjectAccessReviews().Create(t.Context(), &authorizationv1.SelfSubjectAccessReview{}, metav1.CreateOptions{})
-	if err == nil {
-		t.Error("an empty review was answered")
-	}
-}
-
-// A review says of a request what happens to the request: both go through one gate.
-func TestReviewsSayWhatHappens(t *testing.T) {
-	t.Parallel()
-	f := setup(t)
-	pod := authorizationv1.ResourceAttributes{Verb: "list", Resource: "pods", Namespace: "default"}
-	for _, user := range []struct {
-		name   string
-		groups []string
-		config *rest.Config
-	}{
-		{"kubernetes-admin", []string{"system:masters", "system:authenticated"}, f.config},
-		{"jane", []string{"system:authenticated"}, f.asUser(t, "jane", true)},
-	} {
-		for _, asked := range []struct {
-			path     string
-			resource *authorizationv1.ResourceAttributes
-		}{{pods, &pod}, {"/healthz", nil}, {"/version", nil}, {"/metrics", nil}, {"/api", nil}} {
-			review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{User: user.name, Groups: user.groups, ResourceAttributes: asked.resource}}
-			if asked.resource == nil {
-				review.Spec.NonResourceAttributes = &authorizationv1.NonResourceAttributes{Verb: "get", Path: asked.path}
-			}
-			said, err := f.client.AuthorizationV1().SubjectAccessReviews().Create(t.Context(), review, metav1.CreateOptions{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			resp, body := f.httpAs(t, user.config, "GET", asked.path, "", nil)
-			if want := map[bool]int{true: 200, false: 403}[said.Status.Allowed]; resp.StatusCode != want {
-				t.Errorf("%s, %s: %d, but the review says %+v: %.200s", user.name, asked.path, resp.StatusCode, said.Status, body)
-			}
-		}
 	}
 }
 

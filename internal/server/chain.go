@@ -20,7 +20,7 @@ func (s *Server) handlerChain(api http.Handler, c *genericserver.Config) http.Ha
 	h := withBulk(s.late.handler(api))
 	h = genericapifilters.WithAuthorization(h, c.Authorization.Authorizer, c.Serializer)
 	h = withFairness(h, newFair(seats()), c.LongRunningFunc)
-	h = impersonation.WithImpersonation(h, c.Authorization.Authorizer, c.Serializer)
+	h = impersonation.WithConstrainedImpersonation(h, c.Authorization.Authorizer, c.Serializer)
 
 	failed := genericapifilters.Unauthorized(c.Serializer)
 	h = genericapifilters.WithAuthentication(h, c.Authentication.Authenticator, failed,

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -10,8 +11,6 @@ import (
 	"time"
 
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
-	authenticationv1 "k8s.io/api/authentication/v1"
-	authorizationv1 "k8s.io/api/authorization/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -33,6 +32,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/server/identity"
+	"github.com/sampan-batch/sampan/internal/server/review"
 )
 
 // kubernetesPatch is the release of the Kubernetes libraries underneath; what
@@ -56,7 +56,9 @@ func (s *Server) install() error {
 		serializer.WithStreamingCollectionEncodingToProtobuf())
 	var docs *openAPI
 	var groups, rare []*genericserver.APIGroupInfo
-	s.late = newLate(kind.Ours(s.o.Kinds.All()), func() error { return s.installGroups(rare, codecs, docs) })
+	s.late = newLate(kind.Ours(s.o.Kinds.All()), review.GroupVersions(), func() error {
+		return errors.Join(s.installGroups(rare, docs), s.installReviews(docs))
+	})
 	config := s.config(codecs)
 	s.requests, s.watches = config.NonLongRunningRequestWaitGroup, new(utilwaitgroup.SafeWaitGroup)
 	unknown := genericserver.NewEmptyDelegateWithCustomHandler(http.HandlerFunc(s.serveCustom))
@@ -70,12 +72,12 @@ func (s *Server) install() error {
 	shared := newShared(s)
 	s.custom = s.newCustom(shared)
 	docs.further = s.custom
-	all, err := s.groups(shared)
+	all, err := s.groups(shared, codecs)
 	if err != nil {
 		return fmt.Errorf("server: %w", err)
 	}
 	groups, rare = s.late.split(all)
-	if err := s.installGroups(groups, codecs, docs); err != nil {
+	if err := s.installGroups(groups, docs); err != nil {
 		return err
 	}
 	docs.install(generic.Handler.NonGoRestfulMux)
@@ -85,9 +87,9 @@ func (s *Server) install() error {
 	return identity.InstallDiscovery(generic.Handler.GoRestfulContainer, s.ids.key, s.Addr())
 }
 
-func (s *Server) installGroups(groups []*genericserver.APIGroupInfo, codecs serializer.CodecFactory, docs *openAPI) error {
+func (s *Server) installGroups(groups []*genericserver.APIGroupInfo, docs *openAPI) error {
 	for _, g := range groups {
-		if err := s.installGroup(g, codecs, docs); err != nil {
+		if err := s.installGroup(g, docs); err != nil {
 			return fmt.Errorf("server: install %q: %w", g.PrioritizedVersions[0].Group, err)
 		}
 	}
@@ -112,8 +114,8 @@ func (s *Server) config(codecs serializer.CodecFactory) *genericserver.Config {
 }
 
 // groups gathers the storage of all rows by API group, in table order.
-func (s *Server) groups(shared *shared) ([]*genericserver.APIGroupInfo, error) {
-	all := apiGroups{scheme: s.scheme}
+func (s *Server) groups(shared *shared, codecs serializer.CodecFactory) ([]*genericserver.APIGroupInfo, error) {
+	all := apiGroups{scheme: s.scheme, codecs: codecs}
 	for _, k := range kind.Ours(s.o.Kinds.All()) {
 		for _, gvk := range k.GVKs() {
 			storage, err := shared.storage(k, gvk.GroupVersion())
@@ -123,8 +125,6 @@ func (s *Server) groups(shared *shared) ([]*genericserver.APIGroupInfo, error) {
 			all.add(gvk.GroupVersion(), storage)
 		}
 	}
-	all.add(authorizationv1.SchemeGroupVersion, accessReviews(s.gate))
-	all.add(authenticationv1.SchemeGroupVersion, shared.selfReview())
 	all.add(metricsv1beta1.SchemeGroupVersion, shared.measurements())
 	return all.groups, nil
 }
@@ -132,6 +132,7 @@ func (s *Server) groups(shared *shared) ([]*genericserver.APIGroupInfo, error) {
 // apiGroups are what the library installs, a group at a time.
 type apiGroups struct {
 	scheme *runtime.Scheme
+	codecs serializer.CodecFactory
 	groups []*genericserver.APIGroupInfo
 }
 
@@ -156,6 +157,7 @@ func (a *apiGroups) of(group string) *genericserver.APIGroupInfo {
 		VersionedResourcesStorageMap: map[string]map[string]rest.Storage{},
 		OptionsExternalVersion:       &schema.GroupVersion{Version: "v1"},
 		Scheme:                       a.scheme,
+		NegotiatedSerializer:         a.codecs,
 		ParameterCodec:               runtime.NewParameterCodec(a.scheme),
 	}
 	a.groups = append(a.groups, g)
@@ -165,7 +167,7 @@ func (a *apiGroups) of(group string) *genericserver.APIGroupInfo {
 // installGroup does what GenericAPIServer.InstallAPIGroup does, but for the
 // type converter of server-side apply: the library builds the OpenAPI models of
 // all resources to make it, at each start. Ours builds them when they are needed.
-func (s *Server) installGroup(info *genericserver.APIGroupInfo, codecs serializer.CodecFactory, docs *openAPI) error {
+func (s *Server) installGroup(info *genericserver.APIGroupInfo, docs *openAPI) error {
 	g := s.generic
 	group := info.PrioritizedVersions[0].Group
 	root, manager := genericserver.APIGroupPrefix, g.AggregatedDiscoveryGroupManager
@@ -178,7 +180,7 @@ func (s *Server) installGroup(info *genericserver.APIGroupInfo, codecs serialize
 		if len(storage) == 0 {
 			continue
 		}
-		version := s.groupVersion(info, gv, codecs)
+		version := s.groupVersion(info, gv)
 		version.Root, version.Storage, version.TypeConverter = root, storage, docs.converter()
 		resources, _, err := version.InstallREST(g.Handler.GoRestfulContainer)
 		if err != nil {
@@ -204,7 +206,7 @@ func (s *Server) installGroup(info *genericserver.APIGroupInfo, codecs serialize
 	return nil
 }
 
-func (s *Server) groupVersion(info *genericserver.APIGroupInfo, gv schema.GroupVersion, codecs serializer.CodecFactory) *genericapi.APIGroupVersion {
+func (s *Server) groupVersion(info *genericserver.APIGroupInfo, gv schema.GroupVersion) *genericapi.APIGroupVersion {
 	scheme := info.Scheme
 	served := map[string][]string{}
 	for v, storage := range info.VersionedResourcesStorageMap {
@@ -217,7 +219,7 @@ func (s *Server) groupVersion(info *genericserver.APIGroupInfo, gv schema.GroupV
 		AllServedVersionsByResource: served,
 		OptionsExternalVersion:      info.OptionsExternalVersion,
 		ParameterCodec:              info.ParameterCodec,
-		Serializer:                  measuring{codecs},
+		Serializer:                  measuring{info.NegotiatedSerializer},
 		Creater:                     deepCreater{scheme},
 		Convertor:                   scheme,
 		ConvertabilityChecker:       scheme,

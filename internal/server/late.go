@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	genericserver "k8s.io/apiserver/pkg/server"
 	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
@@ -12,16 +13,16 @@ import (
 )
 
 // late are the API groups that are installed when somebody first asks for one of them,
-// or for all groups: those of which every kind is rare. A start, and a private engine,
+// or for all groups: those of which every kind is rare, and those of reviews. A start, and a private engine,
 // do not pay for them. (A group takes k8s.io/apiserver some milliseconds and 400 KB.)
 type late struct {
 	names   map[string]bool
 	install func() error
 }
 
-// newLate returns the groups of rows that can wait, and that of measurements. install installs
-// them all.
-func newLate(rows []*kind.Kind, install func() error) *late {
+// newLate returns the groups of rows that can wait, that of measurements, and others that do.
+// install installs them all.
+func newLate(rows []*kind.Kind, others []schema.GroupVersion, install func() error) *late {
 	l := &late{names: map[string]bool{metricsv1beta1.GroupName: true}, install: sync.OnceValue(install)}
 	for _, k := range rows {
 		for _, gvk := range k.GVKs() {
@@ -34,6 +35,9 @@ func newLate(rows []*kind.Kind, install func() error) *late {
 				delete(l.names, gvk.Group)
 			}
 		}
+	}
+	for _, gv := range others {
+		l.names[gv.Group] = true
 	}
 	return l
 }

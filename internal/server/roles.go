@@ -129,11 +129,12 @@ func everything() []rbacv1.PolicyRule {
 // The gate answers Kubernetes' check for escalation (validation.AuthorizationRuleResolver).
 var _ validation.AuthorizationRuleResolver = &gate{}
 
-// RulesFor returns the rules that apply to a user.
+// RulesFor returns the rules of roles that apply to a user, as far as they are found. (What an
+// administrator may do is no rule of a role, in Kubernetes neither: he may give anything.)
 func (g *gate) RulesFor(_ context.Context, u user.Info, namespace string) ([]rbacv1.PolicyRule, error) {
 	var rules []rbacv1.PolicyRule
 	var failed []error
-	for grant, err := range g.policy.Grants(userOf(u), namespace) {
+	for grant, err := range g.roles.Grants(userOf(u), namespace) {
 		if err != nil {
 			failed = append(failed, err)
 			continue
