@@ -56,7 +56,8 @@ var house = map[string][]string{
 	"internal/runner/supervisor": {"internal/network", "internal/runner", "internal/runner/crilog", "internal/runner/reap", "internal/runner/terminal", "internal/stdio"},
 
 	// cores
-	"internal/access":      nil,
+	"internal/access":      {"internal/kind"},
+	"internal/certificate": {"internal/change", "internal/kind"},
 	"internal/podset":      {"internal/kind"}, // what those have in common that make pods from a template
 	"internal/job":         {"internal/change", "internal/kind", "internal/podset", "internal/reason"},
 	"internal/cron":        {"internal/change", "internal/kind", "internal/reason"},
@@ -79,7 +80,7 @@ var house = map[string][]string{
 	"internal/plan":        {"internal/cron", "internal/kind", "internal/manifest", "internal/place"},
 
 	// the shell around the cores
-	"internal/control": {"internal/access", "internal/change", "internal/claim", "internal/cron", "internal/daemonset", "internal/deployment", "internal/endpoint", "internal/job", "internal/kind", "internal/place", "internal/replicaset", "internal/statefulset", "internal/store", "internal/sweep", "internal/work"},
+	"internal/control": {"internal/access", "internal/certificate", "internal/change", "internal/claim", "internal/cron", "internal/daemonset", "internal/deployment", "internal/endpoint", "internal/job", "internal/kind", "internal/place", "internal/replicaset", "internal/statefulset", "internal/store", "internal/sweep", "internal/work"},
 
 	// edges
 	"internal/server":          {"internal/access", "internal/change", "internal/disk", "internal/kind", "internal/kind/openapi", "internal/kind/podspec", "internal/server/custom", "internal/server/identity", "internal/server/review", "internal/server/strategy", "internal/server/stream", "internal/stdio", "internal/store"},
@@ -131,7 +132,7 @@ var house = map[string][]string{
 // cores are the packages that are pure: what they answer follows from what they are
 // asked, and nothing else happens. What they import of ours is held to the same.
 var cores = []string{
-	"internal/access", "internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/deployment", "internal/replicaset", "internal/claim", "internal/place", "internal/address", "internal/endpoint", "internal/quota", "internal/sweep", "internal/explain", "internal/manifest", "internal/expand", "internal/plan", "internal/board", "internal/report", "internal/agent/podstate", "internal/agent/eviction",
+	"internal/access", "internal/certificate", "internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/deployment", "internal/replicaset", "internal/claim", "internal/place", "internal/address", "internal/endpoint", "internal/quota", "internal/sweep", "internal/explain", "internal/manifest", "internal/expand", "internal/plan", "internal/board", "internal/report", "internal/agent/podstate", "internal/agent/eviction",
 }
 
 // walls are what no entry of the table may go through, by whatever way, and why. What
@@ -142,7 +143,7 @@ var walls = []struct {
 }{
 	{cores, []string{"internal/store", "internal/work", "internal/control", "internal/server", "internal/runner", "internal/image", "internal/engine", "internal/cli"},
 		"a core is handed what it decides from, and carries nothing out"},
-	{[]string{"internal/server"}, []string{"internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/deployment", "internal/replicaset", "internal/claim", "internal/place", "internal/endpoint", "internal/sweep", "internal/explain", "internal/control", "internal/agent", "internal/runner"},
+	{[]string{"internal/server"}, []string{"internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/deployment", "internal/replicaset", "internal/claim", "internal/place", "internal/endpoint", "internal/sweep", "internal/certificate", "internal/explain", "internal/control", "internal/agent", "internal/runner"},
 		"the API stores what it is asked to; what follows from that is decided elsewhere"},
 	{[]string{"internal/agent"}, []string{"internal/store", "internal/server", "internal/control", "internal/image", "internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/deployment", "internal/replicaset", "internal/claim", "internal/place", "internal/endpoint", "internal/sweep"},
 		"a node is a client, as if it were on another machine"},
@@ -160,11 +161,11 @@ var homes = []struct {
 	why   string
 }{
 	{"k8s.io/apiserver", []string{"internal/server", "internal/engine", "internal/kind/upstream", "internal/quota"}, "the API is spoken in one room; the engine's health speaks its language of checks, and Kubernetes' strategies and quotas are called as the API calls them"},
-	{"k8s.io/kubernetes", []string{"internal/kind", "internal/agent/runspec", "internal/endpoint", "internal/quota", "internal/server", "internal/engine"}, "Kubernetes' own rules: of objects in the rows, of how Endpoints are packed, of the variables of Services, of what they use, of rights in the API, of default roles at the start"},
+	{"k8s.io/kubernetes", []string{"internal/kind", "internal/agent/runspec", "internal/endpoint", "internal/quota", "internal/certificate", "internal/server", "internal/engine"}, "Kubernetes' own rules: of objects in the rows, of how Endpoints are packed, of the variables of Services, of what they use, of rights in the API, of default roles at the start"},
 	{"k8s.io/kubectl", []string{"internal/verb"}, "what kubectl does is one room's"},
 	{"k8s.io/cli-runtime", []string{"internal/verb"}, "the same"},
 	{"k8s.io/cri-streaming", []string{"internal/server/stream"}, "the protocols of streams are one room's"},
-	{"k8s.io/client-go/kubernetes", []string{"internal/cli"}, "whoever is no command reads the store, or has an interface of its own"},
+	{"k8s.io/client-go/kubernetes", []string{"internal/cli", "internal/server/identity"}, "whoever is no command reads the store, or has an interface of its own; Kubernetes' check of tokens wants one of its clients"},
 	{"k8s.io/klog/v2", []string{"internal/server", "internal/place", "internal/daemonset", "internal/agent/eviction"}, "we log with slog; libraries that do not are led there by server"},
 	{"log", []string{"internal/server"}, "we log with slog; net/http, which does not, is led there by server"},
 	{"go.etcd.io/bbolt", []string{"internal/store"}, "who reads the file is the store"},

@@ -51,7 +51,7 @@ func bubble(t *testing.T, test func(b *bundle)) {
 		recorder := NewRecorder(s, "node", log)
 		b := &bundle{t: t, kinds: kinds, store: s, volumes: &directories{has: map[string]bool{}}}
 		loop := New(Options{
-			Source: FromStore(s), Kinds: kinds, Controllers: Controllers(kinds, sweep.Plan{}, endpoint.API{}, b.volumes.Dir()), Volumes: b.volumes, Recorder: recorder, Logger: log, Workers: 4,
+			Source: FromStore(s), Kinds: kinds, Controllers: everybody(kinds, b.volumes.Dir()), Volumes: b.volumes, Recorder: recorder, Logger: log, Workers: 4,
 		})
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 2)
@@ -67,6 +67,15 @@ func bubble(t *testing.T, test func(b *bundle)) {
 		}()
 		test(b)
 	})
+}
+
+// everybody is all controllers, with keys that do not sign, but say what of.
+func everybody(kinds *kind.Kinds, volumes string) []Controller {
+	return append(Controllers(kinds, sweep.Plan{}, endpoint.API{}, volumes), Identities(kinds, sweep.Plan{RootCA: []byte("CA")}, Keys{
+		Token: func(account *corev1.ServiceAccount, secret *corev1.Secret) (string, error) {
+			return secret.Name + " of " + account.Name, nil
+		},
+	})...)
 }
 
 // settle lets everything come to rest, without waiting for wake-ups.
@@ -124,6 +133,10 @@ func kindOf(t *testing.T, kinds *kind.Kinds, obj change.Object) *kind.Kind {
 		return kinds.ByResource(kind.Nodes)
 	case *corev1.Pod:
 		return kinds.ByResource(kind.Pods)
+	case *corev1.Secret:
+		return kinds.ByResource(kind.Secrets)
+	case *corev1.ServiceAccount:
+		return kinds.ByResource(kind.ServiceAccounts)
 	case *batchv1.Job:
 		return kinds.ByResource(kind.Jobs)
 	case *batchv1.CronJob:

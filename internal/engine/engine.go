@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -130,11 +131,13 @@ func (e *Engine) wire(kinds *kind.Kinds) (err error) {
 		return err
 	}
 	options := control.Options{Source: control.FromStore(e.store), Kinds: kinds, Recorder: e.recorder, Logger: c.Logger}
+	dir := ""
 	if volumes != nil {
-		options.Controllers, options.Volumes = control.Controllers(kinds, plan, api, volumes.Dir()), volumes
-	} else {
-		options.Controllers = control.Controllers(kinds, plan, api, "")
+		dir, options.Volumes = volumes.Dir(), volumes
 	}
+	options.Controllers = slices.Concat(control.Controllers(kinds, plan, api, dir), control.Identities(kinds, plan, control.Keys{
+		Certificate: e.server.SignCertificate, Token: e.server.SignSecretToken,
+	}))
 	e.loop = control.New(options)
 	e.agent, err = e.newAgent(kinds)
 	return err

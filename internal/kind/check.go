@@ -20,6 +20,7 @@ func (k *Kind) Check() error {
 	c.need(k.Update.Validate != nil, "Update.Validate")
 	c.subresource("Status", k.Status)
 	c.subresource("Finalize", k.Finalize)
+	c.subresource("Approval", k.Approval)
 	for i := range k.Parts {
 		c.need(k.Parts[i].Name != "", "Parts: a Name")
 		c.subresource("Parts: "+string(k.Parts[i].Name), &k.Parts[i].Update)

@@ -57,6 +57,8 @@ type Kind struct {
 	// Parts are the subresources through which a part of the object is written that a write
 	// of the whole does not change.
 	Parts []Part
+	// Approval are those of a write through /approval. (CertificateSigningRequests)
+	Approval *Update
 	// Subresources are the others, which are not writes of the object that they belong to.
 	Subresources []Subresource
 	// Canonicalize gives an object that was found valid the form in which it is kept.
@@ -139,8 +141,10 @@ type Create struct {
 	Admit func(obj Object, others Getter) error
 	// Prepare drops what may not be set (status), begins metadata.generation,
 	// generates labels and selectors.
-	Prepare  func(obj Object)
-	Validate func(obj Object) field.ErrorList
+	Prepare func(obj Object)
+	// Requester writes into a prepared object who creates it, where it says that.
+	Requester func(obj Object, by Requester)
+	Validate  func(obj Object) field.ErrorList
 	// Declared returns all that is wrong with obj: errs, which Validate and k8s.io/apiserver
 	// have found, and what the tags of its types say. nil: that is in Validate.
 	Declared func(obj Object, errs field.ErrorList) field.ErrorList
@@ -150,6 +154,13 @@ type Create struct {
 	// with the object that it is part of. To do it once more for each would cost
 	// several times what the rest of its creation does. (Pods)
 	FromTemplate bool
+}
+
+// Requester is who makes a request.
+type Requester struct {
+	Name, UID string
+	Groups    []string
+	Extra     map[string][]string
 }
 
 // Check returns all that is wrong with a new object that is prepared.
@@ -178,6 +189,9 @@ type Update struct {
 	ResetFilter func() map[fieldpath.APIVersion]fieldpath.Filter
 	// MayCreate lets a PUT create. (Leases, Events)
 	MayCreate bool
+	// Signer returns what a user has to be allowed besides: to do what verb says in the name of a
+	// signer. No verb: nothing. (CertificateSigningRequests)
+	Signer func(obj, old Object) (verb, signer string)
 	// Conditional refuses a PUT without a resourceVersion. (Leases)
 	Conditional bool
 }

@@ -21,6 +21,7 @@ const (
 	ClusterRoles        change.Resource = "clusterroles.rbac.authorization.k8s.io"
 	ClusterRoleBindings change.Resource = "clusterrolebindings.rbac.authorization.k8s.io"
 
+	CertificateSigningRequests  change.Resource = "certificatesigningrequests.certificates.k8s.io"
 	CustomResourceDefinitions   change.Resource = "customresourcedefinitions.apiextensions.k8s.io"
 	Services                    change.Resource = "services"
 	EndpointsOf                 change.Resource = "endpoints"

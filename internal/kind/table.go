@@ -53,6 +53,7 @@ func Table() []*Kind {
 		ResourceSlice(),
 		FlowSchema(),
 		PriorityLevelConfiguration(),
+		CertificateSigningRequest(),
 		CustomResourceDefinition(),
 	}
 }

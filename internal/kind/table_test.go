@@ -7,6 +7,7 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -81,6 +82,15 @@ func TestCells(t *testing.T) {
 		{Secret(), &corev1.Secret{ObjectMeta: meta, Type: "Opaque", Data: map[string][]byte{"b": nil}}, "x|Opaque|1|90s"},
 		{ServiceAccount(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "x"}}, "x|<unknown>"},
 		{Lease(), &coordinationv1.Lease{ObjectMeta: meta, Spec: coordinationv1.LeaseSpec{HolderIdentity: ptr.To("me")}}, "x|me|90s"},
+
+		{CertificateSigningRequest(), &certificatesv1.CertificateSigningRequest{ObjectMeta: meta}, "x|90s|<none>||<none>|Pending"},
+		{CertificateSigningRequest(), &certificatesv1.CertificateSigningRequest{ObjectMeta: meta,
+			Spec: certificatesv1.CertificateSigningRequestSpec{SignerName: "a/b", Username: "jane", ExpirationSeconds: ptr.To[int32](7200)},
+			Status: certificatesv1.CertificateSigningRequestStatus{Certificate: []byte("x"), Conditions: []certificatesv1.CertificateSigningRequestCondition{
+				{Type: "Failed"}, {Type: "Approved"}}}}, "x|90s|a/b|jane|120m|Approved,Failed,Issued"},
+		{CertificateSigningRequest(), &certificatesv1.CertificateSigningRequest{ObjectMeta: meta,
+			Status: certificatesv1.CertificateSigningRequestStatus{Conditions: []certificatesv1.CertificateSigningRequestCondition{{Type: "Approved"}, {Type: "Denied"}}}},
+			"x|90s|<none>||<none>|Denied"},
 
 		{Node(), &corev1.Node{ObjectMeta: meta}, "x|Unknown|<none>|90s||<none>|<none>|<unknown>|<unknown>|<unknown>"},
 		{Node(), &corev1.Node{

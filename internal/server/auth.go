@@ -52,7 +52,7 @@ func newIdentities(o *Options, ca *x509.Certificate) (*identities, error) {
 	if ids.tokens, err = identity.NewIssuer(private, o.Now); err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
-	accounts, err := identity.NewAuthenticator(ids.key, func() kind.Getter { return o.Store.View() })
+	accounts, err := identity.NewAuthenticator(ids.key, func() kind.Getter { return o.Store.View() }, labelSecret(o.Store))
 	if err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}

@@ -64,7 +64,10 @@ func (sh *shared) storage(k *kind.Kind, gv schema.GroupVersion) (map[string]rest
 		storage[plural] = newOneByOne(r)
 	}
 	if k.Status != nil {
-		storage[plural+"/status"] = &status{r}
+		storage[plural+"/status"] = &status{r, k.Status}
+	}
+	if k.Approval != nil {
+		storage[plural+"/approval"] = &status{r, k.Approval}
 	}
 	if k.Finalize != nil {
 		storage[plural+"/finalize"] = &finalize{r}

@@ -29,44 +29,7 @@ type storedRoles struct{ store *store.Store }
 
 // Grants implements access.Policy.
 func (s storedRoles) Grants(u access.User, namespace string) iter.Seq2[access.Grant, error] {
-	return access.Roles(rolesIn{s.store.View()}).Grants(u, namespace)
-}
-
-// rolesIn are the roles and bindings of a state.
-type rolesIn struct{ view *store.View }
-
-func (in rolesIn) ClusterRoleBindings() iter.Seq[*rbacv1.ClusterRoleBinding] {
-	return each[*rbacv1.ClusterRoleBinding](in.view, kind.ClusterRoleBindings, "")
-}
-
-func (in rolesIn) RoleBindings(namespace string) iter.Seq[*rbacv1.RoleBinding] {
-	return each[*rbacv1.RoleBinding](in.view, kind.RoleBindings, namespace)
-}
-
-func (in rolesIn) ClusterRole(name string) (*rbacv1.ClusterRole, bool) {
-	obj, ok := in.view.Get(kind.ClusterRoles.Key("", name))
-	if !ok {
-		return nil, false
-	}
-	return obj.(*rbacv1.ClusterRole), true
-}
-
-func (in rolesIn) Role(namespace, name string) (*rbacv1.Role, bool) {
-	obj, ok := in.view.Get(kind.Roles.Key(namespace, name))
-	if !ok {
-		return nil, false
-	}
-	return obj.(*rbacv1.Role), true
-}
-
-func each[T change.Object](view *store.View, resource change.Resource, namespace string) iter.Seq[T] {
-	return func(yield func(T) bool) {
-		for obj := range view.List(resource, namespace) {
-			if !yield(obj.(T)) {
-				return
-			}
-		}
-	}
+	return access.Roles(access.Stored(s.store.View())).Grants(u, namespace)
 }
 
 // mayGive refuses a role or a binding that gives somebody what who writes it does not
@@ -79,7 +42,7 @@ func (r *resource) mayGive(ctx context.Context, view *store.View, obj, old chang
 	if old != nil && rbacregistry.IsOnlyMutatingGCFields(obj, old, equality.Semantic) || r.explicitly(ctx, rights, obj) {
 		return nil
 	}
-	rules, err := given(rights, rolesIn{view}, obj, genericapirequest.NamespaceValue(ctx))
+	rules, err := given(rights, access.Stored(view), obj, genericapirequest.NamespaceValue(ctx))
 	if err != nil {
 		return err
 	}
@@ -99,7 +62,7 @@ func gathers(rights *kind.Rights, obj, old change.Object) bool {
 }
 
 // given are the rules that an object of a namespace gives.
-func given(rights *kind.Rights, in rolesIn, obj change.Object, namespace string) ([]rbacv1.PolicyRule, error) {
+func given(rights *kind.Rights, in access.Objects, obj change.Object, namespace string) ([]rbacv1.PolicyRule, error) {
 	if rights.RoleRef == nil {
 		return rights.Rules(obj), nil
 	}

@@ -30,9 +30,12 @@ type standsAlone interface {
 	alone() (resource string, storage rest.Storage)
 }
 
-// status is the /status of a resource: the same object under the row's rules
-// for status writes.
-type status struct{ of *resource }
+// status is the /status of a resource, or another part of it that is written by itself: the same object
+// under the row's rules for such writes.
+type status struct {
+	of    *resource
+	rules *kind.Update
+}
 
 var _ interface {
 	rest.Patcher
@@ -52,15 +55,15 @@ func (s *status) Get(ctx context.Context, name string, options *metav1.GetOption
 	return s.of.Get(ctx, name, options)
 }
 
-// Update changes the status only.
+// Update changes this part only.
 func (s *status) Update(ctx context.Context, name string, info rest.UpdatedObjectInfo, _ rest.ValidateObjectFunc,
 	validateUpdate rest.ValidateObjectUpdateFunc, _ bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
-	return s.of.updateThrough(ctx, s.of.kind.Status, name, info, validateUpdate, options)
+	return s.of.updateThrough(ctx, s.rules, name, info, validateUpdate, options)
 }
 
 // GetResetFields tells server-side apply what a status write does not change.
 func (s *status) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
-	if reset := s.of.kind.Status.ResetFields; reset != nil {
+	if reset := s.rules.ResetFields; reset != nil {
 		return reset()
 	}
 	return map[fieldpath.APIVersion]*fieldpath.Set{

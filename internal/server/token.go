@@ -2,17 +2,24 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 
+	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/server/identity"
+	"github.com/sampan-batch/sampan/internal/store"
 )
 
 // token is serviceaccounts/token: it gives a token for the account. Nothing is stored.
@@ -60,4 +67,32 @@ func (s *Server) IssueToken(ctx context.Context, namespace, account string, req 
 		return nil, fmt.Errorf("token of the account %s/%s: %w", namespace, account, err)
 	}
 	return out, nil
+}
+
+// SignSecretToken returns the token that a Secret of an account is to keep.
+func (s *Server) SignSecretToken(account *corev1.ServiceAccount, secret *corev1.Secret) (string, error) {
+	return s.ids.tokens.SignSecret(account, secret)
+}
+
+// labelSecret returns what sets labels of a Secret: when its token was last used.
+func labelSecret(s *store.Store) identity.Use {
+	return func(ctx context.Context, namespace, name string, uid types.UID, labels map[string]string) error {
+		key := kind.Secrets.Key(namespace, name)
+		for {
+			obj, ok := s.View().Get(key)
+			if !ok || obj.GetUID() != uid {
+				return apierrors.NewNotFound(corev1.Resource("secrets"), name)
+			}
+			next := obj.(*corev1.Secret).DeepCopy()
+			if next.Labels == nil {
+				next.Labels = map[string]string{}
+			}
+			maps.Copy(next.Labels, labels)
+			var set change.Set
+			set.Update(key, change.RevOf(obj), next)
+			if _, err := s.Apply(ctx, set); !errors.As(err, new(*store.ConflictError)) {
+				return err
+			}
+		}
+	}
 }

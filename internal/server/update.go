@@ -178,6 +178,9 @@ func (u *update) merge(ctx context.Context, view *store.View, old change.Object)
 	if err := u.stillWithin(u.limit, obj, old); err != nil {
 		return nil, err
 	}
+	if err := u.maySign(ctx, obj, existing); err != nil {
+		return nil, err
+	}
 	// A later timestamp alone is no change.
 	settled, err := fieldmanager.IgnoreManagedFieldsTimestampsTransformer(ctx, obj, existing)
 	if err != nil {

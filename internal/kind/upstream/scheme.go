@@ -11,6 +11,8 @@ import (
 	"k8s.io/kubernetes/pkg/apis/autoscaling"
 	autoscalingv1 "k8s.io/kubernetes/pkg/apis/autoscaling/v1"
 	autoscalingv2 "k8s.io/kubernetes/pkg/apis/autoscaling/v2"
+	"k8s.io/kubernetes/pkg/apis/certificates"
+	certificatesv1 "k8s.io/kubernetes/pkg/apis/certificates/v1"
 	"k8s.io/kubernetes/pkg/apis/core"
 	corev1 "k8s.io/kubernetes/pkg/apis/core/v1"
 	"k8s.io/kubernetes/pkg/apis/discovery"
@@ -40,6 +42,7 @@ var groups = []func(*runtime.Scheme) error{
 	core.AddToScheme, corev1.AddToScheme,
 	apps.AddToScheme, appsv1.AddToScheme,
 	autoscaling.AddToScheme, autoscalingv1.AddToScheme, autoscalingv2.AddToScheme,
+	certificates.AddToScheme, certificatesv1.AddToScheme,
 	discovery.AddToScheme, discoveryv1.AddToScheme,
 	flowcontrol.AddToScheme, flowcontrolv1.AddToScheme,
 	networking.AddToScheme, networkingv1.AddToScheme,

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
+	"k8s.io/apiserver/pkg/authentication/token/union"
 	"k8s.io/kubernetes/pkg/serviceaccount"
 
 	"github.com/sampan-batch/sampan/internal/kind"
@@ -19,13 +20,21 @@ import (
 const longestToken = 64 << 10
 
 // NewAuthenticator returns what tells whose a token is: of one that key has signed, in the state that
-// objects returns. Any other is not known to it, or an error.
-func NewAuthenticator(key *ecdsa.PublicKey, objects func() kind.Getter) (authenticator.Token, error) {
+// objects returns. Any other is not known to it, or an error. used is told of tokens that Secrets keep,
+// once a day each.
+func NewAuthenticator(key *ecdsa.PublicKey, objects func() kind.Getter, used Use) (authenticator.Token, error) {
 	keys, err := serviceaccount.StaticPublicKeysGetter([]any{key})
 	if err != nil {
 		return nil, fmt.Errorf("read tokens: %w", err)
 	}
-	tokens := serviceaccount.JWTTokenAuthenticator([]string{IssuerURL}, keys, Audiences(), serviceaccount.NewValidator(getter{objects}))
+	kept, err := serviceaccount.NewLegacyValidator(true, getter{objects}, uses{write: used})
+	if err != nil {
+		return nil, fmt.Errorf("read tokens: %w", err)
+	}
+	tokens := union.New(
+		serviceaccount.JWTTokenAuthenticator([]string{serviceaccount.LegacyIssuer}, keys, Audiences(), kept),
+		serviceaccount.JWTTokenAuthenticator([]string{IssuerURL}, keys, Audiences(), serviceaccount.NewValidator(getter{objects})),
+	)
 	return authenticator.TokenFunc(func(ctx context.Context, token string) (*authenticator.Response, bool, error) {
 		if len(token) > longestToken {
 			return nil, false, nil

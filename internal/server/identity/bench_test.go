@@ -34,7 +34,7 @@ func BenchmarkToken(b *testing.B) {
 		kind.ServiceAccounts.Key("ns", "a"): &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "a", UID: "u"}},
 		kind.Pods.Key("ns", "p"):            &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "v"}, Spec: corev1.PodSpec{ServiceAccountName: "a"}},
 	}}
-	tokens, err := NewAuthenticator(&key.PublicKey, func() kind.Getter { return objects })
+	tokens, err := NewAuthenticator(&key.PublicKey, func() kind.Getter { return objects }, nil)
 	if err != nil {
 		b.Fatal(err)
 	}

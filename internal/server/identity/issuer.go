@@ -36,7 +36,9 @@ var TokenRequestKind = authenticationv1.SchemeGroupVersion.WithKind("TokenReques
 // Issuer gives tokens to who asks for them.
 type Issuer struct {
 	sign serviceaccount.TokenGenerator
-	now  func() time.Time
+	// signSecret signs tokens that Secrets keep, which have another issuer.
+	signSecret serviceaccount.TokenGenerator
+	now        func() time.Time
 }
 
 // NewIssuer returns an issuer that signs with key.
@@ -45,7 +47,11 @@ func NewIssuer(key *ecdsa.PrivateKey, now func() time.Time) (*Issuer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sign tokens: %w", err)
 	}
-	return &Issuer{sign: sign, now: now}, nil
+	signSecret, err := serviceaccount.JWTTokenGenerator(serviceaccount.LegacyIssuer, key)
+	if err != nil {
+		return nil, fmt.Errorf("sign tokens: %w", err)
+	}
+	return &Issuer{sign: sign, signSecret: signSecret, now: now}, nil
 }
 
 // Issue answers a TokenRequest for an account of a namespace: with a copy of it that has the token in

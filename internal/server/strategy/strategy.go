@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/storage/names"
 
@@ -71,9 +72,16 @@ func (s Strategy) Canonicalize(obj runtime.Object) {
 	}
 }
 
-func (s Strategy) PrepareForCreate(_ context.Context, obj runtime.Object) {
+func (s Strategy) PrepareForCreate(ctx context.Context, obj runtime.Object) {
 	if s.create.Prepare != nil {
 		s.create.Prepare(obj.(change.Object))
+	}
+	if s.create.Requester != nil {
+		var by kind.Requester
+		if u, ok := genericapirequest.UserFrom(ctx); ok {
+			by = kind.Requester{Name: u.GetName(), UID: u.GetUID(), Groups: u.GetGroups(), Extra: u.GetExtra()}
+		}
+		s.create.Requester(obj.(change.Object), by)
 	}
 }
 
@@ -81,6 +89,14 @@ func (s Strategy) PrepareForUpdate(_ context.Context, obj, old runtime.Object) {
 	if s.update.Prepare != nil {
 		s.update.Prepare(obj.(change.Object), old.(change.Object))
 	}
+}
+
+// Signer is the row's. (kind.Update)
+func (s Strategy) Signer(obj, old change.Object) (verb, signer string) {
+	if s.update.Signer == nil {
+		return "", ""
+	}
+	return s.update.Signer(obj, old)
 }
 
 func (s Strategy) Validate(_ context.Context, obj runtime.Object) field.ErrorList {
