@@ -259,7 +259,7 @@ func serveArgs(flags *pflag.FlagSet) ([]string, error) {
 			return
 		}
 		value := f.Value.String()
-		if (f.Name == "data-dir" || f.Name == "write-kubeconfig") && value != "" {
+		if (f.Name == "data-dir" || f.Name == "write-kubeconfig" || f.Name == "token-auth-file") && value != "" {
 			absolute, absErr := filepath.Abs(value)
 			value, err = absolute, errors.Join(err, absErr)
 		}

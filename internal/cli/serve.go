@@ -56,6 +56,7 @@ the same directory finds them as they are. "sampan stop" ends the pods too.`,
 	f.StringVar(&config.Listen, "listen", config.Listen, "address of the API; port 0 picks one")
 	f.StringVar(&config.Kubeconfig, "write-kubeconfig", "", "where to write the administrator's kubeconfig (default DATA-DIR/kubeconfig)")
 	f.BoolVar(&merge, "merge-kubeconfig", false, "also make it the context \"sampan\" of $KUBECONFIG or ~/.kube/config (see 'sampan kubeconfig')")
+	f.StringVar(&config.TokenFile, "token-auth-file", "", "file of users known by a token, mode 0600, a line each: token,user,uid,\"group1,group2\"")
 	f.StringVar(&config.NodeName, "node-name", "", "name of this machine's Node (default: the host name)")
 	f.Int64Var(&config.MaxPods, "max-pods", config.MaxPods, "how many pods may run at a time")
 	nodeFlags(cmd, &config)

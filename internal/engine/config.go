@@ -35,6 +35,8 @@ type Config struct {
 	// Kubeconfig is where the administrator's kubeconfig is written, with mode
 	// 0600; "" means DataDir/kubeconfig.
 	Kubeconfig string
+	// TokenFile has users and their tokens, as kube-apiserver reads it (--token-auth-file); "": none.
+	TokenFile string
 	// Runtime is the class of containers whose pod names none.
 	Runtime runner.Class
 	// NodeName is the Node's name; "" means the host's.

@@ -166,7 +166,7 @@ func (e *Engine) serveFrom(kinds *kind.Kinds) (err error) {
 	c := &e.config
 	e.server, err = server.New(server.Options{
 		Store: e.store, Kinds: kinds, Listen: c.Listen,
-		CertDir: filepath.Join(c.DataDir, "pki"), Node: e.node, Logger: c.Logger, Version: c.Version,
+		CertDir: filepath.Join(c.DataDir, "pki"), TokenFile: c.TokenFile, Node: e.node, Logger: c.Logger, Version: c.Version,
 		Live: e.health.live(), Ready: e.health.ready(), Backup: e.Backup,
 	})
 	return err

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	certificatesv1beta1 "k8s.io/api/certificates/v1beta1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -75,7 +76,8 @@ func onlyOrdinarySubjects(obj Object, _ Getter) error {
 }
 
 func certificateSigningRequestTable(k *Kind) *Kind {
-	spec, status := certificatesv1.CertificateSigningRequestSpec{}.SwaggerDoc(), certificatesv1.CertificateSigningRequestStatus{}.SwaggerDoc()
+	// Kubernetes' printer has the words of the older version.
+	spec, status := certificatesv1beta1.CertificateSigningRequestSpec{}.SwaggerDoc(), certificatesv1beta1.CertificateSigningRequestStatus{}.SwaggerDoc()
 	k.Table = Printer{
 		Columns: []metav1.TableColumnDefinition{
 			nameColumn(), ageColumn(), column("SignerName", "string", spec["signerName"]), column("Requestor", "string", spec["request"]),

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apiserver/pkg/authentication/request/union"
 	"k8s.io/apiserver/pkg/authentication/request/websocket"
 	x509request "k8s.io/apiserver/pkg/authentication/request/x509"
+	tokenunion "k8s.io/apiserver/pkg/authentication/token/union"
 	"k8s.io/utils/lru"
 
 	"github.com/sampan-batch/sampan/internal/kind"
@@ -30,8 +31,8 @@ func publicPaths() []string { return []string{"/healthz", "/livez", "/readyz", "
 
 // identities are how the server knows its clients, and what it gives them to be known by.
 type identities struct {
-	// who accepts client certificates of the server's own authority and tokens of
-	// ServiceAccounts, and nobody else but for the public paths.
+	// who accepts client certificates of the server's own authority, tokens of ServiceAccounts
+	// and those of a file, and nobody else but for the public paths.
 	who authenticator.Request
 	// bearer accepts the same tokens, and nothing else: for reviews of them.
 	bearer authenticator.Request
@@ -55,6 +56,13 @@ func newIdentities(o *Options, ca *x509.Certificate) (*identities, error) {
 	accounts, err := identity.NewAuthenticator(ids.key, func() kind.Getter { return o.Store.View() }, labelSecret(o.Store))
 	if err != nil {
 		return nil, fmt.Errorf("server: %w", err)
+	}
+	if o.TokenFile != "" {
+		static, err := identity.LoadTokens(o.TokenFile)
+		if err != nil {
+			return nil, err
+		}
+		accounts = tokenunion.New(static, accounts)
 	}
 	ids.who, ids.bearer = newAuthenticator(ca, accounts), newBearer(accounts)
 	return ids, nil

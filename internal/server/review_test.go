@@ -2,6 +2,8 @@ package server
 
 import (
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -10,6 +12,8 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
+
+	"github.com/sampan-batch/sampan/internal/server/identity"
 )
 
 const (
@@ -114,6 +118,44 @@ func (f *fixture) reviewed(t testing.TB, token string, audiences ...string) auth
 		t.Fatal(err)
 	}
 	return out.Status
+}
+
+// Users of a file are known by their tokens, beside those of accounts; its errors keep the server from
+// starting.
+func TestTokenFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "tokens")
+	if err := os.WriteFile(path, []byte("s3cret,jane,42,\"staff,dev\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var options Options
+	f := setupAccounts(t, func(o *Options) { o.TokenFile = path }, func(o *Options) { options = *o })
+	who, err := f.whoami(t, "s3cret")
+	if err != nil || who.Username != "jane" || who.UID != "42" || strings.Join(who.Groups, " ") != "staff dev system:authenticated" {
+		t.Errorf("got %+v, %v", who, err)
+	}
+	f.newAccount(t, "bot")
+	if who, err := f.whoami(t, f.newToken(t, "bot", authenticationv1.TokenRequestSpec{})); err != nil || who.Username != "system:serviceaccount:default:bot" {
+		t.Errorf("got %+v, %v", who, err)
+	}
+	if who, err := f.whoami(t, "guess"); err == nil {
+		t.Errorf("a guess is %+v", who)
+	}
+	if got := f.reviewed(t, "s3cret"); !got.Authenticated || got.User.Username != "jane" || strings.Join(got.Audiences, " ") != identity.IssuerURL {
+		t.Errorf("reviewed %+v", got)
+	}
+	if got := f.reviewed(t, "s3cret", "vault"); got.Authenticated {
+		t.Errorf("for another: %+v", got)
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := New(options); err == nil || !strings.Contains(err.Error(), "others may read or write it (mode 0644)") {
+		if err == nil {
+			s.Close()
+		}
+		t.Errorf("with a file that others can read: %v", err)
+	}
 }
 
 func TestTokenReviews(t *testing.T) {

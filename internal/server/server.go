@@ -56,6 +56,8 @@ type Options struct {
 	// administrator's. It is created, and its certificates are renewed when
 	// they near their end.
 	CertDir string
+	// TokenFile has users and their tokens; "": there are none. It is read once.
+	TokenFile string
 	// Node returns what gives the streams of a node's pods, nil when it is not
 	// connected. nil: none is.
 	Node func(name string) PodStreams

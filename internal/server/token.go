@@ -81,7 +81,7 @@ func labelSecret(s *store.Store) identity.Use {
 		for {
 			obj, ok := s.View().Get(key)
 			if !ok || obj.GetUID() != uid {
-				return apierrors.NewNotFound(corev1.Resource("secrets"), name)
+				return apierrors.NewNotFound(corev1.Resource(string(kind.Secrets)), name)
 			}
 			next := obj.(*corev1.Secret).DeepCopy()
 			if next.Labels == nil {
