@@ -16,6 +16,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/agent/podfiles"
 	"github.com/sampan-batch/sampan/internal/agent/volume"
+	"github.com/sampan-batch/sampan/internal/reason"
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/hostpath"
 	"github.com/sampan-batch/sampan/internal/runner/reap"
@@ -131,9 +132,12 @@ func (r *containerRuntime) writeFiles(pod *corev1.Pod) error {
 	if r.class(pod) == runner.Host {
 		return nil
 	}
-	err := r.files.WriteEtc(pod, network.Hostname(pod, r.Node.Name()), r.addresses(pod).Pod, r.names(pod))
+	warnings, err := r.files.WriteEtc(pod, network.Hostname(pod, r.Node.Name()), r.addresses(pod).Pod, r.names(pod))
 	if err != nil {
 		return &filesError{err}
+	}
+	for _, text := range warnings {
+		r.Client.Record(note(pod, nil, warning, reason.DNSConfigForming, text))
 	}
 	return nil
 }

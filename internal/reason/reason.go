@@ -107,6 +107,7 @@ const (
 	BackOff                            = "BackOff" // of Jobs, too
 	Created                            = "Created"
 	ErrImageNeverPull                  = "ErrImageNeverPull"
+	DNSConfigForming                   = "DNSConfigForming"
 	Evicted                            = "Evicted"
 	Failed                             = "Failed"
 	FailedAttachVolume                 = "FailedAttachVolume"

@@ -36,12 +36,6 @@ fe00::1	ip6-allnodes
 fe00::2	ip6-allrouters
 `
 
-// How much of a resolv.conf is taken into a pod's: Kubernetes' limits.
-const (
-	maxServers  = 3
-	maxSearches = 32
-)
-
 // MaxEtcFile is how long a file in /etc may get: containers can write to it.
 const MaxEtcFile = 1 << 20
 
@@ -71,24 +65,22 @@ func (f *Files) etcFile(uid, path string) string {
 
 // WriteEtc writes the pod's own files; hostname and ips are the pod's, and names is where it
 // can ask for the cluster's names, if it can. Those that a former run of the node has written
-// stay: the pod may have changed them.
-func (f *Files) WriteEtc(pod *corev1.Pod, hostname string, ips []string, names netip.Addr) error {
+// stay: the pod may have changed them. warnings say what had to be left out.
+func (f *Files) WriteEtc(pod *corev1.Pod, hostname string, ips []string, names netip.Addr) (warnings []string, err error) {
 	if err := writeNew(f.etcFile(string(pod.UID), hostsPath), hosts(pod, hostname, ips)); err != nil {
-		return err
+		return nil, err
 	}
-	var machine []byte
-	if pod.Spec.DNSPolicy != corev1.DNSNone {
-		machine, _ = os.ReadFile(resolvPath) // a machine may have none
+	own := asksForResolv(pod) || asksCluster(pod, names)
+	if !own && !f.hasResolv {
+		return nil, nil
 	}
-	switch {
-	case asksCluster(pod, names):
-		machine = []byte(resolv(clusterResolv(string(machine), pod.Namespace, names), pod.Spec.DNSConfig))
-	case asksForResolv(pod):
-		machine = []byte(resolv(string(machine), pod.Spec.DNSConfig))
-	case !f.hasResolv:
-		return nil
+	content, _ := os.ReadFile(resolvPath) // a machine may have none
+	if own {
+		var text string
+		text, warnings = resolv(pod, string(content), names)
+		content = []byte(text)
 	}
-	return writeNew(f.etcFile(string(pod.UID), resolvPath), machine)
+	return warnings, writeNew(f.etcFile(string(pod.UID), resolvPath), content)
 }
 
 // writeNew writes a file that does not exist yet. Plain system calls: this is
@@ -163,77 +155,4 @@ func hosts(pod *corev1.Pod, hostname string, ips []string) []byte {
 // asksForResolv reports whether the pod asks for another resolv.conf than the machine's.
 func asksForResolv(pod *corev1.Pod) bool {
 	return pod.Spec.DNSConfig != nil || pod.Spec.DNSPolicy == corev1.DNSNone
-}
-
-// asksCluster reports whether the pod asks the cluster first, which it can at names.
-func asksCluster(pod *corev1.Pod, names netip.Addr) bool {
-	return names.IsValid() && (pod.Spec.DNSPolicy == corev1.DNSClusterFirst || pod.Spec.DNSPolicy == corev1.DNSClusterFirstWithHostNet)
-}
-
-// clusterResolv returns the resolv.conf of a pod that asks the cluster first: its own domains are
-// searched before the machine's, and names with few dots in them are taken for parts of such.
-func clusterResolv(machine, namespace string, names netip.Addr) string {
-	searches := []string{namespace + ".svc.cluster.local", "svc.cluster.local", "cluster.local"}
-	for line := range strings.Lines(machine) {
-		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "search" {
-			searches = append(searches[:3:3], fields[1:]...)
-		}
-	}
-	return fmt.Sprintf("search %s\nnameserver %s\noptions ndots:5\n", strings.Join(searches, " "), names)
-}
-
-// resolv adds a pod's dnsConfig to the machine's resolv.conf: name servers and
-// searched domains behind the machine's, options in place of the same ones.
-func resolv(machine string, config *corev1.PodDNSConfig) string {
-	var servers, searches, options []string
-	for line := range strings.Lines(machine) {
-		fields := strings.Fields(line)
-		if len(fields) < 2 {
-			continue
-		}
-		switch fields[0] {
-		case "nameserver":
-			servers = append(servers, fields[1])
-		case "search":
-			searches = fields[1:]
-		case "options":
-			options = fields[1:]
-		}
-	}
-	if config != nil {
-		servers = appendNew(servers, config.Nameservers)
-		searches = appendNew(searches, config.Searches)
-		for _, o := range config.Options {
-			options = slices.DeleteFunc(options, func(old string) bool {
-				name, _, _ := strings.Cut(old, ":")
-				return name == o.Name
-			})
-			text := o.Name
-			if o.Value != nil && *o.Value != "" {
-				text += ":" + *o.Value
-			}
-			options = append(options, text)
-		}
-	}
-	var b strings.Builder
-	servers, searches = servers[:min(len(servers), maxServers)], searches[:min(len(searches), maxSearches)]
-	if len(searches) > 0 {
-		fmt.Fprintf(&b, "search %s\n", strings.Join(searches, " "))
-	}
-	for _, s := range servers {
-		fmt.Fprintf(&b, "nameserver %s\n", s)
-	}
-	if len(options) > 0 {
-		fmt.Fprintf(&b, "options %s\n", strings.Join(options, " "))
-	}
-	return b.String()
-}
-
-func appendNew(list, more []string) []string {
-	for _, s := range more {
-		if !slices.Contains(list, s) {
-			list = append(list, s)
-		}
-	}
-	return list
 }

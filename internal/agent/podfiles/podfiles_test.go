@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/runner"
 )
@@ -88,25 +87,6 @@ func TestLogsOfLongNames(t *testing.T) {
 	}
 }
 
-func TestResolv(t *testing.T) {
-	t.Parallel()
-	machine := "# comment\nnameserver 1.1.1.1\nsearch old.test\nsearch m.test\noptions ndots:5 rotate\n"
-	for _, test := range []struct {
-		config *corev1.PodDNSConfig
-		want   string
-	}{
-		{nil, "search m.test\nnameserver 1.1.1.1\noptions ndots:5 rotate\n"},
-		{&corev1.PodDNSConfig{
-			Nameservers: []string{"1.1.1.1", "2.2.2.2"}, Searches: []string{"p.test"},
-			Options: []corev1.PodDNSConfigOption{{Name: "ndots", Value: ptr.To("1")}},
-		}, "search m.test p.test\nnameserver 1.1.1.1\nnameserver 2.2.2.2\noptions rotate ndots:1\n"},
-	} {
-		if got := resolv(machine, test.config); got != test.want {
-			t.Errorf("got %q, want %q", got, test.want)
-		}
-	}
-}
-
 // TestOwnResolv: a container is given a file of its pod's own, and never the machine's,
 // which it could hold by a lease or a lock, and change if it may mount.
 func TestOwnResolv(t *testing.T) {
@@ -129,7 +109,7 @@ func TestOwnResolv(t *testing.T) {
 	} {
 		pod := &corev1.Pod{Spec: test.spec}
 		pod.UID = types.UID(name)
-		if err := f.WriteEtc(pod, "p", nil, netip.Addr{}); err != nil {
+		if _, err := f.WriteEtc(pod, "p", nil, netip.Addr{}); err != nil {
 			t.Fatal(err)
 		}
 		elsewhere := func(path string) string { return "/run" + path }
