@@ -59,7 +59,7 @@ func parse(message []byte) (q question, ok bool) {
 }
 
 // answer returns the zone's answer to a question, of no more than size bytes. It is nil when
-// the question is not the zone's.
+// the question is not the zone's, or not the zone's alone.
 func (z *Zone) answer(q *question, size int) []byte {
 	if ip, ok := addressOf(q.name); ok {
 		names := z.reverse[ip]
@@ -74,7 +74,7 @@ func (z *Zone) answer(q *question, size int) []byte {
 			}
 		})
 	}
-	if !owns(q.name) {
+	if _, outside := z.outside(q); outside || !owns(q.name) {
 		return nil
 	}
 	r := z.find(q.name)

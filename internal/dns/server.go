@@ -9,8 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/net/dns/dnsmessage"
 )
 
 // How much is done at once.
@@ -41,6 +39,7 @@ func (s *Server) SetZone(z *Zone) { s.zone.Store(z) }
 
 // Serve answers what comes by the sockets, which are its own, until ctx ends.
 func (s *Server) Serve(ctx context.Context, udp net.PacketConn, tcp net.Listener) {
+	s.forward.isAt(udp.LocalAddr(), tcp.Addr())
 	stop := context.AfterFunc(ctx, func() { udp.Close(); tcp.Close() })
 	defer stop()
 	var work sync.WaitGroup
@@ -80,11 +79,7 @@ func (s *Server) packets(ctx context.Context, conn net.PacketConn) {
 		}
 		work.Go(func() {
 			defer func() { <-room }()
-			answer := s.forward.ask(ctx, "udp", message)
-			if answer == nil {
-				answer = q.fail(dnsmessage.RCodeServerFailure)
-			}
-			_, _ = conn.WriteTo(answer, from)
+			_, _ = conn.WriteTo(s.elsewhere(ctx, "udp", &q, q.size, message), from)
 		})
 	}
 }
@@ -133,9 +128,7 @@ func (s *Server) converse(ctx context.Context, conn net.Conn) {
 		}
 		answer := s.zone.Load().answer(&q, maxMessage)
 		if answer == nil {
-			if answer = s.forward.ask(ctx, "tcp", message); answer == nil {
-				answer = q.fail(dnsmessage.RCodeServerFailure)
-			}
+			answer = s.elsewhere(ctx, "tcp", &q, maxMessage, message)
 		}
 		if writeMessage(conn, answer) != nil {
 			return
