@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
+	"github.com/sampan-batch/sampan/internal/address"
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/endpoint"
 	"github.com/sampan-batch/sampan/internal/kind"
@@ -43,7 +44,7 @@ func bubble(t *testing.T, test func(b *bundle)) {
 	path := filepath.Join(t.TempDir(), "store.db")
 	synctest.Test(t, func(t *testing.T) {
 		kinds := kind.Builtin()
-		s, err := store.Open(store.Options{Path: path, Codec: kind.NewCodec(kinds), Index: kinds.Index, Account: quota.Account, Strict: true})
+		s, err := store.Open(store.Options{Path: path, Codec: kind.NewCodec(kinds), Index: kinds.Index, Account: store.InTurn(address.Account, quota.Account), Strict: true})
 		if err != nil {
 			t.Fatal(err)
 		}

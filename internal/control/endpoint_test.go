@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/sampan-batch/sampan/internal/address"
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/endpoint"
 	"github.com/sampan-batch/sampan/internal/kind"
@@ -118,6 +119,33 @@ func TestEndpointsFollowPods(t *testing.T) {
 		_, left := b.store.View().Get(kind.EndpointsOf.Key("default", "web"))
 		if n := len(b.slices("default", "web")); n != 0 || left {
 			t.Errorf("without the service there are %d slices, endpoints: %v", n, left)
+		}
+	})
+}
+
+// TestOldServicesGetAddresses: those that were stored before there were any.
+func TestOldServicesGetAddresses(t *testing.T) {
+	bubble(t, func(b *bundle) {
+		b.namespace("default")
+		b.node("n")
+		old := webService()
+		old.Spec.ClusterIP, old.Spec.ClusterIPs, old.Spec.IPFamilies = "", nil, nil
+		old.Spec.Type = corev1.ServiceTypeNodePort
+		// A store without that core has written it.
+		given, err := address.Account(b.store.View(), []change.Write{{Op: change.Create, Key: kind.Services.Key("default", "web"), Object: old.DeepCopy()}})
+		if err != nil || len(given) != 1 || old.Spec.ClusterIP != "" {
+			b.t.Fatalf("%v %v", given, err)
+		}
+		bare := endpoint.State{Key: kind.Services.Key("default", "web"), Service: old}
+		set := endpoint.Decide(bare)
+		if len(set.Writes) != 1 || set.Writes[0].Op != change.Update {
+			b.t.Fatalf("%+v", set)
+		}
+		b.put(kind.Services, set.Writes[0].Object)
+		b.settle()
+		obj, _ := b.store.View().Get(kind.Services.Key("default", "web"))
+		if s := obj.(*corev1.Service).Spec; s.ClusterIP == "" || s.Ports[0].NodePort == 0 || len(b.slices("default", "web")) != 1 {
+			b.t.Errorf("got %+v", s)
 		}
 	})
 }

@@ -19,6 +19,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
@@ -65,6 +66,13 @@ func Decide(s State) change.Set {
 		if s.Endpoints != nil && s.Endpoints.Annotations[leaderAnnotation] == "" {
 			set.Delete(kind.EndpointsOf.Key(s.Key.Namespace, s.Key.Name), change.RevOf(s.Endpoints))
 		}
+	case addressless(s.Service):
+		// It is from a time when Services had no addresses. To be written is all that it
+		// takes to get one.
+		next := s.Service.DeepCopy()
+		next.Spec.IPFamilies, next.Spec.IPFamilyPolicy = []corev1.IPFamily{corev1.IPv4Protocol}, ptr.To(corev1.IPFamilyPolicySingleStack)
+		set.Update(s.Key, change.RevOf(s.Service), next)
+		return set
 	case s.Service.Spec.Type == corev1.ServiceTypeExternalName:
 		// It is a name for what is elsewhere; what it has had stays, as in Kubernetes.
 	case len(s.Service.Spec.Selector) == 0:
@@ -176,6 +184,11 @@ func hostname(pod *corev1.Pod, service *corev1.Service) string {
 		return ""
 	}
 	return pod.Spec.Hostname
+}
+
+// addressless reports whether a Service lacks the address that it has to have.
+func addressless(service *corev1.Service) bool {
+	return service.Spec.Type != corev1.ServiceTypeExternalName && service.Spec.ClusterIP == ""
 }
 
 // headless reports whether a Service has no address of its own.

@@ -38,6 +38,9 @@ func newWorld(t *testing.T, spec string) *world {
 	w.state.Service.ObjectMeta = metav1.ObjectMeta{Namespace: "ns", Name: "web", UID: "service", Labels: w.state.Service.Labels}
 	kind.Service().Default(w.state.Service)
 	kind.Service().Create.Prepare(w.state.Service)
+	if spec := &w.state.Service.Spec; spec.ClusterIP == "" && spec.Type != corev1.ServiceTypeExternalName {
+		spec.ClusterIP, spec.ClusterIPs = "10.96.0.9", []string{"10.96.0.9"} // the store's work
+	}
 	return w
 }
 
