@@ -83,6 +83,7 @@ var table = []struct {
 	{"an emptyDir that grows where nobody measures", []string{
 		"internal/tree.TestUsage", "internal/tree.TestMeasuredUnderAttack", "internal/runner/sandbox.TestUsageOfWhoMovesAbout"}},
 	{"a few lines of a manifest that ask for all of the engine's memory", []string{"internal/agent/runspec.TestTooLong", "internal/agent/volume.TestTooLarge"}},
+	{"files of which variables are made, with a million lines or named a thousand times", []string{"internal/agent/runspec.TestHostileEnvFiles"}},
 	{"paths and search paths of an image or a manifest that ask for all of the supervisor's memory", []string{"internal/runner/sandbox.TestStartIsBounded", "internal/runner/host.TestStartIsBounded"}},
 	{"names of megabytes in what is said of a pod", []string{"internal/agent.TestStatusIsBrief"}},
 	{"leases and locks on files that are the engine's or the machine's, too", []string{

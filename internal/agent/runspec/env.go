@@ -62,7 +62,7 @@ func (e *Env) Lookup(name string) (string, bool) {
 // for: envFrom, then env, whose values may refer to what came before; and what it does not say of
 // where the Services and the API are.
 func Environment(in *Input, objects Objects) (*Env, error) {
-	env := &Env{}
+	env, files := &Env{}, &envFiles{in: in}
 	services, err := links(in)
 	if err != nil {
 		return nil, err
@@ -82,7 +82,7 @@ func Environment(in *Input, objects Objects) (*Env, error) {
 		v := &in.Container.Env[i]
 		value, ok, err := Expand(v.Value, lookup), true, error(nil)
 		if v.Value == "" && v.ValueFrom != nil {
-			value, ok, err = valueFrom(in, v.ValueFrom, objects)
+			value, ok, err = valueFrom(in, v.ValueFrom, objects, files)
 		}
 		if err == nil && ok {
 			err = env.Set(v.Name, value)
@@ -184,7 +184,7 @@ func validName(name string) bool {
 
 // valueFrom returns the value that a variable takes from elsewhere; ok is false
 // when it is optional and not there.
-func valueFrom(in *Input, from *corev1.EnvVarSource, objects Objects) (value string, ok bool, err error) {
+func valueFrom(in *Input, from *corev1.EnvVarSource, objects Objects, files *envFiles) (value string, ok bool, err error) {
 	switch {
 	case from.FieldRef != nil:
 		value, err = PodField(in.Pod, in.Addresses, from.FieldRef.FieldPath)
@@ -215,7 +215,7 @@ func valueFrom(in *Input, from *corev1.EnvVarSource, objects Objects) (value str
 		}
 		return string(data), ok, nil
 	case from.FileKeyRef != nil:
-		return fromFile(in, from.FileKeyRef)
+		return files.variable(from.FileKeyRef)
 	}
 	return "", true, nil
 }

@@ -32,14 +32,14 @@ func TestAssigned(t *testing.T) {
 		"A ='x'":                          "line 1: whitespace before '='",
 		"A=x":                             "line 1: value must be enclosed in single quotes",
 		"A=":                              "line 1: value must be enclosed in single quotes",
-		"\nA='x\ny":                       "line 2: unclosed single quote",
+		"\nA='x\ny":                       "starting at line 2: unclosed single quote",
 		"A='x'y":                          "line 1: unexpected content after closing quote",
 		"B='\n\n'y\nA='x'":                "line 3: unexpected content after closing quote",
 		strings.Repeat("'", 1000):         "line 1: missing '='",
 	} {
-		got, err := assigned(text, "A")
+		got, err := parse(text, map[string]bool{"A": true}).of("A")
 		if err != nil {
-			got = strings.TrimPrefix(err.Error(), "invalid environment variable format at ")
+			got = strings.TrimPrefix(strings.TrimPrefix(err.Error(), "invalid environment variable format "), "at ")
 			got = got[:min(len(got), len(want))]
 		}
 		if got != want {
@@ -51,7 +51,7 @@ func TestAssigned(t *testing.T) {
 func FuzzAssigned(f *testing.F) {
 	f.Add("A='x'\n# b\nB='y\nz'", "B")
 	f.Fuzz(func(t *testing.T, text, key string) {
-		if value, err := assigned(text, key); err == nil && value != "" && strings.Contains(value, "'") {
+		if value, err := parse(text, map[string]bool{key: true}).of(key); err == nil && value != "" && strings.Contains(value, "'") {
 			t.Errorf("%q has a quote", value)
 		}
 	})
