@@ -72,6 +72,8 @@ var table = []struct {
 	{"a volume or a root that is read-only", []string{"internal/runner/sandbox.TestReadOnlyRoot", "internal/runner/sandbox.TestRecursiveMount"}},
 	{"runAsUser in class host with the engine's groups", []string{"internal/runner/host.TestOtherUser", "internal/runner/host.TestUser"}},
 
+	{"admin access to devices, and the status of a claim, by whoever may write claims", []string{"internal/server.TestClaimsAskWho"}},
+
 	// The machine's resources.
 	{"a fork bomb", []string{"fork bomb", "internal/runner/cgroup.TestForkBombs", "internal/runner/cgroup.TestPodBomb",
 		"internal/runner/cgroup.TestRoom", "internal/runner/host.TestProcessLimit", "internal/agent.TestPIDPressure"}},

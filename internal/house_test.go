@@ -165,7 +165,7 @@ var homes = []struct {
 	{"k8s.io/kubectl", []string{"internal/verb"}, "what kubectl does is one room's"},
 	{"k8s.io/cli-runtime", []string{"internal/verb"}, "the same"},
 	{"k8s.io/cri-streaming", []string{"internal/server/stream"}, "the protocols of streams are one room's"},
-	{"k8s.io/client-go/kubernetes", []string{"internal/cli", "internal/server/identity"}, "whoever is no command reads the store, or has an interface of its own; Kubernetes' check of tokens wants one of its clients"},
+	{"k8s.io/client-go/kubernetes", []string{"internal/cli", "internal/kind/upstream", "internal/server/identity"}, "whoever is no command reads the store, or has an interface of its own; Kubernetes' check of tokens and some of its strategies want a client, and get one of ours"},
 	{"k8s.io/klog/v2", []string{"internal/server", "internal/place", "internal/daemonset", "internal/agent/eviction"}, "we log with slog; libraries that do not are led there by server"},
 	{"log", []string{"internal/server"}, "we log with slog; net/http, which does not, is led there by server"},
 	{"go.etcd.io/bbolt", []string{"internal/store"}, "who reads the file is the store"},
@@ -222,6 +222,8 @@ var except = []struct{ pkg, what, why string }{
 	{"internal/kind", "sync/atomic.Pointer", "the same"},
 	{"internal/kind/upstream", "context.Context", "Kubernetes' strategies want a context; it says which request they are asked about, and nothing ends it"},
 	{"internal/kind/upstream", "context.Background", "the same"},
+	{"internal/kind/upstream", "context.WithValue", "the same"},
+	{"internal/kind/upstream", "k8s.io/client-go/kubernetes/typed/core/v1.NamespaceInterface", "some strategies want a client for namespaces; the one they get returns what the request was handed"},
 	{"internal/kind/upstream", "sync.OnceValue", "the scheme of Kubernetes' types is made when it is first needed, and never changes"},
 	{"internal/kind", "time.LoadLocation", "validation has to know whether a zone exists; cores do not validate"},
 }

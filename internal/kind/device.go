@@ -4,10 +4,10 @@ import (
 	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/kubernetes/pkg/registry/resource/deviceclass"
-	"k8s.io/kubernetes/pkg/registry/resource/resourceclaim"
-	"k8s.io/kubernetes/pkg/registry/resource/resourceclaimtemplate"
 	"k8s.io/kubernetes/pkg/registry/resource/resourceslice"
 	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/kind/upstream"
 )
 
 const noDevices = "no devices are given to pods"
@@ -22,10 +22,11 @@ func DeviceClass() *Kind {
 
 // ResourceClaim is the row of resource.k8s.io/v1 resourceclaims.
 func ResourceClaim() *Kind {
+	write, status := upstream.ResourceClaim()
 	return resourceClaimTable(kubernetes[resourcev1.ResourceClaim, resourcev1.ResourceClaimList](Names{
 		Resource: ResourceClaims, Singular: "resourceclaim",
 		GVK: resourcev1.SchemeGroupVersion.WithKind("ResourceClaim"),
-	}, resourceclaim.NewStrategy(nil, nil), resourceclaim.NewStatusStrategy(resourceclaim.NewStrategy(nil, nil))).answersObject().withoutEffect(noDevices))
+	}, write, status).answersObject().withoutEffect(noDevices))
 }
 
 // ResourceClaimTemplate is the row of resource.k8s.io/v1 resourceclaimtemplates.
@@ -33,7 +34,7 @@ func ResourceClaimTemplate() *Kind {
 	return agedTable(kubernetes[resourcev1.ResourceClaimTemplate, resourcev1.ResourceClaimTemplateList](Names{
 		Resource: ResourceClaimTemplates, Singular: "resourceclaimtemplate",
 		GVK: resourcev1.SchemeGroupVersion.WithKind("ResourceClaimTemplate"),
-	}, resourceclaimtemplate.NewStrategy(nil), nil).answersObject().withoutEffect(noDevices))
+	}, upstream.ResourceClaimTemplate(), nil).answersObject().withoutEffect(noDevices))
 }
 
 // ResourceSlice is the row of resource.k8s.io/v1 resourceslices.

@@ -32,6 +32,7 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind/upstream"
 )
 
 // Kind is one row: all that is known about one resource. Nil functions mean that
@@ -134,6 +135,9 @@ func (None) Get(change.Key) (Object, bool) { return nil, false }
 // List implements Getter.
 func (None) List(change.Resource, string) iter.Seq[Object] { return func(func(Object) bool) {} }
 
+// Request is the request of a client, as far as rules have to know of it.
+type Request = upstream.Request
+
 // Create is what becomes of a new object, in this order.
 type Create struct {
 	// Admit does what Kubernetes' admission does, whoever creates the object; the
@@ -145,6 +149,9 @@ type Create struct {
 	// Requester writes into a prepared object who creates it, where it says that.
 	Requester func(obj Object, by Requester)
 	Validate  func(obj Object) field.ErrorList
+	// ValidateFor takes the place of Validate for a client's request: some rules depend on
+	// who asks, and on the namespace that he asks in. nil: Validate does.
+	ValidateFor func(req *Request, obj Object) field.ErrorList
 	// Declared returns all that is wrong with obj: errs, which Validate and k8s.io/apiserver
 	// have found, and what the tags of its types say. nil: that is in Validate.
 	Declared func(obj Object, errs field.ErrorList) field.ErrorList
@@ -177,6 +184,8 @@ type Update struct {
 	Admit    func(obj, old Object)
 	Prepare  func(obj, old Object)
 	Validate func(obj, old Object) field.ErrorList
+	// ValidateFor is as in Create.
+	ValidateFor func(req *Request, obj, old Object) field.ErrorList
 	// Declared is as in Create.
 	Declared func(obj, old Object, errs field.ErrorList) field.ErrorList
 	// Limit is as in Create.

@@ -35,9 +35,10 @@ func kubernetes[T, L any, P pointer[T], PL listPointer[L]](names Names, write, s
 			Default: func(obj Object) { upstream.Default(obj) },
 		},
 		Create: Create{
-			Prepare:  func(obj Object) { rules.PrepareNew(obj) },
-			Validate: func(obj Object) field.ErrorList { return rules.ValidateNew(obj) },
-			Declared: func(obj Object, errs field.ErrorList) field.ErrorList { return rules.Declared(obj, nil, errs) },
+			Prepare:     func(obj Object) { rules.PrepareNew(obj) },
+			Validate:    func(obj Object) field.ErrorList { return rules.ValidateNew(obj) },
+			ValidateFor: func(req *Request, obj Object) field.ErrorList { return rules.For(req).ValidateNew(obj) },
+			Declared:    func(obj Object, errs field.ErrorList) field.ErrorList { return rules.Declared(obj, nil, errs) },
 		},
 		Update:       kubernetesUpdate(rules),
 		Canonicalize: func(obj Object) { rules.Canonicalize(obj) },
@@ -65,6 +66,7 @@ func kubernetesUpdate(rules *upstream.Rules) Update {
 	return Update{
 		Prepare:     func(obj, old Object) { rules.Prepare(obj, old) },
 		Validate:    func(obj, old Object) field.ErrorList { return rules.Validate(obj, old) },
+		ValidateFor: func(req *Request, obj, old Object) field.ErrorList { return rules.For(req).Validate(obj, old) },
 		Declared:    func(obj, old Object, errs field.ErrorList) field.ErrorList { return rules.Declared(obj, old, errs) },
 		ResetFields: rules.ResetFields,
 	}

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -52,6 +53,17 @@ func newShared(s *Server) *shared {
 		}
 	}
 	return sh
+}
+
+// request is what the rules of kinds have to know of the request in ctx.
+func (sh *shared) request(ctx context.Context) *kind.Request {
+	return &kind.Request{Context: ctx, Authorizer: sh.gate, Namespace: func(name string) (*corev1.Namespace, bool) {
+		obj, found := sh.store.View().Get(kind.Namespaces.Key("", name))
+		if !found {
+			return nil, false
+		}
+		return obj.(*corev1.Namespace), true
+	}}
 }
 
 // storage returns what a row serves in one group version: the resource itself
@@ -107,6 +119,7 @@ type resource struct {
 func newResource(sh *shared, k *kind.Kind, gv schema.GroupVersion) *resource {
 	r := &resource{shared: sh, kind: k, gv: gv, gr: schema.GroupResource{Group: gv.Group, Resource: k.Plural()}}
 	r.strategy = strategy.Of(sh.scheme, k, gv)
+	r.strategy.Request = sh.request
 	r.table = newTable(k, r.gr, sh.now)
 	return r
 }

@@ -49,6 +49,13 @@ func Of(gvk schema.GroupVersionKind, resource, subresource string, strategy Stra
 	return &Rules{gvk: gvk, strategy: strategy, ctx: genericapirequest.WithRequestInfo(context.Background(), info)}
 }
 
+// For returns the rules as they are for a request.
+func (r *Rules) For(req *Request) *Rules {
+	rules := *r
+	rules.ctx = context.WithValue(req.Context, requestKey{}, req)
+	return &rules
+}
+
 // Namespaced reports whether the objects are in namespaces.
 func (r *Rules) Namespaced() bool { return r.strategy.NamespaceScoped() }
 

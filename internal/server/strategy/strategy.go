@@ -24,6 +24,8 @@ type Strategy struct {
 	names.NameGenerator
 	// RequireRevision refuses an update that does not say what it is an update of.
 	RequireRevision bool
+	// Request returns what rules have to know of the request in ctx; nil: nobody asks.
+	Request func(ctx context.Context) *kind.Request
 
 	namespaced          bool
 	allowCreateOnUpdate bool
@@ -50,6 +52,7 @@ func Of(scheme *runtime.Scheme, k *kind.Kind, gv schema.GroupVersion) Strategy {
 	if v := k.Version(gv); v != nil && v.Validate != nil {
 		st.create.Validate = func(obj change.Object) field.ErrorList { return v.Validate(obj, nil) }
 		st.update.Validate = v.Validate
+		st.create.ValidateFor, st.update.ValidateFor = nil, nil
 	}
 	return st
 }
@@ -99,18 +102,24 @@ func (s Strategy) Signer(obj, old change.Object) (verb, signer string) {
 	return s.update.Signer(obj, old)
 }
 
-func (s Strategy) Validate(_ context.Context, obj runtime.Object) field.ErrorList {
-	if s.create.Validate == nil {
-		return nil
+func (s Strategy) Validate(ctx context.Context, obj runtime.Object) field.ErrorList {
+	switch {
+	case s.create.ValidateFor != nil && s.Request != nil:
+		return s.create.ValidateFor(s.Request(ctx), obj.(change.Object))
+	case s.create.Validate != nil:
+		return s.create.Validate(obj.(change.Object))
 	}
-	return s.create.Validate(obj.(change.Object))
+	return nil
 }
 
-func (s Strategy) ValidateUpdate(_ context.Context, obj, old runtime.Object) field.ErrorList {
-	if s.update.Validate == nil {
-		return nil
+func (s Strategy) ValidateUpdate(ctx context.Context, obj, old runtime.Object) field.ErrorList {
+	switch {
+	case s.update.ValidateFor != nil && s.Request != nil:
+		return s.update.ValidateFor(s.Request(ctx), obj.(change.Object), old.(change.Object))
+	case s.update.Validate != nil:
+		return s.update.Validate(obj.(change.Object), old.(change.Object))
 	}
-	return s.update.Validate(obj.(change.Object), old.(change.Object))
+	return nil
 }
 
 // ValidateDeclaratively has the last word about errs, all that is wrong with an
