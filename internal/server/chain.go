@@ -36,9 +36,9 @@ func (s *Server) handlerChain(api http.Handler, c *genericserver.Config) http.Ha
 	h = genericapifilters.WithRequestReceivedTimestamp(h)
 	h = withoutAudit(h)
 	h = withDeepStack(h)
+	h = withPanics(h, s.o.Logger)
 	h = withPace(h, s.o.pace)
 	h = withDoor(h, c.Authentication.Authenticator)
-	h = genericfilters.WithPanicRecovery(h, c.RequestInfoResolver)
 	return h
 }
 

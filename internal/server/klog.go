@@ -35,7 +35,8 @@ func ofClient(r slog.Record) bool {
 	case "Unhandled Error":
 		return unanswered(errorOf(r)) || nonsense(errorOf(r))
 	}
-	return false
+	// Kubernetes compares two forms of its own rules by what clients get wrong.
+	return strings.HasPrefix(r.Message, "Unexpected difference between hand written validation and declarative validation")
 }
 
 // ofStream reports whether the library speaks of a stream that somebody has to a pod:
@@ -78,7 +79,19 @@ func nonsense(text string) bool {
 	const accident = "apiserver received an error that is not an metav1.Status: "
 	return text == "exceeded max warning header size, truncating" ||
 		strings.HasPrefix(text, accident) &&
-			(strings.Contains(text, "failed to create typed patch object") || strings.Contains(text, "(*field.Error)"))
+			slices.ContainsFunc(nonsensical(), func(part string) bool { return strings.Contains(text, part) })
+}
+
+// nonsensical are parts of what is said of patches that mean nothing.
+func nonsensical() []string {
+	return []string{
+		"failed to create typed patch object", "failed to convert new object", "(*field.Error)",
+		// of a strategic merge (k8s.io/apimachinery/pkg/util/mergepatch, strategicpatch)
+		"list element types are not identical", "expected a []interface {}, but received", "expected a map[string]interface {}, but received",
+		"unknown patch type", "does not contain declared merge key", "cannot merge lists without merge key", "unable to find api field in struct",
+		"lists of lists are not supported", "invalid patch format", "the order in patch list", "The order in patch list",
+		"can't find json tag", "unexpected list type", "The items in $setElementOrder",
+	}
 }
 
 func (h warnings) Enabled(ctx context.Context, level slog.Level) bool {

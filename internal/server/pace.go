@@ -1,8 +1,10 @@
 package server
 
 import (
+	"bufio"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -165,12 +167,20 @@ type answer interface {
 type pacedWriter struct {
 	answer
 	e *exchange
+	// begun: something of the answer was written.
+	begun bool
 }
 
 // pacedHijacker is one over HTTP/1, which can become another protocol.
 type pacedHijacker struct {
 	*pacedWriter
-	http.Hijacker
+	hijacker http.Hijacker
+}
+
+// Hijack implements http.Hijacker.
+func (w *pacedHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	w.begun = true
+	return w.hijacker.Hijack()
 }
 
 func (e *exchange) writer(w http.ResponseWriter) http.ResponseWriter {
@@ -188,8 +198,15 @@ func (e *exchange) writer(w http.ResponseWriter) http.ResponseWriter {
 // Unwrap is for http.ResponseController.
 func (w *pacedWriter) Unwrap() http.ResponseWriter { return w.answer }
 
+// WriteHeader implements http.ResponseWriter.
+func (w *pacedWriter) WriteHeader(code int) {
+	w.begun = true
+	w.answer.WriteHeader(code)
+}
+
 // Write implements http.ResponseWriter.
 func (w *pacedWriter) Write(p []byte) (n int, err error) {
+	w.begun = true
 	for {
 		piece := p[n:min(len(p), n+writePiece)]
 		w.e.begin()
@@ -203,6 +220,7 @@ func (w *pacedWriter) Write(p []byte) (n int, err error) {
 
 // Flush implements http.Flusher.
 func (w *pacedWriter) Flush() {
+	w.begun = true
 	w.e.begin()
 	w.answer.Flush()
 	w.e.stall.Stop()
