@@ -122,6 +122,7 @@ var table = []struct {
 	{"connections and requests of strangers", []string{
 		"idle connections of strangers", "internal/server.TestStrangersKeepNobodyOut", "internal/server.TestRefusedWithoutReading", "internal/server.TestFloods", "internal/server.TestSlowBodies"}},
 	{"a small request that causes much work", []string{"internal/server.TestBulk", "internal/server.TestBulkIsNeeded", "internal/server.TestHostileBodies"}},
+	{"sessions of exec, attach and port-forward without end, and streams of which none is paired", []string{"internal/server.TestSessionsAreCounted", "internal/server.TestUnpairedStreams"}},
 	{"a request that makes its handler panic", []string{"internal/server.TestPanics", "internal/server.TestPanicInAnAnswer", "internal/server.TestOddPatches"}},
 	{"forged and expired certificates, paths without credentials", []string{
 		"internal/server.TestForgedCertificates", "internal/server.TestExpiredCertificate", "internal/server.TestNothingWithoutCredentials", "internal/server.TestListensOnLoopback"}},

@@ -102,9 +102,9 @@ func (e *podExec) Connect(ctx context.Context, name string, opts runtime.Object,
 	if err != nil {
 		return nil, err
 	}
-	return session.Exec(options, func(ctx context.Context, streams stdio.Streams) (int, error) {
+	return e.pods.sessions.counted(ctx, session.Exec(options, func(ctx context.Context, streams stdio.Streams) (int, error) {
 		return node.Exec(ctx, session.Pod, options, streams)
-	}), nil
+	}), r), nil
 }
 
 // podAttach is pods/attach.
@@ -125,9 +125,9 @@ func (a *podAttach) Connect(ctx context.Context, name string, opts runtime.Objec
 	if err != nil {
 		return nil, err
 	}
-	return session.Attach(options, func(ctx context.Context, streams stdio.Streams) error {
+	return a.pods.sessions.counted(ctx, session.Attach(options, func(ctx context.Context, streams stdio.Streams) error {
 		return node.Attach(ctx, session.Pod, options, streams)
-	}), nil
+	}), r), nil
 }
 
 // podPortForward is pods/portforward.
@@ -147,9 +147,9 @@ func (p *podPortForward) Connect(ctx context.Context, name string, opts runtime.
 	if err != nil {
 		return nil, err
 	}
-	return session.PortForward(opts.(*corev1.PodPortForwardOptions), func(ctx context.Context, port uint16) (net.Conn, error) {
+	return p.pods.sessions.counted(ctx, session.PortForward(opts.(*corev1.PodPortForwardOptions), func(ctx context.Context, port uint16) (net.Conn, error) {
 		return node.PortForward(ctx, session.Pod, port)
-	}), nil
+	}), r), nil
 }
 
 var _ = []interface {

@@ -84,9 +84,9 @@ func talk(ctx context.Context, command []string, s stdio.Streams) (int, error) {
 }
 
 // shellFixture is a server with a pod whose commands talk.
-func shellFixture(t *testing.T) (*fixture, *shell) {
+func shellFixture(t *testing.T, options ...func(*Options)) (*fixture, *shell) {
 	node := &shell{run: talk, ended: make(chan error, 1)}
-	f := setup(t, func(o *Options) { o.Node = only("n", node) })
+	f := setup(t, append(options, func(o *Options) { o.Node = only("n", node) })...)
 	running := func(name string) *corev1.Pod {
 		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default", UID: "u"},
 			Spec: corev1.PodSpec{NodeName: "n", Containers: []corev1.Container{{Name: "c"}}}}

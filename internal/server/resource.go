@@ -36,7 +36,8 @@ type shared struct {
 	gate      *gate
 	tokens    *identity.Issuer
 	// stop ends the streams of those who exec, attach and forward ports.
-	stop context.Context
+	stop     context.Context
+	sessions *sessions
 	// guarded: namespaces are served, so that what is created in one needs it.
 	guarded *kind.Kind
 }
@@ -46,6 +47,7 @@ func newShared(s *Server) *shared {
 	sh := &shared{
 		store: o.Store, scheme: s.scheme, now: o.Now, nodes: o.Node,
 		views: newViews(o.Now), encodings: newEncodings(), gate: s.gate, tokens: s.ids.tokens, stop: s.stopping,
+		sessions: newSessions(o.sessions),
 	}
 	for _, k := range o.Kinds.All() {
 		if k.Storage.Open != nil {

@@ -76,9 +76,10 @@ type Options struct {
 	// a share; 0 means what its limit says.
 	OpenFiles uint64
 
-	// pace and strangerLife are shorter in tests.
+	// pace, strangerLife and sessions are less in tests.
 	pace         pace
 	strangerLife time.Duration
+	sessions     sessionLimits
 }
 
 func (o *Options) complete() error {
@@ -102,6 +103,9 @@ func (o *Options) complete() error {
 	}
 	if o.pace == (pace{}) {
 		o.pace = defaultPace()
+	}
+	if o.sessions == (sessionLimits{}) {
+		o.sessions = defaultSessions()
 	}
 	if o.strangerLife == 0 {
 		o.strangerLife = strangerLife

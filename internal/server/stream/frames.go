@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 )
 
 const (
@@ -23,20 +24,41 @@ const (
 	frameHeader = 8
 	// lastFrame is the flag of the last data of a stream.
 	lastFrame = 0x01
+	// openStream is the kind of the control frame that opens one.
+	openStream = 1
+	// mostUnused is how many streams a client may open that come to nothing: the library
+	// keeps each, with two goroutines, until the connection ends, also when it no longer waits
+	// for the other stream of a pair. A client may well open a hundred pairs at once.
+	mostUnused = 512
 )
 
-var errLongFrame = errors.New("a SPDY control frame is too long")
+var (
+	errLongFrame   = errors.New("a SPDY control frame is too long")
+	errManyStreams = errors.New("too many streams are opened that come to nothing")
+)
+
+// openings counts the streams that a client opens, and those that have come to something.
+type openings struct{ opened, used atomic.Int64 }
+
+// open counts one more, or refuses it.
+func (o *openings) open() error {
+	if o.opened.Add(1)-o.used.Load() > mostUnused {
+		return errManyStreams
+	}
+	return nil
+}
 
 // frames reads what a client sends by SPDY, in frames of which none is large: data is
 // divided, and what is not data and yet large is an error. A client that is not read
 // from can so take only little memory.
 type frames struct {
-	from   io.Reader
-	header [frameHeader]byte
-	unread []byte // of header
-	piece  int    // bytes of this frame still to come
-	rest   int    // bytes of data that further frames have to announce
-	flags  byte   // for the last of these
+	from    io.Reader
+	streams *openings
+	header  [frameHeader]byte
+	unread  []byte // of header
+	piece   int    // bytes of this frame still to come
+	rest    int    // bytes of data that further frames have to announce
+	flags   byte   // for the last of these
 }
 
 // Read implements io.Reader.
@@ -70,6 +92,11 @@ func (f *frames) next() error {
 		if length > largestControl {
 			return errLongFrame
 		}
+		if binary.BigEndian.Uint16(f.header[2:]) == openStream {
+			if err := f.streams.open(); err != nil {
+				return err
+			}
+		}
 		f.unread, f.piece = f.header[:], length
 		return nil
 	}
@@ -95,8 +122,9 @@ func (f *frames) divide() {
 // streams are there, and in vain if the client has gone.
 type far struct {
 	http.ResponseWriter
-	ctx  context.Context
-	spdy bool
+	ctx     context.Context
+	spdy    bool
+	streams *openings
 }
 
 // Hijack implements http.Hijacker. The library reads from what is returned beside the
@@ -108,7 +136,7 @@ func (f far) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	context.AfterFunc(f.ctx, func() { conn.Close() })
 	if f.spdy {
-		buffered.Reader = bufio.NewReader(&frames{from: buffered.Reader})
+		buffered.Reader = bufio.NewReader(&frames{from: buffered.Reader, streams: f.streams})
 	}
 	return conn, buffered, nil
 }

@@ -28,7 +28,7 @@ func TestFrames(t *testing.T) {
 	for name, from := range map[string]io.Reader{
 		"whole": bytes.NewReader(sent), "in bytes": iotest.OneByteReader(bytes.NewReader(sent)), "with its end": iotest.DataErrReader(bytes.NewReader(sent)),
 	} {
-		got, err := io.ReadAll(&frames{from: from})
+		got, err := io.ReadAll(&frames{from: from, streams: &openings{}})
 		if err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%s: %d bytes instead of %d, %v", name, len(got), len(want), err)
 		}
@@ -40,7 +40,7 @@ func TestFrames(t *testing.T) {
 		"headers of a megabyte": {frame(control, 0, largestControl+1), errLongFrame},
 		"half a header":         {[]byte{0, 0, 0}, io.ErrUnexpectedEOF},
 	} {
-		if got, err := io.ReadAll(&frames{from: bytes.NewReader(test.sent)}); len(got) > 0 || !errors.Is(err, test.err) {
+		if got, err := io.ReadAll(&frames{from: bytes.NewReader(test.sent), streams: &openings{}}); len(got) > 0 || !errors.Is(err, test.err) {
 			t.Errorf("%s: %d bytes, %v", name, len(got), err)
 		}
 	}

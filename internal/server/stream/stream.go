@@ -66,8 +66,8 @@ func (s Session) Attach(o *corev1.PodAttachOptions, attach func(context.Context,
 // PortForward returns what serves a client that connects to ports of the pod: open is
 // called for each connection.
 func (s Session) PortForward(o *corev1.PodPortForwardOptions, open func(ctx context.Context, port uint16) (net.Conn, error)) http.Handler {
-	return s.handler(ports(o), func(ctx context.Context, w http.ResponseWriter, r *http.Request) {
-		servePorts(w, r, s.Pod, dialler{ctx, open})
+	return s.handler(ports(o), func(ctx context.Context, w far, r *http.Request) {
+		servePorts(w, r, s.Pod, &dialler{ctx: ctx, open: open, streams: w.streams})
 	}, func(location *url.URL, transport *http.Transport, plain http.Handler) http.Handler {
 		return translator.NewTranslatingHandler(plain, translator.NewTunnelingHandler(plain), wsstream.IsWebSocketRequestWithTunnelingProtocol)
 	})
@@ -75,7 +75,7 @@ func (s Session) PortForward(o *corev1.PodPortForwardOptions, open func(ctx cont
 
 // remoteCommand is what exec and attach have in common.
 func (s Session) remoteCommand(want streams, serve func(context.Context, http.ResponseWriter, *http.Request, *remotecommand.Options)) http.Handler {
-	return s.handler(want.query(), func(ctx context.Context, w http.ResponseWriter, r *http.Request) {
+	return s.handler(want.query(), func(ctx context.Context, w far, r *http.Request) {
 		opts, err := remotecommand.NewOptions(r)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
@@ -91,14 +91,14 @@ func (s Session) remoteCommand(want streams, serve func(context.Context, http.Re
 
 // handler puts the two halves together. kubelet is the one, translate what the other
 // makes of plain, which passes everything on.
-func (s Session) handler(query url.Values, kubelet func(context.Context, http.ResponseWriter, *http.Request),
+func (s Session) handler(query url.Values, kubelet func(context.Context, far, *http.Request),
 	translate func(*url.URL, *http.Transport, http.Handler) http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithCancelCause(r.Context())
 		defer cancel(errClientGone)
 		defer context.AfterFunc(s.Stop, func() { cancel(context.Cause(s.Stop)) })()
 		transport := newTransport(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			kubelet(ctx, far{w, ctx, isSPDY(r)}, r)
+			kubelet(ctx, far{w, ctx, isSPDY(r), &openings{}}, r)
 		}))
 		location := &url.URL{Scheme: "http", Host: "node", Path: "/", RawQuery: query.Encode()}
 		plain := proxy.NewUpgradeAwareHandler(location, transport, false, true, s.Errors)
