@@ -83,12 +83,14 @@ func TestUnpairedStreams(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			for i := range many {
-				header := http.Header{corev1.StreamType: {lone}, corev1.PortHeader: {"80"}, corev1.PortForwardRequestIDHeader: {fmt.Sprint(i)}}
-				if _, err := conn.CreateStream(header); err != nil {
-					return
+			go func() { // the last one waits for an answer
+				for i := range many {
+					header := http.Header{corev1.StreamType: {lone}, corev1.PortHeader: {"80"}, corev1.PortForwardRequestIDHeader: {fmt.Sprint(i)}}
+					if _, err := conn.CreateStream(header); err != nil {
+						return
+					}
 				}
-			}
+			}()
 			select {
 			case <-conn.CloseChan():
 			case <-time.After(20 * time.Second):
