@@ -131,6 +131,8 @@ var table = []struct {
 	{"a backup, or a profile of the process, for who is no administrator", []string{"internal/server.TestBackupIsTheAdministrators", "internal/server.TestAccess"}},
 	{"a backup that leads out of the directory, lies or does not end", []string{"internal/backup.TestHostileBackup"}},
 
+	{"a template that reads what is not beside it, or takes all memory or time", []string{"testdata/stories/expand.txtar"}},
+
 	// Images.
 	{"unpacking follows links", []string{"internal/image.TestNothingFollowsLinks", "internal/image.TestHostileLayers", "internal/image.TestReplaced"}},
 	{"the same layer twice", []string{"internal/image.TestTheSameLayerTwice", "internal/image.TestLayersTwice"}},
