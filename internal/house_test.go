@@ -33,7 +33,7 @@ var house = map[string][]string{
 	"internal/tree":                       nil,
 	"internal/disk":                       nil,
 	"internal/stdio":                      nil,
-	"internal/localpath":                  {"internal/disk", "internal/runner/trash"},
+	"internal/localpath":                  {"internal/disk", "internal/runner/trash", "internal/tree"},
 	"internal/image":                      {"internal/disk", "internal/tree"},
 	"internal/image/imagetest":            nil,                 // for tests
 	"internal/golden":                     {"internal/change"}, // for tests
@@ -53,7 +53,7 @@ var house = map[string][]string{
 		"internal/runner/reap", "internal/runner/terminal", "internal/runner/trash", "internal/tree"},
 	"internal/runner/sandbox": {"internal/network", "internal/runner", "internal/runner/cgroup", "internal/runner/fork", "internal/runner/hostpath",
 		"internal/runner/reap", "internal/runner/terminal", "internal/runner/trash", "internal/tree"},
-	"internal/runner/supervisor": {"internal/network", "internal/runner", "internal/runner/crilog", "internal/runner/reap", "internal/runner/terminal", "internal/stdio"},
+	"internal/runner/supervisor": {"internal/network", "internal/runner", "internal/runner/crilog", "internal/runner/reap", "internal/runner/terminal", "internal/stdio", "internal/tree"},
 
 	// cores
 	"internal/access":      {"internal/kind"},

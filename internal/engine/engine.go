@@ -150,7 +150,11 @@ func (e *Engine) openVolumes() (*localpath.Volumes, error) {
 	if c.Private {
 		return nil, nil
 	}
-	v, err := localpath.Open(filepath.Join(c.DataDir, RunVolumes), c.Logger)
+	var foreign func(path string) error
+	if os.Geteuid() != 0 { // containers have users that only the supervisor has a part in
+		foreign = func(path string) error { return e.runner.Discard(context.Background(), path) }
+	}
+	v, err := localpath.Open(filepath.Join(c.DataDir, RunVolumes), c.Logger, foreign)
 	if err != nil {
 		return nil, err
 	}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/disk"
 	"github.com/sampan-batch/sampan/internal/runner/trash"
+	"github.com/sampan-batch/sampan/internal/tree"
 )
 
 // aside is where what is to go waits for its removal; no volume has such a name.
@@ -30,17 +31,24 @@ const aside = ".removed"
 
 // Volumes are the directories in one directory. It is safe for concurrent use.
 type Volumes struct {
-	dir string
-	log *slog.Logger
+	dir    string
+	log    *slog.Logger
+	remove func(path string) error
 
 	mu  sync.Mutex
 	bin *trash.Bin // nil until there is something to remove
 }
 
 // Open returns the volumes in dir, which need not exist yet. What was being removed when the last
-// engine ended is removed further.
-func Open(dir string, log *slog.Logger) (*Volumes, error) {
-	v := &Volumes{dir: dir, log: log}
+// engine ended is removed further. foreign removes what is not this user's to remove; nil: nobody does.
+func Open(dir string, log *slog.Logger, foreign func(path string) error) (*Volumes, error) {
+	v := &Volumes{dir: dir, log: log, remove: func(path string) error {
+		err := tree.Remove(path)
+		if foreign != nil && errors.Is(err, fs.ErrPermission) {
+			err = foreign(path)
+		}
+		return err
+	}}
 	if _, err := os.Lstat(filepath.Join(dir, aside)); errors.Is(err, fs.ErrNotExist) {
 		return v, nil
 	}
@@ -110,7 +118,7 @@ func (v *Volumes) trash() (bin *trash.Bin, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.bin == nil {
-		v.bin, err = trash.Open(filepath.Join(v.dir, aside), v.log)
+		v.bin, err = trash.OpenWith(filepath.Join(v.dir, aside), v.log, v.remove)
 	}
 	return v.bin, err
 }

@@ -16,7 +16,7 @@ import (
 // open returns the volumes in a directory of the test, which does not exist yet.
 func open(t *testing.T) *Volumes {
 	t.Helper()
-	v, err := Open(filepath.Join(t.TempDir(), "data", "volumes"), slog.New(slog.DiscardHandler))
+	v, err := Open(filepath.Join(t.TempDir(), "data", "volumes"), slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestRemove(t *testing.T) {
 	if err := os.Rename(path, filepath.Join(v.dir, aside, "pvc-a.left")); err != nil {
 		t.Fatal(err)
 	}
-	next, err := Open(v.dir, slog.New(slog.DiscardHandler))
+	next, err := Open(v.dir, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -374,6 +374,16 @@ func (c *Client) SetVolume(ctx context.Context, v *runner.Volume) error {
 	}
 }
 
+// Discard removes a directory that containers of the class sandbox have filled. Their users may be
+// nobody's but the supervisor's: where this one is an ordinary user, its own rights do not do.
+func (c *Client) Discard(ctx context.Context, path string) error {
+	l, err := c.link(runner.Sandbox)
+	if err != nil {
+		return err
+	}
+	return l.call(ctx, verbDiscard, &idRequest{ID: path}, nil)
+}
+
 // ReadVolume implements runner.Runner.
 func (c *Client) ReadVolume(ctx context.Context, f *runner.VolumeFile) ([]byte, error) {
 	l, err := c.link(f.Class)

@@ -38,7 +38,7 @@ var errLost = errors.New("supervisor: the connection was lost")
 
 // call sends a request and decodes the answer into res, if that is not nil.
 func (c *connection) call(ctx context.Context, v verb, req, res any) error {
-	if c.protocol < 2 && (v == verbStart || v >= verbSetVolume && v <= verbPods) || c.protocol < 4 && (v == verbSetImage || v == verbRead) || c.protocol < 5 && v == verbGive ||
+	if c.protocol < 2 && (v == verbStart || v >= verbSetVolume && v <= verbPods) || c.protocol < 4 && (v == verbSetImage || v == verbRead) || c.protocol < 5 && (v == verbGive || v == verbDiscard) ||
 		c.protocol < 6 && v == verbResize {
 		return errOld
 	}

@@ -50,8 +50,9 @@ const (
 	verbRead     verb = 17 // runner.VolumeFile → readAnswer
 	verbJoin     verb = 18 // idRequest → runner.Joined
 	verbServices verb = 19 // []network.Service
+	verbDiscard  verb = 21 // idRequest, whose ID is a path: remove what is there
 	verbGive     verb = 20 // runner.Volume with a Source, which former supervisors would overlook
-	verbResize   verb = 21 // resizeRequest → resizeAnswer
+	verbResize   verb = 23 // resizeRequest → resizeAnswer
 
 	// requests of which each has a connection of its own; see stream.go
 	verbRun    verb = 13 // runRequest → runner.ExitInfo

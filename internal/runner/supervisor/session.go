@@ -147,19 +147,8 @@ func (ss *session) handle(ctx context.Context, f frame) (any, error) {
 			return nil, err
 		}
 		return nil, s.removePod(req.ID)
-	case verbSetVolume, verbSetImage, verbGive:
-		v := &runner.Volume{}
-		if err := decode(v); err != nil {
-			return nil, err
-		}
-		return nil, s.setVolume(v)
-	case verbRead:
-		f := &runner.VolumeFile{}
-		if err := decode(f); err != nil {
-			return nil, err
-		}
-		data, err := s.launcher.ReadVolume(f)
-		return readAnswer{data}, err
+	case verbSetVolume, verbSetImage, verbGive, verbRead, verbDiscard:
+		return s.handleVolume(f)
 	case verbResize:
 		return s.resize(f.body)
 	case verbUsage:

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,7 +12,33 @@ import (
 	"time"
 
 	"github.com/sampan-batch/sampan/internal/runner"
+	"github.com/sampan-batch/sampan/internal/tree"
 )
+
+// handleVolume answers a request about volumes.
+func (s *Supervisor) handleVolume(f frame) (any, error) {
+	decode := func(req any) error { return json.Unmarshal(f.body, req) }
+	switch f.verb {
+	case verbRead:
+		file := &runner.VolumeFile{}
+		if err := decode(file); err != nil {
+			return nil, err
+		}
+		data, err := s.launcher.ReadVolume(file)
+		return readAnswer{data}, err
+	case verbDiscard:
+		var req idRequest
+		if err := decode(&req); err != nil {
+			return nil, err
+		}
+		return nil, tree.Remove(req.ID)
+	}
+	v := &runner.Volume{}
+	if err := decode(v); err != nil {
+		return nil, err
+	}
+	return nil, s.setVolume(v)
+}
 
 // setVolume has the Launcher make a volume, or bring it up to date.
 func (s *Supervisor) setVolume(v *runner.Volume) error {

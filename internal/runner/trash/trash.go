@@ -53,9 +53,10 @@ type Bin struct {
 // Open returns a Bin that sets aside in dir, which is made if it is missing and
 // must be on the file system of what is to be removed. It begins to remove what
 // a former Bin has left there.
-func Open(dir string, log *slog.Logger) (*Bin, error) { return open(dir, log, tree.Remove) }
+func Open(dir string, log *slog.Logger) (*Bin, error) { return OpenWith(dir, log, tree.Remove) }
 
-func open(dir string, log *slog.Logger, remove func(string) error) (*Bin, error) {
+// OpenWith is Open, and removes with remove, which may be called by several goroutines.
+func OpenWith(dir string, log *slog.Logger, remove func(string) error) (*Bin, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}

@@ -75,7 +75,7 @@ func (l *logbook) count() int {
 func setup(t *testing.T) (dir string, b *Bin, r *remover, log *logbook) {
 	t.Helper()
 	dir, r, log = t.TempDir(), &remover{slow: make(chan struct{})}, &logbook{}
-	b, err := open(filepath.Join(dir, "aside"), slog.New(slog.NewTextHandler(log, nil)), r.remove)
+	b, err := OpenWith(filepath.Join(dir, "aside"), slog.New(slog.NewTextHandler(log, nil)), r.remove)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +175,7 @@ func TestStuck(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		r, log := &remover{stuck: "bad"}, &logbook{}
-		b, err := open(filepath.Join(dir, "aside"), slog.New(slog.NewTextHandler(log, nil)), r.remove)
+		b, err := OpenWith(filepath.Join(dir, "aside"), slog.New(slog.NewTextHandler(log, nil)), r.remove)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -223,7 +223,7 @@ func TestFullDisk(t *testing.T) {
 				t.Skip(err)
 			}
 			t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
-			b, err := open(filepath.Join(dir, "aside"), slog.New(slog.NewTextHandler(log, nil)), r.remove)
+			b, err := OpenWith(filepath.Join(dir, "aside"), slog.New(slog.NewTextHandler(log, nil)), r.remove)
 			if err != nil {
 				t.Fatal(err)
 			}
