@@ -345,3 +345,23 @@ func (s suite) testLost(t *testing.T) {
 	}
 	b.finish(next)
 }
+
+func (s suite) testResize(t *testing.T) {
+	b := s.setup(t)
+	spec := b.spec("sleep 1000")
+	b.start(spec)
+	for range 3 { // the same again is no error
+		if _, err := b.r.Resize(b.ctx, spec.ID, runner.Resources{CPUShares: 512, PidsLimit: 100}); err != nil {
+			t.Error(err)
+		}
+	}
+	_, err := b.r.Resize(b.ctx, "none", runner.Resources{})
+	b.wantErr("resize of one that is not there", err, runner.ErrNotFound)
+	if err := b.r.Signal(b.ctx, spec.ID, 9); err != nil {
+		t.Error(err)
+	}
+	b.wait(spec)
+	_, err = b.r.Resize(b.ctx, spec.ID, runner.Resources{CPUShares: 2})
+	b.wantErr("resize of one that has ended", err, runner.ErrEnded)
+	b.finish(spec)
+}

@@ -65,6 +65,7 @@ func Run(t *testing.T, open func(t *testing.T) runner.Runner, opts Options) {
 		{"StartError", s.testStartError, false},
 		{"SameID", s.testSameID, false},
 		{"Remove", s.testRemove, false},
+		{"Resize", s.testResize, false},
 		{"Exec", s.testExec, false},
 		{"ExecTimeout", s.testExecTimeout, false},
 		{"ExecCancel", s.testExecCancel, false},
