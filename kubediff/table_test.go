@@ -31,8 +31,8 @@ func TestTables(t *testing.T) {
 	t.Parallel()
 	tables := printers.NewTableGenerator().With(internalversion.AddHandlers)
 	for _, k := range kind.Table() {
-		if !k.Rare || k.Table.Cells == nil {
-			continue
+		if !k.Rare || k.Table.Cells == nil || k.Resource == kind.Roles || k.Resource == kind.ClusterRoles {
+			continue // for roles, too, Kubernetes has no printer, but the one for all that have none
 		}
 		t.Run(string(k.Resource), func(t *testing.T) {
 			t.Parallel()
