@@ -112,6 +112,7 @@ func mayGrow(claim, old *corev1.PersistentVolumeClaim, others Getter) error {
 		return nil
 	}
 	if old.Status.Phase != corev1.ClaimBound {
+		//lint:ignore ST1005 Kubernetes' words
 		return errors.New("Only bound persistent volume claims can be expanded")
 	}
 	name := volume.GetPersistentVolumeClaimClass(claim)

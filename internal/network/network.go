@@ -34,11 +34,14 @@ func DefaultConfig() Config {
 	}
 }
 
-// ErrNotFound: the pod has no network.
-var ErrNotFound = errors.New("network: the pod has none")
-
-// ErrFull: the range has no address for one more pod.
-var ErrFull = errors.New("network: all addresses are taken")
+var (
+	// ErrNotFound: the pod has no network.
+	ErrNotFound = errors.New("network: the pod has none")
+	// ErrFull: the range has no address for one more pod.
+	ErrFull = errors.New("network: all addresses are taken")
+	// ErrDoor: a port of the machine does not lead to its pods.
+	ErrDoor = errors.New("a port of this machine cannot be opened")
+)
 
 // Network is that of a node: a namespace, and those of its pods. All methods are safe for
 // concurrent use.

@@ -1,7 +1,6 @@
 package network
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -64,6 +63,3 @@ func (n *Network) SetServices(list []Service) error {
 	}
 	return nil
 }
-
-// ErrDoor: a port of the machine does not lead to its pods.
-var ErrDoor = errors.New("a port of this machine cannot be opened")
