@@ -70,6 +70,7 @@ var house = map[string][]string{
 	"internal/place":       {"internal/change", "internal/claim", "internal/kind/podspec", "internal/reason"},
 	"internal/address":     {"internal/change", "internal/kind"},
 	"internal/endpoint":    {"internal/change", "internal/kind", "internal/reason"},
+	"internal/lifecycle":   {"internal/change", "internal/kind", "internal/kind/podspec", "internal/reason"},
 	"internal/quota":       {"internal/change", "internal/kind"},
 	"internal/sweep":       {"internal/change", "internal/kind", "internal/kind/podspec", "internal/reason"},
 	"internal/explain":     {"internal/cron", "internal/job", "internal/kind", "internal/reason"},
@@ -80,7 +81,7 @@ var house = map[string][]string{
 	"internal/plan":        {"internal/cron", "internal/kind", "internal/manifest", "internal/place"},
 
 	// the shell around the cores
-	"internal/control": {"internal/access", "internal/certificate", "internal/change", "internal/claim", "internal/cron", "internal/daemonset", "internal/deployment", "internal/endpoint", "internal/job", "internal/kind", "internal/place", "internal/replicaset", "internal/statefulset", "internal/store", "internal/sweep", "internal/work"},
+	"internal/control": {"internal/access", "internal/certificate", "internal/change", "internal/claim", "internal/cron", "internal/daemonset", "internal/deployment", "internal/endpoint", "internal/job", "internal/kind", "internal/lifecycle", "internal/place", "internal/replicaset", "internal/statefulset", "internal/store", "internal/sweep", "internal/work"},
 
 	// edges
 	"internal/server":          {"internal/access", "internal/change", "internal/disk", "internal/kind", "internal/kind/openapi", "internal/kind/podspec", "internal/server/custom", "internal/server/identity", "internal/server/review", "internal/server/strategy", "internal/server/stream", "internal/stdio", "internal/store"},
@@ -166,7 +167,7 @@ var homes = []struct {
 	{"k8s.io/cli-runtime", []string{"internal/verb"}, "the same"},
 	{"k8s.io/cri-streaming", []string{"internal/server/stream"}, "the protocols of streams are one room's"},
 	{"k8s.io/client-go/kubernetes", []string{"internal/cli", "internal/kind/upstream", "internal/server/identity"}, "whoever is no command reads the store, or has an interface of its own; Kubernetes' check of tokens and some of its strategies want a client, and get one of ours"},
-	{"k8s.io/klog/v2", []string{"internal/server", "internal/place", "internal/daemonset", "internal/agent/eviction"}, "we log with slog; libraries that do not are led there by server"},
+	{"k8s.io/klog/v2", []string{"internal/server", "internal/place", "internal/daemonset", "internal/lifecycle", "internal/agent/eviction"}, "we log with slog; libraries that do not are led there by server"},
 	{"log", []string{"internal/server"}, "we log with slog; net/http, which does not, is led there by server"},
 	{"go.etcd.io/bbolt", []string{"internal/store"}, "who reads the file is the store"},
 	{"github.com/tidwall/btree", []string{"internal/store"}, "what is in memory of the store is its own"},

@@ -25,6 +25,8 @@ var otherThings = []struct{ pkg, name, why string }{
 	{"cli", "cronjobs", "the same"},
 	{"cli", "jobs.batch", "the same"},
 	{"cli", "cronjobs.batch", "the same"},
+	{"cli", "nodes", "a flag"},
+	{"engine", "nodes", "a directory"},
 	{"cli", "namespaces", "a path of any cluster's API"},
 }
 

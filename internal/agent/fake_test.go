@@ -231,14 +231,14 @@ func (f *fakeClient) RegisterNode(ctx context.Context, node *corev1.Node) (*core
 	return node, nil
 }
 
-func (f *fakeClient) NodeUID(ctx context.Context, name string) (types.UID, error) {
+func (f *fakeClient) Node(ctx context.Context, name string) (*corev1.Node, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	node := f.nodes[name]
 	if node == nil {
-		return "", notFound("nodes", name)
+		return nil, notFound("nodes", name)
 	}
-	return node.UID, nil
+	return node, nil
 }
 
 func (f *fakeClient) UpdateNodeStatus(ctx context.Context, name string, status func(*corev1.Node) corev1.NodeStatus) error {

@@ -124,7 +124,7 @@ kubectl, the client libraries and the manifests that you have work unmodified.
 	}
 	root.SetFlagErrorFunc(wrongFlag)
 	root.SuggestionsMinimumDistance = 2
-	root.AddCommand(newRun(), newServe(), newStop(), newImage(), newSupervise())
+	root.AddCommand(newRun(), newServe(), newStop(), newImage(), newNode(), newSupervise())
 	root.AddCommand(newJob(), newCron(), newExplain(), newFollow(), newLogs(), newVersion())
 	root.AddCommand(newBackup(), newRestore(), newCheck())
 	root.AddCommand(newDoctor(), newInstall(), newKubeconfig(), newExpand())

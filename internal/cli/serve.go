@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/engine"
 	"github.com/sampan-batch/sampan/internal/runner"
@@ -20,6 +21,7 @@ func newServe() *cobra.Command {
 	var runtime string
 	var log logOptions
 	var merge bool
+	var nodes string
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the long-lived engine that kubectl talks to",
@@ -30,6 +32,7 @@ SIGTERM and Ctrl-C stop the engine and leave the pods running; the next "sampan 
 the same directory finds them as they are. "sampan stop" ends the pods too.`,
 		Example: `  sampan serve
   sampan serve --data-dir /srv/sampan --listen 127.0.0.1:7443
+  sampan serve --nodes 3                 # several nodes, as kind has them (see 'sampan node')
   kubectl --kubeconfig ~/.local/share/sampan/kubeconfig get jobs`,
 		Args: wantArgs(cobra.NoArgs, "serve takes no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -41,6 +44,11 @@ the same directory finds them as they are. "sampan stop" ends the pods too.`,
 				return usage(fmt.Errorf("--max-pods %d: want a positive number (default %d)", config.MaxPods, engine.DefaultMaxPods))
 			}
 			config.Runtime = class
+			if nodes != "" {
+				if err := config.SetNodes(func(first string) ([]*corev1.Node, error) { return readNodes(nodes, first) }); err != nil {
+					return err
+				}
+			}
 			if config.Logger, err = log.logger(os.Stderr); err != nil {
 				return err
 			}
@@ -58,7 +66,9 @@ the same directory finds them as they are. "sampan stop" ends the pods too.`,
 	f.BoolVar(&merge, "merge-kubeconfig", false, "also make it the context \"sampan\" of $KUBECONFIG or ~/.kube/config (see 'sampan kubeconfig')")
 	f.StringVar(&config.TokenFile, "token-auth-file", "", "file of users known by a token, mode 0600, a line each: token,user,uid,\"group1,group2\"")
 	f.StringVar(&config.NodeName, "node-name", "", "name of this machine's Node (default: the host name)")
-	f.Int64Var(&config.MaxPods, "max-pods", config.MaxPods, "how many pods may run at a time")
+	f.StringVar(&nodes, "nodes", "", "how many nodes this machine is, or a file of Node manifests with their names, labels, taints and capacities (default 1)")
+	f.DurationVar(&config.NodeMonitorGrace, "node-monitor-grace-period", engine.DefaultNodeMonitorGrace, "how long a node may be silent before it is NotReady")
+	f.Int64Var(&config.MaxPods, "max-pods", config.MaxPods, "how many pods may run at a time, on all nodes together")
 	nodeFlags(cmd, &config)
 	f.StringVar(&runtime, "runtime", string(runner.Sandbox), `how containers run unless runtimeClassName says otherwise: "sandbox" or "host"`)
 	log.addFlags(cmd)

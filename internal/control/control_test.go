@@ -72,7 +72,7 @@ func bubble(t *testing.T, test func(b *bundle)) {
 
 // everybody is all controllers, with keys that do not sign, but say what of.
 func everybody(kinds *kind.Kinds, volumes string) []Controller {
-	return append(Controllers(kinds, sweep.Plan{}, endpoint.API{}, volumes), Identities(kinds, sweep.Plan{RootCA: []byte("CA")}, Keys{
+	return append(Controllers(kinds, sweep.Plan{}, endpoint.API{}, volumes, Nodes{}), Identities(kinds, sweep.Plan{RootCA: []byte("CA")}, Keys{
 		Token: func(account *corev1.ServiceAccount, secret *corev1.Secret) (string, error) {
 			return secret.Name + " of " + account.Name, nil
 		},
@@ -322,7 +322,7 @@ func TestANodeUnderPressureIsGivenNoPods(t *testing.T) {
 		b.create(newJob("j"))
 		b.settle()
 		pod := b.pods("default")[0]
-		if got, want := pod.Status.Conditions[0].Message, "0/1 nodes are available: 1 node(s) had untolerated taint {node.kubernetes.io/disk-pressure: }. "+
+		if got, want := pod.Status.Conditions[0].Message, "0/1 nodes are available: 1 node(s) had untolerated taint(s). "+
 			"preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."; got != want || pod.Spec.NodeName != "" {
 			t.Errorf("bound to %q: %q", pod.Spec.NodeName, got)
 		}

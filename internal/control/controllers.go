@@ -11,9 +11,9 @@ import (
 
 // Controllers returns the table of controllers. plan is what namespaces are furnished with,
 // api where pods find the API, volumes the directory in which those of the local-path provisioner
-// are; "": there are none.
-func Controllers(kinds *kind.Kinds, plan sweep.Plan, api endpoint.API, volumes string) []Controller {
-	return []Controller{
+// are ("": there are none), and nodes how nodes are watched.
+func Controllers(kinds *kind.Kinds, plan sweep.Plan, api endpoint.API, volumes string, nodes Nodes) []Controller {
+	all := []Controller{
 		jobController(kinds, false),
 		cronController(kinds),
 		daemonSetController(kinds),
@@ -26,6 +26,7 @@ func Controllers(kinds *kind.Kinds, plan sweep.Plan, api endpoint.API, volumes s
 		volumeController(kinds, volumes),
 		ephemeralController(kinds, volumes),
 		taintController(),
+		evictionController(kinds),
 		endpointController(),
 		apiController(api),
 		ownerController(kinds),
@@ -36,6 +37,10 @@ func Controllers(kinds *kind.Kinds, plan sweep.Plan, api endpoint.API, volumes s
 		orphanController(kinds),
 		aggregationController(),
 	}
+	if nodes.Grace > 0 {
+		all = append(all, healthController(nodes))
+	}
+	return all
 }
 
 // controllersOf adds the object of kind k that controls what was written, and

@@ -71,14 +71,6 @@ func concernsDaemons(ev change.Event) bool {
 
 func sameTaint(a, b corev1.Taint) bool { return a.MatchTaint(&b) && a.Value == b.Value }
 
-func allNodes(view change.View) []*corev1.Node {
-	var all []*corev1.Node
-	for obj := range view.List(kind.Nodes, "") {
-		all = append(all, obj.(*corev1.Node))
-	}
-	return all
-}
-
 // revisionsOf returns the revisions that owner controls, and those of its namespace that
 // have no controller.
 func revisionsOf(view change.View, owner change.Object) []*appsv1.ControllerRevision {

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -71,7 +72,7 @@ type vacancy struct {
 // vacancyOf finds room if there is just one node that is ready; with several, which
 // one is best is not a trivial question.
 func vacancyOf(view change.View) *vacancy {
-	all := nodesOf(view)
+	all := slices.DeleteFunc(nodesOf(view), func(n place.Node) bool { return !ready(n.Node) })
 	if len(all) != 1 {
 		return &vacancy{}
 	}
@@ -86,35 +87,19 @@ func share(node *corev1.Node) int64 {
 	return (node.Status.Allocatable.Pods().Value()/2 - placed) / MaxWorkers
 }
 
-// nodesOf returns the nodes that are ready, with what is bound to them.
+// nodesOf returns the nodes that have said how they are, with what is bound to them.
 func nodesOf(view change.View) []place.Node {
 	var all []place.Node
 	for obj := range view.List(kind.Nodes, "") {
 		node := obj.(*corev1.Node)
-		if !ready(node) {
+		if !slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == corev1.NodeReady }) {
 			continue
 		}
-		term := kind.ActivePods(node.Name)
-		n := place.Node{Node: node, Active: func(yield func(*corev1.Pod) bool) {
-			for obj := range view.Index(kind.Pods, term) {
-				if !yield(obj.(*corev1.Pod)) {
-					return
-				}
-			}
-		}}
+		n := place.Node{Node: node, Active: activePods(view, node.Name)}
 		for range n.Active {
 			n.Count++
 		}
 		all = append(all, n)
 	}
 	return all
-}
-
-func ready(node *corev1.Node) bool {
-	for _, c := range node.Status.Conditions {
-		if c.Type == corev1.NodeReady {
-			return c.Status == corev1.ConditionTrue
-		}
-	}
-	return false
 }

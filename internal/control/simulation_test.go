@@ -318,7 +318,7 @@ func (w *world) rest() {
 // woken for, without the loop knowing.
 func (w *world) undecided() string {
 	view, now := w.store.View(), w.now()
-	controllers := Controllers(w.kinds, sweep.Plan{}, endpoint.API{}, "")
+	controllers := Controllers(w.kinds, sweep.Plan{}, endpoint.API{}, "", Nodes{})
 	seen := make(map[task]bool)
 	for _, k := range w.kinds.All() {
 		if k.Resource == "events" {

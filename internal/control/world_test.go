@@ -138,7 +138,7 @@ func (w *world) start() {
 	w.store, w.wakes = s, make(map[task]time.Time)
 	w.doom.Store(0)
 	w.killed.Store(false)
-	controllers := Controllers(w.kinds, sweep.Plan{}, endpoint.API{}, "")
+	controllers := Controllers(w.kinds, sweep.Plan{}, endpoint.API{}, "", Nodes{})
 	for i := range controllers {
 		controllers[i].Decide = w.disturbed(i, controllers[i].Decide)
 	}

@@ -122,21 +122,32 @@ func (a *archive) writeKeys(w *backup.Writer) error {
 	return nil
 }
 
+// writeLogs puts the logs of all nodes in one directory: it is the pod's uid that tells them
+// apart, and who restores them has other nodes.
 func (a *archive) writeLogs(w *backup.Writer) error {
-	dir := filepath.Join(a.dir, "logs")
-	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case errors.Is(err, fs.ErrNotExist): // its pod has gone meanwhile
-			return nil
-		case err != nil || !d.Type().IsRegular():
-			return err
-		}
-		rel, err := filepath.Rel(a.dir, path)
+	all, err := homes(a.dir)
+	if err != nil {
+		return err
+	}
+	for _, home := range all {
+		err := filepath.WalkDir(filepath.Join(home, "logs"), func(path string, d fs.DirEntry, err error) error {
+			switch {
+			case errors.Is(err, fs.ErrNotExist): // its pod has gone meanwhile
+				return nil
+			case err != nil || !d.Type().IsRegular():
+				return err
+			}
+			rel, err := filepath.Rel(home, path)
+			if err != nil {
+				return err
+			}
+			return writeLog(w, path, filepath.ToSlash(rel))
+		})
 		if err != nil {
 			return err
 		}
-		return writeLog(w, path, filepath.ToSlash(rel))
-	})
+	}
+	return nil
 }
 
 // writeLog puts a log into a backup, as long as it is now: it may be written to.

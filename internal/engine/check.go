@@ -139,7 +139,7 @@ func (c *dirCheck) lastHolder() {
 
 // modes looks for what others could read or change.
 func (c *dirCheck) modes() {
-	names := []string{".", storeName, "kubeconfig", "lock", "pki", "images", "run"}
+	names := []string{".", storeName, "kubeconfig", "lock", "pki", "images", "run", nodesDir}
 	for _, name := range pkiFiles {
 		names = append(names, filepath.Join("pki", name))
 	}
@@ -230,7 +230,14 @@ func (c *dirCheck) images(deep bool) {
 
 // trees measures what else takes room.
 func (c *dirCheck) trees() {
-	c.Logs = c.measure(c.path("logs"))
+	all, err := homes(c.Directory)
+	if err != nil {
+		c.unseen(err)
+	}
+	for _, home := range all {
+		t := c.measure(filepath.Join(home, "logs"))
+		c.Logs.Files, c.Logs.Bytes = c.Logs.Files+t.Files, c.Logs.Bytes+t.Bytes
+	}
 	replaced, _ := filepath.Glob(c.path("replaced-*"))
 	for _, path := range replaced {
 		t := c.measure(path)
@@ -261,7 +268,7 @@ func (c *dirCheck) measure(root string) (t TreeReport) {
 
 // ours are the names that an engine, its node and its supervisors give to what
 // is in a data directory.
-var ours = []string{storeName, "lock", "kubeconfig", "pki", "run", "logs", "images", "pods", "etc", "termination", lastBackupName, RunRecord, RunVolumes}
+var ours = []string{storeName, "lock", "kubeconfig", "pki", "run", nodesDir, "logs", "images", "pods", "etc", "termination", lastBackupName, RunRecord, RunVolumes}
 
 // What `sampan run --keep` has in the directory besides: what it was to do, and the volumes
 // that are claims.

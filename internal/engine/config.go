@@ -41,6 +41,13 @@ type Config struct {
 	Runtime runner.Class
 	// NodeName is the Node's name; "" means the host's.
 	NodeName string
+	// Nodes are the nodes that this machine is, with the name, labels, annotations, taints and
+	// capacity that each registers with; none: one, called NodeName, which has all of the machine.
+	// What a node leaves open is an equal share.
+	Nodes []*corev1.Node
+	// NodeMonitorGrace is how long a node may be silent before nobody knows how it is; 0:
+	// kube-controller-manager's 50 s. A node says five times in it that it lives.
+	NodeMonitorGrace time.Duration
 	// MaxPods is how many pods may run at a time.
 	MaxPods int64
 	// PodPids is how many processes and threads a pod may have; 0 means
@@ -78,6 +85,9 @@ type Config struct {
 // DefaultMaxPods is far above Kubernetes' 110, which is about a machine's
 // network and kubelet, neither of which is here.
 const DefaultMaxPods = 10000
+
+// DefaultNodeMonitorGrace is kube-controller-manager's.
+const DefaultNodeMonitorGrace = 50 * time.Second
 
 // DefaultPodPids is OpenShift's. A kubelet sets no limit: there, a node that is
 // out of processes is nobody's machine.
@@ -164,12 +174,11 @@ func (c *Config) complete() error {
 	if c.Kubeconfig == "" {
 		c.Kubeconfig = filepath.Join(c.DataDir, "kubeconfig")
 	}
-	if c.NodeName == "" {
-		host, err := os.Hostname()
-		if err != nil {
-			return err
-		}
-		c.NodeName = node.NameOf(host)
+	if err := c.completeName(); err != nil {
+		return err
+	}
+	if len(c.Nodes) > MaxNodes {
+		return fmt.Errorf("%d nodes: at most %d can be on one machine", len(c.Nodes), MaxNodes)
 	}
 	switch {
 	case c.MaxPods == 0:
@@ -180,6 +189,12 @@ func (c *Config) complete() error {
 	if c.PodPids == 0 {
 		c.PodPids = DefaultPodPids
 	}
+	switch {
+	case c.NodeMonitorGrace == 0:
+		c.NodeMonitorGrace = DefaultNodeMonitorGrace
+	case c.NodeMonitorGrace < time.Second:
+		return fmt.Errorf("node monitor grace period %s: want at least a second", c.NodeMonitorGrace)
+	}
 	if err := c.completeEviction(); err != nil {
 		return err
 	}
@@ -187,6 +202,32 @@ func (c *Config) complete() error {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return nil
+}
+
+// completeName gives the node the machine's name, if it has none.
+func (c *Config) completeName() error {
+	if c.NodeName != "" {
+		return nil
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	c.NodeName = node.NameOf(host)
+	return nil
+}
+
+// SetNodes sets the nodes to those that list returns; first is the name of this machine's node,
+// where nothing is said of nodes.
+func (c *Config) SetNodes(list func(first string) ([]*corev1.Node, error)) error {
+	if err := c.completeName(); err != nil {
+		return err
+	}
+	nodes, err := list(c.NodeName)
+	if err == nil {
+		c.Nodes = nodes
+	}
+	return err
 }
 
 // completeEviction reads what the configuration says about thresholds.

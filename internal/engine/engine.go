@@ -25,9 +25,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/rest"
 
-	"github.com/sampan-batch/sampan/internal/agent"
 	"github.com/sampan-batch/sampan/internal/agent/machine"
-	"github.com/sampan-batch/sampan/internal/agent/node"
 	"github.com/sampan-batch/sampan/internal/control"
 	"github.com/sampan-batch/sampan/internal/endpoint"
 	"github.com/sampan-batch/sampan/internal/image"
@@ -48,13 +46,13 @@ type Engine struct {
 	lock     *dirLock
 	store    *store.Store
 	images   func() (*image.Store, error) // opens them at its first call
-	runner   *supervisor.Client
 	server   *server.Server
-	agent    *agent.Agent
+	nodes    []*member // the first is the one that stands for all where one is asked
 	recorder *control.Recorder
 	loop     *control.Loop
 	janitor  *control.Janitor
 	reporter *control.Reporter
+	vigil    control.Vigil
 	health   *health
 }
 
@@ -98,13 +96,17 @@ func (e *Engine) open() (err error) {
 			return err
 		}
 	}
-	e.runner, err = supervisor.New(filepath.Join(c.DataDir, "run"), supervisor.ClientOptions{
-		Private: c.Private, Log: c.Logger,
-	})
-	if err != nil {
+	if err := c.completeNodes(); err != nil {
 		return err
 	}
-	e.health = newHealth(c.DataDir, e.store, e.runner, newClockCheck(readClocks, lastRenewal(e.store, c.NodeName)))
+	e.health = newHealth(c.DataDir, e.store, newClockCheck(readClocks, lastRenewal(e.store, c.Nodes[0].Name)))
+	for _, object := range c.Nodes {
+		m, err := e.newMember(object)
+		if err != nil {
+			return err
+		}
+		e.nodes = append(e.nodes, m)
+	}
 	return e.wire(kinds)
 }
 
@@ -123,7 +125,7 @@ func (e *Engine) wire(kinds *kind.Kinds) (err error) {
 		api.At = advertised(e.server.Endpoint(), addresses())
 		e.announceAPI(api)
 	}
-	e.recorder = control.NewRecorder(e.store, c.NodeName, c.Logger)
+	e.recorder = control.NewRecorder(e.store, c.Nodes[0].Name, c.Logger)
 	e.janitor = &control.Janitor{Store: e.store, TTL: eventTTL, Max: maxEvents}
 	e.reporter = &control.Reporter{Store: e.store, Log: c.Logger}
 	volumes, err := e.openVolumes()
@@ -135,12 +137,12 @@ func (e *Engine) wire(kinds *kind.Kinds) (err error) {
 	if volumes != nil {
 		dir, options.Volumes = volumes.Dir(), volumes
 	}
-	options.Controllers = slices.Concat(control.Controllers(kinds, plan, api, dir), control.Identities(kinds, plan, control.Keys{
+	nodes := control.Nodes{Grace: c.NodeMonitorGrace, Vigil: &e.vigil}
+	options.Controllers = slices.Concat(control.Controllers(kinds, plan, api, dir, nodes), control.Identities(kinds, plan, control.Keys{
 		Certificate: e.server.SignCertificate, Token: e.server.SignSecretToken,
 	}))
 	e.loop = control.New(options)
-	e.agent, err = e.newAgent(kinds)
-	return err
+	return e.employ(kinds)
 }
 
 // openVolumes opens the directories of the claims of this engine's users; nil for a private one,
@@ -152,7 +154,13 @@ func (e *Engine) openVolumes() (*localpath.Volumes, error) {
 	}
 	var foreign func(path string) error
 	if os.Geteuid() != 0 { // containers have users that only the supervisor has a part in
-		foreign = func(path string) error { return e.runner.Discard(context.Background(), path) }
+		foreign = func(path string) error {
+			runners := e.nodes[0].runners()
+			if runners == nil {
+				return errors.New("the node is gone")
+			}
+			return runners.Discard(context.Background(), path)
+		}
 	}
 	v, err := localpath.Open(filepath.Join(c.DataDir, RunVolumes), c.Logger, foreign)
 	if err != nil {
@@ -171,44 +179,21 @@ func (e *Engine) serveFrom(kinds *kind.Kinds) (err error) {
 	e.server, err = server.New(server.Options{
 		Store: e.store, Kinds: kinds, Listen: c.Listen,
 		CertDir: filepath.Join(c.DataDir, "pki"), TokenFile: c.TokenFile, Node: e.node, Logger: c.Logger, Version: c.Version,
-		Live: e.health.live(), Ready: e.health.ready(), Backup: e.Backup,
+		Live: e.health.live(), Ready: e.health.ready(), Backup: e.Backup, Machine: e,
 	})
 	return err
 }
 
-// node returns what gives the streams of a node's pods: there is one node.
+// node returns what gives the streams of a node's pods.
 func (e *Engine) node(name string) server.PodStreams {
-	if name != e.config.NodeName {
-		return nil
+	for _, m := range e.nodes {
+		if m.name == name {
+			if worker := m.worker(); worker != nil {
+				return worker
+			}
+		}
 	}
-	return e.agent
-}
-
-// newAgent makes this machine's node.
-func (e *Engine) newAgent(kinds *kind.Kinds) (*agent.Agent, error) {
-	c := &e.config
-	capacity, err := node.Capacity(c.DataDir, c.MaxPods)
-	if err != nil {
-		return nil, err
-	}
-	client, own := &nodeClient{store: e.store, kinds: kinds, recorder: e.recorder, tokens: e.server}, addresses()
-	self, err := node.New(node.Config{
-		Name: c.NodeName, Addresses: own, Capacity: capacity, Version: server.KubernetesVersion(c.Version),
-		Health: e.health, API: client, Log: c.Logger,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return agent.New(agent.Options{
-		Node: self, Dir: c.DataDir, Class: c.Runtime, Log: c.Logger,
-		Addresses: own, HostEnv: hostEnv(), Client: client,
-		Images:  newNodeImages(e.images, c.Private),
-		Runners: map[runner.Class]runner.Runner{runner.Sandbox: e.runner, runner.Host: e.runner},
-		API:     e.server.Endpoint(),
-		PodPids: max(c.PodPids, 0), UserNamespace: os.Geteuid() != 0,
-		Machine: e.machine(), Eviction: c.eviction,
-		HandLog: c.HandLog, HandLogTimes: c.HandLogTimes,
-	})
+	return nil
 }
 
 // machine is what watches what this machine has left.
@@ -245,13 +230,19 @@ func (e *Engine) Run(ctx context.Context) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	go e.heedStore(ctx, fail)
-	var notifying sync.WaitGroup
-	defer notifying.Wait()
-	notifying.Go(func() { newNotifier(e.health, e.Addr(), e.config.Logger).run(ctx, e.ready) })
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() { newNotifier(e.health, e.Addr(), e.config.Logger).run(ctx, e.ready) })
 
+	beside.Go(func() {
+		if err := e.endFormer(ctx); err != nil && ctx.Err() == nil {
+			e.config.Logger.Error("the containers of a former node were not ended", "err", err)
+		}
+	})
+	e.vigil.Begin(time.Now())
 	// One stage per step of the stop order; each ends when the one before has.
 	api := stage(ctx, fail, "api", e.server.Run)
-	node := stage(api.after, fail, "node", e.agent.Run)
+	node := stage(api.after, fail, "node", e.runNodes()...)
 	controllers := stage(node.after, fail, "controllers", e.loop.Run, e.janitor.Run, e.reporter.Run, e.watchClock, e.giveBack)
 	recorder := stage(controllers.after, fail, "recorder", e.recorder.Run)
 
@@ -265,9 +256,12 @@ func (e *Engine) Run(ctx context.Context) error {
 			fail(err)
 			return
 		}
-		if awaitNode(ctx, e.store, e.config.NodeName) == nil {
-			close(e.ready)
+		for _, m := range e.nodes {
+			if awaitNode(ctx, e.store, m.name) != nil {
+				return
+			}
 		}
+		close(e.ready)
 	}()
 	<-recorder.after.Done()
 	return context.Cause(ctx)
@@ -286,12 +280,17 @@ func (e *Engine) announce() error {
 	return nil
 }
 
-// connect finds the supervisors, and starts that of the default class.
+// connect finds the supervisors of each node, and starts that of the default class.
 func (e *Engine) connect(ctx context.Context) error {
-	if err := e.runner.Connect(ctx); err != nil {
-		return err
+	for _, m := range e.nodes {
+		if err := m.runner.Connect(ctx); err != nil {
+			return err
+		}
+		if err := m.runner.Prepare(m.class); err != nil {
+			return err
+		}
 	}
-	return e.runner.Prepare(e.config.Runtime)
+	return nil
 }
 
 // IsolationError says that containers cannot be isolated from this machine, whatever they are.
@@ -309,7 +308,7 @@ func (e *Engine) preflight(ctx context.Context) error {
 	if e.config.Runtime != runner.Sandbox {
 		return nil
 	}
-	if err := e.runner.Refused(ctx, runner.Sandbox); err != nil && ctx.Err() == nil {
+	if err := e.nodes[0].runner.Refused(ctx, runner.Sandbox); err != nil && ctx.Err() == nil {
 		return &IsolationError{err}
 	}
 	return nil
@@ -366,6 +365,7 @@ func stage(ctx context.Context, fail context.CancelCauseFunc, name string, parts
 func (e *Engine) watchClock(ctx context.Context) error {
 	err := watchClock(ctx, e.config.Logger, func() {
 		e.health.clock.look()
+		e.vigil.Begin(time.Now())
 		e.loop.ClockSet()
 	})
 	<-ctx.Done()
@@ -377,17 +377,17 @@ const abandonTime = 10 * time.Second
 
 // leaveRunner ends what shall not outlive the engine: a private one's pods, and what
 // was started for nothing by one that was never ready.
-func (e *Engine) leaveRunner() error {
+func (e *Engine) leaveRunner(client *supervisor.Client) error {
 	if e.config.Private {
-		return e.runner.Stop(context.Background())
+		return client.Stop(context.Background())
 	}
 	select {
 	case <-e.ready:
-		return e.runner.Close()
+		return client.Close()
 	default:
 		ctx, cancel := context.WithTimeout(context.Background(), abandonTime)
 		defer cancel()
-		return e.runner.Abandon(ctx)
+		return client.Abandon(ctx)
 	}
 }
 
@@ -397,8 +397,10 @@ func (e *Engine) close() {
 	if e.server != nil {
 		_ = e.server.Close() // it may have run
 	}
-	if e.runner != nil {
-		errs = append(errs, e.leaveRunner())
+	for _, m := range e.nodes {
+		if client := m.runners(); client != nil {
+			errs = append(errs, e.leaveRunner(client))
+		}
 	}
 	if e.store != nil {
 		errs = append(errs, e.store.Close())

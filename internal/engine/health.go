@@ -25,10 +25,17 @@ import (
 // fails /readyz only, a restart would not change: it takes room on the disk,
 // another supervisor, a clock that is right, or patience.
 type health struct {
-	store    *store.Store
+	store *store.Store
+	disk  *inquiry
+	nodes []*nodeHealth
+	clock *clockCheck
+}
+
+// nodeHealth is how the supervisors of a node fare, and the disk, which is everybody's.
+type nodeHealth struct {
+	name     string
 	disk     *inquiry
 	runtimes []runtimeHealth
-	clock    *clockCheck
 }
 
 // runtimeHealth is how the supervisor of a class fares.
@@ -37,18 +44,30 @@ type runtimeHealth struct {
 	*inquiry
 }
 
-func newHealth(dir string, s *store.Store, client *supervisor.Client, clock *clockCheck) *health {
-	h := &health{store: s, clock: clock, disk: &inquiry{
+func newHealth(dir string, s *store.Store, clock *clockCheck) *health {
+	return &health{store: s, clock: clock, disk: &inquiry{
 		what: "the file system of " + dir,
 		ask:  func(context.Context) error { return tryDisk(dir) },
 	}}
-	for _, class := range []runner.Class{runner.Sandbox, runner.Host} {
-		h.runtimes = append(h.runtimes, runtimeHealth{class, &inquiry{
+}
+
+// addNode makes health ask the supervisors of a node too. client returns nil while the node
+// does not run, of which nothing is expected.
+func (h *health) addNode(name string, client func() *supervisor.Client) *nodeHealth {
+	n := &nodeHealth{name: name, disk: h.disk}
+	for _, class := range classes {
+		n.runtimes = append(n.runtimes, runtimeHealth{class, &inquiry{
 			what: fmt.Sprintf("the supervisor of class %s", class),
-			ask:  func(ctx context.Context) error { return client.Alive(ctx, class) },
+			ask: func(ctx context.Context) error {
+				if c := client(); c != nil {
+					return c.Alive(ctx, class)
+				}
+				return nil
+			},
 		}})
 	}
-	return h
+	h.nodes = append(h.nodes, n)
+	return n
 }
 
 // live are the checks of /livez.
@@ -58,9 +77,15 @@ func (h *health) live() []healthz.HealthChecker {
 
 // ready are the checks of /readyz besides these.
 func (h *health) ready() []healthz.HealthChecker {
-	checks := []healthz.HealthChecker{check("store-readiness", h.store.Writable), check("disk", h.Disk)}
-	for _, r := range h.runtimes {
-		checks = append(checks, check("supervisor/"+string(r.class), r.answer))
+	checks := []healthz.HealthChecker{check("store-readiness", h.store.Writable), check("disk", h.disk.answer)}
+	for i, n := range h.nodes {
+		of := ""
+		if i > 0 { // the names are those of an engine with one node
+			of = n.name + "/"
+		}
+		for _, r := range n.runtimes {
+			checks = append(checks, check("supervisor/"+of+string(r.class), r.answer))
+		}
 	}
 	return append(checks, check("clock", h.clock.check))
 }
@@ -80,12 +105,12 @@ func failing(checks []healthz.HealthChecker) error {
 }
 
 // Disk implements node.Health.
-func (h *health) Disk() error { return h.disk.answer() }
+func (n *nodeHealth) Disk() error { return n.disk.answer() }
 
 // Runtimes implements node.Health.
-func (h *health) Runtimes() error {
+func (n *nodeHealth) Runtimes() error {
 	var errs []error
-	for _, r := range h.runtimes {
+	for _, r := range n.runtimes {
 		errs = append(errs, r.answer())
 	}
 	return errors.Join(errs...)

@@ -24,9 +24,14 @@ import (
 	"github.com/sampan-batch/sampan/internal/store"
 )
 
-// nodeClient is the API as the node in this process uses it: calls on shared
-// objects, with the rules of the API's verbs.
+// nodeClient is the API as a node in this process uses it: calls on shared objects, with the
+// rules of the API's verbs. It is one node's, and has its rights only: those that Kubernetes'
+// node authorizer and NodeRestriction give the user system:node:NAME. A node writes itself, its
+// lease and the pods that are bound to it, and reads what these pods refer to.
 type nodeClient struct {
+	node string
+	// alone: there is no other node whose things it could ask for.
+	alone    bool
 	store    *store.Store
 	kinds    *kind.Kinds
 	recorder *control.Recorder
@@ -45,6 +50,9 @@ var (
 
 // WatchPods implements agent.Client.
 func (c *nodeClient) WatchPods(ctx context.Context, node string, deliver func(agent.PodChanges)) error {
+	if err := c.itself(kind.Pods, node); err != nil {
+		return err
+	}
 	view := c.store.View()
 	w, err := c.store.Watch(kind.Pods, view.Rev())
 	if err != nil {
@@ -193,16 +201,25 @@ func (c *nodeClient) DeletePod(ctx context.Context, ref runner.PodRef) error {
 
 // ConfigMap implements agent.Client.
 func (c *nodeClient) ConfigMap(_ context.Context, namespace, name string) (*corev1.ConfigMap, error) {
+	if err := c.refersTo(kind.ConfigMaps, namespace, name); err != nil {
+		return nil, err
+	}
 	return get[*corev1.ConfigMap](c, kind.ConfigMaps, namespace, name)
 }
 
 // Secret implements agent.Client.
 func (c *nodeClient) Secret(_ context.Context, namespace, name string) (*corev1.Secret, error) {
+	if err := c.refersTo(kind.Secrets, namespace, name); err != nil {
+		return nil, err
+	}
 	return get[*corev1.Secret](c, kind.Secrets, namespace, name)
 }
 
 // ServiceAccount implements agent.Client.
 func (c *nodeClient) ServiceAccount(_ context.Context, namespace, name string) (*corev1.ServiceAccount, error) {
+	if err := c.refersTo(kind.ServiceAccounts, namespace, name); err != nil {
+		return nil, err
+	}
 	return get[*corev1.ServiceAccount](c, kind.ServiceAccounts, namespace, name)
 }
 
@@ -226,6 +243,9 @@ func (c *nodeClient) PersistentVolume(_ context.Context, name string) (*corev1.P
 
 // Token implements agent.Client.
 func (c *nodeClient) Token(ctx context.Context, namespace, account string, req *authenticationv1.TokenRequest) (*authenticationv1.TokenRequest, error) {
+	if err := c.refersTo(kind.ServiceAccounts, namespace, account); err != nil {
+		return nil, err
+	}
 	return c.tokens.IssueToken(ctx, namespace, account, req)
 }
 
@@ -234,6 +254,9 @@ func (c *nodeClient) Record(notes ...change.Note) { c.recorder.Record(notes...) 
 
 // RegisterNode implements node.API.
 func (c *nodeClient) RegisterNode(ctx context.Context, node *corev1.Node) (*corev1.Node, error) {
+	if err := c.itself(kind.Nodes, node.Name); err != nil {
+		return nil, err
+	}
 	key := kind.Nodes.Key("", node.Name)
 	var done *corev1.Node
 	err := c.redo(ctx, func(view *store.View) (change.Set, error) {
@@ -258,17 +281,16 @@ func (c *nodeClient) RegisterNode(ctx context.Context, node *corev1.Node) (*core
 	return done, err
 }
 
-// NodeUID implements node.API.
-func (c *nodeClient) NodeUID(_ context.Context, name string) (types.UID, error) {
-	node, err := get[*corev1.Node](c, kind.Nodes, "", name)
-	if err != nil {
-		return "", err
-	}
-	return node.UID, nil
+// Node implements node.API.
+func (c *nodeClient) Node(_ context.Context, name string) (*corev1.Node, error) {
+	return get[*corev1.Node](c, kind.Nodes, "", name)
 }
 
 // UpdateNodeStatus implements node.API.
 func (c *nodeClient) UpdateNodeStatus(ctx context.Context, name string, status func(*corev1.Node) corev1.NodeStatus) error {
+	if err := c.itself(kind.Nodes, name); err != nil {
+		return err
+	}
 	key := kind.Nodes.Key("", name)
 	return c.redo(ctx, func(view *store.View) (change.Set, error) {
 		var set change.Set
@@ -288,6 +310,9 @@ func (c *nodeClient) UpdateNodeStatus(ctx context.Context, name string, status f
 
 // RenewLease implements node.API. It does not wait for the disk.
 func (c *nodeClient) RenewLease(ctx context.Context, lease *coordinationv1.Lease) error {
+	if err := c.itself(kind.Leases, lease.Name); err != nil || lease.Namespace != corev1.NamespaceNodeLease {
+		return errors.Join(err, c.forbidden(kind.Leases, lease.Name))
+	}
 	key := kind.Leases.Key(lease.Namespace, lease.Name)
 	return c.redo(ctx, func(view *store.View) (change.Set, error) {
 		set := change.Set{Lazy: true}
@@ -323,12 +348,17 @@ func (c *nodeClient) redo(ctx context.Context, decide func(*store.View) (change.
 	return context.Cause(ctx)
 }
 
+// pod returns a pod of the node's.
 func (c *nodeClient) pod(view *store.View, ref runner.PodRef) (*corev1.Pod, error) {
 	obj, ok := view.Get(podKey(ref))
 	if !ok || string(obj.GetUID()) != ref.UID {
 		return nil, notFound(kind.Pods, ref.Name)
 	}
-	return obj.(*corev1.Pod), nil
+	pod := obj.(*corev1.Pod)
+	if pod.Spec.NodeName != c.node {
+		return nil, c.forbidden(kind.Pods, ref.Name)
+	}
+	return pod, nil
 }
 
 func get[T change.Object](c *nodeClient, resource change.Resource, namespace, name string) (T, error) {

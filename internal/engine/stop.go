@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -42,28 +43,51 @@ func Stop(ctx context.Context, dir string, grace time.Duration) (string, error) 
 		return "", err
 	}
 	defer lock.release()
+	var did ending
+	all, err := homes(dir)
+	if err != nil {
+		return "", err
+	}
+	for _, home := range all {
+		if err := did.home(ctx, home, grace); err != nil {
+			return "", err
+		}
+	}
+	text := whatStopped(stopped, did.containers, did.found)
+	if did.remains != nil {
+		text += "\nwarning: " + did.remains.Error()
+	}
+	return text, nil
+}
+
+// ending is what a Stop has ended besides the engine.
+type ending struct {
+	containers int
+	found      []runner.Class // of the supervisors that were there
+	remains    error          // what is left of them; all has ended
+}
+
+// home ends the pods and the supervisors of one node.
+func (e *ending) home(ctx context.Context, dir string, grace time.Duration) error {
 	client, err := supervisor.Open(ctx, filepath.Join(dir, "run"), supervisor.ClientOptions{
 		// Where nothing can be written, nothing can be started to clear up with.
 		Running: unwritable(unix.Access(dir, unix.W_OK)),
 	})
 	if err != nil {
-		return "", err
+		return err
 	}
-	found := client.Found()
+	for _, class := range client.Found() {
+		if !slices.Contains(e.found, class) {
+			e.found = append(e.found, class)
+		}
+	}
 	ended, err := endPods(ctx, client, grace)
+	e.containers += ended
 	stopErr := client.Stop(ctx)
-	var remains error
 	if errors.Is(stopErr, runner.ErrRemains) { // said, but all has ended
-		remains, stopErr = stopErr, nil
+		e.remains, stopErr = errors.Join(e.remains, stopErr), nil
 	}
-	if err := errors.Join(err, stopErr); err != nil {
-		return "", err
-	}
-	did := whatStopped(stopped, ended, found)
-	if remains != nil {
-		did += "\nwarning: " + remains.Error()
-	}
-	return did, nil
+	return errors.Join(err, stopErr)
 }
 
 // whatStopped says what Stop has ended.

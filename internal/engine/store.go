@@ -120,9 +120,18 @@ func usedBefore(dir string) string {
 
 var classes = []runner.Class{runner.Sandbox, runner.Host}
 
-// supervised returns the classes whose supervisors are running for dir. It asks
-// the kernel, and starts none.
+// supervised returns the classes of the supervisors that are running for dir, of all nodes.
 func supervised(dir string) (running []runner.Class) {
+	all, _ := homes(dir) // what cannot be read, nobody works in
+	for _, home := range all {
+		running = append(running, supervisedIn(home)...)
+	}
+	return running
+}
+
+// supervisedIn returns the classes whose supervisors are running for the node that is in dir.
+// It asks the kernel, and starts none.
+func supervisedIn(dir string) (running []runner.Class) {
 	for _, class := range classes {
 		f, err := os.Open(filepath.Join(dir, "run", string(class), "lock"))
 		if err != nil {

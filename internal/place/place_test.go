@@ -2,7 +2,6 @@ package place
 
 import (
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -122,7 +121,7 @@ func TestDecide(t *testing.T) {
 				p.Spec.Tolerations = []corev1.Toleration{{Key: "team", Operator: corev1.TolerationOpExists}}
 			})},
 			[]Node{with(node("n", "2", taint))},
-			[]string{"a: 0/1 nodes are available: 1 node(s) had untolerated taint {team: a}." + never, "b=n"},
+			[]string{"a: 0/1 nodes are available: 1 node(s) had untolerated taint(s)." + never, "b=n"},
 		},
 		{
 			"host port", []*corev1.Pod{pod("a", port(80)), pod("b", port(80)), pod("c", port(81))},
@@ -227,49 +226,6 @@ func TestBatchesLargeBacklogs(t *testing.T) {
 	set := decide(pods, with(node("n", "2")))
 	if len(set.Writes) != batch || !set.WakeAt.Equal(now) {
 		t.Errorf("%d writes, wake at %v", len(set.Writes), set.WakeAt)
-	}
-}
-
-func TestTaints(t *testing.T) {
-	t.Parallel()
-	const disk, memory = corev1.TaintNodeDiskPressure, corev1.TaintNodeMemoryPressure
-	noSchedule := func(keys ...string) (list []corev1.Taint) {
-		for _, key := range keys {
-			list = append(list, corev1.Taint{Key: key, Effect: corev1.TaintEffectNoSchedule})
-		}
-		return list
-	}
-	condition := func(c corev1.NodeConditionType, s corev1.ConditionStatus) corev1.NodeCondition {
-		return corev1.NodeCondition{Type: c, Status: s}
-	}
-	own := corev1.Taint{Key: disk, Value: "mine", Effect: corev1.TaintEffectNoExecute}
-	for name, test := range map[string]struct {
-		has        []corev1.Taint
-		conditions []corev1.NodeCondition
-		want       []corev1.Taint
-	}{
-		"nothing is known": {noSchedule("a", disk), nil, noSchedule("a", disk)},
-		"all is well":      {nil, []corev1.NodeCondition{condition(corev1.NodeDiskPressure, corev1.ConditionFalse)}, nil},
-		"under pressure": {noSchedule("a"), []corev1.NodeCondition{
-			condition(corev1.NodeMemoryPressure, corev1.ConditionTrue), condition(corev1.NodeDiskPressure, corev1.ConditionTrue),
-			condition(corev1.NodePIDPressure, corev1.ConditionTrue), condition(corev1.NodeReady, corev1.ConditionTrue),
-		}, noSchedule("a", memory, disk, corev1.TaintNodePIDPressure)},
-		"still":              {noSchedule(disk), []corev1.NodeCondition{condition(corev1.NodeDiskPressure, corev1.ConditionTrue)}, noSchedule(disk)},
-		"no more":            {noSchedule("a", disk, memory), []corev1.NodeCondition{condition(corev1.NodeDiskPressure, corev1.ConditionFalse)}, noSchedule("a", memory)},
-		"nobody knows":       {noSchedule(disk), []corev1.NodeCondition{condition(corev1.NodeDiskPressure, corev1.ConditionUnknown)}, nil},
-		"not ready":          {nil, []corev1.NodeCondition{condition(corev1.NodeReady, corev1.ConditionFalse)}, noSchedule(corev1.TaintNodeNotReady)},
-		"ready again":        {noSchedule(corev1.TaintNodeNotReady), []corev1.NodeCondition{condition(corev1.NodeReady, corev1.ConditionTrue)}, nil},
-		"a user's own stays": {[]corev1.Taint{own}, []corev1.NodeCondition{condition(corev1.NodeDiskPressure, corev1.ConditionFalse)}, []corev1.Taint{own}},
-	} {
-		node := &corev1.Node{Spec: corev1.NodeSpec{Taints: test.has}, Status: corev1.NodeStatus{Conditions: test.conditions}}
-		before := node.DeepCopy()
-		got, changed := Taints(node)
-		if !slices.Equal(got, test.want) || changed == slices.Equal(test.has, test.want) {
-			t.Errorf("%s: got %+v, %v", name, got, changed)
-		}
-		if !reflect.DeepEqual(node, before) {
-			t.Errorf("%s: the node was changed in place", name)
-		}
 	}
 }
 

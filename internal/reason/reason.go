@@ -151,6 +151,12 @@ const (
 	Starting             = "Starting"
 )
 
+// Of a node that is lost, and of its pods.
+const (
+	NodeNotReady         = "NodeNotReady"
+	TaintManagerEviction = "TaintManagerEviction"
+)
+
 // Ours returns those that Kubernetes does not write: it does the same, but silently.
 // They are sorted.
 func Ours() []Own {

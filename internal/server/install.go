@@ -84,6 +84,10 @@ func (s *Server) install() error {
 	if s.o.Backup != nil {
 		generic.Handler.NonGoRestfulMux.Handle(BackupPath, newBackups(&s.o))
 	}
+	if s.o.Machine != nil {
+		generic.Handler.NonGoRestfulMux.Handle(NodesPath, machineNodes{s.o.Machine})
+		generic.Handler.NonGoRestfulMux.HandlePrefix(NodesPath+"/", machineNodes{s.o.Machine})
+	}
 	return identity.InstallDiscovery(generic.Handler.GoRestfulContainer, s.ids.key, s.Addr())
 }
 

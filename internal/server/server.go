@@ -63,6 +63,8 @@ type Options struct {
 	Node func(name string) PodStreams
 	// Backup writes a backup of all that the engine keeps; nil: there is none.
 	Backup func(ctx context.Context, w io.Writer, o BackupOptions) error
+	// Machine has the nodes that the engine runs itself; nil: they cannot be switched.
+	Machine Machine
 	// Live are the checks of /livez besides the library's own: what a restart may
 	// cure. Ready are those of /readyz besides these. They answer soon, and anybody
 	// may have them asked.

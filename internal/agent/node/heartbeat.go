@@ -19,10 +19,10 @@ import (
 )
 
 const (
-	// leasePeriod is how often the node says that it lives, leaseSeconds how
+	// leasePeriod is how often the node says that it lives, believed how many times as
 	// long it is believed; statusPeriod is how often its whole status is written.
 	leasePeriod  = 10 * time.Second
-	leaseSeconds = 40
+	believed     = 4
 	statusPeriod = 5 * time.Minute
 	// statusRetry is how soon a status is written again that could not be.
 	statusRetry = time.Second
@@ -48,7 +48,7 @@ func (n *Node) Run(ctx context.Context) {
 // register registers the node, or returns false when ctx ends before that is done.
 func (n *Node) register(ctx context.Context) bool {
 	for delay := minRetry; ctx.Err() == nil; delay = min(2*delay, maxRetry) {
-		object := Object(n.config.Name)
+		object := n.config.Object.DeepCopy()
 		object.Status = n.status(&corev1.NodeStatus{}, n.now(), time.Now())
 		stored, err := n.config.API.RegisterNode(ctx, object)
 		if err == nil {
@@ -83,6 +83,9 @@ func Object(name string) *corev1.Node {
 	}
 }
 
+// IsRole reports whether a label gives its node a role.
+func IsRole(label string) bool { return strings.HasPrefix(label, "node-role.kubernetes.io/") }
+
 const (
 	betaOS       = "beta.kubernetes.io/os"
 	betaArch     = "beta.kubernetes.io/arch"
@@ -114,11 +117,11 @@ type heartbeat struct {
 func (h *heartbeat) run(ctx context.Context) {
 	log, name := h.node.config.Log, h.node.config.Name
 	for ctx.Err() == nil {
-		if h.gone(ctx) {
+		if h.look(ctx) {
 			log.Warn("somebody has deleted the node; it registers again", "node", name)
 			return
 		}
-		wait := leasePeriod
+		wait := h.node.config.LeasePeriod
 		if err := h.status(ctx, time.Now()); err != nil {
 			log.Warn("cannot write the node's status", "node", name, "err", err)
 			wait = statusRetry
@@ -130,10 +133,23 @@ func (h *heartbeat) run(ctx context.Context) {
 	}
 }
 
-// gone reports whether the API has no node of this name any more, or another one.
-func (h *heartbeat) gone(ctx context.Context) bool {
-	uid, err := h.node.config.API.NodeUID(ctx, h.node.config.Name)
-	return apierrors.IsNotFound(err) || err == nil && uid != h.node.uid()
+// look reports whether the API has no node of this name any more, or another one. If somebody
+// else has said how the node is, which is what happens when it was not heard of, the status has
+// to be written anew.
+func (h *heartbeat) look(ctx context.Context) (gone bool) {
+	node, err := h.node.config.API.Node(ctx, h.node.config.Name)
+	if err != nil {
+		return apierrors.IsNotFound(err)
+	}
+	if node.UID != h.node.uid() {
+		return true
+	}
+	for _, c := range node.Status.Conditions {
+		if c.Type == corev1.NodeReady && c.Status == corev1.ConditionUnknown {
+			h.at = time.Time{}
+		}
+	}
+	return false
 }
 
 // status writes the node's status as of now if it says something new, or has not been
@@ -177,7 +193,7 @@ func (h *heartbeat) renew(ctx context.Context) error {
 		},
 		Spec: coordinationv1.LeaseSpec{
 			HolderIdentity:       ptr.To(name),
-			LeaseDurationSeconds: ptr.To[int32](leaseSeconds),
+			LeaseDurationSeconds: ptr.To(max(int32(believed*h.node.config.LeasePeriod/time.Second), 1)),
 			RenewTime:            ptr.To(metav1.NewMicroTime(time.Now().Truncate(time.Microsecond))),
 		},
 	})

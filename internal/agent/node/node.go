@@ -8,6 +8,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -23,8 +24,8 @@ type API interface {
 	// the labels and annotations of this one and keeps everything else. It
 	// returns what is stored.
 	RegisterNode(ctx context.Context, node *corev1.Node) (*corev1.Node, error)
-	// NodeUID returns the uid of the node of this name.
-	NodeUID(ctx context.Context, name string) (types.UID, error)
+	// Node returns the node of this name, which is shared.
+	Node(ctx context.Context, name string) (*corev1.Node, error)
 	// UpdateNodeStatus replaces the status of the node. status is given the present
 	// state of the node and returns the status to be written; it is called again when
 	// somebody else wrote meanwhile. It must not change what it is given.
@@ -40,6 +41,9 @@ type API interface {
 type Config struct {
 	// Name is the node's; see NameOf.
 	Name string
+	// Object is what the node registers as, beside its status; nil: Object(Name). What was
+	// registered before keeps all but its labels and annotations.
+	Object *corev1.Node
 	// Addresses are the machine's, the primary one first.
 	Addresses []string
 	// Capacity is what the node has (see Capacity), and Allocatable what of it
@@ -47,6 +51,9 @@ type Config struct {
 	Capacity, Allocatable corev1.ResourceList
 	// Version is what the status says for a kubelet's version.
 	Version string
+	// LeasePeriod is how often the node says that it lives; 0: every ten seconds. It is
+	// believed to live four times as long.
+	LeasePeriod time.Duration
 	// Health tells how runtimes and disk fare; nil: they do.
 	Health Health
 
@@ -72,6 +79,12 @@ func New(c Config) (*Node, error) {
 	}
 	if len(c.Allocatable) == 0 {
 		c.Allocatable = c.Capacity
+	}
+	if c.Object == nil {
+		c.Object = Object(c.Name)
+	}
+	if c.LeasePeriod == 0 {
+		c.LeasePeriod = leasePeriod
 	}
 	return &Node{
 		config: c, info: systemInfo(c.Version), changed: make(chan struct{}, 1),
