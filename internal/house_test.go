@@ -70,6 +70,7 @@ var house = map[string][]string{
 	"internal/place":       {"internal/change", "internal/claim", "internal/kind/podspec", "internal/reason"},
 	"internal/address":     {"internal/change", "internal/kind"},
 	"internal/endpoint":    {"internal/change", "internal/kind", "internal/reason"},
+	"internal/disruption":  {"internal/change", "internal/kind", "internal/reason"},
 	"internal/lifecycle":   {"internal/change", "internal/kind", "internal/kind/podspec", "internal/reason"},
 	"internal/quota":       {"internal/change", "internal/kind"},
 	"internal/sweep":       {"internal/change", "internal/kind", "internal/kind/podspec", "internal/reason"},
@@ -81,7 +82,7 @@ var house = map[string][]string{
 	"internal/plan":        {"internal/cron", "internal/kind", "internal/manifest", "internal/place"},
 
 	// the shell around the cores
-	"internal/control": {"internal/access", "internal/certificate", "internal/change", "internal/claim", "internal/cron", "internal/daemonset", "internal/deployment", "internal/endpoint", "internal/job", "internal/kind", "internal/lifecycle", "internal/place", "internal/replicaset", "internal/statefulset", "internal/store", "internal/sweep", "internal/work"},
+	"internal/control": {"internal/access", "internal/certificate", "internal/change", "internal/claim", "internal/cron", "internal/daemonset", "internal/deployment", "internal/disruption", "internal/endpoint", "internal/job", "internal/kind", "internal/lifecycle", "internal/place", "internal/replicaset", "internal/statefulset", "internal/store", "internal/sweep", "internal/work"},
 
 	// edges
 	"internal/server":          {"internal/access", "internal/change", "internal/disk", "internal/kind", "internal/kind/openapi", "internal/kind/podspec", "internal/server/custom", "internal/server/identity", "internal/server/review", "internal/server/strategy", "internal/server/stream", "internal/stdio", "internal/store"},

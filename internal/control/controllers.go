@@ -29,6 +29,7 @@ func Controllers(kinds *kind.Kinds, plan sweep.Plan, api endpoint.API, volumes s
 		evictionController(kinds),
 		endpointController(),
 		apiController(api),
+		disruptionController(),
 		ownerController(kinds),
 		expiryController(kinds),
 		namespaceController(kinds, plan),

@@ -10,5 +10,5 @@ func PodDisruptionBudget() *Kind {
 	return podDisruptionBudgetTable(kubernetes[policyv1.PodDisruptionBudget, policyv1.PodDisruptionBudgetList](Names{
 		Resource: PodDisruptionBudgets, Singular: "poddisruptionbudget", ShortNames: []string{"pdb"},
 		GVK: policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"),
-	}, poddisruptionbudget.Strategy, poddisruptionbudget.StatusStrategy).withoutEffect("pods are evicted all the same"))
+	}, poddisruptionbudget.Strategy, poddisruptionbudget.StatusStrategy))
 }

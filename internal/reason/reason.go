@@ -151,6 +151,14 @@ const (
 	Starting             = "Starting"
 )
 
+// Of PodDisruptionBudgets, and of pods that one has let go.
+const (
+	CalculateExpectedPodCountFailed = "CalculateExpectedPodCountFailed"
+	NoPods                          = "NoPods"
+	NotDeleted                      = "NotDeleted"
+	UnmanagedPods                   = "UnmanagedPods"
+)
+
 // Of a node that is lost, and of its pods.
 const (
 	NodeNotReady         = "NodeNotReady"

@@ -4,11 +4,9 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"reflect"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -129,90 +127,6 @@ func (l *legacyBinding) GetSingularName() string { return "binding" }
 // Create binds the pod that the binding is called after.
 func (l *legacyBinding) Create(ctx context.Context, obj runtime.Object, validate rest.ValidateObjectFunc, options *metav1.CreateOptions) (runtime.Object, error) {
 	return l.of.Create(ctx, obj.(*corev1.Binding).Name, obj, validate, options)
-}
-
-// eviction is pods/eviction. There are no disruption budgets that could refuse
-// one.
-type eviction struct{ pods *resource }
-
-var _ interface {
-	rest.Storage
-	rest.NamedCreater
-	rest.GroupVersionKindProvider
-} = &eviction{}
-
-// New implements rest.Storage.
-func (e *eviction) New() runtime.Object { return &policyv1.Eviction{} }
-
-// Destroy implements rest.Storage.
-func (e *eviction) Destroy() {}
-
-// GroupVersionKind implements rest.GroupVersionKindProvider.
-func (e *eviction) GroupVersionKind(schema.GroupVersion) schema.GroupVersionKind {
-	return policyv1.SchemeGroupVersion.WithKind("Eviction")
-}
-
-// Create says why the pod goes, and deletes it.
-func (e *eviction) Create(ctx context.Context, name string, obj runtime.Object, validate rest.ValidateObjectFunc, options *metav1.CreateOptions) (runtime.Object, error) {
-	want := obj.(*policyv1.Eviction)
-	if name != want.Name {
-		return nil, apierrors.NewBadRequest("name in URL does not match name in Eviction object")
-	}
-	deletion := want.DeleteOptions
-	switch {
-	case deletion == nil:
-		deletion = &metav1.DeleteOptions{DryRun: options.DryRun}
-	case len(deletion.DryRun) == 0:
-		deletion.DryRun = options.DryRun
-	case len(options.DryRun) > 0 && !reflect.DeepEqual(options.DryRun, deletion.DryRun):
-		//lint:ignore ST1005 Kubernetes' own words
-		return nil, fmt.Errorf("Non-matching dry-run options in request and content: %v and %v", options.DryRun, deletion.DryRun)
-	}
-	if validate != nil {
-		if err := validate(ctx, want); err != nil {
-			return nil, err
-		}
-	}
-	explain := podChange{name: name, dryRun: dryrun.IsDryRun(deletion.DryRun), change: func(pod *corev1.Pod) error {
-		if err := mayEvict(pod, deletion.Preconditions); err != nil {
-			return err
-		}
-		podspec.SetCondition(&pod.Status, corev1.PodCondition{
-			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "EvictionByEvictionAPI",
-			Message: "Eviction API: evicting", LastTransitionTime: metav1.NewTime(e.pods.now()).Rfc3339Copy(),
-		})
-		return nil
-	}}
-	pod, err := e.pods.change(ctx, explain)
-	if err != nil {
-		return nil, err
-	}
-	if p := deletion.Preconditions; p != nil && p.ResourceVersion != nil && !explain.dryRun {
-		rv := pod.GetResourceVersion() // ours is the change that it may have had
-		p.ResourceVersion = &rv
-	}
-	if _, _, err := e.pods.delete(ctx, name, nil, deletion); err != nil {
-		return nil, err
-	}
-	return &metav1.Status{Status: metav1.StatusSuccess}, nil
-}
-
-// mayEvict refuses to evict another pod than the client means, in the words of
-// a deletion.
-func mayEvict(pod *corev1.Pod, p *metav1.Preconditions) error {
-	if p == nil {
-		return nil
-	}
-	gr := schema.GroupResource{Resource: "Pod"}
-	if p.UID != nil && *p.UID != pod.UID {
-		return apierrors.NewConflict(gr, pod.Name, fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s). "+
-			"The object might have been deleted and then recreated", *p.UID, pod.UID))
-	}
-	if p.ResourceVersion != nil && *p.ResourceVersion != pod.ResourceVersion {
-		return apierrors.NewConflict(gr, pod.Name, fmt.Errorf("the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). "+
-			"The object might have been modified", *p.ResourceVersion, pod.ResourceVersion))
-	}
-	return nil
 }
 
 // podChange is a change to one pod by the server itself, under the client's
