@@ -67,7 +67,7 @@ var house = map[string][]string{
 	"internal/deployment":  {"internal/change", "internal/kind", "internal/podset", "internal/reason"},
 	"internal/replicaset":  {"internal/change", "internal/kind", "internal/podset", "internal/reason"},
 	"internal/claim":       {"internal/change", "internal/kind", "internal/reason"},
-	"internal/place":       {"internal/change", "internal/claim", "internal/kind/podspec", "internal/reason"},
+	"internal/place":       {"internal/change", "internal/claim", "internal/kind", "internal/kind/podspec", "internal/reason"},
 	"internal/address":     {"internal/change", "internal/kind"},
 	"internal/endpoint":    {"internal/change", "internal/kind", "internal/reason"},
 	"internal/disruption":  {"internal/change", "internal/kind", "internal/reason"},

@@ -31,7 +31,7 @@ func placeController(kinds *kind.Kinds, volumes string) Controller {
 			}
 		},
 		Decide: func(now time.Time, view change.View, _ change.Key, refused error) change.Set {
-			s := place.State{Claims: claim.New(now, claimState(kinds, view, volumes, refused))}
+			s := place.State{Others: view, Row: k, Claims: claim.New(now, claimState(kinds, view, volumes, refused))}
 			for obj := range view.Index(kind.Pods, kind.UnboundPods) {
 				s.Unbound = append(s.Unbound, obj.(*corev1.Pod))
 			}
@@ -39,7 +39,7 @@ func placeController(kinds *kind.Kinds, volumes string) Controller {
 				return change.Set{}
 			}
 			s.Nodes = nodesOf(view)
-			return place.Decide(now, s, func(p *corev1.Pod) (change.Key, uint64) { return k.KeyOf(p), change.RevOf(p) })
+			return place.Decide(now, s)
 		},
 	}
 }
@@ -95,11 +95,7 @@ func nodesOf(view change.View) []place.Node {
 		if !slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == corev1.NodeReady }) {
 			continue
 		}
-		n := place.Node{Node: node, Active: activePods(view, node.Name)}
-		for range n.Active {
-			n.Count++
-		}
-		all = append(all, n)
+		all = append(all, place.NewNode(node, activePods(view, node.Name)))
 	}
 	return all
 }

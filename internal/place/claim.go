@@ -50,8 +50,3 @@ func noDevice(pod *corev1.Pod, claim *corev1.PodResourceClaim) string {
 	}
 	return fmt.Sprintf("resourceclaim.resource.k8s.io %q not found", *name)
 }
-
-// nowhere words why no node at all can have a pod, as kube-scheduler does.
-func nowhere(nodes int, why string) string {
-	return fmt.Sprintf("0/%d nodes are available: %s. preemption: 0/%d nodes are available: %d Preemption is not helpful for scheduling.", nodes, why, nodes, nodes)
-}

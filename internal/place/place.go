@@ -1,10 +1,13 @@
 // Package place is the core that binds pods to nodes: kube-scheduler's filters,
-// in its order and with its words, over one consistent view.
+// in its order and with its words, over one consistent view; its scores, where
+// several nodes are left; and its preemption, where none is.
 //
 // It owns no capacity book: what a node has left is summed from the pods that
 // are bound to it and not terminal, in the same view, when a decision needs it.
 //
-// Not decided here yet: inter-pod affinity, topology spread, preemption.
+// In the order of events: place.go takes the pods one after the other, filter.go finds
+// the nodes that a pod may have (match.go, room.go, affinity.go, spread.go), score.go the
+// best of them, preempt.go whom it may drive away, message.go the words for all that.
 package place
 
 import (
@@ -12,17 +15,15 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"sort"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/component-helpers/resource"
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/claim"
+	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/kind/podspec"
 	"github.com/sampan-batch/sampan/internal/reason"
 )
@@ -35,9 +36,23 @@ type Node struct {
 	Node *corev1.Node
 	// Active yields the node's pods that are not terminal; Count is their
 	// number. Active is read only when a pod asks for something that can run
-	// out.
+	// out, or when there is a choice of nodes.
 	Active iter.Seq[*corev1.Pod]
 	Count  int
+	// Affine are those of Active that want to be near other pods, or far from them.
+	Affine []*corev1.Pod
+}
+
+// NewNode counts what is bound to a node.
+func NewNode(node *corev1.Node, active iter.Seq[*corev1.Pod]) Node {
+	n := Node{Node: node, Active: active}
+	for pod := range active {
+		n.Count++
+		if hasPodAffinity(pod) {
+			n.Affine = append(n.Affine, pod)
+		}
+	}
+	return n
 }
 
 // State is what Decide reads.
@@ -46,60 +61,86 @@ type State struct {
 	// priority before others.
 	Unbound []*corev1.Pod
 	Nodes   []Node
+	// Others has the namespaces, for the labels that terms of affinity select by, and the
+	// PodDisruptionBudgets of those who might have to go.
+	Others kind.Getter
+	// Row is that of pods.
+	Row *kind.Kind
 	// Claims is what there is of volumes. What is decided about them is in the Set, with the
 	// pods that are bound. nil: there are none.
 	Claims *claim.Ledger
 }
 
-// noPorts is, besides claim.InUse, the only refusal of a whole node that evicting pods could lift.
-const noPorts = "node(s) didn't have free ports for the requested pod ports"
-
 // batch bounds one Set, so that ten thousand waiting pods starve nobody.
 const batch = 500
 
 // Decide binds every unbound pod that fits somewhere, and says of each other
-// one why it does not. key and rev tell how the caller names a pod.
-func Decide(now time.Time, s State, key func(*corev1.Pod) (change.Key, uint64)) change.Set {
-	var set change.Set
-	rooms := make([]*room, len(s.Nodes))
-	for i := range s.Nodes {
-		rooms[i] = &room{Node: &s.Nodes[i]}
-	}
+// one why it does not; where pods of lower priority can go for it, they are told to.
+func Decide(now time.Time, s State) change.Set {
+	d := decision{cluster: newCluster(&s), now: now, cleared: map[string]int32{}}
 	for _, pod := range byPriority(s.Unbound) {
 		if !eligible(pod) {
 			continue
 		}
-		if len(set.Writes) == batch {
-			set.Wake(now)
+		if len(d.set.Writes) >= batch {
+			d.set.Wake(now)
 			break
 		}
-		k, rev := key(pod)
-		next := pod.DeepCopy()
-		best, claims, why := choose(rooms, pod, s.Claims)
-		if best != nil && claims != nil {
-			var bound bool
-			if bound, why = claims.Take(best.Node.Node); !bound {
-				best = nil
-			}
-		}
-		if best != nil {
-			best.take(pod)
-			set.Note(Bind(next, best.Node.Node.Name, now))
-		} else if why == "" || !refuse(next, why, now, &set) {
-			continue
-		}
-		set.Update(k, rev, next)
+		d.place(pod)
 	}
 	if s.Claims != nil {
-		s.Claims.Write(&set)
+		s.Claims.Write(&d.set)
 	}
-	return set
+	return d.set
 }
+
+// decision is a Set in the making.
+type decision struct {
+	*cluster
+	now time.Time
+	set change.Set
+	// cleared are the nodes on which somebody has driven others away, and with which
+	// priority: whoever waited there with less need not wait there any more.
+	cleared map[string]int32
+}
+
+// place binds one pod, or has it wait.
+func (d *decision) place(pod *corev1.Pod) {
+	next := pod.DeepCopy()
+	if p, done := d.cleared[pod.Status.NominatedNodeName]; done && priorityOf(pod) < p {
+		next.Status.NominatedNodeName = ""
+	}
+	t := d.try(pod)
+	best, why := t.choose()
+	if best != nil && t.claims != nil {
+		bound, later := t.claims.Take(best.Node.Node)
+		switch {
+		case !bound && later == "":
+			return // its volumes are being made
+		case !bound:
+			best, why = nil, later
+		}
+	}
+	if best != nil {
+		best.take(pod)
+		d.set.Note(Bind(next, best.Node.Node.Name, d.now))
+	} else {
+		if why == "" {
+			why = d.preempt(t, next)
+		}
+		if !refuse(next, pod, why, d.now, &d.set) {
+			return
+		}
+	}
+	d.set.Update(d.row.KeyOf(pod), change.RevOf(pod), next)
+}
+
+func priorityOf(pod *corev1.Pod) int32 { return ptr.Deref(pod.Spec.Priority, 0) }
 
 // byPriority returns pods, those of higher priority first, else in their order.
 func byPriority(pods []*corev1.Pod) []*corev1.Pod {
 	higher := func(a, b *corev1.Pod) int {
-		return cmp.Compare(ptr.Deref(b.Spec.Priority, 0), ptr.Deref(a.Spec.Priority, 0))
+		return cmp.Compare(priorityOf(b), priorityOf(a))
 	}
 	if slices.IsSortedFunc(pods, higher) {
 		return pods
@@ -112,7 +153,7 @@ func byPriority(pods []*corev1.Pod) []*corev1.Pod {
 // Bind binds pod, which the caller owns, to node, and returns the note that
 // says so.
 func Bind(pod *corev1.Pod, node string, now time.Time) change.Note {
-	pod.Spec.NodeName = node
+	pod.Spec.NodeName, pod.Status.NominatedNodeName = node, ""
 	podspec.SetCondition(&pod.Status, corev1.PodCondition{
 		Type: corev1.PodScheduled, Status: corev1.ConditionTrue,
 		LastTransitionTime: metav1.NewTime(now), ObservedGeneration: pod.Generation,
@@ -132,7 +173,8 @@ func Trivial(pod *corev1.Pod, n Node) bool {
 		return false
 	}
 	limit := n.Node.Status.Allocatable.Pods().Value()
-	return int64(n.Count) < limit/2 && mismatch(n.Node, pod) == ""
+	return int64(n.Count) < limit/2 && len(n.Affine) == 0 && !hasPodAffinity(pod) &&
+		len(pod.Spec.TopologySpreadConstraints) == 0 && mismatch(n.Node, pod) == ""
 }
 
 // eligible reports whether pod is ours to place now.
@@ -154,170 +196,12 @@ func asks(pod *corev1.Pod) bool {
 	return slices.ContainsFunc(pod.Spec.Containers, hungry) || slices.ContainsFunc(pod.Spec.InitContainers, hungry)
 }
 
-// choose returns the room with the fewest pods that has room for pod, and its claims, which are
-// to be bound there; or why none has, as kube-scheduler says it.
-func choose(rooms []*room, pod *corev1.Pod, ledger *claim.Ledger) (*room, *claim.Pod, string) {
-	why, claims := unclaimed(pod, ledger)
-	if why != "" && len(rooms) > 0 {
-		return nil, nil, nowhere(len(rooms), why)
-	}
-	var best *room
-	refused := map[string]int{}
-	for _, r := range rooms {
-		reasons := r.refuses(pod)
-		if len(reasons) == 0 && claims != nil {
-			if why := claims.Refuses(r.Node.Node); why != "" {
-				reasons = []string{why}
-			}
-		}
-		if len(reasons) > 0 {
-			for _, reason := range reasons {
-				refused[reason]++
-			}
-			continue
-		}
-		if best == nil || r.emptier(best) {
-			best = r
-		}
-	}
-	if best != nil {
-		return best, claims, ""
-	}
-	return nil, nil, unschedulable(len(rooms), refused)
-}
-
-// Never returns why pod could not run on node even if nothing else did, in
-// kube-scheduler's words; nothing when it could.
-func Never(node *corev1.Node, pod *corev1.Pod) []string {
-	empty := room{Node: &Node{Node: node, Active: func(func(*corev1.Pod) bool) {}}}
-	return empty.refuses(pod)
-}
-
-// room is a node during one decision: used grows as pods are bound.
-type room struct {
-	*Node
-	used  corev1.ResourceList // nil until needed
-	ports map[hostPort]bool
-	bound int // by this decision
-}
-
-type hostPort struct {
-	protocol corev1.Protocol
-	ip       string
-	port     int32
-}
-
-// refuses returns why pod cannot run on the node, in kube-scheduler's words;
-// nothing when it can.
-func (r *room) refuses(pod *corev1.Pod) []string {
-	if why := mismatch(r.Node.Node, pod); why != "" {
-		return []string{why}
-	}
-	var why []string
-	allocatable := r.Node.Node.Status.Allocatable
-	if int64(r.Count+r.bound) >= allocatable.Pods().Value() {
-		why = append(why, "Too many pods")
-	}
-	if !asks(pod) {
-		return why
-	}
-	r.sum()
-	for _, p := range hostPorts(pod) {
-		if r.conflicts(p) {
-			why = append(why, noPorts)
-			break
-		}
-	}
-	for name, want := range resource.PodRequests(pod, resource.PodResourcesOptions{}) {
-		if want.IsZero() {
-			continue
-		}
-		left := allocatable[name].DeepCopy()
-		left.Sub(r.used[name])
-		if want.Cmp(left) > 0 {
-			why = append(why, "Insufficient "+string(name))
-		}
-	}
-	return why
-}
-
-// sum adds up what the node's pods take, once.
-func (r *room) sum() {
-	if r.used != nil {
-		return
-	}
-	r.used = corev1.ResourceList{}
-	r.ports = map[hostPort]bool{}
-	for pod := range r.Active {
-		r.add(pod)
-	}
-}
-
-func (r *room) add(pod *corev1.Pod) {
-	// A pod whose resources are being changed counts with the most of what it has, was granted and asks for.
-	for name, q := range resource.PodRequests(pod, resource.PodResourcesOptions{UseStatusResources: true}) {
-		sum := r.used[name]
-		sum.Add(q)
-		r.used[name] = sum
-	}
-	for _, p := range hostPorts(pod) {
-		r.ports[p] = true
-	}
-}
-
-// take books pod on the node for the rest of the decision.
-func (r *room) take(pod *corev1.Pod) {
-	r.bound++
-	if r.used != nil {
-		r.add(pod)
-	}
-}
-
-func (r *room) emptier(than *room) bool {
-	return r.Count+r.bound < than.Count+than.bound
-}
-
-func (r *room) conflicts(p hostPort) bool {
-	for q := range r.ports {
-		if q.port == p.port && q.protocol == p.protocol &&
-			(q.ip == p.ip || q.ip == "0.0.0.0" || p.ip == "0.0.0.0") {
-			return true
-		}
-	}
-	return false
-}
-
-func hostPorts(pod *corev1.Pod) []hostPort {
-	var ports []hostPort
-	add := func(c *corev1.Container) {
-		for _, p := range c.Ports {
-			if p.HostPort > 0 {
-				ip := p.HostIP
-				if ip == "" {
-					ip = "0.0.0.0"
-				}
-				ports = append(ports, hostPort{p.Protocol, ip, p.HostPort})
-			}
-		}
-	}
-	for i := range pod.Spec.InitContainers {
-		c := &pod.Spec.InitContainers[i]
-		if podspec.IsSidecar(c) {
-			add(c)
-		}
-	}
-	for i := range pod.Spec.Containers {
-		add(&pod.Spec.Containers[i])
-	}
-	return ports
-}
-
-// refuse records in pod, which the caller owns, that no node takes it. It
-// reports false when pod says so already.
-func refuse(pod *corev1.Pod, message string, now time.Time, set *change.Set) bool {
+// refuse records in pod, which the caller owns, that no node takes it. It reports false when
+// it says so already, as it was.
+func refuse(pod, was *corev1.Pod, message string, now time.Time, set *change.Set) bool {
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Message == message {
-			return false
+			return pod.Status.NominatedNodeName != was.Status.NominatedNodeName
 		}
 	}
 	podspec.SetCondition(&pod.Status, corev1.PodCondition{
@@ -330,24 +214,6 @@ func refuse(pod *corev1.Pod, message string, now time.Time, set *change.Set) boo
 		Type: corev1.EventTypeWarning, Reason: reason.FailedScheduling, Message: message,
 	})
 	return true
-}
-
-// unschedulable words the refusals of all nodes as kube-scheduler does.
-func unschedulable(nodes int, why map[string]int) string {
-	if nodes == 0 {
-		return "no nodes available to schedule pods"
-	}
-	hopeless := "No preemption victims found for incoming pod"
-	var parts []string
-	for reason, n := range why {
-		parts = append(parts, fmt.Sprintf("%d %s", n, reason))
-		if n == nodes && strings.HasPrefix(reason, "node(s)") && reason != noPorts && reason != claim.InUse {
-			hopeless = "Preemption is not helpful for scheduling"
-		}
-	}
-	sort.Strings(parts)
-	return fmt.Sprintf("0/%d nodes are available: %s. preemption: 0/%d nodes are available: %d %s.",
-		nodes, strings.Join(parts, ", "), nodes, nodes, hopeless)
 }
 
 func regarding(pod *corev1.Pod) corev1.ObjectReference {

@@ -13,6 +13,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 var now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -78,13 +79,11 @@ func taint(n *corev1.Node) {
 }
 
 func decide(unbound []*corev1.Pod, nodes ...Node) change.Set {
-	return Decide(now, State{Unbound: unbound, Nodes: nodes}, func(p *corev1.Pod) (change.Key, uint64) {
-		return change.Key{Resource: "pods", Namespace: p.Namespace, Name: p.Name}, 7
-	})
+	return Decide(now, State{Unbound: unbound, Nodes: nodes, Row: kind.Builtin().ByResource(kind.Pods)})
 }
 
 func with(n *corev1.Node, pods ...*corev1.Pod) Node {
-	return Node{Node: n, Active: slices.Values(pods), Count: len(pods)}
+	return NewNode(n, slices.Values(pods))
 }
 
 func TestDecide(t *testing.T) {
@@ -241,7 +240,7 @@ func TestHigherPriorityFirst(t *testing.T) {
 		Nodes:   []Node{{Node: node("a", "2"), Active: func(func(*corev1.Pod) bool) {}}},
 		Unbound: []*corev1.Pod{pod("old", cpu("1")), pod("low", cpu("1"), priority(-5)), pod("high", cpu("1"), priority(7)), pod("young", cpu("1"))},
 	}
-	set := Decide(now, s, func(p *corev1.Pod) (change.Key, uint64) { return change.Resource("pods").Key(p.Namespace, p.Name), 7 })
+	set := decide(s.Unbound, s.Nodes...)
 	var bound []string
 	for _, w := range set.Writes {
 		if p := w.Object.(*corev1.Pod); p.Spec.NodeName != "" {

@@ -127,7 +127,8 @@ func (p *planner) idle(it *item) {
 	}
 }
 
-// noEffect lists what the pods ask for and get nothing of.
+// noEffect lists what the pods ask for and get nothing of. What would have them wait for another
+// node, which there is not, is taken off.
 func (p *planner) noEffect(it *item) {
 	say := func(path, why string) {
 		p.ineffect = append(p.ineffect, fmt.Sprintf("%s: %s: %s: %s", it.in.At(path), it.origin, path, why))
@@ -135,9 +136,14 @@ func (p *planner) noEffect(it *item) {
 	spec := &it.pod.Spec
 	if a := spec.Affinity; a != nil && (a.PodAffinity != nil || a.PodAntiAffinity != nil) {
 		say(it.spec("affinity"), "all pods run on this machine, beside each other")
+		a.PodAffinity, a.PodAntiAffinity = nil, nil
 	}
 	if len(spec.TopologySpreadConstraints) > 0 {
 		say(it.spec("topologySpreadConstraints"), "all pods run on this machine")
+		spec.TopologySpreadConstraints = nil
+	}
+	if pod, ok := it.obj.(*corev1.Pod); ok {
+		pod.Spec = *spec
 	}
 	if job, ok := it.obj.(*batchv1.Job); ok && job.Spec.TTLSecondsAfterFinished != nil && it.path == "" {
 		say("spec.ttlSecondsAfterFinished", "whatever is left is removed when the run ends")

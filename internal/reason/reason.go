@@ -101,6 +101,7 @@ const (
 // Of pods, by the scheduler and the kubelet.
 const (
 	FailedScheduling = "FailedScheduling"
+	Preempted        = "Preempted"
 	Scheduled        = "Scheduled"
 
 	AppArmor                           = "AppArmor"
