@@ -103,7 +103,7 @@ func (c *nodeClient) WatchServices(ctx context.Context, deliver func([]*corev1.S
 		}()
 	}
 	for {
-		deliver(listOf[*corev1.Service](view, kind.Services), listOf[*discoveryv1.EndpointSlice](view, kind.EndpointSlices))
+		deliver(listOf[*corev1.Service](view, kind.Services), c.within(listOf[*discoveryv1.EndpointSlice](view, kind.EndpointSlices)))
 		select {
 		case <-changed:
 		case <-ctx.Done():
