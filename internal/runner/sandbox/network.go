@@ -20,9 +20,12 @@ import (
 type networks struct {
 	l    *Launcher
 	once sync.Once
-	net  *network.Network
-	id   uint64 // of this network: the next supervisor's is another
-	err  error
+	// ending is done by close, with ended for a result.
+	ending sync.Once
+	ended  error
+	net    *network.Network
+	id     uint64 // of this network: the next supervisor's is another
+	err    error
 	// sys is where /sys is as pods with a network of their own see it; "" if the kernel makes
 	// none.
 	sys string
@@ -50,13 +53,15 @@ func (n *networks) get() (*network.Network, error) {
 	return n.net, n.err
 }
 
-// close ends the network.
+// close ends the network. It may be called again.
 func (n *networks) close() error {
 	n.once.Do(func() { n.err = fmt.Errorf("closed: %w", errors.ErrUnsupported) })
-	if n.net == nil {
-		return nil
-	}
-	return n.net.Close()
+	n.ending.Do(func() {
+		if n.net != nil {
+			n.ended = n.net.Close()
+		}
+	})
+	return n.ended
 }
 
 // sample is the pod whose links all see in /sys: to mount one for each would cost as much
