@@ -397,6 +397,33 @@ func TestPauseIsWeak(t *testing.T) {
 	}
 }
 
+// TestReleasedOnce: whoever releases a pod that somebody else is releasing returns when that
+// is done, since the supervisor ends then.
+func TestReleasedOnce(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	for range 10 {
+		spec := f.spec("id")
+		spec.ShareProcesses = true
+		f.run(t, spec)
+		p := f.pods[spec.Pod.UID]
+		var both sync.WaitGroup
+		for range 2 {
+			both.Go(func() {
+				if err := f.ReleasePod(spec.Pod.UID); err != nil {
+					t.Error(err)
+				}
+				if !p.mu.TryLock() {
+					t.Error("it was not released yet")
+					return
+				}
+				p.mu.Unlock()
+			})
+		}
+		both.Wait()
+	}
+}
+
 // A start that hangs, for what it meets on a stranger's files, holds up nothing
 // else, and ends with its context.
 func TestHangingStart(t *testing.T) {

@@ -138,14 +138,21 @@ func (l *Launcher) ReleasePod(podUID string) error {
 	}
 	l.mu.Lock()
 	p := l.pods[podUID]
-	delete(l.pods, podUID)
 	l.mu.Unlock()
 	l.networks.leave(podUID)
 	err := l.volumes.release(podUID)
 	if p == nil {
 		return err
 	}
-	return errors.Join(err, p.release())
+	// The supervisor may be told to stop meanwhile, and releases all pods once more: it waits
+	// here until this one has been, before it ends.
+	err = errors.Join(err, p.release())
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.pods[podUID] == p {
+		delete(l.pods, podUID)
+	}
+	return err
 }
 
 // RemovePod implements runner.Launcher.
