@@ -60,6 +60,7 @@ func (s *Server) packets(ctx context.Context, conn net.PacketConn) {
 			return
 		}
 		if err != nil {
+			time.Sleep(time.Millisecond) // one that lasts is not to take a processor
 			continue
 		}
 		q, ok := parse(buf[:n])

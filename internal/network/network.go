@@ -93,13 +93,10 @@ func (n *Network) begin() error {
 		return err
 	}
 	for name, value := range map[string]string{
-		"ip_forward":                       "1",
-		"conf/all/rp_filter":               "0", // pods are behind a link that leads to no one network
-		"conf/default/rp_filter":           "0",
-		"conf/all/send_redirects":          "0", // pods reach each other by the gateway and not otherwise
-		"conf/all/arp_announce":            "2",
-		"conf/all/route_localnet":          "0",
-		"conf/default/promote_secondaries": "0",
+		"ip_forward":              "1",
+		"conf/all/rp_filter":      "0", // pods are behind a link that leads to no one network
+		"conf/default/rp_filter":  "0",
+		"conf/all/send_redirects": "0", // pods reach each other by the gateway and not otherwise
 	} {
 		if err := sysctl("ipv4/"+name, value); err != nil {
 			return err

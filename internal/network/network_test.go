@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -469,13 +468,11 @@ func BenchmarkJoinAgain(b *testing.B) {
 }
 
 func BenchmarkNew(b *testing.B) {
-	var once sync.Once
 	for range b.N {
 		n, err := New(DefaultConfig())
 		if err != nil {
 			b.Fatal(err)
 		}
-		once.Do(func() {})
 		n.Close()
 	}
 }
