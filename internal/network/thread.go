@@ -12,7 +12,7 @@ import (
 // ordinary user's process may leave the machine's for its own, but not come back. Whatever
 // is opened by it belongs to the namespace, whoever uses it then.
 //
-// It starts no process, and ends with the Network.
+// It starts no process.
 type thread struct{ requests chan func() }
 
 func newThread() *thread {
@@ -26,7 +26,7 @@ func newThread() *thread {
 // run is the thread. The first one of the process is spared: what /proc/self shows is its
 // namespace.
 func (t *thread) run(ready chan struct{}) {
-	runtime.LockOSThread() // and never unlocked: the thread ends with this function
+	runtime.LockOSThread()
 	if unix.Gettid() == unix.Getpid() {
 		go t.run(ready)
 		<-ready // until the other runs, this thread is not free for it
@@ -37,6 +37,10 @@ func (t *thread) run(ready chan struct{}) {
 	for f := range t.requests {
 		f()
 	}
+	// The thread must not end: it may have started processes before it was this one, and those
+	// that die with their parent die with the thread. It keeps nobody's namespace.
+	_ = unix.Unshare(unix.CLONE_NEWNET)
+	select {}
 }
 
 // do calls f in the thread.
