@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -41,7 +42,7 @@ func TestWatchers(t *testing.T) {
 	t.Parallel()
 	scripts := javascript(t)
 	e := newEngine(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	watchers := []*watcher{
 		watchGo(ctx, t, e),
@@ -56,7 +57,7 @@ func TestWatchers(t *testing.T) {
 		}
 	}
 	w := watchers[0]
-	create(ctx, t, e, "before", *churn/2)
+	create(ctx, t, e, "before", *churn/2, watchers...)
 	w.until(ctx, t, func(l *ledger) bool { return l.whole("before") == *churn/2 })
 
 	var doomed sync.WaitGroup
@@ -65,8 +66,9 @@ func TestWatchers(t *testing.T) {
 	e.kill()
 	e.start()
 	doomed.Wait()
+	watching(ctx, t, e, watchers)
 
-	create(ctx, t, e, "after", *churn/2)
+	create(ctx, t, e, "after", *churn/2, watchers...)
 	w.until(ctx, t, func(l *ledger) bool { return l.whole("after") == *churn/2 })
 	empty(ctx, t, e)
 	create(ctx, t, e, "last", 1)
@@ -81,14 +83,27 @@ func TestWatchers(t *testing.T) {
 	t.Logf("%d events each", w.events.Load())
 }
 
-// create creates Jobs that delete themselves, and returns when the API has taken all.
-func create(ctx context.Context, t *testing.T, e *engine, prefix string, n int) {
+// create creates Jobs that delete themselves, and returns when the API has taken all. It does
+// not get far ahead of the watchers: one that is slower than what happens is cut, and has to
+// list again, as on any cluster.
+func create(ctx context.Context, t *testing.T, e *engine, prefix string, n int, watchers ...*watcher) {
 	api := e.api().BatchV1().Jobs("default")
-	var at atomic.Int64
-	var clients sync.WaitGroup
+	var at, seen atomic.Int64
+	var clients, look sync.WaitGroup
+	done := make(chan struct{})
+	seen.Store(math.MaxInt64)
+	if len(watchers) > 0 {
+		look.Go(func() { slowest(watchers, prefix, &seen, done) })
+	}
+	defer look.Wait()
+	defer close(done)
+	const ahead = 200
 	for range 8 {
 		clients.Go(func() {
 			for i := int(at.Add(1)); i <= n; i = int(at.Add(1)) {
+				for int64(i)-ahead > seen.Load() && ctx.Err() == nil {
+					time.Sleep(10 * time.Millisecond)
+				}
 				name := fmt.Sprint(prefix, "-", i)
 				if n == 1 {
 					name = prefix
@@ -115,6 +130,36 @@ func create(ctx context.Context, t *testing.T, e *engine, prefix string, n int) 
 		})
 	}
 	clients.Wait()
+}
+
+// slowest keeps up to date of how many Jobs with the prefix all watchers have seen all.
+func slowest(watchers []*watcher, prefix string, seen *atomic.Int64, done <-chan struct{}) {
+	for {
+		least := math.MaxInt
+		for _, w := range watchers {
+			least = min(least, w.whole(prefix))
+		}
+		seen.Store(int64(least))
+		select {
+		case <-done:
+			return
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// watching returns when all watchers watch again: each waits for as long as it likes, up to
+// half a minute, before it tries a server that has gone.
+func watching(ctx context.Context, t *testing.T, e *engine, watchers []*watcher) {
+	t.Helper()
+	for i := 0; ctx.Err() == nil; i++ {
+		create(ctx, t, e, fmt.Sprint("again-", i), 1)
+		time.Sleep(500 * time.Millisecond)
+		if !slices.ContainsFunc(watchers, func(w *watcher) bool { return w.whole("again") == 0 }) {
+			return
+		}
+	}
+	t.Fatal("not all watchers watch again")
 }
 
 // empty waits until no Job is left.
@@ -191,9 +236,21 @@ func (w *watcher) until(ctx context.Context, t *testing.T, is func(*ledger) bool
 	t.Helper()
 	for !is(&w.ledger) {
 		if time.Sleep(50 * time.Millisecond); ctx.Err() != nil {
-			t.Fatalf("%s has not seen it: %d events", w.name, w.events.Load())
+			t.Fatalf("%s has not seen it: %d events; of Jobs that have not come, completed and gone: %v", w.name, w.events.Load(), w.unfinished())
 		}
 	}
+}
+
+// unfinished returns what was seen of a few Jobs that have not come, completed and gone.
+func (l *ledger) unfinished() (some [][]seen) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, events := range l.of {
+		if !whole(events) && len(some) < 5 {
+			some = append(some, events)
+		}
+	}
+	return some
 }
 
 // check finds faults, and Jobs of which something was missed though the engine lived as long
