@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
@@ -126,12 +125,12 @@ func (d *door) through(ctx context.Context, n *Network, client *net.TCPConn) {
 	}
 	dialing, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
-	pod, err := n.Dial(dialing, endpoints[rand.IntN(len(endpoints))])
+	other, err := n.dialOne(dialing, endpoints)
 	if err != nil {
 		reset(client)
 		return
 	}
-	join(ctx, client, pod.(*net.TCPConn))
+	join(ctx, client, other)
 }
 
 // close closes them all.

@@ -381,6 +381,14 @@ func TestDoors(t *testing.T) {
 	if got, err := enter(); got != "a to "+n.gateway.String() {
 		t.Errorf("got %q, %v", got, err)
 	}
+	go echo(taken) // what is no pod answers as well
+	door.Endpoints = []netip.AddrPort{taken.Addr().(*net.TCPAddr).AddrPort()}
+	if err := n.SetServices([]Service{door}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := enter(); got != "echo" {
+		t.Errorf("of this machine: got %q, %v", got, err)
+	}
 	door.Endpoints = nil
 	if err := n.SetServices([]Service{door}); err != nil {
 		t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -21,15 +20,12 @@ import (
 // A connection is accepted before it is known whether the other side accepts it. If that
 // does not, it is reset.
 type outside struct {
-	config Config
-	rules  *rules
-	n      *Network
-	log    *slog.Logger
-	ctx    context.Context
-	stop   context.CancelFunc
-	work   sync.WaitGroup
-	tcp    net.Listener
-	udp    *net.UDPConn
+	n    *Network
+	ctx  context.Context
+	stop context.CancelFunc
+	work sync.WaitGroup
+	tcp  net.Listener
+	udp  *net.UDPConn
 
 	mu    sync.Mutex
 	open  int
@@ -47,7 +43,7 @@ const (
 func newOutside(n *Network) *outside {
 	ctx, stop := context.WithCancel(context.Background())
 	return &outside{
-		config: n.config, rules: n.rules, n: n, log: n.config.Log, ctx: ctx, stop: stop,
+		n: n, ctx: ctx, stop: stop,
 		of: make(map[netip.Addr]int), flows: make(map[flowKey]*flow),
 	}
 }
@@ -111,7 +107,7 @@ func (o *outside) accept() {
 			return
 		}
 		if err != nil { // out of descriptors
-			o.log.Warn("a connection to the outside was not taken", "err", err)
+			o.n.config.Log.Warn("a connection to the outside was not taken", "err", err)
 			select {
 			case <-time.After(100 * time.Millisecond):
 			case <-o.ctx.Done():
@@ -125,7 +121,7 @@ func (o *outside) accept() {
 // carry goes between a pod and what it has connected to.
 func (o *outside) carry(pod *net.TCPConn) {
 	defer pod.Close()
-	release, ok := o.take(addressOf(pod.RemoteAddr()).Addr())
+	release, ok := o.take(pod.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap())
 	if !ok {
 		reset(pod)
 		return
@@ -177,21 +173,28 @@ func reset(conn *net.TCPConn) {
 func (o *outside) dial(to netip.AddrPort) (*net.TCPConn, error) {
 	ctx, cancel := context.WithTimeout(o.ctx, dialTime)
 	defer cancel()
-	endpoints, ok := o.rules.endpoints(Port{to.Addr(), to.Port(), TCP})
-	if ok && len(endpoints) > 0 {
-		to = endpoints[rand.IntN(len(endpoints))]
-		if o.config.Pods.Contains(to.Addr()) {
-			conn, err := o.n.Dial(ctx, to)
-			if err != nil {
-				return nil, err
-			}
-			return conn.(*net.TCPConn), nil
+	endpoints := o.n.rules.endpoints(Port{to.Addr(), to.Port(), TCP})
+	if len(endpoints) == 0 {
+		if !o.reachable(to.Addr()) {
+			return nil, os.ErrPermission
 		}
-	} else if !o.reachable(to.Addr()) {
-		return nil, os.ErrPermission
+		endpoints = []netip.AddrPort{to}
 	}
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", to.String())
+	return o.n.dialOne(ctx, endpoints)
+}
+
+// dialOne connects to one of the endpoints, of which there is one at least: to a pod from the
+// node's namespace, to anything else from the machine's.
+func (n *Network) dialOne(ctx context.Context, endpoints []netip.AddrPort) (*net.TCPConn, error) {
+	to := endpoints[rand.IntN(len(endpoints))]
+	var conn net.Conn
+	var err error
+	if n.config.Pods.Contains(to.Addr()) {
+		conn, err = n.Dial(ctx, to)
+	} else {
+		var d net.Dialer
+		conn, err = d.DialContext(ctx, "tcp", to.String())
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -200,17 +203,7 @@ func (o *outside) dial(to netip.AddrPort) (*net.TCPConn, error) {
 
 // reachable tells whether pods are taken to an address outside.
 func (o *outside) reachable(ip netip.Addr) bool {
-	return ip.IsGlobalUnicast() && !o.config.Pods.Contains(ip) && !o.config.Services.Contains(ip) || ip.IsLinkLocalUnicast()
-}
-
-func addressOf(a net.Addr) netip.AddrPort {
-	switch a := a.(type) {
-	case *net.TCPAddr:
-		return unmapped(a.AddrPort())
-	case *net.UDPAddr:
-		return unmapped(a.AddrPort())
-	}
-	return netip.AddrPort{}
+	return ip.IsGlobalUnicast() && !o.n.config.Pods.Contains(ip) && !o.n.config.Services.Contains(ip) || ip.IsLinkLocalUnicast()
 }
 
 func unmapped(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }

@@ -188,14 +188,14 @@ func (r *rules) proxied(s *Service) bool {
 }
 
 // endpoints returns those of a Service that is reached through this process.
-func (r *rules) endpoints(port Port) ([]netip.AddrPort, bool) {
+func (r *rules) endpoints(port Port) []netip.AddrPort {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.now[port]
 	if s == nil {
-		return nil, false
+		return nil
 	}
-	return s.Endpoints, true
+	return s.Endpoints
 }
 
 // pick chooses one of the endpoints, by lot or by who asks.
