@@ -313,6 +313,12 @@ func TestAgain(t *testing.T) {
 	for i := range enoughSpaces + 2 {
 		n.Leave(fmt.Sprint(i))
 	}
+	// The kernel takes its time to see that the sockets by which they were made are gone.
+	for _, s := range n.pool.free {
+		for empty := s.address == kept; !empty; empty, _ = s.empty() {
+			time.Sleep(time.Millisecond)
+		}
+	}
 	before := n.pool.next
 	seen := make(map[netip.Addr]bool)
 	for i := range 3 * enoughSpaces {
@@ -323,7 +329,7 @@ func TestAgain(t *testing.T) {
 		seen[ip] = true
 		n.Leave(fmt.Sprint("next", i))
 	}
-	if made := n.pool.next - before; made > 8 { // the kernel takes its time to see that a socket is gone
+	if made := n.pool.next - before; made > 1 {
 		t.Errorf("%d spaces were made", made)
 	}
 }
