@@ -46,6 +46,11 @@ func (n *Network) addParent() error {
 	if err := l.do(); err != nil {
 		return err
 	}
+	for _, index := range []int{linkUp(i), linkHost(i)} {
+		if err := l.ready(index); err != nil {
+			return err
+		}
+	}
 	n.parents++
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -96,6 +98,11 @@ func (m message) end() {
 
 // do sends the requests, and returns when all are done, with the first that failed.
 func (r *rtnetlink) do() error {
+	return r.exchange(func(syscall.NetlinkMessage) error { return nil })
+}
+
+// exchange is do, with what the kernel answers but for whether it was done.
+func (r *rtnetlink) exchange(answer func(syscall.NetlinkMessage) error) error {
 	batch, names := r.batch, r.names
 	r.batch, r.names = r.batch[:0], nil
 	if err := unix.Sendto(r.fd, batch, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
@@ -111,24 +118,31 @@ func (r *rtnetlink) do() error {
 		if err != nil {
 			return os.NewSyscallError("receive from the kernel", err)
 		}
-		for b := buf[:n]; len(b) >= unix.SizeofNlMsghdr+4; {
-			length := int(binary.NativeEndian.Uint32(b))
-			if typ := binary.NativeEndian.Uint16(b[4:]); typ == unix.NLMSG_ERROR {
-				done++
-				number := int(binary.NativeEndian.Uint32(b[8:])) - 1
-				errno := unix.Errno(-int32(binary.NativeEndian.Uint32(b[unix.SizeofNlMsghdr:])))
-				if errno != 0 && failed == nil && number >= 0 && number < len(names) {
-					failed = fmt.Errorf("%s: %w", names[number], errno)
-				}
+		replies, err := syscall.ParseNetlinkMessage(buf[:n])
+		if err != nil {
+			return os.NewSyscallError("receive from the kernel", err)
+		}
+		for _, reply := range replies {
+			if reply.Header.Type != unix.NLMSG_ERROR {
+				err = answer(reply)
+			} else if done++; len(reply.Data) >= 4 {
+				err = refusal(reply, names)
 			}
-			aligned := (length + unix.NLMSG_ALIGNTO - 1) &^ (unix.NLMSG_ALIGNTO - 1)
-			if length < unix.SizeofNlMsghdr || aligned > len(b) {
-				break
+			if failed == nil {
+				failed = err
 			}
-			b = b[aligned:]
 		}
 	}
 	return failed
+}
+
+// refusal is what the kernel's answer to one of the requests says, nil that it is done.
+func refusal(reply syscall.NetlinkMessage, names []string) error {
+	errno := unix.Errno(-int32(binary.NativeEndian.Uint32(reply.Data)))
+	if number := int(reply.Header.Seq) - 1; errno != 0 && number >= 0 && number < len(names) {
+		return fmt.Errorf("%s: %w", names[number], errno)
+	}
+	return nil
 }
 
 const create = unix.NLM_F_CREATE | unix.NLM_F_EXCL
@@ -225,6 +239,43 @@ func (r *rtnetlink) outside() {
 	m.u32(0)
 	m.attrU32(unix.RTA_OIF, loopback)
 	m.end()
+}
+
+// ready returns when a link that was switched on takes packets: the kernel gives it a queue
+// some time after its peer is there, and drops what comes before.
+func (r *rtnetlink) ready(index int) error {
+	for range 5000 {
+		queue, err := r.queue(index)
+		if err != nil {
+			return err
+		}
+		if queue != "noop" {
+			return nil
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return fmt.Errorf("switch on the link %d: %w", index, unix.ETIMEDOUT)
+}
+
+// queue returns the kind of queue that a link has.
+func (r *rtnetlink) queue(index int) (string, error) {
+	m := r.add("look at the link", unix.RTM_GETLINK, 0)
+	m.raw(unix.AF_UNSPEC, 0, 0, 0)
+	m.u32(uint32(index))
+	m.u32(0)
+	m.u32(0)
+	m.end()
+	var queue string
+	err := r.exchange(func(reply syscall.NetlinkMessage) error {
+		attrs, err := syscall.ParseNetlinkRouteAttr(&reply)
+		for _, a := range attrs {
+			if a.Attr.Type == unix.IFLA_QDISC {
+				queue = unix.ByteSliceToString(a.Value)
+			}
+		}
+		return err
+	})
+	return queue, err
 }
 
 // neighbour says for ever which MAC address an address has on a link.
