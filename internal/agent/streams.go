@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -39,18 +41,39 @@ func (a *Agent) Attach(ctx context.Context, pod *corev1.Pod, options *corev1.Pod
 // PortForward connects to a port of the pod, which must be bound to this node. Whoever
 // has the connection closes it; when the pod ends, or ctx does, it is closed.
 func (a *Agent) PortForward(ctx context.Context, pod *corev1.Pod, port uint16) (net.Conn, error) {
-	w := a.pods.workerOf(string(pod.UID))
-	if w == nil {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("pod %q is not running", pod.Name))
-	}
-	conn, err := a.services.Runners[a.services.class(pod)].Dial(ctx, runner.Target{PodUID: string(pod.UID), Port: port})
+	conn, err := a.connect(ctx, ctx, pod, runner.Target{Port: port})
 	if errors.Is(err, runner.ErrNotFound) {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("pod %q is not running", pod.Name))
 	}
 	if err != nil {
 		return nil, apierrors.NewInternalError(fmt.Errorf("port %d of pod %q: %w", port, pod.Name, err))
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	return conn, nil
+}
+
+// Dial connects to a port of the pod, which must be bound to this node, as other pods do. The
+// connection outlives ctx, not the pod.
+func (a *Agent) Dial(ctx context.Context, pod *corev1.Pod, port uint16) (net.Conn, error) {
+	conn, err := a.connect(ctx, context.WithoutCancel(ctx), pod, runner.Target{Port: port, Outside: true})
+	if errors.Is(err, runner.ErrNotFound) {
+		return nil, os.NewSyscallError("connect", unix.ECONNREFUSED) // nothing listens there
+	}
+	return conn, err
+}
+
+// connect connects to a port of the pod. When the pod ends, or life does, the connection is
+// closed.
+func (a *Agent) connect(ctx, life context.Context, pod *corev1.Pod, to runner.Target) (net.Conn, error) {
+	to.PodUID = string(pod.UID)
+	w := a.pods.workerOf(to.PodUID)
+	if w == nil {
+		return nil, runner.ErrNotFound
+	}
+	conn, err := a.services.Runners[a.services.class(pod)].Dial(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(life)
 	context.AfterFunc(ctx, func() { conn.Close() })
 	go func() {
 		defer cancel()

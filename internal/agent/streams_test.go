@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/stdio"
@@ -102,6 +103,18 @@ func TestPortForward(t *testing.T) {
 		conn = open(ctx)
 		cancel()
 		ends("its context has ended", conn)
+		ctx, cancel = context.WithCancel(context.Background())
+		dialled, err := b.agent.Dial(ctx, b.get("p"), 80)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cancel() // that it was connected within
+		if _, err := dialled.Write([]byte("hello")); err != nil {
+			t.Error(err)
+		}
+		if _, err := io.ReadFull(dialled, got); err != nil {
+			t.Error("dialled:", err)
+		}
 		conn = open(context.Background())
 		if _, err := b.agent.PortForward(context.Background(), b.get("p"), 81); err == nil || !strings.Contains(err.Error(), `port 81 of pod "p": connection refused`) {
 			t.Errorf("nobody listens: %v", err)
@@ -109,6 +122,10 @@ func TestPortForward(t *testing.T) {
 		after(time.Minute)
 		b.want("p", corev1.PodSucceeded)
 		ends("the pod has ended", conn)
+		ends("the pod has ended", dialled)
+		if _, err := b.agent.Dial(context.Background(), b.get("p"), 80); !errors.Is(err, unix.ECONNREFUSED) {
+			t.Errorf("dialled what has ended: %v", err)
+		}
 		if _, err := b.agent.PortForward(context.Background(), b.get("p"), 80); err == nil || err.Error() != `pod "p" is not running` {
 			t.Errorf("of what has ended: %v", err)
 		}

@@ -33,6 +33,7 @@ func (s *Server) newCustom(shared *shared) *custom.Server {
 			return (&resource{shared: shared, kind: k, gr: group}).guardNamespace(view, key.Namespace, key.Name)
 		},
 		Pin: shared.views.pin, At: shared.views.at, Expired: continueExpired,
-		Config: config, Groups: s.generic.DiscoveryGroupManager,
+		Services: shared.services,
+		Config:   config, Groups: s.generic.DiscoveryGroupManager,
 	})
 }

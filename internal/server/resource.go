@@ -20,6 +20,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/server/backend"
 	"github.com/sampan-batch/sampan/internal/server/identity"
 	"github.com/sampan-batch/sampan/internal/server/strategy"
 	"github.com/sampan-batch/sampan/internal/store"
@@ -35,6 +36,7 @@ type shared struct {
 	encodings *encodings
 	gate      *gate
 	tokens    *identity.Issuer
+	services  *backend.Services
 	// stop ends the streams of those who exec, attach and forward ports.
 	stop     context.Context
 	sessions *sessions
@@ -49,6 +51,7 @@ func newShared(s *Server) *shared {
 		views: newViews(o.Now), encodings: newEncodings(), gate: s.gate, tokens: s.ids.tokens, stop: s.stopping,
 		sessions: newSessions(o.sessions),
 	}
+	sh.services = backend.New(backend.Options{View: o.Store.View, Pod: sh.dialPod, API: s.LoopbackConfig})
 	for _, k := range o.Kinds.All() {
 		if k.Storage.Open != nil {
 			sh.guarded = k

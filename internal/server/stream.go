@@ -29,6 +29,8 @@ type PodStreams interface {
 	Attach(ctx context.Context, pod *corev1.Pod, options *corev1.PodAttachOptions, streams stdio.Streams) error
 	// PortForward connects to a port of the pod.
 	PortForward(ctx context.Context, pod *corev1.Pod, port uint16) (net.Conn, error)
+	// Dial connects to a port of the pod as other pods do. The connection outlives ctx.
+	Dial(ctx context.Context, pod *corev1.Pod, port uint16) (net.Conn, error)
 	// Metrics returns what the node uses, and its pods that run. The objects are the
 	// caller's, what they point to is not.
 	Metrics(ctx context.Context) (*metricsv1beta1.NodeMetrics, []metricsv1beta1.PodMetrics, error)
@@ -42,4 +44,13 @@ func (sh *shared) node(pod *corev1.Pod) (PodStreams, error) {
 		}
 	}
 	return nil, apierrors.NewInternalError(fmt.Errorf("node %q is not connected", pod.Spec.NodeName))
+}
+
+// dialPod connects to a port of a pod, for the API itself.
+func (sh *shared) dialPod(ctx context.Context, pod *corev1.Pod, port uint16) (net.Conn, error) {
+	node, err := sh.node(pod)
+	if err != nil {
+		return nil, err
+	}
+	return node.Dial(ctx, pod, port)
 }

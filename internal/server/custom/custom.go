@@ -35,6 +35,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/server/backend"
 	"github.com/sampan-batch/sampan/internal/store"
 )
 
@@ -51,6 +52,8 @@ type Options struct {
 	Pin     func(*store.View)
 	At      func(rev uint64) *store.View
 	Expired func(from string) error
+	// Services are how webhooks that convert are reached.
+	Services *backend.Services
 	// Config is that of the library's server, from what the API's own has.
 	Config *genericserver.Config
 	// Groups are those that /apis lists.
@@ -179,7 +182,7 @@ func (s *Server) build() error {
 	s.Config.MergedResourceConfig = apiserver.DefaultAPIResourceConfigSource()
 	config := apiserver.Config{
 		GenericConfig: &genericserver.RecommendedConfig{Config: *s.Config},
-		ExtraConfig:   apiserver.ExtraConfig{CRDRESTOptionsGetter: s, MasterCount: 1, AuthResolverWrapper: plainly, ServiceResolver: noServices{}},
+		ExtraConfig:   apiserver.ExtraConfig{CRDRESTOptionsGetter: s, MasterCount: 1, AuthResolverWrapper: s.Services.Wrap, ServiceResolver: s.Services},
 	}
 	notFound := genericserver.NewEmptyDelegateWithCustomHandler(http.NotFoundHandler())
 	server, err := config.Complete().New(notFound)

@@ -1,8 +1,6 @@
 package custom
 
 import (
-	"errors"
-	"net/url"
 	"slices"
 
 	apiextensionshelpers "k8s.io/apiextensions-apiserver/pkg/apihelpers"
@@ -10,7 +8,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/version"
-	"k8s.io/apiserver/pkg/util/webhook"
 	"k8s.io/client-go/tools/cache"
 )
 
@@ -54,17 +51,4 @@ func (s *Server) listGroup(name string) {
 	}
 	group.PreferredVersion = group.Versions[0]
 	s.Groups.AddGroup(group)
-}
-
-// plainly has conversion webhooks authenticated by nothing but their authority.
-func plainly(delegate webhook.AuthenticationInfoResolver) webhook.AuthenticationInfoResolver {
-	return delegate
-}
-
-// noServices: a conversion webhook is reached by its URL.
-type noServices struct{}
-
-// ResolveEndpoint implements webhook.ServiceResolver.
-func (noServices) ResolveEndpoint(string, string, int32) (*url.URL, error) {
-	return nil, errors.New("services do not lead anywhere here: give the webhook by its url")
 }
