@@ -53,7 +53,7 @@ var house = map[string][]string{
 		"internal/runner/reap", "internal/runner/terminal", "internal/runner/trash", "internal/tree"},
 	"internal/runner/sandbox": {"internal/network", "internal/runner", "internal/runner/cgroup", "internal/runner/fork", "internal/runner/hostpath",
 		"internal/runner/reap", "internal/runner/terminal", "internal/runner/trash", "internal/tree"},
-	"internal/runner/supervisor": {"internal/network", "internal/runner", "internal/runner/crilog", "internal/runner/reap", "internal/runner/terminal", "internal/stdio", "internal/tree"},
+	"internal/runner/supervisor": {"internal/network", "internal/runner", "internal/runner/crilog", "internal/runner/fork", "internal/runner/reap", "internal/runner/terminal", "internal/stdio", "internal/tree"},
 
 	// cores
 	"internal/access":      {"internal/kind"},
@@ -111,7 +111,7 @@ var house = map[string][]string{
 
 	// what wires them, and what stands around the product
 	"internal/engine": {"internal/address", "internal/agent", "internal/agent/eviction", "internal/agent/machine", "internal/agent/node", "internal/agent/runspec", "internal/backup", "internal/change", "internal/control", "internal/disk", "internal/endpoint", "internal/image",
-		"internal/kind", "internal/localpath", "internal/quota", "internal/runner", "internal/runner/host", "internal/runner/sandbox", "internal/runner/supervisor", "internal/server", "internal/server/custom",
+		"internal/kind", "internal/localpath", "internal/network", "internal/quota", "internal/runner", "internal/runner/host", "internal/runner/sandbox", "internal/runner/supervisor", "internal/server", "internal/server/custom",
 		"internal/store", "internal/sweep", "internal/tree"},
 	"internal/unit":   nil,
 	"internal/doctor": {"internal/engine", "internal/runner"},

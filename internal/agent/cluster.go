@@ -33,13 +33,16 @@ type cluster struct {
 	ports   map[string][]network.Service // of the machine, by the uid of the pod that asks for them
 	network uint64                       // that was told last; 0: none
 	stop    context.CancelFunc
+	closed  string // why ports of the machine are closed that should be open
+	// reopen is sent to when there are some: another node of this machine may have them, and die.
+	reopen chan struct{}
 }
 
 // resolvConf says whom this machine asks for names.
 const resolvConf = "/etc/resolv.conf"
 
 func newCluster(o *Options) *cluster {
-	return &cluster{options: o, names: dns.NewServer(resolvConf), listed: make(chan struct{}), ports: make(map[string][]network.Service), stop: func() {}}
+	return &cluster{options: o, names: dns.NewServer(resolvConf), listed: make(chan struct{}), ports: make(map[string][]network.Service), stop: func() {}, reopen: make(chan struct{}, 1)}
 }
 
 // run keeps up with the Services until ctx ends.
@@ -63,7 +66,7 @@ func (c *cluster) run(ctx context.Context) {
 // update takes the Services that there are now.
 func (c *cluster) update(ctx context.Context, services []*corev1.Service, endpoints []*discoveryv1.EndpointSlice) {
 	c.names.SetZone(dns.NewZone(services, endpoints))
-	table := c.withAPI(proxy.Table(services, endpoints))
+	table := c.withAPI(proxy.Table(c.options.Node.Name(), services, endpoints))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.table = table
@@ -87,11 +90,37 @@ func (c *cluster) setLocked(ctx context.Context) error {
 		list = append(list, ports...)
 	}
 	err := c.runner().SetServices(ctx, list)
-	if errors.Is(err, network.ErrDoor) {
-		c.options.Log.Warn("a Service or a pod is not reached from this machine", "err", err)
-		return nil
+	if !errors.Is(err, network.ErrDoor) {
+		c.closed = ""
+		return err
 	}
-	return err
+	if c.closed != err.Error() {
+		c.closed = err.Error()
+		c.options.Log.Warn("a Service or a pod is not reached from this machine by this node", "node", c.options.Node.Name(), "err", err)
+	}
+	select {
+	case c.reopen <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// reopenTime is how soon a port of the machine is tried again that somebody else has.
+const reopenTime = 2 * time.Second
+
+// keepOpen opens the ports of the machine that could not be opened when they can be.
+func (c *cluster) keepOpen(ctx context.Context) {
+	for {
+		select {
+		case <-c.reopen:
+		case <-ctx.Done():
+			return
+		}
+		sleep(ctx, reopenTime)
+		c.mu.Lock()
+		c.tellLocked(ctx)
+		c.mu.Unlock()
+	}
 }
 
 // lead has the machine's ports that a pod asks for lead to it, or, without an address, no more.

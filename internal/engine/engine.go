@@ -99,9 +99,13 @@ func (e *Engine) open() (err error) {
 	if err := c.completeNodes(); err != nil {
 		return err
 	}
+	if err := e.assignPodRanges(); err != nil {
+		return err
+	}
+	neighbours := e.neighbours()
 	e.health = newHealth(c.DataDir, e.store, newClockCheck(readClocks, lastRenewal(e.store, c.Nodes[0].Name)))
 	for _, object := range c.Nodes {
-		m, err := e.newMember(object)
+		m, err := e.newMember(object, neighbours)
 		if err != nil {
 			return err
 		}

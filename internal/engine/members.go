@@ -16,6 +16,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/agent"
 	"github.com/sampan-batch/sampan/internal/agent/node"
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/network"
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/supervisor"
 	"github.com/sampan-batch/sampan/internal/server"
@@ -88,19 +89,39 @@ func share(whole corev1.ResourceList, n int64) corev1.ResourceList {
 	return part
 }
 
+// memberDir is the directory of a node.
+func (c *Config) memberDir(name string) string {
+	if name == c.NodeName {
+		return c.DataDir
+	}
+	return filepath.Join(c.DataDir, nodesDir, name)
+}
+
+// neighbours are the nodes of this engine, for each other.
+func (e *Engine) neighbours() *supervisor.Neighbours {
+	var dirs []string
+	for _, n := range e.config.Nodes {
+		dirs = append(dirs, filepath.Join(e.config.memberDir(n.Name), "run"))
+	}
+	return supervisor.NewNeighbours(dirs...)
+}
+
 // newMember makes a node, which does not work yet, and the client of its supervisors.
-func (e *Engine) newMember(object *corev1.Node) (*member, error) {
+func (e *Engine) newMember(object *corev1.Node, neighbours *supervisor.Neighbours) (*member, error) {
 	c := &e.config
-	dir := c.DataDir
-	if object.Name != c.NodeName {
+	dir := c.memberDir(object.Name)
+	if dir != c.DataDir {
 		var err error
-		if dir, err = newKeeper(c.Logger).dir(filepath.Join(c.DataDir, nodesDir, object.Name)); err != nil {
+		if dir, err = newKeeper(c.Logger).dir(dir); err != nil {
 			return nil, fmt.Errorf("directory of node %s: %w", object.Name, err)
 		}
 	}
 	m := &member{name: object.Name, dir: dir, object: object, class: c.Runtime, failed: make(chan error, 1)}
 	m.connect = func() (*supervisor.Client, error) {
-		return supervisor.New(filepath.Join(dir, "run"), supervisor.ClientOptions{Private: c.Private, Log: c.Logger})
+		return supervisor.New(filepath.Join(dir, "run"), supervisor.ClientOptions{
+			Private: c.Private, Log: c.Logger,
+			Pods: podRange(object), Cluster: network.DefaultConfig().Cluster, Neighbours: neighbours,
+		})
 	}
 	m.health = e.health.addNode(object.Name, m.runners)
 	var err error

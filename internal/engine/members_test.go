@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -123,21 +122,5 @@ func TestNodeRights(t *testing.T) {
 	}
 	if err := c.RenewLease(ctx, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "mine"}}); !apierrors.IsForbidden(err) {
 		t.Errorf("renew a lease elsewhere: %v", err)
-	}
-}
-
-// A node among several knows no endpoints of others, which its pods cannot reach.
-func TestEndpointsWithin(t *testing.T) {
-	t.Parallel()
-	mine, other := "mine", "other"
-	slice := &discoveryv1.EndpointSlice{Endpoints: []discoveryv1.Endpoint{{NodeName: &mine}, {NodeName: &other}, {Addresses: []string{"192.0.2.1"}}}}
-	c := &nodeClient{node: mine}
-	got := c.within([]*discoveryv1.EndpointSlice{slice})
-	if len(got) != 1 || len(got[0].Endpoints) != 2 || len(slice.Endpoints) != 3 || slice.Endpoints[1].NodeName != &other {
-		t.Errorf("got %+v of %+v", got, slice)
-	}
-	c.alone = true
-	if got := c.within([]*discoveryv1.EndpointSlice{slice}); got[0] != slice {
-		t.Error("the only node does not know all endpoints")
 	}
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -103,7 +104,7 @@ func (c *nodeClient) WatchServices(ctx context.Context, deliver func([]*corev1.S
 		}()
 	}
 	for {
-		deliver(listOf[*corev1.Service](view, kind.Services), c.within(listOf[*discoveryv1.EndpointSlice](view, kind.EndpointSlices)))
+		deliver(listOf[*corev1.Service](view, kind.Services), listOf[*discoveryv1.EndpointSlice](view, kind.EndpointSlices))
 		select {
 		case <-changed:
 		case <-ctx.Done():
@@ -273,6 +274,9 @@ func (c *nodeClient) RegisterNode(ctx context.Context, node *corev1.Node) (*core
 		done = present.DeepCopy()
 		done.Labels = merged(done.Labels, node.Labels)
 		done.Annotations = merged(done.Annotations, node.Annotations)
+		if done.Spec.PodCIDR == "" {
+			done.Spec.PodCIDR, done.Spec.PodCIDRs = node.Spec.PodCIDR, slices.Clone(node.Spec.PodCIDRs)
+		}
 		if !equality.Semantic.DeepEqual(present, done) {
 			set.Update(key, change.RevOf(present), done)
 		}

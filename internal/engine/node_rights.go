@@ -2,10 +2,8 @@ package engine
 
 import (
 	"fmt"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	podutil "k8s.io/kubernetes/pkg/api/v1/pod"
@@ -52,24 +50,6 @@ func mentions(pod *corev1.Pod, resource change.Resource, name string) bool {
 		found = pod.Spec.ServiceAccountName == name
 	}
 	return found
-}
-
-// within returns the endpoints that the node's pods can reach: those of other nodes have a network
-// of their own, in which the same addresses are other pods'.
-func (c *nodeClient) within(list []*discoveryv1.EndpointSlice) []*discoveryv1.EndpointSlice {
-	if c.alone {
-		return list
-	}
-	elsewhere := func(e discoveryv1.Endpoint) bool { return e.NodeName != nil && *e.NodeName != c.node }
-	near := make([]*discoveryv1.EndpointSlice, len(list))
-	for i, slice := range list {
-		if near[i] = slice; slices.ContainsFunc(slice.Endpoints, elsewhere) {
-			part := *slice // shares everything but the endpoints
-			part.Endpoints = slices.DeleteFunc(slices.Clone(slice.Endpoints), elsewhere)
-			near[i] = &part
-		}
-	}
-	return near
 }
 
 // forbidden is the answer of the API to a node that asks for what is none of its business.

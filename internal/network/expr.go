@@ -46,7 +46,7 @@ func not(ip netip.Addr) []expr.Any {
 
 // outside goes on with packets to what is neither a pod nor a Service.
 func (r *rules) outside() []expr.Any {
-	return concat(to(expr.CmpOpNeq, r.config.Pods), to(expr.CmpOpNeq, r.config.Services), to(expr.CmpOpNeq, netip.MustParsePrefix("127.0.0.0/8")))
+	return concat(to(expr.CmpOpNeq, r.config.Cluster), to(expr.CmpOpNeq, r.config.Services), to(expr.CmpOpNeq, netip.MustParsePrefix("127.0.0.0/8")))
 }
 
 // toService leads packets to a Service to its chain.

@@ -16,6 +16,11 @@ import (
 type Config struct {
 	// Pods is the range of the pods' addresses, IPv4. Its first address is the gateway's.
 	Pods netip.Prefix
+	// Cluster is the range of the addresses that pods have on any node of the machine.
+	Cluster netip.Prefix
+	// Hub is what the node is connected to others of the machine by, which stays the caller's;
+	// nil: none. See Network.Hub.
+	Hub *os.File
 	// Services is the range of the Services' addresses, and Names the one of them that
 	// the cluster's names are asked at.
 	Services netip.Prefix
@@ -28,6 +33,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Pods:     netip.MustParsePrefix("10.244.0.0/16"),
+		Cluster:  netip.MustParsePrefix("10.244.0.0/16"),
 		Services: netip.MustParsePrefix("10.96.0.0/16"),
 		Names:    netip.MustParseAddr("10.96.0.10"),
 		Log:      slog.New(slog.DiscardHandler),
@@ -50,6 +56,7 @@ type Network struct {
 	gateway netip.Addr
 	thread  *thread
 	node    int        // the node's namespace
+	hub     int        // what it is connected to others by, -1: nothing; the thread's
 	links   *rtnetlink // in it
 	rules   *rules
 	outside *outside
@@ -65,7 +72,7 @@ type Network struct {
 // New makes a network without pods. It needs CAP_SYS_ADMIN and CAP_NET_ADMIN, be it in a
 // user namespace.
 func New(config Config) (_ *Network, err error) {
-	n := &Network{config: config, gateway: config.Pods.Addr().Next(), thread: newThread(), node: -1, pods: make(map[string]*space)}
+	n := &Network{config: config, gateway: config.Pods.Addr().Next(), thread: newThread(), node: -1, hub: -1, pods: make(map[string]*space)}
 	n.doors.n = n
 	defer func() {
 		if err != nil {
@@ -115,7 +122,14 @@ func (n *Network) begin() error {
 	if n.rules, err = newRules(n.config, n.gateway); err != nil {
 		return err
 	}
-	return n.listenForNames()
+	if err := n.listenForNames(); err != nil || n.config.Hub == nil {
+		return err
+	}
+	hub, err := unix.FcntlInt(n.config.Hub.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("fcntl", err)
+	}
+	return n.connectTo(hub)
 }
 
 // listenForNames opens the sockets at which names are asked for. Whoever answers is given
@@ -168,8 +182,10 @@ func (n *Network) Close() error {
 	if n.links != nil {
 		n.links.close()
 	}
-	if n.node >= 0 {
-		_ = unix.Close(n.node)
+	for _, ns := range []int{n.node, n.hub} {
+		if ns >= 0 {
+			_ = unix.Close(ns)
+		}
 	}
 	n.thread.end()
 	return nil
@@ -186,4 +202,6 @@ const (
 	macPod byte = iota
 	macGateway
 	macParent
+	macFabric
+	macHub
 )

@@ -189,7 +189,7 @@ func (n *Network) dialOne(ctx context.Context, endpoints []netip.AddrPort) (*net
 	to := endpoints[rand.IntN(len(endpoints))]
 	var conn net.Conn
 	var err error
-	if n.config.Pods.Contains(to.Addr()) {
+	if n.config.Cluster.Contains(to.Addr()) {
 		conn, err = n.Dial(ctx, to)
 	} else {
 		var d net.Dialer
@@ -203,7 +203,7 @@ func (n *Network) dialOne(ctx context.Context, endpoints []netip.AddrPort) (*net
 
 // reachable tells whether pods are taken to an address outside.
 func (o *outside) reachable(ip netip.Addr) bool {
-	return ip.IsGlobalUnicast() && !o.n.config.Pods.Contains(ip) && !o.n.config.Services.Contains(ip) || ip.IsLinkLocalUnicast()
+	return ip.IsGlobalUnicast() && !o.n.config.Cluster.Contains(ip) && !o.n.config.Services.Contains(ip) || ip.IsLinkLocalUnicast()
 }
 
 func unmapped(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }

@@ -149,6 +149,11 @@ const create = unix.NLM_F_CREATE | unix.NLM_F_EXCL
 
 // veth makes a pair of links, of which each is what the other sends to.
 func (r *rtnetlink) veth(name string, index int, mac net.HardwareAddr, peer string, peerIndex int, peerMAC net.HardwareAddr) {
+	r.vethInto(name, index, mac, peer, peerIndex, peerMAC, -1)
+}
+
+// vethInto is veth with the peer in the namespace ns, if that is not negative.
+func (r *rtnetlink) vethInto(name string, index int, mac net.HardwareAddr, peer string, peerIndex int, peerMAC net.HardwareAddr, ns int) {
 	m := r.link("make "+name, index, 0, create)
 	m.attrString(unix.IFLA_IFNAME, name)
 	m.attr(unix.IFLA_ADDRESS, mac)
@@ -163,6 +168,9 @@ func (r *rtnetlink) veth(name string, index int, mac net.HardwareAddr, peer stri
 				m.u32(0)
 				m.attrString(unix.IFLA_IFNAME, peer)
 				m.attr(unix.IFLA_ADDRESS, peerMAC)
+				if ns >= 0 {
+					m.attrU32(unix.IFLA_NET_NS_FD, uint32(ns))
+				}
 			})
 		})
 	})
@@ -184,6 +192,16 @@ func (r *rtnetlink) macvlan(parent, index int, name string, mac net.HardwareAddr
 			m.attrU32(iflaMacvlanMode, bridge)
 		})
 	})
+	m.end()
+}
+
+// remove removes a link, and with a veth its peer.
+func (r *rtnetlink) remove(index int) {
+	m := r.add("remove the link", unix.RTM_DELLINK, 0)
+	m.raw(unix.AF_UNSPEC, 0, 0, 0)
+	m.u32(uint32(index))
+	m.u32(0)
+	m.u32(0)
 	m.end()
 }
 
@@ -229,6 +247,15 @@ func (r *rtnetlink) route(index int, to netip.Prefix, via, source netip.Addr) {
 		m.attr(unix.RTA_PREFSRC, source.AsSlice())
 	}
 	m.attrU32(unix.RTA_OIF, uint32(index))
+	m.end()
+}
+
+// unreachable has those told who send to where no narrower route leads.
+func (r *rtnetlink) unreachable(to netip.Prefix) {
+	m := r.add("add the end of "+to.String(), unix.RTM_NEWROUTE, create)
+	m.raw(unix.AF_INET, uint8(to.Bits()), 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNREACHABLE)
+	m.u32(0)
+	m.attr(unix.RTA_DST, to.Addr().AsSlice())
 	m.end()
 }
 

@@ -180,7 +180,7 @@ func (r *rules) proxied(s *Service) bool {
 		return false
 	}
 	for _, e := range s.Endpoints {
-		if !r.config.Pods.Contains(e.Addr()) {
+		if !r.config.Cluster.Contains(e.Addr()) {
 			return true
 		}
 	}

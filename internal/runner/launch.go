@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 
 	"github.com/sampan-batch/sampan/internal/network"
@@ -60,6 +61,9 @@ type Launcher interface {
 	// Names returns the sockets of Runner.Names as files, which are the caller's: a UDP one,
 	// and a TCP one that listens.
 	Names() (udp, tcp *os.File, err error)
+	// Hub returns a descriptor of what connects this node's network to those of others of the
+	// machine, which is the caller's.
+	Hub() (*os.File, error)
 	// Finish is called last. It returns when the files that Release and RemovePod
 	// have left to be removed are, or when ctx ends. The error says what remains.
 	Finish(ctx context.Context) error
@@ -115,6 +119,9 @@ type LauncherEnv struct {
 	// when it runs as root. The supervisor of the sandbox class also has a
 	// mount namespace of its own, from which nothing propagates.
 	NoNamespaces string
+	// Pods, Cluster and Hub are those of network.Config; without, it is the only node.
+	Pods, Cluster netip.Prefix
+	Hub           *os.File
 }
 
 // What a manifest or an image may make a launcher put together. Both can say megabytes,
@@ -153,6 +160,9 @@ func (MachineNetwork) SetServices([]network.Service) error { return errMachineNe
 
 // Names implements Launcher.
 func (MachineNetwork) Names() (udp, tcp *os.File, err error) { return nil, nil, errMachineNetwork }
+
+// Hub implements Launcher.
+func (MachineNetwork) Hub() (*os.File, error) { return nil, errMachineNetwork }
 
 // DialMachine connects to a port of this machine as "localhost", which is where pods
 // are that share its network.

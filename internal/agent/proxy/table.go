@@ -13,10 +13,11 @@ import (
 	"github.com/sampan-batch/sampan/internal/network"
 )
 
-// Table returns the ports of the Services that have an address, each with its endpoints:
-// those that are ready, or, if none is, those that still serve while they end. An object that
-// no node could use (another family of addresses, another protocol) is left out.
-func Table(services []*corev1.Service, slices []*discoveryv1.EndpointSlice) []network.Service {
+// Table returns the ports of the Services that have an address, each with its endpoints as the
+// node sees them: those that are ready, or, if none is, those that still serve while they end; of
+// a Service whose traffic policy is Local those on the node. An object that no node could use
+// (another family of addresses, another protocol) is left out.
+func Table(node string, services []*corev1.Service, slices []*discoveryv1.EndpointSlice) []network.Service {
 	of := make(map[string][]*discoveryv1.EndpointSlice)
 	for _, slice := range slices {
 		if slice.AddressType == discoveryv1.AddressTypeIPv4 {
@@ -27,13 +28,26 @@ func Table(services []*corev1.Service, slices []*discoveryv1.EndpointSlice) []ne
 	var table []network.Service
 	seen := make(map[network.Port]bool)
 	for _, s := range services {
+		inside, outside := "", ""
+		if p := s.Spec.InternalTrafficPolicy; p != nil && *p == corev1.ServiceInternalTrafficPolicyLocal {
+			inside = node
+		}
+		if s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
+			outside = node
+		}
 		for i := range s.Spec.Ports {
-			if p := &s.Spec.Ports[i]; p.NodePort > 0 && p.Protocol != corev1.ProtocolUDP {
-				table = append(table, network.Service{
-					At:        network.Port{Address: loopback, Port: uint16(p.NodePort), Protocol: network.TCP},
-					Endpoints: endpoints(p.Name, p.Protocol, of[s.Namespace+"/"+s.Name]), Machine: true,
-				})
+			p := &s.Spec.Ports[i]
+			if p.NodePort == 0 || p.Protocol == corev1.ProtocolUDP {
+				continue
 			}
+			list := endpoints(outside, p.Name, p.Protocol, of[s.Namespace+"/"+s.Name])
+			if outside != "" && len(list) == 0 {
+				continue // it is another node's, who has one
+			}
+			table = append(table, network.Service{
+				At:        network.Port{Address: loopback, Port: uint16(p.NodePort), Protocol: network.TCP},
+				Endpoints: list, Machine: true,
+			})
 		}
 		for _, at := range addresses(s) {
 			for i := range s.Spec.Ports {
@@ -45,7 +59,7 @@ func Table(services []*corev1.Service, slices []*discoveryv1.EndpointSlice) []ne
 				}
 				seen[port] = true
 				table = append(table, network.Service{
-					At: port, Endpoints: endpoints(p.Name, p.Protocol, of[s.Namespace+"/"+s.Name]),
+					At: port, Endpoints: endpoints(inside, p.Name, p.Protocol, of[s.Namespace+"/"+s.Name]),
 					Sticky: s.Spec.SessionAffinity == corev1.ServiceAffinityClientIP,
 				})
 			}
@@ -118,8 +132,9 @@ func protocolOf(p corev1.Protocol) (network.Protocol, bool) {
 	return 0, false
 }
 
-// endpoints returns those of a port, in an order that does not depend on that of the slices.
-func endpoints(name string, protocol corev1.Protocol, list []*discoveryv1.EndpointSlice) []netip.AddrPort {
+// endpoints returns those of a port on the node, or on all if that is "", in an order that does not
+// depend on that of the slices.
+func endpoints(node, name string, protocol corev1.Protocol, list []*discoveryv1.EndpointSlice) []netip.AddrPort {
 	var ready, ending []netip.AddrPort
 	for _, slice := range list {
 		number, ok := numberOf(name, protocol, slice.Ports)
@@ -128,6 +143,9 @@ func endpoints(name string, protocol corev1.Protocol, list []*discoveryv1.Endpoi
 		}
 		for i := range slice.Endpoints {
 			e := &slice.Endpoints[i]
+			if node != "" && (e.NodeName == nil || *e.NodeName != node) {
+				continue
+			}
 			to := &ready
 			if c := e.Conditions; c.Ready != nil && !*c.Ready {
 				if c.Serving == nil || !*c.Serving || c.Terminating == nil || !*c.Terminating {

@@ -38,6 +38,7 @@ func slice(conditions ...[3]bool) *discoveryv1.EndpointSlice {
 		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{
 			Addresses:  []string{fmt.Sprint("10.244.0.", 9-i)},
 			Conditions: discoveryv1.EndpointConditions{Ready: &c[0], Serving: &c[1], Terminating: &c[2]},
+			NodeName:   ptr.To([]string{"one", "two"}[i%2]),
 		})
 	}
 	return s
@@ -72,6 +73,17 @@ func TestTable(t *testing.T) {
 			[]*discoveryv1.EndpointSlice{slice(ready)}, "[]"},
 		"a port of the machine": {service(func(s *corev1.Service) { s.Spec.Ports[0].NodePort = 30080 }), []*discoveryv1.EndpointSlice{slice(ready)},
 			"[{127.0.0.1:30080/6 [10.244.0.9:8080] true false} {10.96.1.1:80/6 [10.244.0.9:8080] false false}]"},
+		"endpoints on the node, for who is inside": {service(func(s *corev1.Service) {
+			s.Spec.Ports[0].NodePort, s.Spec.InternalTrafficPolicy = 30080, ptr.To(corev1.ServiceInternalTrafficPolicyLocal)
+		}), []*discoveryv1.EndpointSlice{slice(ready, ready)},
+			"[{127.0.0.1:30080/6 [10.244.0.8:8080 10.244.0.9:8080] true false} {10.96.1.1:80/6 [10.244.0.9:8080] false false}]"},
+		"and for who comes from outside": {service(func(s *corev1.Service) {
+			s.Spec.Ports[0].NodePort, s.Spec.ExternalTrafficPolicy = 30080, corev1.ServiceExternalTrafficPolicyLocal
+		}), []*discoveryv1.EndpointSlice{slice(ready, ready)},
+			"[{127.0.0.1:30080/6 [10.244.0.9:8080] true false} {10.96.1.1:80/6 [10.244.0.8:8080 10.244.0.9:8080] false false}]"},
+		"a port of the machine is another node's": {service(func(s *corev1.Service) {
+			s.Spec.Ports[0].NodePort, s.Spec.ExternalTrafficPolicy = 30080, corev1.ServiceExternalTrafficPolicyLocal
+		}), []*discoveryv1.EndpointSlice{slice(unready, ready)}, "[{10.96.1.1:80/6 [10.244.0.8:8080] false false}]"},
 		"a name elsewhere": {service(func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeExternalName }), nil, "[]"},
 		"another port and another protocol": {service(func(s *corev1.Service) {
 			s.Spec.Ports = append(s.Spec.Ports,
@@ -84,13 +96,13 @@ func TestTable(t *testing.T) {
 			"[{10.96.1.1:80/6 [] false false}]"},
 		"IPv6 is left out": {service(func(s *corev1.Service) { s.Spec.ClusterIPs = []string{"fd00::1"} }), nil, "[]"},
 	} {
-		if got := fmt.Sprint(Table([]*corev1.Service{test.service}, test.slices)); got != test.want {
+		if got := fmt.Sprint(Table("one", []*corev1.Service{test.service}, test.slices)); got != test.want {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, test.want)
 		}
 	}
 	// Of two Services that say they are at the same place, the first is.
 	twice := []*corev1.Service{service(nil), service(func(s *corev1.Service) { s.Name = "b" })}
-	if got := Table(twice, []*discoveryv1.EndpointSlice{slice(ready)}); len(got) != 1 || len(got[0].Endpoints) != 1 ||
+	if got := Table("one", twice, []*discoveryv1.EndpointSlice{slice(ready)}); len(got) != 1 || len(got[0].Endpoints) != 1 ||
 		got[0].At != (network.Port{Address: netip.MustParseAddr("10.96.1.1"), Port: 80, Protocol: network.TCP}) {
 		t.Errorf("got %v", got)
 	}

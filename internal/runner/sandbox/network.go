@@ -40,7 +40,10 @@ func (n *networks) get() (*network.Network, error) {
 		}
 		n.id = rand.Uint64() | 1
 		config := network.DefaultConfig()
-		config.Log = n.l.env.Log
+		config.Log, config.Hub = n.l.env.Log, n.l.env.Hub
+		if n.l.env.Pods.IsValid() {
+			config.Pods, config.Cluster = n.l.env.Pods, n.l.env.Cluster
+		}
 		if n.net, n.err = network.New(config); n.err != nil {
 			n.l.env.Log.Warn("pods share the machine's network: they cannot have their own", "err", n.err)
 			n.err = fmt.Errorf("%w: %w", n.err, errors.ErrUnsupported)
@@ -109,6 +112,15 @@ func (l *Launcher) Names() (udp, tcp *os.File, err error) {
 		return nil, nil, err
 	}
 	return n.Names()
+}
+
+// Hub implements runner.Launcher.
+func (l *Launcher) Hub() (*os.File, error) {
+	n, err := l.networks.get()
+	if err != nil {
+		return nil, err
+	}
+	return n.Hub()
 }
 
 // Dial implements runner.Launcher.

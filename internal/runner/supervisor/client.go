@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -26,6 +27,10 @@ type ClientOptions struct {
 	// Command starts this program as a supervisor; by default the running
 	// executable with the argument "supervise".
 	Command Command
+	// Pods and Cluster are those of network.Config, for the supervisors that this client starts.
+	Pods, Cluster netip.Prefix
+	// Neighbours are the nodes whose pods those of this one reach; nil: there are none.
+	Neighbours *Neighbours
 	// Running: only supervisors that run already are connected to; none is started.
 	Running bool
 	Log     *slog.Logger
@@ -224,7 +229,7 @@ func (c *Client) link(class runner.Class) (*link, error) {
 	l := c.links[class]
 	if l == nil {
 		l = newLink(Options{
-			Dir: c.dir, Class: class, Private: c.opts.Private, LogLimits: c.opts.LogLimits,
+			Dir: c.dir, Class: class, Private: c.opts.Private, LogLimits: c.opts.LogLimits, Pods: c.opts.Pods, Cluster: c.opts.Cluster,
 		}, c.opts, c.losses)
 		c.links[class] = l
 	}

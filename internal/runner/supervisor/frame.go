@@ -59,6 +59,7 @@ const (
 	verbAttach verb = 14 // attachRequest
 	verbDial   verb = 15 // dialRequest → a descriptor
 	verbNames  verb = 22 // → two descriptors: UDP, TCP
+	verbHub    verb = 24 // → a descriptor, for other nodes of the machine
 
 	// answers
 	verbOK    verb = 64

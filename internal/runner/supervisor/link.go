@@ -103,7 +103,7 @@ func (l *link) connect() (*connection, *bufio.Reader, error) {
 		if l.client.Running {
 			return nil, nil, err
 		}
-		spawnErr := spawn(l.opts, l.client.Command)
+		spawnErr := l.client.Neighbours.spawnBeside(l.opts, l.client.Command, l.client.Log)
 		if spawnErr == nil {
 			l.setStarted()
 		}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -35,6 +36,9 @@ type Options struct {
 	// Launchers makes the Launcher of each class.
 	Launchers map[runner.Class]func(runner.LauncherEnv) (runner.Launcher, error)
 
+	// Pods and Cluster are those of network.Config; the zero value is the default.
+	Pods, Cluster netip.Prefix
+
 	// NoNamespaces is passed on to the Launcher; see runner.LauncherEnv.
 	NoNamespaces string
 	// former, if it is not 0, is the version of the protocol that is spoken in place
@@ -42,6 +46,8 @@ type Options struct {
 	former int
 	// awaitMapping: the engine is about to give the user namespace its ranges.
 	awaitMapping bool
+	// hub and user are what a neighbour has given; see Neighbours.
+	hub, user *os.File
 }
 
 // home is the directory of this class.
@@ -69,6 +75,12 @@ func (o Options) args() []string {
 	if o.awaitMapping {
 		args = append(args, "--await-mapping")
 	}
+	if o.Pods.IsValid() {
+		args = append(args, "--pod-range="+o.Pods.String(), "--cluster-range="+o.Cluster.String())
+	}
+	if o.hub != nil {
+		args = append(args, "--hub")
+	}
 	return args
 }
 
@@ -84,8 +96,14 @@ func ParseArgs(args []string) (Options, error) {
 	flags.BoolVar(&o.Private, "private", false, "end when the standard input does")
 	flags.StringVar(&o.NoNamespaces, "no-namespaces", "", "why there is no user namespace")
 	flags.BoolVar(&o.awaitMapping, "await-mapping", false, "wait for the user namespace's ranges")
+	flags.TextVar(&o.Pods, "pod-range", netip.Prefix{}, "range of the addresses of the node's pods")
+	flags.TextVar(&o.Cluster, "cluster-range", netip.Prefix{}, "range of the addresses of all nodes' pods")
+	hub := flags.Bool("hub", false, "be connected to other nodes")
 	if err := flags.Parse(args); err != nil {
 		return Options{}, err
+	}
+	if *hub {
+		o.hub = os.NewFile(4, "hub")
 	}
 	if !filepath.IsAbs(o.Dir) || o.Class == "" || flags.NArg() > 0 {
 		return Options{}, fmt.Errorf("supervise is started by the engine, not by hand: %q", args)

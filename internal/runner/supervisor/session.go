@@ -29,7 +29,7 @@ func (s *Supervisor) serve(conn *net.UnixConn) {
 		return
 	}
 	switch f.verb {
-	case verbRun, verbAttach, verbDial, verbNames:
+	case verbRun, verbAttach, verbDial, verbNames, verbHub:
 		s.serveStream(conn, f, files)
 	default:
 		closeFiles(files)

@@ -135,17 +135,19 @@ func spawnWith(opts Options, command Command, attr *syscall.SysProcAttr, ranges 
 	}
 	defer ready.Close()
 	defer theirs.Close()
-	cmd := exec.Command(command.Path, append(command.Args[:len(command.Args):len(command.Args)], opts.args()...)...)
-	cmd.Args[0] = os.Args[0]
-	cmd.Env = append(ownEnviron(), command.Env...)
-	cmd.Dir, cmd.Stderr, cmd.ExtraFiles, cmd.SysProcAttr = "/", log, []*os.File{theirs}, attr
+	cmd := command.with(opts)
+	cmd.Stderr, cmd.ExtraFiles, cmd.SysProcAttr = log, []*os.File{theirs}, attr
+	if opts.hub != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, opts.hub)
+	}
 	var lifeline io.WriteCloser
 	if opts.Private || ranges != nil {
 		if lifeline, err = cmd.StdinPipe(); err != nil {
 			return err
 		}
 	}
-	if err := cmd.Start(); err != nil {
+	wait, err := startSupervisor(opts, cmd)
+	if err != nil {
 		return fmt.Errorf("start the supervisor: %w", err)
 	}
 	theirs.Close()
@@ -165,7 +167,7 @@ func spawnWith(opts Options, command Command, attr *syscall.SysProcAttr, ranges 
 	}
 	answer, _ := bufio.NewReader(ready).ReadString('\n')
 	go func() {
-		_, _ = cmd.Process.Wait()
+		wait()
 		if opts.Private {
 			lifeline.Close() // until now it had to stay open, or until this process ends
 		}
@@ -180,11 +182,28 @@ func spawnWith(opts Options, command Command, attr *syscall.SysProcAttr, ranges 
 	}
 }
 
+// startSupervisor starts the process, in the user namespace of a neighbour if there is one.
+func startSupervisor(opts Options, cmd *exec.Cmd) (wait func(), err error) {
+	if opts.user != nil {
+		return startIn(opts.user, cmd)
+	}
+	return func() { _, _ = cmd.Process.Wait() }, cmd.Start()
+}
+
 // Command is how to start the program as a supervisor.
 type Command struct {
 	Path string
 	Args []string // before those of ParseArgs
 	Env  []string // added to the environment
+}
+
+// with is the program as the supervisor with these options.
+func (c *Command) with(opts Options) *exec.Cmd {
+	cmd := exec.Command(c.Path, append(c.Args[:len(c.Args):len(c.Args)], opts.args()...)...)
+	cmd.Args[0] = os.Args[0]
+	cmd.Env = append(ownEnviron(), c.Env...)
+	cmd.Dir = "/"
+	return cmd
 }
 
 // errMapping: newuidmap did not set the ranges; a single id has to do.

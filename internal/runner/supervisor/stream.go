@@ -118,6 +118,8 @@ func (st *stream) handle(ctx context.Context, f frame) (any, error) {
 		return nil, st.attach(ctx, &req)
 	case verbNames:
 		return nil, st.names()
+	case verbHub:
+		return nil, st.hub()
 	default:
 		var req dialRequest
 		if err := json.Unmarshal(f.body, &req); err != nil {
@@ -205,6 +207,16 @@ func (st *stream) names() error {
 	defer udp.Close()
 	defer tcp.Close()
 	return sendWith(st.conn, verbBegun, nil, udp, tcp)
+}
+
+// hub hands over what other nodes are connected by.
+func (st *stream) hub() error {
+	hub, err := st.s.launcher.Hub()
+	if err != nil {
+		return err
+	}
+	defer hub.Close()
+	return sendWith(st.conn, verbBegun, nil, hub)
 }
 
 // runs tells whether a container of the pod runs.

@@ -89,7 +89,9 @@ func newLauncher(opts Options, r *reap.Reaper, log *slog.Logger) (runner.Launche
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	return build(runner.LauncherEnv{Dir: dir, Reaper: r, Log: log, NoNamespaces: opts.NoNamespaces})
+	return build(runner.LauncherEnv{
+		Dir: dir, Reaper: r, Log: log, NoNamespaces: opts.NoNamespaces, Pods: opts.Pods, Cluster: opts.Cluster, Hub: opts.hub,
+	})
 }
 
 // recover takes over what a former supervisor left: the containers that had
