@@ -338,6 +338,8 @@ func buildAll(t *testing.T) *tools {
 	goBuild(t, filepath.Join(root, "tools", "kubectl"), filepath.Join(tl.bin, "kubectl"), ".", "-ldflags=-X k8s.io/component-base/version.gitVersion=v1.37.2")
 	kuard := filepath.Join(dir, "kuard")
 	goBuild(t, root, kuard, "./testdata/kuard")
+	extension := filepath.Join(tl.bin, "extension")
+	goBuild(t, root, extension, "./testdata/extension")
 
 	save := func(file, ref string, img v1.Image) {
 		if err := os.Rename(imagetest.Save(t, ref, img), filepath.Join(tl.images, file)); err != nil {
@@ -347,6 +349,8 @@ func buildAll(t *testing.T) *tools {
 	save("busybox.tar", "busybox", busyboxImage(t))
 	save("kuard.tar", "gcr.io/kuar-demo/kuard-amd64:blue", imagetest.Image(t, v1.Config{Entrypoint: []string{"/kuard"}},
 		imagetest.Tar(t, imagetest.FromDisk(t, kuard, "kuard"))))
+	save("extension.tar", "extension", imagetest.Image(t, v1.Config{Entrypoint: []string{"/extension"}},
+		imagetest.Tar(t, imagetest.FromDisk(t, extension, "extension"))))
 	save("perl.tar", "perl", perlImage(t))
 	return tl
 }

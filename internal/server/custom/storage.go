@@ -76,7 +76,7 @@ func (o *objects) decode(stored change.Object, into runtime.Object) error {
 		return err
 	}
 	if _, _, err := o.codec.Decode(data, nil, into); err != nil {
-		return storage.NewInternalError(fmt.Errorf("decode %s %s/%s: %w", o.resource, u.GetNamespace(), u.GetName(), err))
+		return err // as Kubernetes tells it: what a webhook that converts has said
 	}
 	return versioner.UpdateObject(into, change.RevOf(u))
 }
