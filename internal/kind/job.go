@@ -34,7 +34,7 @@ func Job() *Kind {
 			Prepare:  changes(prepareJob),
 			Validate: checks(validateJob),
 		},
-		Update: Update{Prepare: updates(prepareJobUpdate), Validate: checksUpdate(validateJobUpdate)},
+		Update: Update{Prepare: updates(prepareJobUpdate), Validate: checksUpdate(validateJobUpdate), Advise: adviseReplacing},
 		Status: &Update{Prepare: updates(prepareJobStatus), Validate: checksUpdate(validateJobStatusUpdate)},
 		Warn:   warns(warnJob),
 		Select: Select{Fields: selects(func(job *batchv1.Job) fields.Set {

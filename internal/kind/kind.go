@@ -190,6 +190,8 @@ type Update struct {
 	Declared func(obj, old Object, errs field.ErrorList) field.ErrorList
 	// Limit is as in Create.
 	Limit func(obj, old Object, others Getter) error
+	// Advise returns what a client is told, in warnings, whose update was found invalid. (Jobs)
+	Advise func(obj, old Object, errs field.ErrorList) []string
 	// ResetFields are the fields that the write does not change, by version, as server-side
 	// apply has to know; nil: those that a kind with spec and status has.
 	ResetFields func() map[fieldpath.APIVersion]*fieldpath.Set

@@ -12,6 +12,7 @@ import (
 	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/storage/names"
+	"k8s.io/apiserver/pkg/warning"
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
@@ -113,6 +114,16 @@ func (s Strategy) Validate(ctx context.Context, obj runtime.Object) field.ErrorL
 }
 
 func (s Strategy) ValidateUpdate(ctx context.Context, obj, old runtime.Object) field.ErrorList {
+	errs := s.validateUpdate(ctx, obj, old)
+	if len(errs) > 0 && s.update.Advise != nil {
+		for _, w := range s.update.Advise(obj.(change.Object), old.(change.Object), errs) {
+			warning.AddWarning(ctx, "", w)
+		}
+	}
+	return errs
+}
+
+func (s Strategy) validateUpdate(ctx context.Context, obj, old runtime.Object) field.ErrorList {
 	switch {
 	case s.update.ValidateFor != nil && s.Request != nil:
 		return s.update.ValidateFor(s.Request(ctx), obj.(change.Object), old.(change.Object))
