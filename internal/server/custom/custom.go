@@ -25,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/endpoints/discovery"
 	"k8s.io/apiserver/pkg/registry/generic"
 	genericserver "k8s.io/apiserver/pkg/server"
@@ -179,6 +180,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) build() error {
 	s.Config.RESTOptionsGetter = s
 	describe(s.Config)
+	if s.Config.AdmissionControl == nil {
+		s.Config.AdmissionControl = admission.NewHandler() // of a definition that is deleted the library asks it without a look
+	}
 	s.Config.MergedResourceConfig = apiserver.DefaultAPIResourceConfigSource()
 	config := apiserver.Config{
 		GenericConfig: &genericserver.RecommendedConfig{Config: *s.Config},
