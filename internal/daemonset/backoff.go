@@ -37,6 +37,10 @@ type wait struct {
 	since  time.Time
 }
 
+// forgotten is when the wait does not count any more. The set is looked at then, so that it
+// does not say for ever what was once the matter.
+func (w wait) forgotten() time.Time { return w.since.Add(2 * maxBackoff) }
+
 // readBackoff returns the waits that still count. What cannot be read is no wait.
 func readBackoff(ds *appsv1.DaemonSet, now time.Time) backoff {
 	b := backoff{ds.Status.ObservedGeneration, map[string]wait{}}
@@ -51,7 +55,7 @@ func readBackoff(ds *appsv1.DaemonSet, now time.Time) backoff {
 		}
 		length, err := time.ParseDuration(fields[1])
 		since, err2 := time.Parse(time.RFC3339Nano, fields[2])
-		if err != nil || err2 != nil || length <= 0 || length > maxBackoff || now.Sub(since) > 2*maxBackoff || since.After(now) {
+		if err != nil || err2 != nil || length <= 0 || length > maxBackoff || !now.Before(wait{length, since}.forgotten()) || since.After(now) {
 			continue // also of a time to come, which only a clock that was set back explains
 		}
 		b.nodes[fields[0]] = wait{length, since}

@@ -41,6 +41,9 @@ func planOf(now time.Time, s State, c census, r record) plan {
 	if len(p.start)+len(p.remove) == 0 {
 		p.roll(now, c, r)
 	}
+	for _, w := range p.backoff.nodes {
+		p.wake(w.forgotten())
+	}
 	if s.Refused != nil && len(p.start) > 0 {
 		p.start = nil
 		p.notes = append(p.notes, note{corev1.EventTypeWarning, reason.FailedCreate, "Error creating: " + s.Refused.Error()})
