@@ -35,7 +35,8 @@ type audit struct {
 	touched  map[types.UID]time.Time              // by CronJob: when it or a Job of it was last written
 	upset    time.Time                            // when the engine started, or the clock was set
 	move     move
-	latest   time.Duration // that a slot was started after its time
+	also     func(store.Event) // is told of each write but those of events, too
+	latest   time.Duration     // that a slot was started after its time
 	finished int
 }
 
@@ -120,6 +121,9 @@ func (a *audit) see(ev store.Event) {
 			a.reasons[event.Reason] += int(event.Count - before)
 		}
 		return
+	}
+	if a.also != nil {
+		a.also(ev)
 	}
 	a.story = append(a.story, a.line(ev))
 	if !a.move.at.Equal(a.world.now()) {

@@ -14,6 +14,7 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -151,6 +152,14 @@ func kindOf(t *testing.T, kinds *kind.Kinds, obj change.Object) *kind.Kind {
 		return kinds.ByResource(kind.HorizontalPodAutoscalers)
 	case *corev1.ReplicationController:
 		return kinds.ByResource(kind.ReplicationControllers)
+	case *appsv1.StatefulSet:
+		return kinds.ByResource(kind.StatefulSets)
+	case *appsv1.DaemonSet:
+		return kinds.ByResource(kind.DaemonSets)
+	case *corev1.PersistentVolumeClaim:
+		return kinds.ByResource(kind.PersistentVolumeClaims)
+	case *storagev1.StorageClass:
+		return kinds.ByResource(kind.StorageClasses)
 	}
 	t.Errorf("no kind for %T", obj)
 	return nil

@@ -79,7 +79,7 @@ func (w *replicaWorld) live() {
 		for range w.fate.IntN(3) {
 			w.act(w.user)
 		}
-		w.pass(20*time.Second, true)
+		w.tendFor(20*time.Second, true)
 		w.upset()
 		if w.failed() {
 			return
@@ -95,7 +95,7 @@ func (w *replicaWorld) live() {
 }
 
 // upset: now and then something big happens.
-func (w *replicaWorld) upset() {
+func (w *world) upset() {
 	switch w.fate.IntN(20) {
 	case 0:
 		w.stop()
@@ -117,12 +117,12 @@ func (w *replicaWorld) upset() {
 	}
 }
 
-// pass lets some time pass, and the node work.
-func (w *replicaWorld) pass(most time.Duration, rough bool) {
+// tendFor lets some time pass, and the node work.
+func (w *world) tendFor(most time.Duration, rough bool) {
 	time.Sleep(time.Duration(1 + w.fate.Int64N(int64(most))))
 	synctest.Wait()
 	w.revive()
-	for _, pod := range list[*corev1.Pod](w.world, kind.Pods) {
+	for _, pod := range list[*corev1.Pod](w, kind.Pods) {
 		if w.fated(2) {
 			w.act(func() { w.tend(pod, rough) })
 		}
@@ -133,7 +133,7 @@ func (w *replicaWorld) pass(most time.Duration, rough bool) {
 
 // tend takes one step of the life of a pod: it becomes ready, and, in a rough world, may
 // fail, or its probe.
-func (w *replicaWorld) tend(pod *corev1.Pod, rough bool) {
+func (w *world) tend(pod *corev1.Pod, rough bool) {
 	obj, ok := w.store.View().Get(w.kindOf(pod).KeyOf(pod))
 	if !ok || obj.(*corev1.Pod).Spec.NodeName == "" {
 		return
@@ -306,7 +306,7 @@ func (w *replicaWorld) calmDown() {
 // settle lets time pass until all pods are ready and nothing is left to do.
 func (w *replicaWorld) settle() bool {
 	for range 300 {
-		w.pass(10*time.Second, false)
+		w.tendFor(10*time.Second, false)
 		busy := false
 		for _, pod := range list[*corev1.Pod](w.world, kind.Pods) {
 			c := kind.PodCondition(pod, corev1.PodReady)

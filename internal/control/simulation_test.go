@@ -21,10 +21,8 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/change"
-	"github.com/sampan-batch/sampan/internal/endpoint"
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/store"
-	"github.com/sampan-batch/sampan/internal/sweep"
 )
 
 var (
@@ -318,7 +316,7 @@ func (w *world) rest() {
 // woken for, without the loop knowing.
 func (w *world) undecided() string {
 	view, now := w.store.View(), w.now()
-	controllers := Controllers(w.kinds, sweep.Plan{}, endpoint.API{}, "", Nodes{})
+	controllers := w.controllers()
 	seen := make(map[task]bool)
 	for _, k := range w.kinds.All() {
 		if k.Resource == "events" {

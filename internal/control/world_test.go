@@ -43,6 +43,8 @@ type world struct {
 	dir    string
 	offset atomic.Int64 // of the wall clock, from the bubble's
 	audit  *audit
+	// volumes are the directories of volumes that are made; nil: none can be.
+	volumes *directories
 
 	// The engine that runs, if one does.
 	boots  int
@@ -57,11 +59,13 @@ type world struct {
 
 	// mu is held by whoever acts: the test's goroutine, or a worker in whose
 	// decision somebody meddles. It is not held while anybody waits.
-	mu    sync.Mutex
-	rand  *rand.Rand
-	calm  bool               // users have left, and what runs succeeds
-	made  int                // objects that users created
-	wakes map[task]time.Time // what the controllers asked for, by the wall clock
+	mu   sync.Mutex
+	rand *rand.Rand
+	calm bool // users have left, and what runs succeeds
+	// meddler is who acts while something is decided; nil: meddle.
+	meddler func()
+	made    int                // objects that users created
+	wakes   map[task]time.Time // what the controllers asked for, by the wall clock
 }
 
 // tally counts what happened.
@@ -138,11 +142,15 @@ func (w *world) start() {
 	w.store, w.wakes = s, make(map[task]time.Time)
 	w.doom.Store(0)
 	w.killed.Store(false)
-	controllers := Controllers(w.kinds, sweep.Plan{}, endpoint.API{}, "", Nodes{})
+	controllers := w.controllers()
 	for i := range controllers {
 		controllers[i].Decide = w.disturbed(i, controllers[i].Decide)
 	}
-	w.loop = New(Options{Source: FromStore(s), Kinds: w.kinds, Controllers: controllers, Recorder: recorder, Logger: log, Workers: w.workers(), Now: w.now})
+	options := Options{Source: FromStore(s), Kinds: w.kinds, Controllers: controllers, Recorder: recorder, Logger: log, Workers: w.workers(), Now: w.now}
+	if w.volumes != nil {
+		options.Volumes = w.volumes
+	}
+	w.loop = New(options)
 	w.audit.attach(s)
 
 	// They stop in the order in which the engine stops them.
@@ -158,6 +166,14 @@ func (w *world) start() {
 		stopRecording()
 		second.Wait()
 	}
+}
+
+func (w *world) controllers() []Controller {
+	dir := ""
+	if w.volumes != nil {
+		dir = w.volumes.Dir()
+	}
+	return Controllers(w.kinds, sweep.Plan{}, endpoint.API{}, dir, Nodes{})
 }
 
 func (w *world) workers() int {
@@ -193,8 +209,11 @@ func (w *world) disturbed(controller int, decide decide) decide {
 			set.WakeAt = set.WakeAt.Add(-time.Duration(w.offset.Load()))
 		}
 		if len(set.Writes) > 0 && !w.killed.Load() && !w.calm && w.chance(15) {
-			w.meddle()
-			w.tally.add("somebody meddled")
+			if w.tally.add("somebody meddled"); w.meddler != nil {
+				w.meddler()
+			} else {
+				w.meddle()
+			}
 		}
 		return set
 	}
