@@ -49,7 +49,7 @@ func TestConformance(t *testing.T) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			t.Parallel()
 			archive := archives[file]
-			s := newSession(t, all.of(archive), archive.Files)
+			s := newSession(t, all.of(archive), archive)
 			answered := s.run(t, string(archive.Comment))
 			if *recordFrom == "" {
 				return

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +27,7 @@ import (
 //	failed     it ended with exit=N, 1 if not said
 //	gone       it is deleted with no grace left, as at the end of its termination
 //
+// Instead of a Job, KEY=VALUE names a label, and ip=10.1.1.1 is the address of the first pod.
 // It waits for such pods to be there, and takes those that run first. n=3 is for
 // so many of them, condition=TYPE adds a condition that is true and
 // condition=TYPE:False one that is not, restarts=N is a restart count, and ago=1m
@@ -36,8 +38,13 @@ func (s *session) play(args []string) (string, error) {
 	if len(args) < 2 {
 		return "", fmt.Errorf("usage: pod JOB[/INDEX] STATE [KEY=VALUE]")
 	}
-	job, index, _ := strings.Cut(args[0], "/")
-	p := part{state: args[1], exits: map[string]int32{"": 1}, restarts: map[string]int32{}, count: 1}
+	labelled := strings.Contains(args[0], "=")
+	of := func() ([]corev1.Pod, error) { return s.labelled(args[0]) }
+	if !labelled {
+		job, index, _ := strings.Cut(args[0], "/")
+		of = func() ([]corev1.Pod, error) { return s.jobPods(job, index) }
+	}
+	p := part{state: args[1], labelled: labelled, exits: map[string]int32{"": 1}, restarts: map[string]int32{}, count: 1}
 	for _, option := range args[2:] {
 		if err := p.set(option); err != nil {
 			return "", err
@@ -48,7 +55,7 @@ func (s *session) play(args []string) (string, error) {
 		return "", err
 	}
 	for began := time.Now(); ; {
-		pods, err := s.jobPods(job, index)
+		pods, err := of()
 		if err != nil {
 			return "", err
 		}
@@ -63,7 +70,7 @@ func (s *session) play(args []string) (string, error) {
 		var acts errgroup.Group
 		acts.SetLimit(8) // in turn, 600 would take longer than anything else here
 		for i := range pods[:p.count] {
-			acts.Go(func() error { return p.act(r, &pods[i]) })
+			acts.Go(func() error { return p.act(r, &pods[i], i) })
 		}
 		return "", acts.Wait()
 	}
@@ -87,6 +94,8 @@ type part struct {
 	count           int
 	condition       string
 	ago             time.Duration
+	labelled        bool       // of pods with a label: "ready" is for those that are not yet
+	ip              netip.Addr // of the first pod; the next ones have the next ones
 }
 
 func (p *part) set(option string) (err error) {
@@ -100,6 +109,8 @@ func (p *part) set(option string) (err error) {
 		p.count, err = strconv.Atoi(value)
 	case "condition":
 		p.condition = value
+	case "ip":
+		p.ip, err = netip.ParseAddr(value)
 	case "ago":
 		p.ago, err = time.ParseDuration(value)
 	default:
@@ -125,19 +136,29 @@ func (p *part) notFor(pod corev1.Pod) bool {
 		return pod.DeletionTimestamp == nil
 	case pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed:
 		return true
+	case p.state == "ready" && p.labelled:
+		return pod.DeletionTimestamp != nil || isReady(&pod)
 	case p.state == "running":
 		return pod.Status.Phase == corev1.PodRunning && len(p.restarts) == 0
 	}
 	return false
 }
 
-func (p *part) act(r dynamic.ResourceInterface, pod *corev1.Pod) error {
+// act plays the part for the ith of the pods.
+func (p *part) act(r dynamic.ResourceInterface, pod *corev1.Pod, i int) error {
 	ctx := context.Background()
 	if p.state == "gone" {
 		return r.Delete(ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
 	}
 	now := metav1.NewTime(time.Now().Add(-p.ago).Truncate(time.Second))
 	status := corev1.PodStatus{StartTime: &now}
+	if p.ip.IsValid() {
+		ip := p.ip
+		for range i {
+			ip = ip.Next()
+		}
+		status.PodIP, status.PodIPs = ip.String(), []corev1.PodIP{{IP: ip.String()}}
+	}
 	switch p.state {
 	case "running":
 		status.Phase = corev1.PodRunning

@@ -13,10 +13,13 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/ptr"
 
+	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/reason"
 )
 
@@ -88,6 +91,9 @@ func (s *session) jobs([]string) (string, error) {
 }
 
 func (s *session) pods(args []string) (string, error) {
+	if strings.Contains(args[0], "=") {
+		return s.podsWith(args[0])
+	}
 	pods, err := s.jobPods(args[0], "")
 	if err != nil {
 		return "", err
@@ -116,6 +122,97 @@ func (s *session) pods(args []string) (string, error) {
 	return strings.Join(lines, ""), nil
 }
 
+// labelled are the pods that have a label, the oldest first.
+func (s *session) labelled(label string) ([]corev1.Pod, error) {
+	pods, err := listOf[corev1.Pod](s, "pod", label)
+	slices.SortFunc(pods, func(a, b corev1.Pod) int { return older(&a, &b) })
+	return pods, err
+}
+
+func isReady(pod *corev1.Pod) bool {
+	c := kind.PodCondition(pod, corev1.PodReady)
+	return c != nil && c.Status == corev1.ConditionTrue
+}
+
+// podsWith shows what matters of the pods of a set, which is not what matters of a Job's.
+func (s *session) podsWith(label string) (string, error) {
+	pods, err := s.labelled(label)
+	if err != nil {
+		return "", err
+	}
+	var lines []string
+	for _, p := range pods {
+		line := fmt.Sprintf("%s %s", p.Name, p.Status.Phase)
+		if isReady(&p) {
+			line += " ready"
+		}
+		if p.DeletionTimestamp != nil {
+			line += " terminating"
+		}
+		if ref := metav1.GetControllerOf(&p); ref == nil {
+			line += " orphan"
+		} else {
+			line += fmt.Sprintf(" of %s/%s", strings.ToLower(ref.Kind), ref.Name)
+		}
+		if p.Spec.Hostname != "" {
+			line += " hostname=" + p.Spec.Hostname
+		}
+		for _, c := range p.Spec.Containers {
+			line += " " + c.Image
+		}
+		for _, key := range slices.Sorted(maps.Keys(p.Labels)) {
+			line += fmt.Sprintf(" %s=%s", key, p.Labels[key])
+		}
+		for _, f := range p.Finalizers {
+			line += " " + f
+		}
+		lines = append(lines, s.normal(line)+"\n")
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, ""), nil
+}
+
+// endpoints shows a line for each endpoint of a Service, and one for the ports of each
+// slice: in which order a slice has them nobody has decided.
+func (s *session) endpoints(args []string) (string, error) {
+	all, err := listOf[discoveryv1.EndpointSlice](s, "endpointslice", discoveryv1.LabelServiceName+"="+args[0])
+	if err != nil {
+		return "", err
+	}
+	var lines []string
+	for _, slice := range all {
+		line := fmt.Sprintf("%s of %s:", slice.AddressType, slice.Labels[discoveryv1.LabelManagedBy])
+		for _, p := range slice.Ports {
+			line += fmt.Sprintf(" %s=%d/%s", ptr.Deref(p.Name, "<none>"), ptr.Deref(p.Port, 0), ptr.Deref(p.Protocol, ""))
+		}
+		lines = append(lines, s.normal(line)+"\n")
+		for _, e := range slice.Endpoints {
+			line := strings.Join(e.Addresses, " ")
+			line += fmt.Sprintf(" ready=%v serving=%v terminating=%v", said(e.Conditions.Ready), said(e.Conditions.Serving), said(e.Conditions.Terminating))
+			if e.TargetRef != nil {
+				line += fmt.Sprintf(" %s/%s", strings.ToLower(e.TargetRef.Kind), e.TargetRef.Name)
+			}
+			if e.NodeName != nil {
+				line += " node=" + *e.NodeName
+			}
+			if e.Hostname != nil {
+				line += " hostname=" + *e.Hostname
+			}
+			lines = append(lines, s.normal(line)+"\n")
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, ""), nil
+}
+
+// said is a condition that may not be said.
+func said(is *bool) string {
+	if is == nil {
+		return "<none>"
+	}
+	return fmt.Sprint(*is)
+}
+
 // events shows those that Kubernetes writes, too. Those that it does not are listed for
 // users in docs/differences.md.
 func (s *session) events([]string) (string, error) {
@@ -138,11 +235,11 @@ func (s *session) events([]string) (string, error) {
 var secondsPattern = regexp.MustCompile(`^\d+s$`)
 
 func (s *session) table(args []string) (string, error) {
-	gvr, known := resources[args[0]]
+	at, known := s.place(args[0])
 	if !known {
 		return "", fmt.Errorf("no kind %q", args[0])
 	}
-	path := s.path(gvr)
+	path := s.path(at)
 	if len(args) > 1 {
 		path += "/" + args[1]
 	}

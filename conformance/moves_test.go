@@ -3,6 +3,7 @@ package conformance
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -22,7 +23,7 @@ type moves struct {
 }
 
 // watchMoves watches a namespace, in which there is nothing yet, until the test ends.
-func watchMoves(t *testing.T, config *rest.Config, namespace string) (*moves, error) {
+func watchMoves(t *testing.T, config *rest.Config, namespace string, kinds []string) (*moves, error) {
 	client, err := metadata.NewForConfig(config)
 	if err != nil {
 		return nil, err
@@ -31,22 +32,30 @@ func watchMoves(t *testing.T, config *rest.Config, namespace string) (*moves, er
 	ctx, stop := context.WithCancel(context.Background())
 	var watching sync.WaitGroup
 	t.Cleanup(func() { stop(); watching.Wait() })
-	for _, kind := range []string{"job", "cronjob", "pod", "event"} {
-		watching.Go(func() { m.follow(ctx, client.Resource(resources[kind]).Namespace(namespace)) })
+	for _, kind := range kinds {
+		at := places[kind]
+		r := metadata.ResourceInterface(client.Resource(at.GroupVersionResource))
+		if at.namespaced {
+			r = client.Resource(at.GroupVersionResource).Namespace(namespace)
+		}
+		watching.Go(func() { m.follow(ctx, r, namespace) })
 	}
 	return m, nil
 }
 
-// follow takes note of what a watch tells. A server ends each after a while.
-func (m *moves) follow(ctx context.Context, r metadata.ResourceInterface) {
+// follow takes note of what a watch tells of a session: of what is in no namespace, it has
+// its name. A server ends each watch after a while.
+func (m *moves) follow(ctx context.Context, r metadata.ResourceInterface, namespace string) {
 	for ctx.Err() == nil {
 		w, err := r.Watch(ctx, metav1.ListOptions{})
 		if err != nil {
 			m.fail(ctx, err)
 			return
 		}
-		for range w.ResultChan() {
-			m.moved()
+		for ev := range w.ResultChan() {
+			if obj, ok := ev.Object.(metav1.Object); !ok || obj.GetNamespace() == namespace || strings.Contains(obj.GetName(), namespace) {
+				m.moved()
+			}
 		}
 		w.Stop()
 	}

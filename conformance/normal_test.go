@@ -62,6 +62,8 @@ var normalForms = []struct {
 	{regexp.MustCompile(`\b([0-9a-z][0-9a-z-]{56}[0-9a-z])[bcdfghjklmnpqrstvwxz2456789]{5}\b`), "$1<random>"}, // of the full 63 characters
 	{regexp.MustCompile(`-[bcdfghjklmnpqrstvwxz2456789]{5}\b`), "-<random>"},
 	{regexp.MustCompile(`(ResourceVersion in record \(|resource version: \d+, current: )\d+`), "$1<revision>"},
+	{regexp.MustCompile(`\b10\.96\.\d+\.\d+\b`), "<cluster ip>"},
+	{regexp.MustCompile(`(nodePort: |\d:)3[0-2]\d{3}\b`), "$1<node port>"},
 	// A patch that makes no object is refused with the object that it was for.
 	{regexp.MustCompile(`patch: Invalid value: "\{.*\}": `), `patch: Invalid value: "<object>": `},
 }

@@ -14,7 +14,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -31,6 +30,9 @@ func (s *session) create(args []string) (string, error) {
 			return "", err
 		}
 		made, err := r.Create(context.Background(), u, opts)
+		if err == nil && opts.DryRun == nil {
+			s.remember(kind, made)
+		}
 		name := u.GetName()
 		if made != nil && name == "" {
 			name = made.GetName()
@@ -74,11 +76,7 @@ func (s *session) each(args []string, do func(kind string, u *unstructured.Unstr
 	}
 	var out strings.Builder
 	for _, u := range all {
-		kind := strings.ToLower(u.GetKind())
-		if v := u.GroupVersionKind().Version; v != "v1" {
-			kind += "." + v
-		}
-		answer, err := do(kind, u)
+		answer, err := do(s.kindOf(u), u)
 		if err != nil {
 			return "", err
 		}
@@ -110,7 +108,8 @@ func (s *session) put(args []string) (string, error) {
 		return "", err
 	}
 	kind, _, _ := strings.Cut(args[0], "/")
-	path := s.path(resources[kind]) + "/" + name
+	at, _ := s.place(kind)
+	path := s.path(at) + "/" + name
 	for _, sub := range subresources(set) {
 		path += "/" + sub
 	}
@@ -125,7 +124,7 @@ var patchTypes = map[string]types.PatchType{
 }
 
 func (s *session) patch(args []string) (string, error) {
-	set, args, err := flags(args, "dry-run", "status", "type", "validate")
+	set, args, err := flags(args, "dry-run", "status", "sub", "type", "validate")
 	if err != nil {
 		return "", err
 	}
@@ -161,43 +160,44 @@ var headerPattern = regexp.MustCompile(`^([A-Z][A-Za-z-]+)=(.*)$`)
 
 // request sends what no command sends by itself.
 func (s *session) request(args []string) (string, error) {
-	if len(args) < 2 {
-		return "", fmt.Errorf("usage: request METHOD PATH [HEADER=VALUE]… [BODY | FILE]")
+	set, args, err := flags(args, "show", "keep")
+	if err != nil || len(args) < 2 {
+		return "", fmt.Errorf("usage: request [-show=FIELD] [-keep=NAME:FIELD] METHOD PATH [HEADER=VALUE]… [BODY | FILE]")
 	}
 	header, body := make(http.Header), ""
 	for _, arg := range args[2:] {
 		if m := headerPattern.FindStringSubmatch(arg); m != nil {
 			header.Set(m[1], m[2])
 		} else if file, ok := s.files[arg]; ok {
-			body = string(file)
+			if body, err = s.spell(string(file)); err != nil {
+				return "", err
+			}
 		} else {
 			body = since(arg)
 		}
 	}
-	return s.send(args[0], strings.ReplaceAll(args[1], "<namespace>", s.namespace), header, body)
+	if len(set) > 0 {
+		return s.sendAndLook(args[0], args[1], header, body, set)
+	}
+	return s.send(args[0], args[1], header, body)
 }
 
 // path is where the API has the resources of the session's namespace.
-func (s *session) path(gvr schema.GroupVersionResource) string {
-	root := "/apis/" + gvr.Group
-	if gvr.Group == "" {
+func (s *session) path(at place) string {
+	root := "/apis/" + at.Group
+	if at.Group == "" {
 		root = "/api"
 	}
-	return root + "/" + gvr.Version + "/namespaces/" + s.namespace + "/" + gvr.Resource
+	root += "/" + at.Version + "/"
+	if at.namespaced {
+		root += "namespaces/" + s.namespace + "/"
+	}
+	return root + at.Resource
 }
 
 // send answers with the status, the warnings, and the heart of what came back.
 func (s *session) send(method, path string, header http.Header, body string) (string, error) {
-	req, err := http.NewRequest(method, s.host+path, strings.NewReader(body))
-	if err != nil {
-		return "", err
-	}
-	if body != "" {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	req.Header.Set("Accept", "application/json")
-	maps.Copy(req.Header, header)
-	resp, err := s.http.Do(req)
+	resp, err := s.do(method, path, header, body)
 	if err != nil {
 		return "", err
 	}
@@ -226,6 +226,57 @@ func (s *session) send(method, path string, header http.Header, body string) (st
 		out.WriteString(line)
 	}
 	return s.normal(out.String()), nil
+}
+
+// do sends a request. One that brings a token of its own goes without the session's.
+func (s *session) do(method, path string, header http.Header, body string) (*http.Response, error) {
+	req, err := http.NewRequest(method, s.host+path, strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	req.Header.Set("Accept", "application/json")
+	maps.Copy(req.Header, header)
+	if header.Get("Authorization") != "" {
+		return s.bare.Do(req)
+	}
+	return s.http.Do(req)
+}
+
+// sendAndLook answers with the status and a field of what came back, and keeps another.
+func (s *session) sendAndLook(method, path string, header http.Header, body string, set map[string]string) (string, error) {
+	resp, err := s.do(method, path, header, body)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return "", err
+	}
+	object, err := decode(text)
+	fields, ok := object.(map[string]any)
+	if err != nil || !ok || resp.StatusCode >= http.StatusBadRequest {
+		return s.normal(fmt.Sprintf("%d %s\n", resp.StatusCode, heart(text))), nil
+	}
+	out := fmt.Sprintf("%d %s\n", resp.StatusCode, heart(text))
+	if name, field, ok := strings.Cut(set["keep"], ":"); ok {
+		value, _, err := unstructured.NestedString(fields, strings.Split(field, ".")[1:]...)
+		if err != nil || value == "" {
+			return "", fmt.Errorf("%s: nothing is there: %v", field, err)
+		}
+		s.kept[name], s.spelt[value] = value, "<kept "+name+">"
+	}
+	if field := set["show"]; field != "" {
+		value, found, err := unstructured.NestedFieldNoCopy(fields, strings.Split(field, ".")[1:]...)
+		if err != nil || !found {
+			return s.normal(out + "<none>\n"), err
+		}
+		return s.normal(out) + s.text(value), nil
+	}
+	return s.normal(out), nil
 }
 
 // heart is what matters of an object that the API answered with: what a Status
@@ -297,6 +348,9 @@ func dryRun(set map[string]string) []string {
 func subresources(set map[string]string) []string {
 	if _, ok := set["status"]; ok {
 		return []string{"status"}
+	}
+	if name := set["sub"]; name != "" {
+		return []string{name}
 	}
 	return nil
 }

@@ -16,7 +16,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 )
@@ -25,6 +24,7 @@ import (
 type session struct {
 	client    dynamic.Interface
 	http      *http.Client // for what client does not do
+	bare      *http.Client // without the identity of the others
 	host      string
 	namespace string
 	files     map[string][]byte
@@ -35,19 +35,12 @@ type session struct {
 	notYet          time.Time         // until then Kubernetes may take for the next answer
 	began           time.Time         // in the session's words, 5m is before this
 	spelt           map[string]string // what spell writes, and for what
+	kept            map[string]string // what an answer held, by the names that requests gave it
+	named           map[string]place  // kinds that no row has, as objects of the session's files are of them
+	made            []made            // what was created outside of the namespace
 
 	mu       sync.Mutex
 	warnings []string // of the request under way
-}
-
-// resources are the kinds that a session can speak of.
-var resources = map[string]schema.GroupVersionResource{
-	"job":             {Group: "batch", Version: "v1", Resource: "jobs"},
-	"cronjob":         {Group: "batch", Version: "v1", Resource: "cronjobs"},
-	"cronjob.v1beta1": {Group: "batch", Version: "v1beta1", Resource: "cronjobs"},
-	"pod":             {Version: "v1", Resource: "pods"},
-	"event":           {Version: "v1", Resource: "events"},
-	"namespace":       {Version: "v1", Resource: "namespaces"},
 }
 
 // command is what a session understands.
@@ -63,56 +56,61 @@ type command struct {
 //	                                    -show shows what became of them
 //	apply [-dry-run] [-show] [-manager=NAME] [-force] FILE [KEY=VALUE]…
 //	                                    the same, as a server-side apply
-//	patch [-dry-run] [-status] [-type=json|strategic] [-validate=Strict] KIND/NAME JSON
-//	                                    a merge patch, if no type is said
+//	patch [-dry-run] [-status] [-sub=NAME] [-type=json|strategic] [-validate=Strict] KIND/NAME JSON
+//	                                    a merge patch, if no type is said; of a subresource
 //	put [-dry-run] [-status] KIND/NAME [KEY=VALUE]…
 //	                                    the object as it is, with these changes
-//	request METHOD PATH [HEADER=VALUE]… [BODY | FILE]
-//	                                    anything else
+//	request [-show=FIELD] [-keep=NAME:FIELD] METHOD PATH [HEADER=VALUE]… [BODY | FILE]
+//	                                    anything else; -show shows a field of what came back, and -keep
+//	                                    makes what is in one <kept NAME>
 //	delete KIND/NAME [PROPAGATION]      without one, as the API does by itself
 //	show KIND/NAME [FIELD]              an object, or a field such as .status
 //	jobs                                what matters of the Jobs, a line each
 //	pods JOB                            what matters of its pods, a line each
+//	pods KEY=VALUE                      of those with the label
+//	endpoints SERVICE                   what its EndpointSlices say, a line for each endpoint
 //	events                              what was said, each once
 //	table KIND [NAME]                   what `kubectl get -o wide` prints; columns of that alone have a (1)
-//	pod JOB[/INDEX] STATE [KEY=VALUE]   play the kubelet, see play
+//	pod JOB[/INDEX] STATE [KEY=VALUE]   play the kubelet, see play; KEY=VALUE is a label of the pods, too
 //	after DURATION                      before Kubernetes does what is asked for next
 //	minute                              the same, of what is done when the next minute begins
 //	still DURATION                      nothing moves for so long
 //
 // A NAME may end in *, as in pod/a-*: the oldest object whose name begins so.
-// Commands and files may speak of <slot 5m>, <minute 5m>, <time 5m> and
-// <uid of KIND/NAME>, see spell.
+// Commands and files may speak of <slot 5m>, <minute 5m>, <time 5m>, <uid of KIND/NAME>,
+// <namespace> and <kept NAME>, see spell. What is in no namespace has <namespace> in its name,
+// since sessions run beside each other.
 func (s *session) commands() map[string]command {
 	return map[string]command{
-		"create":  {run: s.create},
-		"patch":   {run: s.patch},
-		"apply":   {run: s.apply},
-		"put":     {run: s.put},
-		"request": {run: s.request},
-		"delete":  {run: s.delete},
-		"show":    {reads: true, run: s.show},
-		"jobs":    {reads: true, run: s.jobs},
-		"pods":    {reads: true, run: s.pods},
-		"events":  {reads: true, run: s.events},
-		"table":   {reads: true, run: s.table},
-		"pod":     {run: s.play},
-		"after":   {run: s.after},
-		"minute":  {run: func([]string) (string, error) { return s.after([]string{"65s"}) }},
-		"still":   {run: s.still},
+		"create":    {run: s.create},
+		"patch":     {run: s.patch},
+		"apply":     {run: s.apply},
+		"put":       {run: s.put},
+		"request":   {run: s.request},
+		"delete":    {run: s.delete},
+		"show":      {reads: true, run: s.show},
+		"jobs":      {reads: true, run: s.jobs},
+		"pods":      {reads: true, run: s.pods},
+		"endpoints": {reads: true, run: s.endpoints},
+		"events":    {reads: true, run: s.events},
+		"table":     {reads: true, run: s.table},
+		"pod":       {run: s.play},
+		"after":     {run: s.after},
+		"minute":    {run: func([]string) (string, error) { return s.after([]string{"65s"}) }},
+		"still":     {run: s.still},
 	}
 }
 
-func newSession(t *testing.T, config *rest.Config, files []txtar.File) *session {
+func newSession(t *testing.T, config *rest.Config, archive *txtar.Archive) *session {
 	t.Helper()
 	s := &session{
 		files: make(map[string][]byte), quiet: 200 * time.Millisecond, patience: 10 * time.Second,
-		began: time.Now().UTC(), spelt: make(map[string]string),
+		began: time.Now().UTC(), spelt: make(map[string]string), kept: make(map[string]string), named: make(map[string]place),
 	}
 	if *recordFrom != "" {
 		s.quiet, s.patience = 3*time.Second, 30*time.Second // the Job controller gathers what happens for a second
 	}
-	for _, f := range files {
+	for _, f := range archive.Files {
 		s.files[f.Name] = f.Data
 		s.mention(string(f.Data))
 	}
@@ -125,9 +123,12 @@ func newSession(t *testing.T, config *rest.Config, files []txtar.File) *session 
 	if s.http, err = rest.HTTPClientFor(config); err != nil {
 		t.Fatal(err)
 	}
+	if s.bare, err = rest.HTTPClientFor(rest.AnonymousClientConfig(config)); err != nil {
+		t.Fatal(err)
+	}
 	s.host = strings.TrimSuffix(config.Host, "/")
 	ctx := context.Background()
-	namespaces := s.client.Resource(resources["namespace"])
+	namespaces := s.client.Resource(places["namespace"].GroupVersionResource)
 	ns := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"generateName": "conformance-"},
 	}}
@@ -135,10 +136,11 @@ func newSession(t *testing.T, config *rest.Config, files []txtar.File) *session 
 		t.Fatal(err)
 	}
 	s.namespace = ns.GetName()
-	if s.moves, err = watchMoves(t, config, s.namespace); err != nil {
+	if s.moves, err = watchMoves(t, config, s.namespace, kindsIn(archive)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		s.removeMade(t)
 		if err := namespaces.Delete(ctx, s.namespace, metav1.DeleteOptions{}); err != nil {
 			t.Error(err)
 		}
@@ -178,11 +180,14 @@ func (s *session) outcome(done string, err error) (string, error) {
 }
 
 func (s *session) resource(kind string) (dynamic.ResourceInterface, error) {
-	gvr, known := resources[kind]
-	if !known {
+	at, known := s.place(kind)
+	switch {
+	case !known:
 		return nil, fmt.Errorf("no kind %q", kind)
+	case !at.namespaced:
+		return s.client.Resource(at.GroupVersionResource), nil
 	}
-	return s.client.Resource(gvr).Namespace(s.namespace), nil
+	return s.client.Resource(at.GroupVersionResource).Namespace(s.namespace), nil
 }
 
 // object finds what KIND/NAME means.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -14,7 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-var spelling = regexp.MustCompile(`<(slot|minute|time) ([0-9a-z]+)(?: ([A-Za-z/]+))?>|<uid of ([^>]+)>`)
+var spelling = regexp.MustCompile(`<(slot|minute|time) ([0-9a-z]+)(?: ([A-Za-z/]+))?>|<uid of ([^>]+)>|<kept ([^>]+)>|<(namespace)>`)
 
 // spell writes into a text what is known only when the session runs:
 //
@@ -23,11 +24,22 @@ var spelling = regexp.MustCompile(`<(slot|minute|time) ([0-9a-z]+)(?: ([A-Za-z/]
 //	<minute 5m>           that time as it stands in the name of a CronJob's Job
 //	<time 5m>             that time, to the second
 //	<uid of KIND/NAME>    the uid of an object
+//	<kept NAME>           what a request has kept of its answer
+//	<namespace>           that of the session
 func (s *session) spell(text string) (string, error) {
 	var failed error
 	text = spelling.ReplaceAllStringFunc(text, func(spelt string) string {
 		m := spelling.FindStringSubmatch(spelt)
-		if m[1] == "" {
+		switch {
+		case m[6] != "":
+			return s.namespace
+		case m[5] != "":
+			kept, known := s.kept[m[5]]
+			if !known {
+				failed = errors.Join(failed, fmt.Errorf("nothing was kept as %s", m[5]))
+			}
+			return kept
+		case m[1] == "":
 			uid, err := s.uid(m[4])
 			failed = errors.Join(failed, err)
 			return uid

@@ -39,9 +39,6 @@ func ReplicaSet() *Kind {
 		GVK: appsv1.SchemeGroupVersion.WithKind("ReplicaSet"),
 	}, replicaset.Strategy, replicaset.StatusStrategy)
 	k.Select.Index = ownTerms
-	k.Select.Fields = selects(func(s *appsv1.ReplicaSet) fields.Set {
-		return fields.Set{"status.replicas": strconv.Itoa(int(s.Status.Replicas))}
-	})
 	return replicaSetTable(k.scaled(Scale{
 		Read: func(obj Object) (want, have int32, selector string, err error) {
 			s := obj.(*appsv1.ReplicaSet)
