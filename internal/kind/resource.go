@@ -58,4 +58,11 @@ const (
 	ResourceSlices              change.Resource = "resourceslices.resource.k8s.io"
 	FlowSchemas                 change.Resource = "flowschemas.flowcontrol.apiserver.k8s.io"
 	PriorityLevelConfigurations change.Resource = "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io"
+
+	MutatingWebhookConfigurations     change.Resource = "mutatingwebhookconfigurations.admissionregistration.k8s.io"
+	ValidatingWebhookConfigurations   change.Resource = "validatingwebhookconfigurations.admissionregistration.k8s.io"
+	MutatingAdmissionPolicies         change.Resource = "mutatingadmissionpolicies.admissionregistration.k8s.io"
+	MutatingAdmissionPolicyBindings   change.Resource = "mutatingadmissionpolicybindings.admissionregistration.k8s.io"
+	ValidatingAdmissionPolicies       change.Resource = "validatingadmissionpolicies.admissionregistration.k8s.io"
+	ValidatingAdmissionPolicyBindings change.Resource = "validatingadmissionpolicybindings.admissionregistration.k8s.io"
 )

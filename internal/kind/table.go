@@ -55,5 +55,11 @@ func Table() []*Kind {
 		PriorityLevelConfiguration(),
 		CertificateSigningRequest(),
 		CustomResourceDefinition(),
+		MutatingWebhookConfiguration(),
+		ValidatingWebhookConfiguration(),
+		MutatingAdmissionPolicy(),
+		MutatingAdmissionPolicyBinding(),
+		ValidatingAdmissionPolicy(),
+		ValidatingAdmissionPolicyBinding(),
 	}
 }

@@ -72,6 +72,8 @@ func (s *Server) install() error {
 	shared := newShared(s)
 	s.custom = s.newCustom(shared)
 	docs.further = s.custom
+	s.judge = s.newJudge(shared, docs)
+	s.custom.Config.AdmissionControl = s.judge
 	all, err := s.groups(shared, codecs)
 	if err != nil {
 		return fmt.Errorf("server: %w", err)
@@ -225,7 +227,8 @@ func (s *Server) groupVersion(info *genericserver.APIGroupInfo, gv schema.GroupV
 		ParameterCodec:              info.ParameterCodec,
 		Serializer:                  measuring{info.NegotiatedSerializer},
 		Creater:                     deepCreater{scheme},
-		Convertor:                   scheme,
+		Convertor:                   convertor{scheme},
+		Admit:                       s.judge,
 		ConvertabilityChecker:       scheme,
 		UnsafeConvertor:             runtime.UnsafeObjectConvertor(scheme),
 		Defaulter:                   scheme,

@@ -29,6 +29,7 @@ import (
 // shared is what the storage of all resources has in common.
 type shared struct {
 	store     *store.Store
+	kinds     *kind.Kinds
 	scheme    *runtime.Scheme
 	now       func() time.Time
 	nodes     func(name string) PodStreams
@@ -47,7 +48,7 @@ type shared struct {
 func newShared(s *Server) *shared {
 	o := &s.o
 	sh := &shared{
-		store: o.Store, scheme: s.scheme, now: o.Now, nodes: o.Node,
+		store: o.Store, kinds: o.Kinds, scheme: s.scheme, now: o.Now, nodes: o.Node,
 		views: newViews(o.Now), encodings: newEncodings(), gate: s.gate, tokens: s.ids.tokens, stop: s.stopping,
 		sessions: newSessions(o.sessions),
 	}
@@ -62,7 +63,7 @@ func newShared(s *Server) *shared {
 
 // request is what the rules of kinds have to know of the request in ctx.
 func (sh *shared) request(ctx context.Context) *kind.Request {
-	return &kind.Request{Context: ctx, Authorizer: sh.gate, Namespace: func(name string) (*corev1.Namespace, bool) {
+	return &kind.Request{Context: ctx, Authorizer: sh.gate, Resource: sh.resourceOf, Policy: sh.policy, Namespace: func(name string) (*corev1.Namespace, bool) {
 		obj, found := sh.store.View().Get(kind.Namespaces.Key("", name))
 		if !found {
 			return nil, false

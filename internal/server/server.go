@@ -37,6 +37,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/server/admission"
 	"github.com/sampan-batch/sampan/internal/server/custom"
 	"github.com/sampan-batch/sampan/internal/store"
 )
@@ -126,6 +127,7 @@ type Server struct {
 	gate     *gate
 	late     *late
 	custom   *custom.Server
+	judge    *admission.Judge
 	// token authenticates LoopbackConfig.
 	token string
 

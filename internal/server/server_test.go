@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -38,8 +40,11 @@ func TestMain(m *testing.M) {
 	}
 	RouteKlog(slog.New(slog.NewTextHandler(&complaints, nil)))
 	code := m.Run()
-	if log := complaints.String(); log != "" && code == 0 {
-		fmt.Fprintf(os.Stderr, "FAIL: clients have made the libraries log this:\n%s", log)
+	log := slices.DeleteFunc(strings.SplitAfter(complaints.String(), "\n"), func(line string) bool {
+		return line == "" || strings.Contains(line, "failed calling webhook") // of a webhook that is ignored, whoever runs the engine has to know
+	})
+	if len(log) > 0 && code == 0 {
+		fmt.Fprintf(os.Stderr, "FAIL: clients have made the libraries log this:\n%s", strings.Join(log, ""))
 		code = 1
 	}
 	os.Exit(code)

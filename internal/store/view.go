@@ -132,6 +132,12 @@ func (v *View) Len(resource change.Resource) int {
 	return t.items.Len()
 }
 
+// Same reports whether the objects of a resource are those of another view: none was written
+// between the two.
+func (v *View) Same(other *View, resource change.Resource) bool {
+	return v.tables[resource].items == other.tables[resource].items
+}
+
 // Owned yields the objects, of any resource, that name uid in their
 // ownerReferences, with their keys.
 func (v *View) Owned(uid types.UID) iter.Seq2[change.Key, change.Object] {

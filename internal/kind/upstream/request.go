@@ -6,6 +6,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/kubernetes/pkg/apis/resource"
@@ -23,6 +25,10 @@ type Request struct {
 	Namespace func(name string) (*corev1.Namespace, bool)
 	// Authorizer knows what users may do.
 	Authorizer authorizer.UnconditionalAuthorizer
+	// Resource returns the resource that serves the objects of a kind.
+	Resource func(schema.GroupVersionKind) (schema.GroupVersionResource, error)
+	// Policy returns an admission policy, by resource and name; false if there is none.
+	Policy func(resource, name string) (runtime.Object, bool)
 }
 
 // requestKey is under which the context of a strategy has the request.

@@ -6,6 +6,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
+	"k8s.io/kubernetes/pkg/apis/admissionregistration"
+	admissionregistrationv1 "k8s.io/kubernetes/pkg/apis/admissionregistration/v1"
 	"k8s.io/kubernetes/pkg/apis/apps"
 	appsv1 "k8s.io/kubernetes/pkg/apis/apps/v1"
 	"k8s.io/kubernetes/pkg/apis/autoscaling"
@@ -40,6 +42,7 @@ import (
 // the versions that are served. A group that gets its first row here gets its line.
 var groups = []func(*runtime.Scheme) error{
 	core.AddToScheme, corev1.AddToScheme,
+	admissionregistration.AddToScheme, admissionregistrationv1.AddToScheme,
 	apps.AddToScheme, appsv1.AddToScheme,
 	autoscaling.AddToScheme, autoscalingv1.AddToScheme, autoscalingv2.AddToScheme,
 	certificates.AddToScheme, certificatesv1.AddToScheme,

@@ -53,6 +53,9 @@ func Of(gvk schema.GroupVersionKind, resource, subresource string, strategy Stra
 func (r *Rules) For(req *Request) *Rules {
 	rules := *r
 	rules.ctx = context.WithValue(req.Context, requestKey{}, req)
+	if s, ok := r.strategy.(perRequest); ok {
+		rules.strategy = s.of(req)
+	}
 	return &rules
 }
 

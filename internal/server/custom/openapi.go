@@ -3,16 +3,20 @@ package custom
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver"
 	generatedopenapi "k8s.io/apiextensions-apiserver/pkg/generated/openapi"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
 	genericserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/kube-openapi/pkg/handler3"
+	"k8s.io/kube-openapi/pkg/spec3"
 )
 
 const documents = "/openapi/v3"
@@ -54,6 +58,32 @@ func (s *Server) ServeDocument(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.handler.ServeHTTP(w, r)
+}
+
+// Types are those of the objects that definitions define in a version.
+func (s *Server) Types(gv schema.GroupVersion) (managedfields.TypeConverter, error) {
+	if err := s.Start(); err != nil {
+		return nil, err
+	}
+	cache.WaitForCacheSync(s.life.Done(), s.synced)
+	ask, err := http.NewRequestWithContext(s.life, http.MethodGet, documents+"/apis/"+gv.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	ask.Header.Set("Accept", "application/json")
+	var answer kept
+	s.handler.ServeHTTP(&answer, ask)
+	var doc spec3.OpenAPI
+	if answer.status != http.StatusOK {
+		return nil, fmt.Errorf("failed to get schema for %v: %s", gv, http.StatusText(answer.status))
+	}
+	if err := json.Unmarshal(answer.body.Bytes(), &doc); err != nil {
+		return nil, fmt.Errorf("failed to unmarshal schema for %v: %w", gv, err)
+	}
+	if doc.Components == nil {
+		return nil, fmt.Errorf("the schema for %v has no types", gv)
+	}
+	return managedfields.NewTypeConverter(doc.Components.Schemas, false)
 }
 
 // kept is an answer that is read here.

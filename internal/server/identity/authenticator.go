@@ -8,6 +8,7 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/token/union"
 	"k8s.io/kubernetes/pkg/serviceaccount"
@@ -68,9 +69,9 @@ func (g getter) GetNode(_ context.Context, name string) (*corev1.Node, error) {
 // Nothing issues tokens that are bound to webhooks: the feature is alpha, and off.
 
 func (g getter) GetValidatingWebhookConfiguration(_ context.Context, name string) (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
-	return nil, apierrors.NewNotFound(admissionregistrationv1.Resource("validatingwebhookconfigurations"), name)
+	return nil, apierrors.NewNotFound(schema.ParseGroupResource(string(kind.ValidatingWebhookConfigurations)), name)
 }
 
 func (g getter) GetMutatingWebhookConfiguration(_ context.Context, name string) (*admissionregistrationv1.MutatingWebhookConfiguration, error) {
-	return nil, apierrors.NewNotFound(admissionregistrationv1.Resource("mutatingwebhookconfigurations"), name)
+	return nil, apierrors.NewNotFound(schema.ParseGroupResource(string(kind.MutatingWebhookConfigurations)), name)
 }

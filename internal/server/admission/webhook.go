@@ -1,0 +1,95 @@
+package admission
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+
+	webhookutil "k8s.io/apiserver/pkg/util/webhook"
+	"k8s.io/client-go/rest"
+)
+
+// Services is how webhooks of Services are reached.
+type Services interface {
+	webhookutil.ServiceResolver
+	Wrap(webhookutil.AuthenticationInfoResolver) webhookutil.AuthenticationInfoResolver
+}
+
+const (
+	// mostAnswer is how long an answer may be: twice what an API request may, as a patch is
+	// written as base64.
+	mostAnswer = 6 << 20
+	// smallAnswer has no patch that is much work.
+	smallAnswer = 8 << 10
+)
+
+// callers says how webhooks are called: without credentials, as kube-apiserver does when it is
+// told nothing, and with bounds to what they answer.
+func (o *Options) callers(delegate webhookutil.AuthenticationInfoResolver) webhookutil.AuthenticationInfoResolver {
+	bounded := func(config *rest.Config, err error) (*rest.Config, error) {
+		if err == nil {
+			config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &answers{next, o.Bounds} })
+		}
+		return config, err
+	}
+	inner := o.Services.Wrap(delegate)
+	return &webhookutil.AuthenticationInfoResolverDelegator{
+		ClientConfigForFunc: func(hostPort string) (*rest.Config, error) {
+			return bounded(inner.ClientConfigFor(hostPort))
+		},
+		ClientConfigForServiceFunc: func(name, namespace string, port int) (*rest.Config, error) {
+			return bounded(inner.ClientConfigForService(name, namespace, port))
+		},
+	}
+}
+
+// answers reads what webhooks answer, which may be anything, before others do.
+type answers struct {
+	http.RoundTripper
+	bounds func([]byte) error
+}
+
+// RoundTrip implements http.RoundTripper.
+func (a *answers) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := a.RoundTripper.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, mostAnswer+1))
+	if err != nil {
+		return nil, err
+	}
+	if err := a.check(text); err != nil {
+		return nil, err
+	}
+	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
+	return resp, nil
+}
+
+func (a *answers) check(text []byte) error {
+	if len(text) > mostAnswer {
+		return fmt.Errorf("the answer is longer than %d bytes", mostAnswer)
+	}
+	if len(text) <= smallAnswer {
+		return nil
+	}
+	if err := a.bounds(text); err != nil {
+		return fmt.Errorf("the answer has too much in it: %w", err)
+	}
+	var review struct {
+		Response struct{ Patch []byte }
+	}
+	if json.Unmarshal(text, &review) != nil {
+		return nil // who reads it next says what is wrong
+	}
+	if err := a.bounds(review.Response.Patch); err != nil {
+		return fmt.Errorf("the patch has too much in it: %w", err)
+	}
+	return nil
+}
+
+// WrappedRoundTripper implements net.RoundTripperWrapper of k8s.io/apimachinery.
+func (a *answers) WrappedRoundTripper() http.RoundTripper { return a.RoundTripper }
