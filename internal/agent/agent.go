@@ -22,7 +22,7 @@ func New(o Options) (*Agent, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	s := &services{containerRuntime: newContainerRuntime(&o), alarm: make(chan struct{}, 1)}
+	s := &services{containerRuntime: newContainerRuntime(&o), turns: newTurns(), alarm: make(chan struct{}, 1)}
 	a := &Agent{services: s, pods: &podWorkers{services: s, pods: make(map[string]*entry)}, meter: newMeter(s)}
 	s.grants.each = a.pods.each
 	return a, nil

@@ -21,6 +21,7 @@ type attempt struct {
 	id        string
 	image     *Image // nil until it is here, and for the class host
 	sees      target // of an ephemeral container
+	endTurn   func() // of its pod, if that has one
 	// waits shows what the attempt waits for; it is the worker's to call.
 	waits func(text string)
 }
@@ -30,7 +31,7 @@ func newAttempt(c *container, number int) *attempt {
 	return &attempt{
 		pod: c.pod, object: c.pod.state.Object, container: *c.Container,
 		class: c.class, runner: c.runner(), number: number,
-		id: containerID(c.pod.ref, c.Spec.Name, number),
+		id: containerID(c.pod.ref, c.Spec.Name, number), endTurn: c.pod.endTurn,
 	}
 }
 

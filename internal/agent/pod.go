@@ -19,6 +19,7 @@ type services struct {
 	*containerRuntime
 	logs   openLogs
 	grants grants
+	turns  turns
 	tasks  sync.WaitGroup // everything that Run has to wait for
 	alarm  chan struct{}  // has the eviction manager look at once
 }
@@ -52,6 +53,8 @@ type pod struct {
 	ended []endedContainer
 
 	began *corev1.Pod // as the node first saw it
+
+	endTurn func() // of its start; see turns
 
 	uncertain   bool // a start failed in a way that may have left a container
 	saidLimits  bool // that limits are not enforced

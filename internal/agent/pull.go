@@ -31,6 +31,7 @@ func (a *attempt) fetch(ctx context.Context, ref string, policy corev1.PullPolic
 		Ref: ref, Policy: policy, PodUID: a.pod.ref.UID,
 		Secrets: a.pullSecrets,
 		Pulling: func() {
+			a.endTurn() // this takes its time
 			a.note(normal, reason.Pulling, fmt.Sprintf("Pulling image %q", ref))
 			t.begin()
 		},

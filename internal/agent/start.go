@@ -44,6 +44,7 @@ func (c *container) waits(number int, text string) {
 // run starts the process of an attempt and waits for its end, beside the worker.
 func (c *container) run(ctx context.Context, a *attempt) {
 	st, spec, err := a.launch(ctx)
+	a.endTurn()
 	if err != nil {
 		if a.pod.ctx.Err() == nil {
 			cancelled := ctx.Err() != nil

@@ -75,15 +75,35 @@ func (v *volumeSetup) mount(now time.Time) time.Time {
 	object, ready := p.state.Object, p.state.Ready
 	p.tasks.Go(func() {
 		var err error
-		if !ready || p.hasNetwork(object) && len(p.addresses(object).Pod) == 0 {
-			err = p.surround(p.ctx, object)
-		}
-		if err == nil && volume.Any(object, p.class(object)) {
+		if volume.Any(object, p.class(object)) {
 			err = p.setVolumes(p.ctx, object)
 		}
-		p.post(func() { v.mounted(err, time.Now()) })
+		endTurn := func() {}
+		if err == nil && (!ready || p.hasNetwork(object) && len(p.addresses(object).Pod) == 0) {
+			endTurn, err = v.surround(object)
+		}
+		if ready { // by a former run of the node: its containers have started
+			endTurn()
+		}
+		p.post(func() {
+			p.endTurn = endTurn
+			v.mounted(err, time.Now())
+		})
 	})
 	return time.Time{}
+}
+
+// surround has the pod's turn come, and makes what its containers have around them. The
+// first one that runs ends the turn.
+func (v *volumeSetup) surround(object *corev1.Pod) (endTurn func(), err error) {
+	p := v.pod
+	if endTurn, err = p.turns.take(p.ctx); err != nil {
+		return func() {}, err
+	}
+	if err = p.surround(p.ctx, object); err != nil {
+		endTurn()
+	}
+	return endTurn, err
 }
 
 // mounted records the outcome of setting up the volumes.

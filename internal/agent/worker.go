@@ -33,7 +33,7 @@ type podWorker struct {
 
 func newPodWorker(s *services, ref runner.PodRef, object *corev1.Pod, found []runner.Status) *podWorker {
 	w := &podWorker{
-		pod:  pod{services: s, ref: ref, inbox: make(chan func()), done: make(chan struct{})},
+		pod:  pod{services: s, ref: ref, inbox: make(chan func()), done: make(chan struct{}), endTurn: func() {}},
 		wake: make(chan struct{}, 1), found: found,
 	}
 	w.volumes.pod, w.status.pod, w.resizes.pod, w.began = &w.pod, &w.pod, &w.pod, object

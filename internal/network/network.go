@@ -63,17 +63,27 @@ type Network struct {
 	doors   doors
 	names   [2]*os.File // where names are asked for: UDP and TCP
 
+	// making is held by who makes a space, and taken before mu.
+	making  sync.Mutex
+	parents int // how many pairs of links there are; see parent
+
 	mu      sync.Mutex
 	pods    map[string]*space // by the pod's uid
+	joining map[string]bool   // those that a space is made for; Leave takes them out
 	pool    pool
-	parents int // how many pairs of links there are; see parent
+	ahead   ahead
+	closed  bool
 }
 
 // New makes a network without pods. It needs CAP_SYS_ADMIN and CAP_NET_ADMIN, be it in a
 // user namespace.
 func New(config Config) (_ *Network, err error) {
-	n := &Network{config: config, gateway: config.Pods.Addr().Next(), thread: newThread(), node: -1, hub: -1, pods: make(map[string]*space)}
+	n := &Network{
+		config: config, gateway: config.Pods.Addr().Next(), thread: newThread(), node: -1, hub: -1,
+		pods: make(map[string]*space), joining: make(map[string]bool),
+	}
 	n.doors.n = n
+	n.ahead.n = n
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("network: %w", errors.Join(err, n.Close()))
@@ -84,7 +94,13 @@ func New(config Config) (_ *Network, err error) {
 		return nil, err
 	}
 	n.outside = newOutside(n)
-	return n, n.outside.run(&n.rules.proxy)
+	if err = n.outside.run(&n.rules.proxy); err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.ahead.soon()
+	return n, nil
 }
 
 // begin makes the node's namespace and what is in it. From then on the thread is there.
@@ -170,8 +186,12 @@ func (n *Network) Close() error {
 			f.Close()
 		}
 	}
+	n.making.Lock()
+	defer n.making.Unlock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.closed = true
+	n.ahead.stop()
 	for _, s := range n.pods {
 		s.close()
 	}

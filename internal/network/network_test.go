@@ -307,19 +307,23 @@ func TestAgain(t *testing.T) {
 	for i := range enoughSpaces + 2 {
 		joined(t, n, fmt.Sprint(i))
 	}
+	n.mu.Lock()
 	kept, mighty := n.pods["hoarder"].address, n.pods["mighty"].address
+	n.mu.Unlock()
 	n.Leave("hoarder")
 	n.Leave("mighty")
 	for i := range enoughSpaces + 2 {
 		n.Leave(fmt.Sprint(i))
 	}
 	// The kernel takes its time to see that the sockets by which they were made are gone.
+	n.mu.Lock()
 	for _, s := range n.pool.free {
 		for empty := s.address == kept; !empty; empty, _ = s.empty() {
 			time.Sleep(time.Millisecond)
 		}
 	}
 	before := n.pool.next
+	n.mu.Unlock()
 	seen := make(map[netip.Addr]bool)
 	for i := range 3 * enoughSpaces {
 		ip := joined(t, n, fmt.Sprint("next", i))
@@ -329,8 +333,53 @@ func TestAgain(t *testing.T) {
 		seen[ip] = true
 		n.Leave(fmt.Sprint("next", i))
 	}
-	if made := n.pool.next - before; made > 1 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if made := n.pool.next - before; made > 1+spareSpaces {
 		t.Errorf("%d spaces were made", made)
+	}
+}
+
+// TestAhead has a pod find a space that was made before it came, and one that leaves while its
+// space is made leave nothing behind.
+func TestAhead(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	spares := func() int {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return len(n.pool.fresh)
+	}
+	for spares() < spareSpaces {
+		time.Sleep(time.Millisecond)
+	}
+	n.making.Lock() // no space is made now
+	for i := range spareSpaces {
+		joined(t, n, fmt.Sprint(i))
+	}
+	left := make(chan error)
+	go func() {
+		_, err := n.Join("leaver")
+		left <- err
+	}()
+	joining := func() bool {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return n.joining["leaver"]
+	}
+	for !joining() {
+		time.Sleep(time.Millisecond)
+	}
+	n.Leave("leaver")
+	n.making.Unlock()
+	if err := <-left; !errors.Is(err, ErrNotFound) {
+		t.Errorf("the pod that has left: %v", err)
+	}
+	if _, err := n.Namespace("leaver"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("the pod that has left has a namespace: %v", err)
+	}
+	for spares() < spareSpaces {
+		time.Sleep(time.Millisecond)
 	}
 }
 

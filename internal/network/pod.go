@@ -3,6 +3,7 @@ package network
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"strconv"
@@ -55,22 +56,58 @@ func (n *Network) addParent() error {
 	return nil
 }
 
-// Join returns the address of a pod, and gives it one if it has none.
+// Join returns the address of a pod, and gives it one if it has none. While a space is made for it,
+// others come and go.
 func (n *Network) Join(uid string) (netip.Addr, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if s := n.pods[uid]; s != nil {
+	if s := n.takeLocked(uid); s != nil {
 		return s.address, nil
 	}
-	s := n.pool.take(time.Now())
-	if s == nil {
-		var err error
-		if s, err = n.make(); err != nil {
-			return netip.Addr{}, err
-		}
+	n.joining[uid] = true
+	n.mu.Unlock()
+	n.making.Lock()
+	defer n.making.Unlock()
+	n.mu.Lock()
+	if s := n.pods[uid]; s == nil && !n.joining[uid] {
+		return netip.Addr{}, ErrNotFound // it has left again
 	}
-	n.pods[uid] = s
+	s := n.takeLocked(uid) // what a pod has left meanwhile
+	if s != nil {
+		return s.address, nil
+	}
+	s, err := n.makeLocked()
+	if err != nil {
+		delete(n.joining, uid)
+		return netip.Addr{}, err
+	}
+	if !n.joining[uid] {
+		n.pool.put(s, time.Now())
+		return netip.Addr{}, ErrNotFound
+	}
+	n.placeLocked(uid, s)
 	return s.address, nil
+}
+
+// takeLocked returns the space of a pod, if it has one or there is one for it.
+func (n *Network) takeLocked(uid string) *space {
+	if s := n.pods[uid]; s != nil {
+		return s
+	}
+	s := n.pool.take(time.Now())
+	if s != nil {
+		n.placeLocked(uid, s)
+	}
+	return s
+}
+
+// placeLocked gives a pod its space.
+func (n *Network) placeLocked(uid string, s *space) {
+	delete(n.joining, uid)
+	n.pods[uid] = s
+	if n.pool.ready(time.Now()) < spareSpaces {
+		n.ahead.soon()
+	}
 }
 
 // Namespace returns the descriptor of a pod's namespace, which is valid until Leave.
@@ -122,20 +159,26 @@ func (n *Network) Change(uid string) {
 func (n *Network) Leave(uid string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	delete(n.joining, uid)
 	if s := n.pods[uid]; s != nil {
 		delete(n.pods, uid)
 		n.pool.put(s, time.Now())
 	}
 }
 
-// make makes a space.
-func (n *Network) make() (*space, error) {
+// makeLocked makes a space. It is called with n.making held, too, and lets go of n.mu meanwhile.
+func (n *Network) makeLocked() (*space, error) {
+	if n.closed {
+		return nil, fmt.Errorf("network: %w", net.ErrClosed)
+	}
 	address, err := n.pool.address(n.config.Pods)
 	if err != nil {
 		return nil, err
 	}
 	s := &space{address: address, ns: -1}
+	n.mu.Unlock()
 	n.thread.do(func() { err = n.furnish(s) })
+	n.mu.Lock()
 	if err != nil {
 		if s.ns >= 0 {
 			_ = unix.Close(s.ns)

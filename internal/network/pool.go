@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -31,8 +32,10 @@ func (s *space) close() {
 // guarded by Network.mu.
 type pool struct {
 	free []*space
-	next int // how many addresses have been given away so far
-	gone []netip.Addr
+	// fresh are those that nobody has been in; see ahead.
+	fresh []*space
+	next  int // how many addresses have been given away so far
+	gone  []netip.Addr
 }
 
 // When a space is taken again. A flow to the pod that was there before may go on for a
@@ -47,11 +50,8 @@ const (
 
 // take returns a space to use again, or nil.
 func (p *pool) take(now time.Time) *space {
-	for tries := 0; tries < 4 && len(p.free) > 0; tries++ {
+	for tries := 0; tries < 4 && p.rested(0, now); tries++ {
 		s := p.free[0]
-		if len(p.free) < enoughSpaces && now.Sub(s.released) < restTime {
-			return nil
-		}
 		p.free = p.free[1:]
 		switch empty, err := s.empty(); {
 		case err == nil && empty:
@@ -62,7 +62,27 @@ func (p *pool) take(now time.Time) *space {
 			p.discard(s)
 		}
 	}
+	if last := len(p.fresh) - 1; last >= 0 {
+		s := p.fresh[last]
+		p.fresh = p.fresh[:last]
+		return s
+	}
 	return nil
+}
+
+// rested tells whether the space that was left as the i-th may be taken again, once those before
+// it have been.
+func (p *pool) rested(i int, now time.Time) bool {
+	return i < len(p.free) && (len(p.free)-i >= enoughSpaces || now.Sub(p.free[i].released) >= restTime)
+}
+
+// ready returns how many spaces could be taken now, or spareSpaces if those are more.
+func (p *pool) ready(now time.Time) int {
+	n := 0
+	for n+len(p.fresh) < spareSpaces && p.rested(n, now) {
+		n++
+	}
+	return min(n+len(p.fresh), spareSpaces)
 }
 
 // put takes a space back.
@@ -97,7 +117,7 @@ func (p *pool) address(pods netip.Prefix) (netip.Addr, error) {
 }
 
 func (p *pool) close() {
-	for _, s := range p.free {
+	for _, s := range slices.Concat(p.free, p.fresh) {
 		s.close()
 	}
 }
