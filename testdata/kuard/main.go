@@ -1,7 +1,7 @@
-// Command kuard stands in for gcr.io/kuar-demo/kuard in tests. Of its keygen workload the
-// flags, the log lines and the exit status are those of the original, the keys are of a
-// kind that does not keep two cores busy for minutes. Without flags it serves the queue of
-// such workloads on port 8080, under the paths of the original.
+// Command kuard stands in for gcr.io/kuar-demo/kuard in tests: its keygen workload, and
+// the queue of work that it serves on port 8080. Flags, log lines, exit status, paths and
+// answers are those of the original; the keys are of a kind that does not keep two cores
+// busy for minutes.
 package main
 
 import (
@@ -9,15 +9,17 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
 	"log"
 	"net/http"
 	"os"
+	"time"
 )
 
 func main() {
+	address := flag.String("address", ":8080", "")
 	enable := flag.Bool("keygen-enable", false, "")
 	exit := flag.Bool("keygen-exit-on-complete", false, "")
 	code := flag.Int("keygen-exit-code", 0, "")
@@ -25,54 +27,80 @@ func main() {
 	server := flag.String("keygen-memq-server", "", "")
 	queue := flag.String("keygen-memq-queue", "", "")
 	flag.Parse()
-	switch {
-	case flag.NFlag() == 0:
-		log.Fatal(http.ListenAndServe(":8080", newQueues()))
-	case !*enable || !*exit || (*n <= 0) == (*server == "" || *queue == ""):
-		log.Fatal("only --keygen-enable --keygen-exit-on-complete with --keygen-num-to-gen=N, or --keygen-memq-server=URL --keygen-memq-queue=NAME")
+	// As the original it ends when its port is taken, whatever else it has to do.
+	ended := make(chan error)
+	go func() { ended <- http.ListenAndServe(*address, newQueues()) }()
+	log.Printf("Serving on HTTP on %s", *address)
+	if *enable {
+		go func() {
+			if *server != "" && *queue != "" {
+				fromQueue(*server+"/queues/"+*queue+"/dequeue", *exit)
+			} else {
+				generateAll(*n)
+			}
+			if *exit {
+				os.Exit(*code)
+			}
+		}()
 	}
-	log.Print("(ID 0) Workload starting")
-	for i := range *n {
-		generate(fmt.Sprintf("%d/%d", i+1, *n))
-	}
-	for *server != "" {
-		item, ok := dequeue(*server + "/queues/" + *queue + "/dequeue")
-		if !ok {
-			break
-		}
-		generate(item)
-	}
-	log.Print("(ID 0) Workload exiting")
-	os.Exit(*code)
+	log.Fatal(<-ended)
 }
 
-// generate works on one item.
-func generate(item string) {
+// generateAll makes n keys; infinitely many if n is 0.
+func generateAll(n int) {
+	log.Print("(ID 0) Workload starting")
+	of := fmt.Sprint(n)
+	if n == 0 {
+		of = "Inf"
+	}
+	for i := 0; n == 0 || i < n; i++ {
+		log.Printf("(ID 0 %d/%s) Item done: %s", i+1, of, key())
+	}
+	log.Print("(ID 0) Workload exiting")
+}
+
+// fromQueue makes a key for each item of the queue, until that is empty.
+func fromQueue(url string, exit bool) {
+	log.Print("MemQ Worker starting")
+	for {
+		item, err := dequeue(url)
+		switch {
+		case err != nil:
+			log.Printf("Error talking to server: %v. Retrying after 1s.", err)
+			time.Sleep(time.Second)
+		case item != nil:
+			log.Printf("Item done: %s", key())
+		case exit:
+			return
+		default:
+			log.Print("Queue is empty. Retrying after 1s.")
+			time.Sleep(time.Second)
+		}
+	}
+}
+
+func key() string {
 	key, _, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		log.Fatal(err)
 	}
 	sum := sha256.Sum256(key)
-	log.Printf("(ID 0 %s) Item done: SHA256:%s", item, base64.RawStdEncoding.EncodeToString(sum[:]))
+	return "SHA256:" + base64.RawStdEncoding.EncodeToString(sum[:])
 }
 
 // dequeue takes an item from the queue; there is none when the queue is empty.
-func dequeue(url string) (item string, ok bool) {
+func dequeue(url string) (*message, error) {
 	answer, err := http.Post(url, "", nil)
 	if err != nil {
-		log.Fatal(err)
+		return nil, err
 	}
 	defer answer.Body.Close()
-	switch answer.StatusCode {
-	case http.StatusOK:
-	case http.StatusNoContent:
-		return "", false
-	default:
-		log.Fatalf("%s: %s", url, answer.Status)
+	if answer.StatusCode >= 300 {
+		return nil, fmt.Errorf("HTTP Error: %s", answer.Status)
 	}
-	text, err := io.ReadAll(answer.Body)
-	if err != nil {
-		log.Fatal(err)
+	if answer.StatusCode == http.StatusNoContent {
+		return nil, nil
 	}
-	return string(text), true
+	item := new(message)
+	return item, json.NewDecoder(answer.Body).Decode(item)
 }

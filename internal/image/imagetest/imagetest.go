@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -30,6 +31,8 @@ type File struct {
 	Link string
 	UID  int
 	GID  int
+	// ModTime is that of 1970 if it is zero.
+	ModTime time.Time
 	// Size overrides the size that the header declares.
 	Size int64
 }
@@ -52,7 +55,7 @@ func Tar(t testing.TB, files ...File) []byte {
 	for _, f := range files {
 		h := &tar.Header{
 			Name: f.Name, Typeflag: f.Type, Linkname: f.Link, Mode: f.Mode,
-			Uid: f.UID, Gid: f.GID, Size: int64(len(f.Body)), Format: tar.FormatPAX,
+			Uid: f.UID, Gid: f.GID, Size: int64(len(f.Body)), ModTime: f.ModTime, Format: tar.FormatPAX,
 		}
 		if h.Typeflag == 0 {
 			h.Typeflag = tar.TypeReg
@@ -93,7 +96,7 @@ func ImageFor(t testing.TB, platform string, config v1.Config, layers ...[]byte)
 	for _, data := range layers {
 		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
 			return io.NopCloser(bytes.NewReader(data)), nil
-		})
+		}, tarball.WithCompressedCaching)
 		if err != nil {
 			t.Fatal(err)
 		}
