@@ -227,6 +227,7 @@ const (
 	Binding     Subresource = "binding"
 	Eviction    Subresource = "eviction"
 	Token       Subresource = "token"
+	Proxy       Subresource = "proxy"
 
 	EphemeralContainers Subresource = "ephemeralcontainers"
 	Resize              Subresource = "resize"

@@ -25,6 +25,10 @@ func Node() *Kind {
 			New:     func() Object { return &corev1.Node{} },
 			NewList: func() runtime.Object { return &corev1.NodeList{} },
 			Default: changes(defaultNode),
+			AddToScheme: func(s *runtime.Scheme) error {
+				addVersion(s, corev1.SchemeGroupVersion, &corev1.NodeProxyOptions{})
+				return parses(s, func(q query, out *corev1.NodeProxyOptions) { q.text("path", &out.Path) })
+			},
 		},
 		Create: Create{Prepare: changes(prepareNode), Validate: checks(validateNode)},
 		Update: Update{Prepare: updates(prepareNodeUpdate), Validate: checksUpdate(validateNodeUpdate)},
@@ -34,6 +38,8 @@ func Node() *Kind {
 			return fields.Set{"spec.unschedulable": fmt.Sprint(n.Spec.Unschedulable)}
 		})},
 		Table: Printer{Columns: nodeColumns(), Cells: prints(nodeCells)},
+
+		Subresources: []Subresource{Proxy},
 	}
 }
 

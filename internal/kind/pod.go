@@ -47,7 +47,7 @@ func Pod() *Kind {
 		},
 		Status:       &Update{Prepare: updates(podspec.PrepareStatus), Validate: checksUpdate(validatePodStatus)},
 		Parts:        podParts(),
-		Subresources: []Subresource{Log, Exec, Attach, PortForward, Binding, Eviction},
+		Subresources: []Subresource{Log, Exec, Attach, PortForward, Proxy, Binding, Eviction},
 		Warn:         warns(warnPod),
 		Select: Select{
 			Fields:  selects(podFields),

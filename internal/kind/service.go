@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/kubernetes/pkg/registry/core/service"
 
 	"github.com/sampan-batch/sampan/internal/kind/upstream"
@@ -37,6 +38,11 @@ func Service() *Kind {
 	k.Select.Fields = selects(func(s *corev1.Service) fields.Set {
 		return fields.Set{"spec.clusterIP": s.Spec.ClusterIP, "spec.type": string(s.Spec.Type)}
 	})
+	k.Subresources = []Subresource{Proxy}
+	k.AddToScheme = func(s *runtime.Scheme) error {
+		addVersion(s, corev1.SchemeGroupVersion, &corev1.ServiceProxyOptions{})
+		return parses(s, func(q query, out *corev1.ServiceProxyOptions) { q.text("path", &out.Path) })
+	}
 	k.Select.Index = func(obj Object) []string { return ServiceTerms(obj.(*corev1.Service)) }
 	return serviceTable(k)
 }

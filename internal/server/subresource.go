@@ -21,6 +21,7 @@ func subresources() map[kind.Subresource]func(of *resource) rest.Storage {
 		kind.PortForward: func(pods *resource) rest.Storage { return &podPortForward{podConnect{pods}} },
 		kind.Binding:     func(pods *resource) rest.Storage { return &binding{pods} },
 		kind.Eviction:    func(pods *resource) rest.Storage { return &eviction{pods} },
+		kind.Proxy:       newProxy,
 		kind.Token:       func(accounts *resource) rest.Storage { return &token{accounts} },
 	}
 }
