@@ -71,6 +71,7 @@ var house = map[string][]string{
 	"internal/address":     {"internal/change", "internal/kind"},
 	"internal/endpoint":    {"internal/change", "internal/kind", "internal/reason"},
 	"internal/disruption":  {"internal/change", "internal/kind", "internal/reason"},
+	"internal/autoscale":   {"internal/change", "internal/kind", "internal/reason"},
 	"internal/lifecycle":   {"internal/change", "internal/kind", "internal/kind/podspec", "internal/reason"},
 	"internal/quota":       {"internal/change", "internal/kind"},
 	"internal/sweep":       {"internal/change", "internal/kind", "internal/kind/podspec", "internal/reason"},
@@ -82,7 +83,7 @@ var house = map[string][]string{
 	"internal/plan":        {"internal/cron", "internal/kind", "internal/manifest", "internal/place"},
 
 	// the shell around the cores
-	"internal/control": {"internal/access", "internal/certificate", "internal/change", "internal/claim", "internal/cron", "internal/daemonset", "internal/deployment", "internal/disruption", "internal/endpoint", "internal/job", "internal/kind", "internal/lifecycle", "internal/place", "internal/replicaset", "internal/statefulset", "internal/store", "internal/sweep", "internal/work"},
+	"internal/control": {"internal/access", "internal/autoscale", "internal/certificate", "internal/change", "internal/claim", "internal/cron", "internal/daemonset", "internal/deployment", "internal/disruption", "internal/endpoint", "internal/job", "internal/kind", "internal/lifecycle", "internal/place", "internal/replicaset", "internal/statefulset", "internal/store", "internal/sweep", "internal/work"},
 
 	// edges
 	"internal/server":           {"internal/access", "internal/change", "internal/disk", "internal/kind", "internal/kind/openapi", "internal/kind/podspec", "internal/server/admission", "internal/server/backend", "internal/server/custom", "internal/server/identity", "internal/server/review", "internal/server/strategy", "internal/server/stream", "internal/stdio", "internal/store"},
@@ -136,7 +137,7 @@ var house = map[string][]string{
 // cores are the packages that are pure: what they answer follows from what they are
 // asked, and nothing else happens. What they import of ours is held to the same.
 var cores = []string{
-	"internal/access", "internal/certificate", "internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/deployment", "internal/replicaset", "internal/claim", "internal/place", "internal/address", "internal/endpoint", "internal/quota", "internal/sweep", "internal/explain", "internal/manifest", "internal/expand", "internal/plan", "internal/board", "internal/report", "internal/agent/podstate", "internal/agent/eviction",
+	"internal/access", "internal/certificate", "internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/deployment", "internal/replicaset", "internal/claim", "internal/place", "internal/address", "internal/endpoint", "internal/autoscale", "internal/quota", "internal/sweep", "internal/explain", "internal/manifest", "internal/expand", "internal/plan", "internal/board", "internal/report", "internal/agent/podstate", "internal/agent/eviction",
 }
 
 // walls are what no entry of the table may go through, by whatever way, and why. What
@@ -147,9 +148,9 @@ var walls = []struct {
 }{
 	{cores, []string{"internal/store", "internal/work", "internal/control", "internal/server", "internal/runner", "internal/image", "internal/engine", "internal/cli"},
 		"a core is handed what it decides from, and carries nothing out"},
-	{[]string{"internal/server"}, []string{"internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/deployment", "internal/replicaset", "internal/claim", "internal/place", "internal/endpoint", "internal/sweep", "internal/certificate", "internal/explain", "internal/control", "internal/agent", "internal/runner"},
+	{[]string{"internal/server"}, []string{"internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/deployment", "internal/replicaset", "internal/claim", "internal/place", "internal/endpoint", "internal/autoscale", "internal/sweep", "internal/certificate", "internal/explain", "internal/control", "internal/agent", "internal/runner"},
 		"the API stores what it is asked to; what follows from that is decided elsewhere"},
-	{[]string{"internal/agent"}, []string{"internal/store", "internal/server", "internal/control", "internal/image", "internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/deployment", "internal/replicaset", "internal/claim", "internal/place", "internal/endpoint", "internal/sweep"},
+	{[]string{"internal/agent"}, []string{"internal/store", "internal/server", "internal/control", "internal/image", "internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/deployment", "internal/replicaset", "internal/claim", "internal/place", "internal/endpoint", "internal/autoscale", "internal/sweep"},
 		"a node is a client, as if it were on another machine"},
 	{[]string{"internal/runner"}, []string{"internal/kind", "internal/change", "internal/store", "internal/agent", "internal/image", "internal/server", "internal/control"},
 		"a runner knows processes, and nothing of Kubernetes"},

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -147,6 +148,8 @@ func kindOf(t *testing.T, kinds *kind.Kinds, obj change.Object) *kind.Kind {
 		return kinds.ByResource(kind.Deployments)
 	case *appsv1.ReplicaSet:
 		return kinds.ByResource(kind.ReplicaSets)
+	case *autoscalingv2.HorizontalPodAutoscaler:
+		return kinds.ByResource(kind.HorizontalPodAutoscalers)
 	case *corev1.ReplicationController:
 		return kinds.ByResource(kind.ReplicationControllers)
 	case *appsv1.StatefulSet:

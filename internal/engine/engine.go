@@ -52,6 +52,7 @@ type Engine struct {
 	loop     *control.Loop
 	janitor  *control.Janitor
 	reporter *control.Reporter
+	scaler   *control.Autoscaler
 	vigil    control.Vigil
 	health   *health
 }
@@ -146,6 +147,7 @@ func (e *Engine) wire(kinds *kind.Kinds) (err error) {
 		Certificate: e.server.SignCertificate, Token: e.server.SignSecretToken,
 	}))
 	e.loop = control.New(options)
+	e.scaler = control.NewAutoscaler(control.AutoscalerOptions{Store: e.store, Kinds: kinds, Usage: e.usage, Recorder: e.recorder, Logger: c.Logger})
 	return e.employ(kinds)
 }
 
@@ -247,7 +249,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	// One stage per step of the stop order; each ends when the one before has.
 	api := stage(ctx, fail, "api", e.server.Run)
 	node := stage(api.after, fail, "node", e.runNodes()...)
-	controllers := stage(node.after, fail, "controllers", e.loop.Run, e.janitor.Run, e.reporter.Run, e.watchClock, e.giveBack)
+	controllers := stage(node.after, fail, "controllers", e.loop.Run, e.scaler.Run, e.janitor.Run, e.reporter.Run, e.watchClock, e.giveBack)
 	recorder := stage(controllers.after, fail, "recorder", e.recorder.Run)
 
 	go func() {
@@ -371,6 +373,7 @@ func (e *Engine) watchClock(ctx context.Context) error {
 		e.health.clock.look()
 		e.vigil.Begin(time.Now())
 		e.loop.ClockSet()
+		e.scaler.ClockSet()
 	})
 	<-ctx.Done()
 	return err

@@ -14,7 +14,7 @@ func HorizontalPodAutoscaler() *Kind {
 	k := kubernetes[autoscalingv2.HorizontalPodAutoscaler, autoscalingv2.HorizontalPodAutoscalerList](Names{
 		Resource: HorizontalPodAutoscalers, Singular: "horizontalpodautoscaler", ShortNames: []string{"hpa"}, Categories: []string{"all"},
 		GVK: autoscalingv2.SchemeGroupVersion.WithKind("HorizontalPodAutoscaler"),
-	}, horizontalpodautoscaler.Strategy, horizontalpodautoscaler.StatusStrategy).withoutEffect("nothing is scaled")
+	}, horizontalpodautoscaler.Strategy, horizontalpodautoscaler.StatusStrategy)
 	k.Versions = []Version{{GroupVersion: autoscalingv1.SchemeGroupVersion, AddToScheme: addAutoscalersV1}}
 	return horizontalPodAutoscalerTable(k)
 }

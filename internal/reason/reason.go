@@ -160,6 +160,22 @@ const (
 	UnmanagedPods                   = "UnmanagedPods"
 )
 
+// Of HorizontalPodAutoscalers.
+const (
+	AmbiguousSelector                = "AmbiguousSelector"
+	FailedComputeMetricsReplicas     = "FailedComputeMetricsReplicas"
+	FailedGetContainerResourceMetric = "FailedGetContainerResourceMetric"
+	FailedGetExternalMetric          = "FailedGetExternalMetric"
+	FailedGetObjectMetric            = "FailedGetObjectMetric"
+	FailedGetPodsMetric              = "FailedGetPodsMetric"
+	FailedGetResourceMetric          = "FailedGetResourceMetric"
+	FailedGetScale                   = "FailedGetScale"
+	InvalidMetricSourceType          = "InvalidMetricSourceType"
+	InvalidSelector                  = "InvalidSelector"
+	SelectorRequired                 = "SelectorRequired"
+	SuccessfulRescale                = "SuccessfulRescale"
+)
+
 // Of a node that is lost, and of its pods.
 const (
 	NodeNotReady         = "NodeNotReady"
