@@ -204,6 +204,9 @@ func (s *session) send(method, path string, header http.Header, body string) (st
 	defer resp.Body.Close()
 	var out strings.Builder
 	for _, w := range resp.Header.Values("Warning") {
+		if advice(w) {
+			continue
+		}
 		fmt.Fprintf(&out, "Warning: %s\n", strings.TrimPrefix(w, "299 - "))
 	}
 	bookmark := ""

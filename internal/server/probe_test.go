@@ -216,7 +216,7 @@ func TestJobWrites(t *testing.T) {
 		{name: "the template is immutable", method: "PATCH", path: jobs + "/pi", code: 422, reason: "Invalid",
 			header: map[string]string{"Content-Type": "application/strategic-merge-patch+json"},
 			body:   `{"spec":{"template":{"spec":{"containers":[{"name":"main","image":"other"}]}}}}`,
-			has:    []string{`Job.batch \"pi\" is invalid: spec.template: Invalid value: `, "field is immutable"}},
+			has:    []string{`Job.batch \"pi\" is invalid: spec.template: Invalid value: `, "field is immutable"}, warning: "spec.template.spec.containers[0].image cannot be changed"},
 		{name: "status is not the resource's", method: "PATCH", path: jobs + "/pi", code: 200,
 			header: map[string]string{"Content-Type": "application/merge-patch+json"}, body: `{"status":{"active":7}}`, has: []string{`"status":{}`}},
 		{name: "spec is not the status'", method: "PATCH", path: jobs + "/pi/status", code: 200,
