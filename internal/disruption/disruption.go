@@ -103,11 +103,9 @@ func (s State) reckon(next *policyv1.PodDisruptionBudget, expected, desired int3
 	allowedCondition(next, now)
 }
 
-// allowedCondition sets the condition DisruptionAllowed, with our time.
+// allowedCondition sets the condition DisruptionAllowed, also of a new generation to which
+// nothing new applies, with our time.
 func allowedCondition(next *policyv1.PodDisruptionBudget, now time.Time) {
-	if budgethelper.ConditionsAreUpToDate(next) {
-		return
-	}
 	before := apimeta.FindStatusCondition(next.Status.Conditions, policyv1.DisruptionAllowedCondition)
 	var status metav1.ConditionStatus
 	if before != nil {
