@@ -122,6 +122,10 @@ func addHubs(s *runtime.Scheme, rows []*Kind) {
 		if gvk.Version == runtime.APIVersionInternal || converted[gvk] || strings.HasPrefix(t.PkgPath(), "k8s.io/apimachinery/") {
 			continue
 		}
+		// What a subresource takes in an older version, too, is converted to the preferred one.
+		if first := s.PrioritizedVersionsForGroup(gvk.Group)[0]; gvk.Version != first.Version && s.Recognizes(first.WithKind(gvk.Kind)) {
+			continue
+		}
 		s.AddKnownTypeWithName(internalVersion(gvk.Group).WithKind(gvk.Kind), reflect.New(t).Interface().(runtime.Object))
 	}
 }

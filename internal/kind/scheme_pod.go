@@ -5,6 +5,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	policyv1beta1 "k8s.io/api/policy/v1beta1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/conversion"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -16,6 +17,14 @@ func addPodSubresources(s *runtime.Scheme) error {
 		&corev1.Binding{}, &corev1.PodLogOptions{}, &corev1.PodExecOptions{}, &corev1.PodAttachOptions{},
 		&corev1.PodPortForwardOptions{}, &corev1.PodProxyOptions{})
 	addVersion(s, policyv1.SchemeGroupVersion, &policyv1.Eviction{})
+	// Clients of before 1.22 say what they evict in the words of then, which are the same.
+	addVersion(s, policyv1beta1.SchemeGroupVersion, &policyv1beta1.Eviction{})
+	if err := convertsBothWays(s,
+		func(in *policyv1beta1.Eviction, out *policyv1.Eviction) { *out = policyv1.Eviction(*in) },
+		func(in *policyv1.Eviction, out *policyv1beta1.Eviction) { *out = policyv1beta1.Eviction(*in) },
+	); err != nil {
+		return err
+	}
 	return addConnectOptions(s)
 }
 

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	policyv1beta1 "k8s.io/api/policy/v1beta1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -28,6 +29,7 @@ var _ interface {
 	rest.Storage
 	rest.NamedCreater
 	rest.GroupVersionKindProvider
+	rest.GroupVersionAcceptor
 } = &eviction{}
 
 // New implements rest.Storage.
@@ -39,6 +41,12 @@ func (e *eviction) Destroy() {}
 // GroupVersionKind implements rest.GroupVersionKindProvider.
 func (e *eviction) GroupVersionKind(schema.GroupVersion) schema.GroupVersionKind {
 	return policyv1.SchemeGroupVersion.WithKind("Eviction")
+}
+
+// AcceptsGroupVersion implements rest.GroupVersionAcceptor: of policy/v1beta1, which is not
+// served any more, there are evictions still.
+func (e *eviction) AcceptsGroupVersion(gv schema.GroupVersion) bool {
+	return gv == policyv1.SchemeGroupVersion || gv == policyv1beta1.SchemeGroupVersion
 }
 
 // Create says why the pod goes, and deletes it, if its budget allows that.
