@@ -15,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	netutils "k8s.io/utils/net"
+
+	"github.com/sampan-batch/sampan/internal/kind/podspec"
 )
 
 func validateNode(n *corev1.Node) field.ErrorList {
@@ -46,7 +48,7 @@ func validateNodeChange(n, old *corev1.Node) field.ErrorList {
 	addresses := sets.New[corev1.NodeAddress]()
 	for i, address := range n.Status.Addresses {
 		if addresses.Has(address) {
-			errs = append(errs, field.Duplicate(field.NewPath("status", "addresses").Index(i), address))
+			errs = append(errs, field.Duplicate(field.NewPath("status", "addresses").Index(i), podspec.Internal(address)))
 		}
 		addresses.Insert(address)
 	}
@@ -54,7 +56,11 @@ func validateNodeChange(n, old *corev1.Node) field.ErrorList {
 		errs = append(errs, field.Forbidden(spec.Child("podCIDRs"), `node updates may not change podCIDR except from "" to valid`))
 	}
 	if old.Spec.ProviderID != "" && n.Spec.ProviderID != old.Spec.ProviderID {
-		errs = append(errs, field.Forbidden(spec.Child("providerID"), `node updates may not change providerID except from "" to valid`))
+		why := "field cannot be modified once set"
+		if n.Spec.ProviderID == "" {
+			why = "field cannot be cleared once set"
+		}
+		errs = append(errs, field.Invalid(spec.Child("providerID"), nil, why))
 	}
 	errs = append(errs, validateTaints(n.Spec.Taints, meta.Child("taints"))...)
 	if n.Spec.DoNotUseExternalID != old.Spec.DoNotUseExternalID {
@@ -93,7 +99,7 @@ func validateTaints(taints []corev1.Taint, path *field.Path) field.ErrorList {
 		errs = append(errs, validateTaintEffect(taint.Effect, at.Child("effect"))...)
 		id := identity{taint.Effect, taint.Key}
 		if seen.Has(id) {
-			err := field.Duplicate(at, taint)
+			err := field.Duplicate(at, podspec.Internal(taint))
 			err.Detail = "taints must be unique by key and effect pair"
 			errs = append(errs, err)
 		}

@@ -77,7 +77,7 @@ func TestUpdates(t *testing.T) {
 			spec.PodCIDRs, spec.ProviderID, spec.DoNotUseExternalID, spec.Unschedulable = nil, "q", "x", true
 		}, []string{
 			`spec.podCIDRs: Forbidden: node updates may not change podCIDR except from "" to valid`,
-			`spec.providerID: Forbidden: node updates may not change providerID except from "" to valid`,
+			`spec.providerID: Invalid value: field cannot be modified once set`,
 			"spec.externalID: Forbidden: may not be updated",
 		}},
 		{"addresses of a node", Node().Status.Validate, &node, func(o Object) {

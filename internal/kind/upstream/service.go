@@ -35,6 +35,7 @@ func (s serviceStrategy) PrepareForCreate(ctx context.Context, obj runtime.Objec
 	svc := obj.(*core.Service)
 	normalizeClusterIPs(svc, nil)
 	initFamilies(svc, nil) // what is wrong, Validate says
+	dropTrafficPolicy(svc)
 	s.resetting.PrepareForCreate(ctx, obj)
 }
 
@@ -44,6 +45,7 @@ func (s serviceStrategy) PrepareForUpdate(ctx context.Context, obj, old runtime.
 	keepAllocated(svc, before)
 	normalizeClusterIPs(svc, before)
 	initFamilies(svc, before)
+	dropTrafficPolicy(svc)
 	s.resetting.PrepareForUpdate(ctx, obj, old)
 }
 
@@ -63,6 +65,14 @@ func (s serviceStrategy) ValidateUpdate(ctx context.Context, obj, old runtime.Ob
 		return errs
 	}
 	return s.resetting.ValidateUpdate(ctx, svc, old)
+}
+
+// dropTrafficPolicy: a name elsewhere has no traffic here. Kubernetes keeps what was said,
+// and leaves it out when the Service is read.
+func dropTrafficPolicy(svc *core.Service) {
+	if svc.Spec.Type == core.ServiceTypeExternalName {
+		svc.Spec.InternalTrafficPolicy = nil
+	}
 }
 
 // allocated returns a copy of a Service with the one port that validation demands and that
