@@ -58,7 +58,7 @@ func TestReclaiming(t *testing.T) {
 		}, "pvc-c-uid Released<c", ""},
 		"static, Retain":  {static(), "v Released<c", ""},
 		"static, Recycle": {static(policy(corev1.PersistentVolumeReclaimRecycle)), "v Failed<c", "v: VolumeFailedRecycle: No recycler plugin found for the volume!"},
-		"static, Delete":  {static(policy(corev1.PersistentVolumeReclaimDelete)), "v Failed<c", "v: VolumeFailedDelete: no deletable volume plugin matched"},
+		"static, Delete":  {static(policy(corev1.PersistentVolumeReclaimDelete)), "v Failed<c", "v: VolumeFailedDelete: error getting deleter volume plugin for volume \"v\": no deletable volume plugin matched"},
 		"another's, Delete": {static(policy(corev1.PersistentVolumeReclaimDelete), by("example.com/disks")),
 			"v Released<c", ""},
 		"said to be ours": {static(policy(corev1.PersistentVolumeReclaimDelete), by(kind.LocalPath), elsewhere),

@@ -116,6 +116,7 @@ func (l *Ledger) reclaim(v *corev1.PersistentVolume) {
 	fail := func(why, message string) {
 		if v.Status.Phase != corev1.VolumeFailed {
 			l.setVolumePhase(v, corev1.VolumeFailed)
+			l.changeVolume(v).Status.Message = message
 			l.noteVolume(v, corev1.EventTypeWarning, why, message)
 		}
 	}
@@ -130,7 +131,7 @@ func (l *Ledger) reclaim(v *corev1.PersistentVolume) {
 		case by == kind.LocalPath:
 			fail(reason.VolumeFailedDelete, "the volume is no directory of the provisioner "+kind.LocalPath+" here")
 		case by == "" || strings.HasPrefix(by, "kubernetes.io/"):
-			fail(reason.VolumeFailedDelete, "no deletable volume plugin matched")
+			fail(reason.VolumeFailedDelete, fmt.Sprintf("error getting deleter volume plugin for volume %q: no deletable volume plugin matched", v.Name))
 		}
 	default:
 		fail(reason.VolumeUnknownReclaimPolicy, "Volume has unrecognized PersistentVolumeReclaimPolicy")
