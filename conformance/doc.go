@@ -35,7 +35,7 @@
 //	go test ./conformance -run /NAME -record DIR/kubeconfig
 //
 // It is etcd, kube-apiserver and kube-controller-manager, without nodes; the script says
-// what differs from a cluster of kubeadm's. All sessions take four minutes. On a machine
+// what differs from a cluster of kubeadm's. All sessions take some eight minutes. On a machine
 // that has more to do, give the control plane a head start (renice), and record again
 // what differs: a session that was caught half way does so only once.
 //

@@ -15,6 +15,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 )
@@ -26,6 +27,7 @@ import (
 //	succeeded  it ended with 0
 //	failed     it ended with exit=N, 1 if not said
 //	gone       it is deleted with no grace left, as at the end of its termination
+//	bound      the scheduler has found the node that its affinity names
 //
 // Instead of a Job, KEY=VALUE names a label, and ip=10.1.1.1 is the address of the first pod.
 // It waits for such pods to be there, and takes those that run first. n=3 is for
@@ -132,6 +134,8 @@ func byContainer(value string) (map[string]int32, error) {
 // notFor: it is too late to do this to the pod, or done.
 func (p *part) notFor(pod corev1.Pod) bool {
 	switch {
+	case p.state == "bound":
+		return pod.Spec.NodeName != "" || pod.DeletionTimestamp != nil
 	case p.state == "gone":
 		return pod.DeletionTimestamp == nil
 	case pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed:
@@ -147,7 +151,10 @@ func (p *part) notFor(pod corev1.Pod) bool {
 // act plays the part for the ith of the pods.
 func (p *part) act(r dynamic.ResourceInterface, pod *corev1.Pod, i int) error {
 	ctx := context.Background()
-	if p.state == "gone" {
+	switch p.state {
+	case "bound":
+		return bind(r, pod)
+	case "gone":
 		return r.Delete(ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
 	}
 	now := metav1.NewTime(time.Now().Add(-p.ago).Truncate(time.Second))
@@ -190,6 +197,19 @@ func (p *part) act(r dynamic.ResourceInterface, pod *corev1.Pod, i int) error {
 		return err
 	}
 	_, err = r.Patch(ctx, pod.Name, types.MergePatchType, body, metav1.PatchOptions{}, "status")
+	return err
+}
+
+// bind binds a pod to the node that its affinity names, as those of DaemonSets have one.
+func bind(r dynamic.ResourceInterface, pod *corev1.Pod) error {
+	if pod.Spec.Affinity == nil || pod.Spec.Affinity.NodeAffinity == nil || pod.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
+		return fmt.Errorf("%s is for no node", pod.Name)
+	}
+	terms := pod.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
+	_, err := r.Create(context.Background(), &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "v1", "kind": "Binding", "metadata": map[string]any{"name": pod.Name},
+		"target": map[string]any{"apiVersion": "v1", "kind": "Node", "name": terms[0].MatchFields[0].Values[0]},
+	}}, metav1.CreateOptions{}, "binding")
 	return err
 }
 

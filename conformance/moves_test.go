@@ -24,6 +24,8 @@ type moves struct {
 
 // watchMoves watches a namespace, in which there is nothing yet, until the test ends.
 func watchMoves(t *testing.T, config *rest.Config, namespace string, kinds []string) (*moves, error) {
+	config = rest.CopyConfig(config)
+	config.WarningHandler = rest.NoWarnings{} // they are not of the session's requests
 	client, err := metadata.NewForConfig(config)
 	if err != nil {
 		return nil, err
