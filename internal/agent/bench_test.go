@@ -48,8 +48,8 @@ type sink struct {
 
 func (s *sink) Record(...change.Note) {}
 
-func (s *sink) WatchServices(ctx context.Context, deliver func([]*corev1.Service, []*discoveryv1.EndpointSlice)) error {
-	deliver(nil, nil)
+func (s *sink) WatchServices(ctx context.Context, deliver func([]*corev1.Service, []*discoveryv1.EndpointSlice, []string)) error {
+	deliver(nil, nil, nil)
 	<-ctx.Done()
 	return context.Cause(ctx)
 }

@@ -40,9 +40,9 @@ type Client interface {
 	// precondition. That it is gone already is no error.
 	DeletePod(ctx context.Context, pod runner.PodRef) error
 
-	// WatchServices delivers the Services and EndpointSlices of the cluster, all of them, soon
-	// after any has changed, like WatchPods.
-	WatchServices(ctx context.Context, deliver func([]*corev1.Service, []*discoveryv1.EndpointSlice)) error
+	// WatchServices delivers the Services and EndpointSlices of the cluster, and the names of its
+	// namespaces, all of them, soon after any has changed, like WatchPods.
+	WatchServices(ctx context.Context, deliver func(services []*corev1.Service, endpoints []*discoveryv1.EndpointSlice, namespaces []string)) error
 
 	ConfigMap(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error)
 	Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error)

@@ -49,8 +49,8 @@ func newCluster(o *Options) *cluster {
 func (c *cluster) run(ctx context.Context) {
 	listed := sync.OnceFunc(func() { close(c.listed) })
 	for ctx.Err() == nil {
-		err := c.options.Client.WatchServices(ctx, func(services []*corev1.Service, endpoints []*discoveryv1.EndpointSlice) {
-			c.update(ctx, services, endpoints)
+		err := c.options.Client.WatchServices(ctx, func(services []*corev1.Service, endpoints []*discoveryv1.EndpointSlice, namespaces []string) {
+			c.update(ctx, services, endpoints, namespaces)
 			listed()
 		})
 		if ctx.Err() == nil {
@@ -64,8 +64,8 @@ func (c *cluster) run(ctx context.Context) {
 }
 
 // update takes the Services that there are now.
-func (c *cluster) update(ctx context.Context, services []*corev1.Service, endpoints []*discoveryv1.EndpointSlice) {
-	c.names.SetZone(dns.NewZone(services, endpoints))
+func (c *cluster) update(ctx context.Context, services []*corev1.Service, endpoints []*discoveryv1.EndpointSlice, namespaces []string) {
+	c.names.SetZone(dns.NewZone(dns.Cluster{Services: services, Endpoints: endpoints, Namespaces: namespaces, Server: namesService()}))
 	table := c.withAPI(proxy.Table(c.options.Node.Name(), services, endpoints))
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -92,8 +92,8 @@ func (f *fakeClient) WatchPods(ctx context.Context, node string, deliver func(Po
 
 // put stores pod and tells the watch.
 // WatchServices implements Client: there are none.
-func (f *fakeClient) WatchServices(ctx context.Context, deliver func([]*corev1.Service, []*discoveryv1.EndpointSlice)) error {
-	deliver(nil, nil)
+func (f *fakeClient) WatchServices(ctx context.Context, deliver func([]*corev1.Service, []*discoveryv1.EndpointSlice, []string)) error {
+	deliver(nil, nil, nil)
 	<-ctx.Done()
 	return context.Cause(ctx)
 }

@@ -89,6 +89,8 @@ func (z *Zone) answer(q *question, size int) []byte {
 			}
 		case q.name == Domain && q.asks(dnsmessage.TypeSOA):
 			a.authority(&a.answered)
+		case q.name == Domain && q.asks(dnsmessage.TypeNS):
+			a.server(z.find(serverName).addresses)
 		default:
 			z.tell(q, r, a)
 		}
@@ -180,10 +182,16 @@ func (a *answers) service(q *question, s service, weight uint16) {
 	}
 }
 
+// server adds who answers for the zone, and where.
+func (a *answers) server(addresses []netip.Addr) {
+	add(&a.answered, Domain, &dnsmessage.NSResource{NS: dnsmessage.MustNewName(serverName + ".")})
+	a.more(serverName, addresses)
+}
+
 // authority adds who is responsible for the zone.
 func (a *answers) authority(to *[]dnsmessage.Resource) {
 	add(to, Domain, &dnsmessage.SOAResource{
-		NS: dnsmessage.MustNewName("ns.dns." + Domain + "."), MBox: dnsmessage.MustNewName("hostmaster." + Domain + "."),
+		NS: dnsmessage.MustNewName(serverName + "."), MBox: dnsmessage.MustNewName("hostmaster." + Domain + "."),
 		Serial: 1, Refresh: 7200, Retry: 1800, Expire: 86400, MinTTL: TTL,
 	})
 }

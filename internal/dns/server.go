@@ -30,7 +30,7 @@ type Server struct {
 // is not in the zone. resolv is that file.
 func NewServer(resolv string) *Server {
 	s := &Server{forward: newForwarder(resolv)}
-	s.SetZone(NewZone(nil, nil))
+	s.SetZone(NewZone(Cluster{}))
 	return s
 }
 

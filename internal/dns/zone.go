@@ -37,17 +37,36 @@ type service struct {
 	port   uint16
 }
 
-// NewZone returns the names of these Services and EndpointSlices, and of any pod.
-func NewZone(services []*corev1.Service, endpoints []*discoveryv1.EndpointSlice) *Zone {
+// Cluster is what there are names of.
+type Cluster struct {
+	Services  []*corev1.Service
+	Endpoints []*discoveryv1.EndpointSlice
+	// Namespaces are the names of those that exist.
+	Namespaces []string
+	// Server is where names are asked for; it has one itself.
+	Server netip.Addr
+}
+
+// serverName is the one that the zone's records NS and SOA say, as CoreDNS has it.
+const serverName = "ns.dns." + Domain
+
+// NewZone returns the names of a cluster: of its Services, and of the pods that there may be in
+// its namespaces.
+func NewZone(c Cluster) *Zone {
 	z := &Zone{records: make(map[string]*records), reverse: make(map[netip.Addr][]string)}
 	z.at("svc." + Domain)
 	z.at("pod." + Domain)
+	z.address(serverName, c.Server)
+	for _, namespace := range c.Namespaces {
+		z.at(namespace + ".svc." + Domain)
+		z.at(namespace + ".pod." + Domain)
+	}
 	of := make(map[string][]*discoveryv1.EndpointSlice)
-	for _, slice := range endpoints {
+	for _, slice := range c.Endpoints {
 		key := slice.Namespace + "/" + slice.Labels[discoveryv1.LabelServiceName]
 		of[key] = append(of[key], slice)
 	}
-	for _, s := range services {
+	for _, s := range c.Services {
 		z.add(s, of[s.Namespace+"/"+s.Name])
 	}
 	return z
@@ -119,6 +138,9 @@ func (z *Zone) endpoint(name string, ip netip.Addr, e *discoveryv1.Endpoint, por
 
 func (z *Zone) address(name string, ip netip.Addr) {
 	r := z.at(name)
+	if !ip.IsValid() {
+		return
+	}
 	if !slices.Contains(r.addresses, ip) {
 		r.addresses = append(r.addresses, ip)
 	}
@@ -149,26 +171,22 @@ func (z *Zone) at(name string) *records {
 }
 
 // find returns the records of a name, or nil: there is no such name. One below "pod" is the
-// address that it has written in it.
+// address that it has written in it, if there is its namespace: whether there is the pod is not
+// asked (CoreDNS' "pods insecure", which kubeadm sets).
 func (z *Zone) find(name string) *records {
 	if r := z.records[name]; r != nil {
 		return r
 	}
-	rest, ok := strings.CutSuffix(name, ".pod."+Domain)
-	if !ok {
+	label, namespace, _ := strings.Cut(name, ".")
+	rest, ok := strings.CutSuffix(namespace, ".pod."+Domain)
+	if !ok || strings.Contains(rest, ".") || z.records[namespace] == nil {
 		return nil
 	}
-	labels := strings.Split(rest, ".")
-	if len(labels) == 1 {
-		return &records{} // a namespace
+	separator := ":"
+	if strings.Count(label, "-") == 3 && !strings.Contains(label, "--") {
+		separator = "."
 	}
-	if len(labels) > 2 {
-		return nil
-	}
-	ip, err := netip.ParseAddr(strings.ReplaceAll(labels[0], "-", "."))
-	if err != nil {
-		ip, err = netip.ParseAddr(strings.ReplaceAll(labels[0], "-", ":"))
-	}
+	ip, err := netip.ParseAddr(strings.ReplaceAll(label, "-", separator))
 	if err != nil {
 		return nil
 	}

@@ -28,8 +28,9 @@ func testZone() *Zone {
 		}
 		return e
 	}
-	return NewZone(
-		[]*corev1.Service{
+	return NewZone(Cluster{
+		Namespaces: []string{"ns", "bare"}, Server: netip.MustParseAddr("10.96.0.10"),
+		Services: []*corev1.Service{
 			svc("redis", corev1.ServiceSpec{ClusterIP: "10.96.3.4", ClusterIPs: []string{"10.96.3.4"}, Ports: []corev1.ServicePort{
 				port("redis", corev1.ProtocolTCP, 6379), port("stats", corev1.ProtocolUDP, 8125)}}),
 			svc("db", corev1.ServiceSpec{ClusterIP: "None"}),
@@ -38,14 +39,14 @@ func testZone() *Zone {
 			svc("in", corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "redis.ns.svc.cluster.local"}),
 			svc("loop", corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "loop.ns.svc.cluster.local"}),
 		},
-		[]*discoveryv1.EndpointSlice{{
+		Endpoints: []*discoveryv1.EndpointSlice{{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "db-x", Labels: map[string]string{discoveryv1.LabelServiceName: "db"}},
 			Ports:      []discoveryv1.EndpointPort{{Name: ptr.To("pg"), Port: ptr.To[int32](5432), Protocol: ptr.To(corev1.ProtocolTCP)}},
 			Endpoints: []discoveryv1.Endpoint{
 				endpoint("10.244.0.7", "db-0", nil), endpoint("10.244.0.8", "", ptr.To(true)), endpoint("10.244.0.9", "db-2", ptr.To(false)),
 			},
 		}},
-	)
+	})
 }
 
 // TestAnswers asks a zone. What is expected is the code, then the records, of which those
@@ -86,6 +87,18 @@ func TestAnswers(t *testing.T) {
 		{"what.ns.pod.cluster.local", "A", "NameError"},
 		{"x.10-244-0-3.ns.pod.cluster.local", "A", "NameError"},
 		{"ns.pod.cluster.local", "A", "Success"},
+		{"10-244-0-3.bare.pod.cluster.local", "A", "Success 10.244.0.3"},
+		{"10-244-0-3.never.pod.cluster.local", "A", "NameError"},
+		{"10-244-0-3.x.ns.pod.cluster.local", "A", "NameError"},
+		{"10-244-0.ns.pod.cluster.local", "A", "NameError"},
+		{"never.pod.cluster.local", "A", "NameError"},
+		{"bare.svc.cluster.local", "A", "Success"},
+		{"never.svc.cluster.local", "A", "NameError"},
+		{"cluster.local", "NS", "Success ns.dns.cluster.local. + 10.96.0.10"},
+		{"cluster.local", "ANY", "Success ns.dns.cluster.local."},
+		{"svc.cluster.local", "NS", "Success"},
+		{"ns.dns.cluster.local", "A", "Success 10.96.0.10"},
+		{"dns.cluster.local", "A", "Success"},
 		{"4.3.96.10.in-addr.arpa", "PTR", "Success redis.ns.svc.cluster.local."},
 		{"7.0.244.10.in-addr.arpa", "PTR", "Success db-0.db.ns.svc.cluster.local."},
 		{"8.8.8.8.in-addr.arpa", "PTR", "others"},
@@ -103,7 +116,7 @@ func pack(tb testing.TB, name, typ string, size uint16) []byte {
 	tb.Helper()
 	types := map[string]dnsmessage.Type{
 		"A": dnsmessage.TypeA, "AAAA": dnsmessage.TypeAAAA, "SRV": dnsmessage.TypeSRV, "PTR": dnsmessage.TypePTR, "TXT": dnsmessage.TypeTXT,
-		"CNAME": dnsmessage.TypeCNAME, "SOA": dnsmessage.TypeSOA, "MX": dnsmessage.TypeMX, "NS": dnsmessage.TypeNS,
+		"CNAME": dnsmessage.TypeCNAME, "SOA": dnsmessage.TypeSOA, "MX": dnsmessage.TypeMX, "NS": dnsmessage.TypeNS, "ANY": dnsmessage.TypeALL,
 	}
 	m := dnsmessage.Message{
 		Header:    dnsmessage.Header{ID: 77, RecursionDesired: true},
@@ -169,6 +182,8 @@ func bodies(list []dnsmessage.Resource) (words []string) {
 			words = append(words, b.TXT...)
 		case *dnsmessage.SRVResource:
 			words = append(words, fmt.Sprint(b.Target, ":", b.Port))
+		case *dnsmessage.NSResource:
+			words = append(words, b.NS.String())
 		case *dnsmessage.SOAResource:
 			words = append(words, b.NS.String())
 		}
@@ -185,8 +200,8 @@ func TestTruncated(t *testing.T) {
 	for i := range 200 {
 		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{Addresses: []string{fmt.Sprintf("10.244.1.%d", i)}})
 	}
-	z := NewZone([]*corev1.Service{{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "many"}, Spec: corev1.ServiceSpec{ClusterIP: "None"}}}, []*discoveryv1.EndpointSlice{&slice})
+	z := NewZone(Cluster{Services: []*corev1.Service{{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "many"}, Spec: corev1.ServiceSpec{ClusterIP: "None"}}}, Endpoints: []*discoveryv1.EndpointSlice{&slice}})
 	for asked, most := range map[uint16]int{0: minSize, 1000: 1000, 60000: maxSize, 10: minSize} {
 		q, _ := parse(pack(t, "many.ns.svc.cluster.local", "A", asked))
 		var m dnsmessage.Message

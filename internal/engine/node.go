@@ -80,12 +80,12 @@ func (c *nodeClient) WatchPods(ctx context.Context, node string, deliver func(ag
 const servicesPause = 5 * time.Millisecond
 
 // WatchServices implements agent.Client.
-func (c *nodeClient) WatchServices(ctx context.Context, deliver func([]*corev1.Service, []*discoveryv1.EndpointSlice)) error {
+func (c *nodeClient) WatchServices(ctx context.Context, deliver func([]*corev1.Service, []*discoveryv1.EndpointSlice, []string)) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	view := c.store.View()
 	changed := make(chan struct{}, 1)
-	for _, resource := range []change.Resource{kind.Services, kind.EndpointSlices} {
+	for _, resource := range []change.Resource{kind.Services, kind.EndpointSlices, kind.Namespaces} {
 		w, err := c.store.Watch(resource, view.Rev())
 		if err != nil {
 			return err
@@ -104,7 +104,7 @@ func (c *nodeClient) WatchServices(ctx context.Context, deliver func([]*corev1.S
 		}()
 	}
 	for {
-		deliver(listOf[*corev1.Service](view, kind.Services), listOf[*discoveryv1.EndpointSlice](view, kind.EndpointSlices))
+		deliver(listOf[*corev1.Service](view, kind.Services), listOf[*discoveryv1.EndpointSlice](view, kind.EndpointSlices), namespaces(view))
 		select {
 		case <-changed:
 		case <-ctx.Done():
@@ -116,6 +116,13 @@ func (c *nodeClient) WatchServices(ctx context.Context, deliver func([]*corev1.S
 		}
 		view = c.store.View()
 	}
+}
+
+func namespaces(view *store.View) (names []string) {
+	for obj := range view.List(kind.Namespaces, "") {
+		names = append(names, obj.GetName())
+	}
+	return names
 }
 
 func listOf[T change.Object](view *store.View, resource change.Resource) (list []T) {

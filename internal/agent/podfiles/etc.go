@@ -24,6 +24,9 @@ import (
 const (
 	hostsPath  = "/etc/hosts"
 	resolvPath = "/etc/resolv.conf"
+	// systemdResolvPath is where systemd-resolved says whom it asks itself, if it is the one that
+	// resolvPath names.
+	systemdResolvPath = "/run/systemd/resolve/resolv.conf"
 )
 
 // hostsHead is how a kubelet's hosts file begins.
@@ -75,6 +78,10 @@ func (f *Files) WriteEtc(pod *corev1.Pod, hostname string, ips []string, names n
 		return nil, nil
 	}
 	content, _ := os.ReadFile(resolvPath) // a machine may have none
+	if names.IsValid() && !pod.Spec.HostNetwork && onLoopback(string(content)) {
+		behind, _ := os.ReadFile(systemdResolvPath) // few have one
+		content = []byte(reachable(string(content), string(behind), names))
+	}
 	if own {
 		var text string
 		text, warnings = resolv(pod, string(content), names)

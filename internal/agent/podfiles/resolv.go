@@ -91,6 +91,35 @@ func readResolv(text string) (conf resolvConf) {
 	return conf
 }
 
+// onLoopback reports whether a machine asks only servers on its loopback (systemd-resolved,
+// dnsmasq, Docker's), which a pod with a network of its own does not reach.
+func onLoopback(machine string) bool {
+	servers := readResolv(machine).servers
+	for _, server := range servers {
+		if ip, err := netip.ParseAddr(server); err != nil || !ip.IsLoopback() {
+			return false
+		}
+	}
+	return len(servers) > 0
+}
+
+// reachable returns what such a machine's pods have in the place of its file: behind, which is
+// whom systemd-resolved asks, as a kubelet is told to use it (--resolv-conf); where there is
+// none, the cluster's server, which reaches the machine's.
+func reachable(machine, behind string, names netip.Addr) string {
+	if len(readResolv(behind).servers) > 0 && !onLoopback(behind) {
+		return behind
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "nameserver %s\n", names)
+	for line := range strings.Lines(machine) {
+		if fields := strings.Fields(line); len(fields) == 0 || fields[0] != "nameserver" {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
 // setOption adds an option in the place of one of the same name.
 func (c *resolvConf) setOption(option string) {
 	name, _, _ := strings.Cut(option, ":")

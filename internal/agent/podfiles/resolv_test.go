@@ -44,6 +44,30 @@ func TestResolvByPolicy(t *testing.T) {
 	}
 }
 
+// TestLoopback: a pod with a network of its own is not told to ask where it has only itself.
+func TestLoopback(t *testing.T) {
+	t.Parallel()
+	names := netip.MustParseAddr("10.96.0.10")
+	const stub = "nameserver 127.0.0.53\noptions edns0 trust-ad\nsearch home.test\n"
+	for machine, is := range map[string]bool{
+		stub: true, "nameserver 127.0.0.11\noptions ndots:0\n": true, "nameserver ::1\nnameserver 127.0.0.1": true,
+		"nameserver 192.0.2.1\n": false, "nameserver 127.0.0.1\nnameserver 192.0.2.1\n": false, "": false, "search x\n": false,
+	} {
+		if got := onLoopback(machine); got != is {
+			t.Errorf("%q: %v", machine, got)
+		}
+	}
+	for behind, want := range map[string]string{
+		"nameserver 192.0.2.7\nsearch home.test\n": "nameserver 192.0.2.7\nsearch home.test\n",
+		"":                       "nameserver 10.96.0.10\noptions edns0 trust-ad\nsearch home.test\n",
+		"nameserver 127.0.0.1\n": "nameserver 10.96.0.10\noptions edns0 trust-ad\nsearch home.test\n",
+	} {
+		if got := reachable(stub, behind, names); got != want {
+			t.Errorf("behind it %q: got %q, want %q", behind, got, want)
+		}
+	}
+}
+
 // TestResolvHasLimits: what no libc reads is left out, and said.
 func TestResolvHasLimits(t *testing.T) {
 	t.Parallel()
