@@ -264,7 +264,7 @@ func (o *runOptions) dataDir() (dir string, cleanUp func(), err error) {
 		// What containers made, their supervisor has removed, which may do what this
 		// user may not. Nobody comes back to what is left.
 		if err := engine.Discard(dir); err != nil {
-			fmt.Fprintln(os.Stderr, "sampan: warning:", err)
+			fmt.Fprintln(os.Stderr, "sampan: warning:", plain(err.Error())) // it names files that containers made
 		}
 	}, nil
 }

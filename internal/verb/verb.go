@@ -209,10 +209,19 @@ func forEach[T any](ctx context.Context, all []T, do func(T) error) error {
 			return errors.Join(append(errs, context.Cause(ctx))...)
 		}
 		err := do(one)
-		if err != nil && ctx.Err() != nil {
+		if err != nil && outOfTime(ctx, err) {
 			return errors.Join(append(errs, context.Cause(ctx))...)
 		}
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// outOfTime reports whether an error is that the time is over. A client whose turn would come
+// too late is told so before that: it waits for the end then, which is the answer.
+func outOfTime(ctx context.Context, err error) bool {
+	if strings.Contains(err.Error(), "would exceed context deadline") { // golang.org/x/time/rate has no other name for it
+		<-ctx.Done()
+	}
+	return ctx.Err() != nil
 }
