@@ -16,7 +16,7 @@ type Limits struct {
 	Bytes int64
 	// Files is how many entries the layers may have together. Default: 4,000,000.
 	Files int64
-	// Layers is how many there may be. Default: 500, which overlayfs can mount.
+	// Layers is how many there may be. Default: 499, since overlayfs mounts 500, of which one is ours.
 	Layers int
 	// Metadata is how large a manifest, an index or a configuration may be, in
 	// bytes. Default: 4 MiB.
@@ -43,7 +43,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Metadata, 4<<20)
 	set(&l.Rate, 1<<10)
 	if l.Layers == 0 {
-		l.Layers = 500
+		l.Layers = 499
 	}
 	if l.Idle == 0 {
 		l.Idle = time.Minute

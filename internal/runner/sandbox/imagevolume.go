@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -13,8 +15,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/runner/hostpath"
 )
 
-// newImage mounts the layers of an image, read-only. They are named by descriptors, of which a
-// few hundred fit into the options of a mount.
+// newImage mounts the layers of an image, read-only.
 func (v *volumes) newImage(vol *runner.Volume) (m *heldVolume, err error) {
 	var lower []string
 	for i := len(vol.Layers) - 1; i >= 0; i-- {
@@ -23,9 +24,14 @@ func (v *volumes) newImage(vol *runner.Volume) (m *heldVolume, err error) {
 			return nil, &os.PathError{Op: "open the image layer", Path: vol.Layers[i], Err: err}
 		}
 		defer unix.Close(fd)
-		lower = append(lower, hostpath.FDPath(fd))
+		lower = append(lower, strconv.Itoa(fd))
 	}
-	opts := "lowerdir=" + strings.Join(append(lower, v.empty), ":") // of one layer alone there is no overlay
+	empty, err := unix.Open(v.empty, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: v.empty, Err: err}
+	}
+	defer unix.Close(empty)
+	opts := "lowerdir=" + strings.Join(append(lower, strconv.Itoa(empty)), ":") // of one layer alone there is no overlay
 	if v.userNS {
 		opts += ",userxattr"
 	}
@@ -37,7 +43,7 @@ func (v *volumes) newImage(vol *runner.Volume) (m *heldVolume, err error) {
 		return nil, err
 	}
 	const flags = unix.MS_RDONLY | unix.MS_NODEV | unix.MS_NOSUID | unix.MS_NOEXEC
-	if err := unix.Mount("overlay", m.dir, "overlay", flags, opts); err != nil {
+	if err := amongDescriptors(func() error { return unix.Mount("overlay", m.dir, "overlay", flags, opts) }); err != nil {
 		return nil, &os.PathError{Op: "mount the image", Path: m.dir, Err: err}
 	}
 	if m.fd, err = unix.Open(m.dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
@@ -51,6 +57,26 @@ func (v *volumes) newImage(vol *runner.Volume) (m *heldVolume, err error) {
 		return nil, err
 	}
 	return &heldVolume{fd: held}, nil
+}
+
+// amongDescriptors has do done in a directory in which open files have their numbers for names: as
+// many layers as overlayfs takes have room in the options of a mount then. The directory is that of
+// a thread, which ends with it.
+func amongDescriptors(do func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		if err := unix.Unshare(unix.CLONE_FS); err != nil {
+			done <- os.NewSyscallError("unshare", err)
+			return
+		}
+		if err := unix.Chdir("/proc/self/fd"); err != nil {
+			done <- &os.PathError{Op: "chdir", Path: "/proc/self/fd", Err: err}
+			return
+		}
+		done <- do()
+	}()
+	return <-done
 }
 
 // read returns what is in a regular file of a pod's volume. What it is, is looked at before it

@@ -73,11 +73,11 @@ func TestImageVolume(t *testing.T) {
 	})
 }
 
-// TestImageOfManyLayers: so many as an image may have are shown.
+// TestImageOfManyLayers: so many as an image may have are shown, and are a container's root.
 func TestImageOfManyLayers(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	layers := make([]string, 200)
+	layers := make([]string, 499)
 	for i := range layers {
 		layers[i] = filepath.Join(t.TempDir(), strings.Repeat("long-name-", 10))
 		must(t, os.Mkdir(layers[i], 0o755))
@@ -85,7 +85,12 @@ func TestImageOfManyLayers(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(layers[0], "lowest"), nil, 0o644))
 	spec := f.spec("ls /v")
 	f.mount(t, spec, runner.Volume{Name: "v", Layers: layers}, "/v")
+	spec.Layers = append(spec.Layers, layers[1:]...)
 	f.want(t, spec, "lowest")
+	v := runner.Volume{Class: runner.Sandbox, PodUID: spec.Pod.UID, Name: "more", Layers: append(layers, f.layer)}
+	if err := f.SetVolume(&v); err == nil || !strings.Contains(err.Error(), "mount the image") {
+		t.Errorf("more than there may be: %v", err)
+	}
 }
 
 // TestReadVolume: what containers have left in a file of a volume is read, and what they put in
