@@ -1,7 +1,9 @@
 package control
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,36 +16,60 @@ import (
 )
 
 // Complete gives the objects that a set creates what a core, being pure, leaves out:
-// a core returns them as a client would send them. key is what was decided about.
+// a core returns them as a client would send them. key is what was decided about, by the
+// name of the controller that has decided.
 // An error is what the API would answer to the first object that it refuses; the
 // set is then of no use, and is to be decided again in this knowledge.
-type Complete func(now time.Time, view change.View, key change.Key, set *change.Set) error
+type Complete func(ctx context.Context, by string, now time.Time, view change.View, key change.Key, set *change.Set) error
 
-// step is one thing that new objects are given.
+// step is one thing that new objects are given: one after the other, or all at once.
 type step struct {
 	name string
 	do   func(c *completion, k *kind.Kind, w *change.Write) error
+	all  func(ctx context.Context, c *completion, created []creation) error
+}
+
+// creation is a new object of a set.
+type creation struct {
+	kind  *kind.Kind
+	write *change.Write
 }
 
 // Steps of our own API, in their order: what it does to the object of a client,
-// whoever creates it, and what only a controller can save itself. What refuses or
-// changes new objects, such as a webhook, a quota or a LimitRange, has its place
-// behind admission.
+// whoever creates it, and what only a controller can save itself. What others say of
+// new objects has its place where the API has it: what changes them behind admission,
+// what refuses them behind the limits (judgedSteps).
 func ownSteps() []step {
 	return []step{
-		{"identity", identify},
-		{"defaults", setDefaults},
-		{"admission", admit},
-		{"name", giveName},
-		{"preparation", prepare},
-		{"validation", validate},
-		{"limits", limit},
-		{"node", bindTrivial},
+		{name: "defaults", do: setDefaults},
+		{name: "admission", do: admit},
+		{name: "identity", do: identify},
+		{name: "name", do: giveName},
+		{name: "preparation", do: prepare},
+		{name: "validation", do: validate},
+		{name: "limits", do: limit},
+		{name: "node", do: bindTrivial},
 	}
+}
+
+// judgedSteps are ownSteps with what judges in between.
+func (l *Loop) judgedSteps() []step {
+	var steps []step
+	for _, s := range ownSteps() {
+		switch s.name {
+		case "identity":
+			steps = append(steps, l.judge("mutation", func(a Admission) judgement { return a.Mutate }))
+		case "node":
+			steps = append(steps, l.judge("judgement", func(a Admission) judgement { return a.Refuse }))
+		}
+		steps = append(steps, s)
+	}
+	return steps
 }
 
 // completion is a set whose new objects are being completed.
 type completion struct {
+	by    string // the controller
 	now   time.Time
 	view  change.View
 	cause change.Object // what the set was decided about; nil if that is no object
@@ -56,23 +82,29 @@ type completion struct {
 
 // completer returns the Complete that takes these steps.
 func completer(kinds *kind.Kinds, steps []step) Complete {
-	return func(now time.Time, view change.View, key change.Key, set *change.Set) error {
-		c := completion{now: now, view: view, set: set}
+	return func(ctx context.Context, by string, now time.Time, view change.View, key change.Key, set *change.Set) error {
+		c := completion{by: by, now: now, view: view, set: set}
 		c.cause, _ = view.Get(key)
-		for i := range set.Writes {
-			w := &set.Writes[i]
-			if w.Op != change.Create {
-				continue
-			}
-			k := kinds.ByResource(w.Key.Resource)
-			if k == nil {
-				return fmt.Errorf("create %s: no such resource is served", w.Key)
-			}
-			for _, s := range steps {
-				if err := s.do(&c, k, w); err != nil {
+		created, err := creations(kinds, set)
+		if err != nil {
+			return err
+		}
+		for rest := steps; len(rest) > 0; {
+			n := slices.IndexFunc(rest, func(s step) bool { return s.all != nil })
+			if n == 0 {
+				if err := rest[0].all(ctx, &c, created); err != nil {
 					return err
 				}
+				rest = rest[1:]
+				continue
 			}
+			if n < 0 {
+				n = len(rest)
+			}
+			if err := c.take(rest[:n], created); err != nil {
+				return err
+			}
+			rest = rest[n:]
 		}
 		for i := range set.Notes {
 			if n := &set.Notes[i]; n.NameOf != nil {
@@ -81,6 +113,35 @@ func completer(kinds *kind.Kinds, steps []step) Complete {
 		}
 		return nil
 	}
+}
+
+// creations are the writes of a set that create something.
+func creations(kinds *kind.Kinds, set *change.Set) ([]creation, error) {
+	var created []creation
+	for i := range set.Writes {
+		w := &set.Writes[i]
+		if w.Op != change.Create {
+			continue
+		}
+		k := kinds.ByResource(w.Key.Resource)
+		if k == nil {
+			return nil, fmt.Errorf("create %s: no such resource is served", w.Key)
+		}
+		created = append(created, creation{k, w})
+	}
+	return created, nil
+}
+
+// take takes steps with one object after the other.
+func (c *completion) take(steps []step, created []creation) error {
+	for _, n := range created {
+		for _, s := range steps {
+			if err := s.do(c, n.kind, n.write); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // identify gives an object its uid, unless the decision had to know it, and its

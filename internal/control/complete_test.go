@@ -139,7 +139,7 @@ func TestCompleteDecisions(t *testing.T) {
 					t.Fatal(err)
 				}
 				set, view, key := decide(in)
-				if err := complete(in.Now, view, key, &set); err != nil {
+				if err := complete(t.Context(), "job", in.Now, view, key, &set); err != nil {
 					t.Fatal(err)
 				}
 				for _, w := range set.Writes {
@@ -196,7 +196,7 @@ func TestRefusedCreation(t *testing.T) {
 		`Error creating: pods "j-" is forbidden: error looking up service account default/robot: serviceaccount "robot" not found`: somebody,
 	} {
 		l, c, key := oneJob(shelve(kinds, storedJob(edit)))
-		set, err := l.decide(c, key, nil)
+		set, err := l.decide(t.Context(), c, key, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -212,7 +212,7 @@ func TestRefusedCreation(t *testing.T) {
 	cj.Spec.JobTemplate.Labels = map[string]string{"a b": ""}
 	view := shelve(kinds, cj, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}})
 	l.Source = stillSource{view: view}
-	set, err := l.decide(&l.Controllers[1], kinds.ByResource(kind.CronJobs).KeyOf(cj), nil)
+	set, err := l.decide(t.Context(), &l.Controllers[1], kinds.ByResource(kind.CronJobs).KeyOf(cj), nil)
 	if err != nil || len(set.Notes) != 1 || set.Notes[0].Reason != "FailedCreate" ||
 		!strings.HasPrefix(set.Notes[0].Message, `Error creating job: Job.batch "c-29497380" is invalid: metadata.labels: Invalid value: "a b"`) {
 		t.Errorf("got %+v, %v", set.Notes, err)
@@ -230,7 +230,7 @@ func TestSteps(t *testing.T) {
 	})))
 	var seen []string
 	limit := 9
-	steps := slices.Insert(ownSteps(), 3, step{"quota", func(_ *completion, k *kind.Kind, w *change.Write) error {
+	steps := slices.Insert(ownSteps(), 3, step{name: "quota", do: func(_ *completion, k *kind.Kind, w *change.Write) error {
 		pod := w.Object.(*corev1.Pod)
 		seen = append(seen, fmt.Sprintf("%s %s %s", pod.GenerateName, pod.Name, pod.Spec.ServiceAccountName))
 		if len(seen) > limit {
@@ -239,12 +239,12 @@ func TestSteps(t *testing.T) {
 		return nil
 	}})
 	l.Complete = completer(kinds, steps)
-	set, err := l.decide(c, key, nil)
+	set, err := l.decide(t.Context(), c, key, nil)
 	if err != nil || len(set.Writes) != 4 || !slices.Equal(seen, slices.Repeat([]string{"j-  default"}, 3)) {
 		t.Errorf("%d writes, %v; seen were %q", len(set.Writes), err, seen)
 	}
 	seen, limit = nil, 2
-	if set, err = l.decide(c, key, nil); err != nil || len(set.Writes) != 1 || set.Notes[0].Message != `Error creating: pods "j-" is forbidden: exceeded quota` {
+	if set, err = l.decide(t.Context(), c, key, nil); err != nil || len(set.Writes) != 1 || set.Notes[0].Message != `Error creating: pods "j-" is forbidden: exceeded quota` {
 		t.Errorf("%d writes, %v, %+v", len(set.Writes), err, set.Notes)
 	}
 }
@@ -259,7 +259,7 @@ func TestGiveName(t *testing.T) {
 			set.Create(change.Key{Resource: kind.Pods, Namespace: "default"}, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", GenerateName: prefix}})
 			set.Note(change.Note{Message: "Created pod: ", NameOf: set.Writes[len(set.Writes)-1].Object})
 		}
-		if err := completer(kinds, clusterSteps())(time.Time{}, view, kinds.ByResource(kind.Jobs).KeyOf(j), &set); err != nil {
+		if err := completer(kinds, clusterSteps())(t.Context(), "job", time.Time{}, view, kinds.ByResource(kind.Jobs).KeyOf(j), &set); err != nil {
 			t.Fatal(err)
 		}
 		var got []string
@@ -295,7 +295,7 @@ func TestGiveName(t *testing.T) {
 	}
 	var set change.Set
 	set.Create(change.Key{Resource: kind.Pods, Namespace: "default"}, &corev1.Pod{})
-	if err := completer(kinds, ownSteps())(time.Time{}, shelve(kinds, j), kinds.ByResource(kind.Jobs).KeyOf(j), &set); err == nil {
+	if err := completer(kinds, ownSteps())(t.Context(), "job", time.Time{}, shelve(kinds, j), kinds.ByResource(kind.Jobs).KeyOf(j), &set); err == nil {
 		t.Error("a pod without a name is created")
 	}
 }
@@ -320,7 +320,7 @@ func BenchmarkComplete(b *testing.B) {
 		b.Run(fmt.Sprintf("pods=%d", n), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if set, err := l.decide(c, key, nil); err != nil || len(set.Writes) != int(n)+1 {
+				if set, err := l.decide(b.Context(), c, key, nil); err != nil || len(set.Writes) != int(n)+1 {
 					b.Fatal(len(set.Writes), err)
 				}
 			}

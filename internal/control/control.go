@@ -54,7 +54,7 @@ type Directories interface {
 	Remove(name string) error
 }
 
-// Options for New; all are required but the last four.
+// Options for New; all are required but the last five.
 type Options struct {
 	Source      Source
 	Kinds       *kind.Kinds
@@ -66,6 +66,8 @@ type Options struct {
 	Workers int
 	// Complete completes what is created; nil: with all that our own API gives.
 	Complete Complete
+	// Admission judges what is created, unless Complete is given; nil: nobody does.
+	Admission Admission
 	// Volumes are made before a set is applied that creates them; nil: there are none.
 	Volumes Directories
 	// Now is the wall clock; nil: this machine's.
@@ -93,13 +95,18 @@ func New(o Options) *Loop {
 	if o.Workers == 0 || o.Workers > MaxWorkers {
 		o.Workers = MaxWorkers
 	}
-	if o.Complete == nil {
-		o.Complete = completer(o.Kinds, ownSteps())
-	}
 	if o.Now == nil {
 		o.Now = func() time.Time { return time.Now().Round(0) }
 	}
-	return &Loop{Options: o, queue: work.New[task](work.DefaultBackoff)}
+	l := &Loop{Options: o, queue: work.New[task](work.DefaultBackoff)}
+	switch {
+	case o.Complete != nil:
+	case o.Admission != nil:
+		l.Complete = completer(o.Kinds, l.judgedSteps())
+	default:
+		l.Complete = completer(o.Kinds, ownSteps())
+	}
+	return l
 }
 
 // Run decides until ctx ends, and returns when the last decision has been
@@ -172,7 +179,7 @@ func (l *Loop) handle(ctx context.Context, t task) (time.Time, error) {
 	c := &l.Controllers[t.controller]
 	set, err := l.carryOut(ctx, c, t.key)
 	if err != nil {
-		if !errors.Is(err, ErrConflict) && ctx.Err() == nil {
+		if !errors.Is(err, ErrConflict) && !errors.Is(err, work.ErrCrowded) && ctx.Err() == nil {
 			l.Logger.Error("decision was not stored", "controller", c.Name, "key", t.key.String(), "err", err)
 		}
 		return set.WakeAt, err
@@ -211,7 +218,7 @@ const refusals = 3
 func (l *Loop) carryOut(ctx context.Context, c *Controller, key change.Key) (set change.Set, err error) {
 	var refused error
 	for range refusals {
-		set, err = l.decide(c, key, refused)
+		set, err = l.decide(ctx, c, key, refused)
 		if err != nil || len(set.Writes) == 0 {
 			return set, err
 		}
@@ -228,12 +235,22 @@ func (l *Loop) carryOut(ctx context.Context, c *Controller, key change.Key) (set
 
 // decide returns a decision whose new objects are complete. When one of these is
 // refused, it is taken once more, in this knowledge; refused is what is known of before.
-func (l *Loop) decide(c *Controller, key change.Key, refused error) (change.Set, error) {
-	now, view := l.Now(), l.Source.View()
-	set := c.Decide(now, view, key, refused)
-	if refused = l.Complete(now, view, key, &set); refused == nil {
-		return set, nil
+// Those before it may be created, unless they are refused this time.
+func (l *Loop) decide(ctx context.Context, c *Controller, key change.Key, refused error) (set change.Set, err error) {
+	for range refusals {
+		now, view := l.Now(), l.Source.View() // whoever refuses may have taken his time
+		set = c.Decide(now, view, key, refused)
+		err = l.Complete(ctx, c.Name, now, view, key, &set)
+		if err == nil || ctx.Err() != nil || errors.Is(err, work.ErrCrowded) {
+			return set, err
+		}
+		refused = err
 	}
-	set = c.Decide(now, view, key, refused)
-	return set, l.Complete(now, view, key, &set)
+	var refusal *change.Refusal
+	if !errors.As(err, &refusal) {
+		return set, err
+	}
+	now, view := l.Now(), l.Source.View()
+	set = c.Decide(now, view, key, refusal.Err) // with none at all
+	return set, l.Complete(ctx, c.Name, now, view, key, &set)
 }

@@ -42,6 +42,12 @@ type bundle struct {
 // bubble runs test in fake time with everything running.
 func bubble(t *testing.T, test func(b *bundle)) {
 	t.Helper()
+	judgedBubble(t, nil, test)
+}
+
+// judgedBubble is a bubble whose new objects are judged.
+func judgedBubble(t *testing.T, admission Admission, test func(b *bundle)) {
+	t.Helper()
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "store.db")
 	synctest.Test(t, func(t *testing.T) {
@@ -54,7 +60,7 @@ func bubble(t *testing.T, test func(b *bundle)) {
 		recorder := NewRecorder(s, "node", log)
 		b := &bundle{t: t, kinds: kinds, store: s, volumes: &directories{has: map[string]bool{}}}
 		loop := New(Options{
-			Source: FromStore(s), Kinds: kinds, Controllers: everybody(kinds, b.volumes.Dir()), Volumes: b.volumes, Recorder: recorder, Logger: log, Workers: 4,
+			Source: FromStore(s), Kinds: kinds, Controllers: everybody(kinds, b.volumes.Dir()), Volumes: b.volumes, Recorder: recorder, Logger: log, Workers: 4, Admission: admission,
 		})
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 2)
@@ -365,7 +371,7 @@ func TestShare(t *testing.T) {
 					pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprint("p", i)}, Spec: newJob("x").Spec.Template.Spec}
 					set.Create(k.KeyOf(pod), pod)
 				}
-				if err := completer(b.kinds, ownSteps())(time.Now(), b.store.View(), change.Key{}, &set); err != nil {
+				if err := completer(b.kinds, ownSteps())(b.t.Context(), "job", time.Now(), b.store.View(), change.Key{}, &set); err != nil {
 					b.t.Fatal(err)
 				}
 				bound := 0

@@ -46,7 +46,7 @@ type mirror struct {
 
 // clusterSteps is what is left to do where an API server does all of that for every
 // client: names that derive from causes (see giveName).
-func clusterSteps() []step { return []step{{"name", giveName}} }
+func clusterSteps() []step { return []step{{name: "name", do: giveName}} }
 
 var errDead = errors.New("the shell has died between two writes")
 

@@ -2,6 +2,7 @@ package control
 
 import (
 	"cmp"
+	"context"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -334,7 +335,7 @@ func (w *world) undecided() string {
 	l := New(Options{Source: FromStore(w.store), Kinds: w.kinds, Controllers: controllers, Now: func() time.Time { return now }})
 	for t := range seen {
 		c := &controllers[t.controller]
-		set, err := l.decide(c, t.key, nil)
+		set, err := l.decide(context.Background(), c, t.key, nil)
 		if err != nil {
 			return fmt.Sprintf("%s cannot decide about %s: %v", c.Name, t.key, err)
 		}

@@ -137,7 +137,7 @@ func (e *Engine) wire(kinds *kind.Kinds) (err error) {
 	if err != nil {
 		return err
 	}
-	options := control.Options{Source: control.FromStore(e.store), Kinds: kinds, Recorder: e.recorder, Logger: c.Logger}
+	options := control.Options{Source: control.FromStore(e.store), Kinds: kinds, Recorder: e.recorder, Logger: c.Logger, Admission: e.server.Admission()}
 	dir := ""
 	if volumes != nil {
 		dir, options.Volumes = volumes.Dir(), volumes

@@ -22,6 +22,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
+
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // hook is a webhook that a test runs.
@@ -440,5 +442,41 @@ func TestWebhookBomb(t *testing.T) {
 			t.Errorf("%s: took %s", name, took)
 		}
 		t.Logf("%s: %v", name, err)
+	}
+}
+
+// BenchmarkSits is what a write costs more when there is nothing to judge by: it is asked some
+// four times.
+func BenchmarkSits(b *testing.B) {
+	f := setup(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if f.Admission().Sits() {
+			b.Fatal("there is something")
+		}
+	}
+}
+
+// BenchmarkJudge is what a judgement costs: of one policy with one expression.
+func BenchmarkJudge(b *testing.B) {
+	f := setup(b)
+	f.manifest(b, `apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: p}
+spec:
+  matchConstraints: {resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [configmaps]}]}
+  validations: [{expression: "object.metadata.name != 'no'"}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: p}
+spec: {policyName: p, validationActions: [Deny]}`)
+	k := f.kinds.ByResource(kind.ConfigMaps)
+	obj := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "c"}, Data: map[string]string{"a": "b"}}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := f.Admission().Refuse(b.Context(), "job-controller", k, obj, func() error { return nil }); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

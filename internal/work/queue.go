@@ -11,6 +11,7 @@ package work
 import (
 	"container/heap"
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -46,6 +47,7 @@ type Queue[K comparable] struct {
 	wakes   wakeHeap[K]
 	nudge   chan struct{} // the earliest wake-up changed
 	stopped bool
+	waiting aside[K]
 }
 
 // item is what the queue knows about a key that it holds for any reason.
@@ -55,6 +57,8 @@ type Queue[K comparable] struct {
 type item[K comparable] struct {
 	key      K
 	queued   bool // in ready
+	crowded  bool // in waiting.crowd
+	promised bool // may step aside when it is handled next
 	active   bool // being handled
 	dirty    bool // added while active
 	failures int
@@ -111,8 +115,12 @@ func (q *Queue[K]) Len() (busy, asleep int) {
 // when the last handler has.
 func (q *Queue[K]) Run(ctx context.Context, workers int, handle Handler[K]) error {
 	var wg sync.WaitGroup
+	worker := func() { wg.Go(func() { q.worker(ctx, handle) }) }
+	q.mu.Lock()
+	q.waiting.replace = worker
+	q.mu.Unlock()
 	for range workers {
-		wg.Go(func() { q.worker(ctx, handle) })
+		worker()
 	}
 	wg.Go(func() { q.waker(ctx) })
 	<-ctx.Done()
@@ -130,19 +138,25 @@ func (q *Queue[K]) worker(ctx context.Context, handle Handler[K]) {
 		if it == nil {
 			return
 		}
-		wakeAt, err := handle(ctx, it.key)
+		wakeAt, err := handle(context.WithValue(ctx, asideKey{}, func() (func(), bool) { return q.aside(it) }), it.key)
 		q.done(it, wakeAt, err)
 	}
 }
 
-// take waits for a ready key; nil when the queue stops.
+// take waits for a ready key; nil when the queue stops, or this worker is one too many.
 func (q *Queue[K]) take() *item[K] {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for len(q.ready) == 0 && !q.stopped {
+	for len(q.ready) == 0 && !q.stopped && q.waiting.surplus == 0 {
 		q.cond.Wait()
 	}
 	if q.stopped {
+		return nil
+	}
+	if q.waiting.surplus > 0 {
+		if q.waiting.surplus--; len(q.ready) > 0 {
+			q.cond.Signal() // it may have been meant for a key
+		}
 		return nil
 	}
 	key := q.ready[0]
@@ -158,13 +172,15 @@ func (q *Queue[K]) done(it *item[K], wakeAt time.Time, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	it.active = false
-	if err != nil {
+	crowded := errors.Is(err, ErrCrowded)
+	q.settleLocked(it, crowded)
+	if err != nil && !crowded {
 		it.failures++
 		retry := now().Add(q.backoff.delay(it.failures))
 		if wakeAt.IsZero() || retry.Before(wakeAt) {
 			wakeAt = retry
 		}
-	} else {
+	} else if !crowded {
 		it.failures = 0
 	}
 	if !wakeAt.IsZero() {
@@ -173,7 +189,7 @@ func (q *Queue[K]) done(it *item[K], wakeAt time.Time, err error) {
 	switch {
 	case it.dirty:
 		q.addLocked(it)
-	case it.wake.IsZero() && it.failures == 0:
+	case it.wake.IsZero() && it.failures == 0 && !it.crowded && !it.queued:
 		delete(q.items, it.key)
 	}
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // run starts the queue in the test's bubble and stops it at the end.
-func run(t *testing.T, q *Queue[string], workers int, h Handler[string]) {
+func run[K comparable](t *testing.T, q *Queue[K], workers int, h Handler[K]) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -204,5 +204,59 @@ func TestBackoffNeverOverflows(t *testing.T) {
 		if d := b.delay(n); d < b.Min || d > b.Max {
 			t.Fatalf("delay(%d) = %v", n, d)
 		}
+	}
+}
+
+// Who stands aside keeps nobody from working; when too many want to, they wait for it in turn.
+func TestAside(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q := New[int](DefaultBackoff)
+		start := time.Now()
+		var mu sync.Mutex
+		done := map[int]time.Duration{}
+		standing, most := 0, 0
+		count := func(by int) {
+			mu.Lock()
+			defer mu.Unlock()
+			standing += by
+			most = max(most, standing)
+		}
+		run(t, q, 2, func(ctx context.Context, key int) (time.Time, error) {
+			if key > 0 {
+				back, ok := Aside(ctx)
+				if !ok {
+					return time.Time{}, ErrCrowded
+				}
+				count(1)
+				time.Sleep(10 * time.Second)
+				count(-1)
+				back()
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			done[key] = time.Since(start)
+			return time.Now().Add(10 * time.Second), nil // and again, for ever
+		})
+		const many = 3*mostAside + 7
+		for key := range many {
+			q.Add(key + 1)
+		}
+		q.Add(0)
+		time.Sleep(time.Second)
+		mu.Lock()
+		if done[0] != 0 || len(done) != 1 {
+			t.Errorf("after a second %d are done, the one that asks nobody at %s", len(done), done[0])
+		}
+		mu.Unlock()
+		time.Sleep(41 * time.Second)
+		mu.Lock()
+		defer mu.Unlock()
+		if len(done) != many+1 || most != mostAside {
+			t.Errorf("after 42 s %d of %d are done; at most %d stood aside", len(done), many+1, most)
+		}
+	})
+	if _, ok := Aside(t.Context()); !ok {
+		t.Error("outside of a queue nobody is in the way")
 	}
 }

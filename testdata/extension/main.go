@@ -1,8 +1,10 @@
 // Command extension is what others extend a cluster with, for stories: a webhook that
-// converts custom resources, as the one of Kubernetes' own documentation does.
+// converts custom resources, as the one of Kubernetes' own documentation does, and webhooks
+// that judge what is written.
 //
 //	extension cert DIR HOST   write ca.crt, tls.crt and tls.key of a server of that name
 //	extension convert DIR     serve /convert at port 8443 with the certificate in DIR
+//	extension admit DIR       serve /mutate and /validate there
 package main
 
 import (
@@ -33,9 +35,17 @@ func run(args []string) error {
 		return writeCert(args[1], args[2])
 	case len(args) == 2 && args[0] == "convert":
 		http.HandleFunc("/convert", convert)
-		return http.ListenAndServeTLS(":8443", filepath.Join(args[1], "tls.crt"), filepath.Join(args[1], "tls.key"), nil)
+		return serve(args[1])
+	case len(args) == 2 && args[0] == "admit":
+		http.HandleFunc("/mutate", mutate)
+		http.HandleFunc("/validate", validate)
+		return serve(args[1])
 	}
-	return fmt.Errorf("usage: extension cert DIR HOST | convert DIR")
+	return fmt.Errorf("usage: extension cert DIR HOST | convert DIR | admit DIR")
+}
+
+func serve(dir string) error {
+	return http.ListenAndServeTLS(":8443", filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), nil)
 }
 
 // writeCert writes a certificate that is its own authority.

@@ -183,16 +183,17 @@ func (j *Judge) settled(view *store.View) bool {
 // patience is how long a judgement of what a controller makes may take: as long as a request.
 const patience = time.Minute
 
-// Mutate lets all that may change a new object of a controller change it.
-func (j *Judge) Mutate(ctx context.Context, controller string, k *kind.Kind, obj change.Object) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+// Mutate lets all that may change a new object of a controller change it. wait is called before
+// each call of a webhook.
+func (j *Judge) Mutate(ctx context.Context, controller string, k *kind.Kind, obj change.Object, wait func() error) error {
+	ctx, cancel := context.WithTimeout(waits(ctx, wait), patience)
 	defer cancel()
 	return j.Admit(ctx, attributes(controller, k, obj), j.o.Interfaces)
 }
 
-// Refuse returns why a new object of a controller may not be.
-func (j *Judge) Refuse(ctx context.Context, controller string, k *kind.Kind, obj change.Object) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+// Refuse returns why a new object of a controller may not be. wait is as Mutate's.
+func (j *Judge) Refuse(ctx context.Context, controller string, k *kind.Kind, obj change.Object, wait func() error) error {
+	ctx, cancel := context.WithTimeout(waits(ctx, wait), patience)
 	defer cancel()
 	return j.Validate(ctx, attributes(controller, k, obj), j.o.Interfaces)
 }

@@ -2,6 +2,7 @@ package admission
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -51,8 +52,20 @@ type answers struct {
 	bounds func([]byte) error
 }
 
+// waitKey is under which a context has what is called before a webhook is.
+type waitKey struct{}
+
+func waits(ctx context.Context, wait func() error) context.Context {
+	return context.WithValue(ctx, waitKey{}, wait)
+}
+
 // RoundTrip implements http.RoundTripper.
 func (a *answers) RoundTrip(r *http.Request) (*http.Response, error) {
+	if wait, ok := r.Context().Value(waitKey{}).(func() error); ok {
+		if err := wait(); err != nil {
+			return nil, err
+		}
+	}
 	resp, err := a.RoundTripper.RoundTrip(r)
 	if err != nil {
 		return nil, err
