@@ -94,7 +94,7 @@ var house = map[string][]string{
 	"internal/server/custom":    {"internal/change", "internal/kind", "internal/server/backend", "internal/store"},
 	"internal/server/strategy":  {"internal/change", "internal/kind"}, // also for kubediff
 	"internal/server/stream":    {"internal/stdio"},
-	"internal/agent": {"internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/agent/podfiles", "internal/agent/podstate", "internal/agent/probe", "internal/agent/proxy",
+	"internal/agent": {"internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/agent/podfiles", "internal/agent/podstate", "internal/agent/policy", "internal/agent/probe", "internal/agent/proxy",
 		"internal/agent/runspec", "internal/agent/volume", "internal/change", "internal/dns", "internal/kind", "internal/network", "internal/reason", "internal/runner", "internal/runner/crilog", "internal/runner/hostpath",
 		"internal/runner/reap", "internal/stdio"},
 	"internal/agent/eviction": {"internal/kind/podspec"},
@@ -104,6 +104,7 @@ var house = map[string][]string{
 	"internal/agent/podfiles": {"internal/runner", "internal/tree"},
 	"internal/agent/podstate": {"internal/agent/network", "internal/kind/podspec"},
 	"internal/agent/probe":    {"internal/reason", "internal/runner"},
+	"internal/agent/policy":   {"internal/network"},
 	"internal/agent/proxy":    {"internal/network"},
 	"internal/agent/runspec":  {"internal/agent/network", "internal/runner"},
 	"internal/agent/volume":   {"internal/agent/network", "internal/agent/runspec", "internal/kind", "internal/runner", "internal/runner/hostpath"},
@@ -112,7 +113,7 @@ var house = map[string][]string{
 	"internal/cli":            {"internal/backup", "internal/board", "internal/cron", "internal/disk", "internal/doctor", "internal/engine", "internal/expand", "internal/explain", "internal/image", "internal/job", "internal/kind", "internal/manifest", "internal/plan", "internal/report", "internal/runner", "internal/unit", "internal/verb"},
 
 	// what wires them, and what stands around the product
-	"internal/engine": {"internal/address", "internal/agent", "internal/agent/eviction", "internal/agent/machine", "internal/agent/node", "internal/agent/runspec", "internal/backup", "internal/change", "internal/control", "internal/disk", "internal/endpoint", "internal/image",
+	"internal/engine": {"internal/address", "internal/agent", "internal/agent/eviction", "internal/agent/machine", "internal/agent/node", "internal/agent/policy", "internal/agent/runspec", "internal/backup", "internal/change", "internal/control", "internal/disk", "internal/endpoint", "internal/image",
 		"internal/kind", "internal/localpath", "internal/network", "internal/quota", "internal/runner", "internal/runner/host", "internal/runner/sandbox", "internal/runner/supervisor", "internal/server", "internal/server/custom",
 		"internal/store", "internal/sweep", "internal/tree"},
 	"internal/unit":   nil,

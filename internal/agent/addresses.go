@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"net/netip"
 	"sync"
 	"sync/atomic"
 
@@ -34,6 +35,19 @@ func (b *addressBook) set(uid, address string) {
 		return
 	}
 	b.own[uid] = []string{address}
+}
+
+// all returns the addresses of pods that have a network of their own.
+func (b *addressBook) all() map[string]netip.Addr {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := make(map[string]netip.Addr, len(b.own))
+	for uid, list := range b.own {
+		if at, err := netip.ParseAddr(list[0]); err == nil {
+			all[uid] = at
+		}
+	}
+	return all
 }
 
 // machine returns the addresses of a pod that has the machine's network.

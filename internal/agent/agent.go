@@ -44,6 +44,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	s.tasks.Go(func() { s.Node.Run(ctx) })
 	s.tasks.Go(func() { s.cluster.run(ctx) })
 	s.tasks.Go(func() { s.cluster.keepOpen(ctx) })
+	s.tasks.Go(func() { s.cluster.police.run(ctx) })
 	for {
 		err := s.Client.WatchPods(ctx, s.Node.Name(), func(ch PodChanges) { a.pods.deliver(ctx, ch) })
 		if ctx.Err() != nil {

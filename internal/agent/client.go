@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 
+	"github.com/sampan-batch/sampan/internal/agent/policy"
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
@@ -43,6 +44,11 @@ type Client interface {
 	// WatchServices delivers the Services and EndpointSlices of the cluster, and the names of its
 	// namespaces, all of them, soon after any has changed, like WatchPods.
 	WatchServices(ctx context.Context, deliver func(services []*corev1.Service, endpoints []*discoveryv1.EndpointSlice, namespaces []string)) error
+
+	// Policies returns the NetworkPolicies of the cluster, and, if there is one, all that it may
+	// select. WatchPolicies calls changed soon after any of that has changed, like WatchServices.
+	Policies() policy.World
+	WatchPolicies(ctx context.Context, changed func()) error
 
 	ConfigMap(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error)
 	Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error)

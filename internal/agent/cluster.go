@@ -25,6 +25,7 @@ import (
 // pod joins the next one, before that pod's containers are started.
 type cluster struct {
 	options *Options
+	police  *police
 	names   *dns.Server
 	listed  chan struct{} // closed when the first list is there
 
@@ -41,8 +42,8 @@ type cluster struct {
 // resolvConf says whom this machine asks for names.
 const resolvConf = "/etc/resolv.conf"
 
-func newCluster(o *Options) *cluster {
-	return &cluster{options: o, names: dns.NewServer(resolvConf), listed: make(chan struct{}), ports: make(map[string][]network.Service), stop: func() {}, reopen: make(chan struct{}, 1)}
+func newCluster(o *Options, book *addressBook) *cluster {
+	return &cluster{options: o, police: &police{options: o, book: book}, names: dns.NewServer(resolvConf), listed: make(chan struct{}), ports: make(map[string][]network.Service), stop: func() {}, reopen: make(chan struct{}, 1)}
 }
 
 // run keeps up with the Services until ctx ends.
@@ -191,7 +192,7 @@ func (c *cluster) joined(ctx context.Context, id uint64) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	c.network, c.stop = id, stop
 	go c.names.Serve(serving, udp, tcp)
-	return nil
+	return c.police.begin(ctx)
 }
 
 func (c *cluster) runner() runner.Runner { return c.options.Runners[runner.Sandbox] }

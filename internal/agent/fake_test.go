@@ -29,6 +29,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/agent/eviction"
 	"github.com/sampan-batch/sampan/internal/agent/machine"
 	"github.com/sampan-batch/sampan/internal/agent/node"
+	"github.com/sampan-batch/sampan/internal/agent/policy"
 	"github.com/sampan-batch/sampan/internal/agent/runspec"
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/runner"
@@ -91,6 +92,16 @@ func (f *fakeClient) WatchPods(ctx context.Context, node string, deliver func(Po
 }
 
 // put stores pod and tells the watch.
+// Policies implements Client: there are none.
+func (f *fakeClient) Policies() policy.World { return policy.World{} }
+
+// WatchPolicies implements Client.
+func (f *fakeClient) WatchPolicies(ctx context.Context, changed func()) error {
+	changed()
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
 // WatchServices implements Client: there are none.
 func (f *fakeClient) WatchServices(ctx context.Context, deliver func([]*corev1.Service, []*discoveryv1.EndpointSlice, []string)) error {
 	deliver(nil, nil, nil)

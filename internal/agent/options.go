@@ -43,6 +43,9 @@ type Options struct {
 	// API is where pods that have a token find the API; zero: they are not told.
 	API netip.AddrPort
 
+	// Hosts are the addresses that the nodes of this machine have among those of pods.
+	Hosts []netip.Addr
+
 	// PodPids is how many processes and threads a pod may have; 0: no limit.
 	PodPids int64
 	// UserNamespace says that the sandbox runs every pod in a user namespace: a

@@ -34,7 +34,8 @@ type containerRuntime struct {
 }
 
 func newContainerRuntime(o *Options) *containerRuntime {
-	return &containerRuntime{Options: o, book: newAddressBook(o.Addresses), cluster: newCluster(o), files: podfiles.New(o.Dir, o.RunDir, o.Log), paths: hostpath.New(reap.New())}
+	book := newAddressBook(o.Addresses)
+	return &containerRuntime{Options: o, book: book, cluster: newCluster(o, book), files: podfiles.New(o.Dir, o.RunDir, o.Log), paths: hostpath.New(reap.New())}
 }
 
 // class is the kind of isolation that the pod asks for.
@@ -111,10 +112,13 @@ func (r *containerRuntime) join(ctx context.Context, pod *corev1.Pod) error {
 	if err == nil {
 		err = r.cluster.joined(ctx, joined.Network)
 	}
+	if err == nil {
+		r.book.set(string(pod.UID), joined.Address.String())
+		err = r.cluster.police.isolate(ctx, pod)
+	}
 	if err != nil {
 		return &filesError{fmt.Errorf("the pod's network: %w", err)}
 	}
-	r.book.set(string(pod.UID), joined.Address.String())
 	r.cluster.lead(ctx, pod, string(pod.UID), joined.Address)
 	return nil
 }

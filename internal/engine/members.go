@@ -164,7 +164,7 @@ func (e *Engine) newAgent(kinds *kind.Kinds, m *member, client *supervisor.Clien
 		Node: self, Dir: m.dir, Class: c.Runtime, Log: c.Logger,
 		Addresses: own, HostEnv: hostEnv(), Client: api, Images: images,
 		Runners: map[runner.Class]runner.Runner{runner.Sandbox: client, runner.Host: client},
-		API:     e.server.Endpoint(),
+		API:     e.server.Endpoint(), Hosts: e.hosts(),
 		PodPids: max(c.PodPids, 0), UserNamespace: os.Geteuid() != 0,
 		Machine: e.machine(), Eviction: c.eviction,
 		HandLog: c.HandLog, HandLogTimes: c.HandLogTimes,

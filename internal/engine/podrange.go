@@ -63,6 +63,14 @@ func setPodRange(n *corev1.Node, r netip.Prefix) {
 	n.Spec.PodCIDR, n.Spec.PodCIDRs = r.String(), []string{r.String()}
 }
 
+// hosts are the addresses that the nodes themselves have among their pods'.
+func (e *Engine) hosts() (list []netip.Addr) {
+	for _, n := range e.config.Nodes {
+		list = append(list, podRange(n).Addr().Next())
+	}
+	return list
+}
+
 // podRange is that of a node that has been given one.
 func podRange(n *corev1.Node) netip.Prefix {
 	r, err := netip.ParsePrefix(n.Spec.PodCIDR)

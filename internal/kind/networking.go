@@ -30,7 +30,7 @@ func NetworkPolicy() *Kind {
 	return networkPolicyTable(kubernetes[networkingv1.NetworkPolicy, networkingv1.NetworkPolicyList](Names{
 		Resource: NetworkPolicies, Singular: "networkpolicy", ShortNames: []string{"netpol"},
 		GVK: networkingv1.SchemeGroupVersion.WithKind("NetworkPolicy"),
-	}, networkpolicy.Strategy, nil).withoutEffect("pods share the machine's network, and reach all that it reaches"))
+	}, networkpolicy.Strategy, nil))
 }
 
 // IPAddress is the row of networking.k8s.io/v1 ipaddresses.

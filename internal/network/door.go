@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -119,6 +120,9 @@ func (d *door) through(ctx context.Context, n *Network, client *net.TCPConn) {
 	d.mu.Lock()
 	endpoints := d.endpoints
 	d.mu.Unlock()
+	if from := addressOf(client.RemoteAddr()); from != addressOf(client.LocalAddr()) { // else it is the machine
+		endpoints = slices.DeleteFunc(slices.Clone(endpoints), func(e netip.AddrPort) bool { return !n.rules.admits(from, e) })
+	}
 	if len(endpoints) == 0 {
 		reset(client)
 		return
@@ -132,6 +136,8 @@ func (d *door) through(ctx context.Context, n *Network, client *net.TCPConn) {
 	}
 	join(ctx, client, other)
 }
+
+func addressOf(a net.Addr) netip.Addr { return a.(*net.TCPAddr).AddrPort().Addr().Unmap() }
 
 // close closes them all.
 func (d *doors) close() { _ = d.set(nil) }

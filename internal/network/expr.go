@@ -17,10 +17,6 @@ const (
 
 func concat(parts ...[]expr.Any) []expr.Any { return slices.Concat(parts...) }
 
-func loadTarget(register uint32) *expr.Payload {
-	return &expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: targetOffset, Len: 4}
-}
-
 // protocol goes on with packets of the protocol.
 func protocol(p Protocol) []expr.Any {
 	return []expr.Any{
@@ -31,17 +27,12 @@ func protocol(p Protocol) []expr.Any {
 
 // to goes on with packets whose target is, or is not, in the range.
 func to(op expr.CmpOp, in netip.Prefix) []expr.Any {
-	mask := netip.PrefixFrom(netip.AddrFrom4([4]byte{255, 255, 255, 255}), in.Bits()).Masked().Addr()
-	return []expr.Any{
-		loadTarget(1),
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: mask.AsSlice(), Xor: make([]byte, 4)},
-		&expr.Cmp{Op: op, Register: 1, Data: in.Masked().Addr().AsSlice()},
-	}
+	return within(targetOffset, op, in)
 }
 
 // not goes on with packets to anyone else.
 func not(ip netip.Addr) []expr.Any {
-	return []expr.Any{loadTarget(1), &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: ip.AsSlice()}}
+	return []expr.Any{load(1, targetOffset), &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: ip.AsSlice()}}
 }
 
 // outside goes on with packets to what is neither a pod nor a Service.
@@ -53,7 +44,7 @@ func (r *rules) outside() []expr.Any {
 func (r *rules) toService() []expr.Any {
 	const address, protocol, port = 8, 9, 10 // registers of four bytes; 1 is the first of them
 	return []expr.Any{
-		loadTarget(address),
+		load(address, targetOffset),
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: protocol},
 		&expr.Payload{DestRegister: port, Base: expr.PayloadBaseTransportHeader, Offset: portOffset, Len: 2},
 		&expr.Lookup{SourceRegister: 1, DestRegister: 0, IsDestRegSet: true, SetName: r.services.Name, SetID: r.services.ID},
@@ -62,21 +53,20 @@ func (r *rules) toService() []expr.Any {
 
 // toItself has packets from an endpoint to itself come from the gateway.
 func (r *rules) toItself() []expr.Any {
-	const source, target = 8, 9
-	return []expr.Any{
-		&expr.Payload{DestRegister: source, Base: expr.PayloadBaseNetworkHeader, Offset: sourceOffset, Len: 4},
-		loadTarget(target),
-		&expr.Lookup{SourceRegister: 1, SetName: r.loops.Name, SetID: r.loops.ID},
+	return append(r.fromItself(),
 		&expr.Immediate{Register: 1, Data: r.gateway.AsSlice()},
 		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1},
-	}
+	)
 }
 
-// redirect takes packets to a port of this process.
-func redirect(port uint16) []expr.Any {
+// redirect takes packets to a port of this process. (What nftables calls so wants an address on
+// the link by which they come.)
+func (r *rules) redirect(port uint16) []expr.Any {
+	const address, number = 8, 9
 	return []expr.Any{
-		&expr.Immediate{Register: 1, Data: []byte{byte(port >> 8), byte(port)}},
-		&expr.Redir{RegisterProtoMin: 1},
+		&expr.Immediate{Register: address, Data: r.gateway.AsSlice()},
+		&expr.Immediate{Register: number, Data: []byte{byte(port >> 8), byte(port)}},
+		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: address, RegProtoMin: number, Specified: true},
 	}
 }
 

@@ -93,7 +93,7 @@ func TestNodeGoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer n.Close()
-	joined(t, n, "pod")
+	ips[0] = joined(t, n, "pod")
 	serve(t, n, "pod", ":80", "anew")
 	for _, ip := range ips[1:] {
 		expect(t, all[1], "pod", netip.AddrPortFrom(ip, 80).String(), "pod")

@@ -117,8 +117,7 @@ func (n *Network) begin() error {
 	}
 	for name, value := range map[string]string{
 		"ip_forward":              "1",
-		"conf/all/rp_filter":      "0", // pods are behind a link that leads to no one network
-		"conf/default/rp_filter":  "0",
+		"conf/all/rp_filter":      "1", // nobody sends in the name of a pod that is elsewhere
 		"conf/all/send_redirects": "0", // pods reach each other by the gateway and not otherwise
 	} {
 		if err := sysctl("ipv4/"+name, value); err != nil {

@@ -303,7 +303,9 @@ func TestAgain(t *testing.T) {
 	inside(t, n, "hoarder", func() { l, _ = net.Listen("tcp4", ":80") })
 	defer l.Close()
 	joined(t, n, "mighty")
-	n.Change("mighty")
+	if err := n.Change("mighty"); err != nil {
+		t.Fatal(err)
+	}
 	for i := range enoughSpaces + 2 {
 		joined(t, n, fmt.Sprint(i))
 	}
@@ -538,4 +540,32 @@ func BenchmarkNew(b *testing.B) {
 		}
 		n.Close()
 	}
+}
+
+// BenchmarkServices is what it takes to make a thousand Services, and to change one of them.
+func BenchmarkServices(b *testing.B) {
+	n := newNetwork(b)
+	var list []Service
+	for i := range 1000 {
+		at := Port{nth(n.config.Services, 100+i), 80, TCP}
+		list = append(list, Service{At: at, Endpoints: []netip.AddrPort{netip.AddrPortFrom(nth(n.config.Pods, 10+i), 80), netip.AddrPortFrom(nth(n.config.Pods, 9+i), 80)}})
+	}
+	set := func(list []Service) {
+		if err := n.SetServices(list); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.Run("all", func(b *testing.B) {
+		for range b.N {
+			set(list)
+			set(nil)
+		}
+	})
+	set(list)
+	b.Run("one", func(b *testing.B) {
+		for i := range b.N {
+			list[i%1000].Endpoints = list[i%1000].Endpoints[:2-i/1000%2]
+			set(list)
+		}
+	})
 }

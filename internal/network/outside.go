@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -121,7 +122,8 @@ func (o *outside) accept() {
 // carry goes between a pod and what it has connected to.
 func (o *outside) carry(pod *net.TCPConn) {
 	defer pod.Close()
-	release, ok := o.take(pod.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap())
+	from := addressOf(pod.RemoteAddr())
+	release, ok := o.take(from)
 	if !ok {
 		reset(pod)
 		return
@@ -132,7 +134,7 @@ func (o *outside) carry(pod *net.TCPConn) {
 		reset(pod)
 		return
 	}
-	other, err := o.dial(to)
+	other, err := o.dial(from, to)
 	if err != nil {
 		reset(pod)
 		return
@@ -170,7 +172,7 @@ func reset(conn *net.TCPConn) {
 
 // dial connects to where a pod wants to go: an endpoint of a Service, or what has the
 // address outside.
-func (o *outside) dial(to netip.AddrPort) (*net.TCPConn, error) {
+func (o *outside) dial(from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 	ctx, cancel := context.WithTimeout(o.ctx, dialTime)
 	defer cancel()
 	endpoints := o.n.rules.endpoints(Port{to.Addr(), to.Port(), TCP})
@@ -179,6 +181,10 @@ func (o *outside) dial(to netip.AddrPort) (*net.TCPConn, error) {
 			return nil, os.ErrPermission
 		}
 		endpoints = []netip.AddrPort{to}
+	}
+	endpoints = slices.DeleteFunc(slices.Clone(endpoints), func(e netip.AddrPort) bool { return !o.n.rules.lets(from, e) })
+	if len(endpoints) == 0 {
+		return nil, os.ErrPermission
 	}
 	return o.n.dialOne(ctx, endpoints)
 }

@@ -33,9 +33,8 @@ func (n *Network) addParent() error {
 	up, host := "up"+strconv.Itoa(i), "host"+strconv.Itoa(i)
 	l := n.links
 	l.veth(up, linkUp(i), macOf(macParent, first), host, linkHost(i), macOf(macGateway, first))
-	for _, index := range []int{linkUp(i), linkHost(i)} {
-		l.up(index)
-	}
+	l.up(linkUp(i))
+	l.silent(linkHost(i))
 	if i == 0 {
 		l.address(linkHost(0), n.gateway)
 	}
@@ -145,14 +144,15 @@ func (n *Network) back() {
 	}
 }
 
-// Change says that the pod may change its network, so that nobody else gets it: it has the
-// right to, or sysctls of its own.
-func (n *Network) Change(uid string) {
+// Change says that the pod may change its network, so that nobody else gets it, and that it has
+// a link of its own: see own.go.
+func (n *Network) Change(uid string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if s := n.pods[uid]; s != nil {
-		s.changed = true
+		return n.ownLocked(s)
 	}
+	return nil
 }
 
 // Leave gives back the address of a pod that has ended. One that has none is no error.
@@ -162,6 +162,7 @@ func (n *Network) Leave(uid string) {
 	delete(n.joining, uid)
 	if s := n.pods[uid]; s != nil {
 		delete(n.pods, uid)
+		n.unlinkLocked(s)
 		n.pool.put(s, time.Now())
 	}
 }
@@ -212,20 +213,33 @@ func (n *Network) furnish(s *space) (err error) {
 		return err
 	}
 	up, host := n.parent(s.address)
-	mac, gatewayMAC := macOf(macPod, s.address), macOf(macGateway, nth(n.config.Pods, (host-linkHost(0))/2*podsOfParent))
-	const eth0 = 2
+	mac := macOf(macPod, s.address)
 	n.links.macvlan(up, eth0, "eth0", mac, s.ns)
 	n.links.neighbour(host, s.address, mac)
 	if err := n.links.do(); err != nil {
 		return err
 	}
 	own.up(loopback)
+	n.settle(own, s.address)
+	return own.do()
+}
+
+// eth0 is the index of a pod's link.
+const eth0 = 2
+
+// settle has a pod's link lead to the gateway.
+func (n *Network) settle(own *rtnetlink, address netip.Addr) {
 	own.up(eth0)
-	own.address(eth0, s.address)
-	own.neighbour(eth0, n.gateway, gatewayMAC)
+	own.address(eth0, address)
+	own.neighbour(eth0, n.gateway, n.gatewayMAC(address))
 	own.route(eth0, netip.PrefixFrom(n.gateway, 32), netip.Addr{}, netip.Addr{})
 	own.route(eth0, netip.PrefixFrom(netip.IPv4Unspecified(), 0), n.gateway, netip.Addr{})
-	return own.do()
+}
+
+// gatewayMAC is the MAC address that the gateway has for a pod.
+func (n *Network) gatewayMAC(pod netip.Addr) net.HardwareAddr {
+	_, host := n.parent(pod)
+	return macOf(macGateway, nth(n.config.Pods, (host-linkHost(0))/2*podsOfParent))
 }
 
 // begin opens what is needed of the namespace that the thread has just made.

@@ -21,6 +21,7 @@ type space struct {
 	released time.Time // when the last pod left it
 	// changed: the pod might have changed what the next one finds.
 	changed bool
+	link    int // the pod's alone, in the node's namespace; 0: it has one beside others
 }
 
 func (s *space) close() {

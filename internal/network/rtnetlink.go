@@ -188,8 +188,10 @@ func (r *rtnetlink) macvlan(parent, index int, name string, mac net.HardwareAddr
 	m.nest(unix.IFLA_LINKINFO, func() {
 		m.attr(unix.IFLA_INFO_KIND, []byte("macvlan"))
 		m.nest(unix.IFLA_INFO_DATA, func() {
-			const iflaMacvlanMode, bridge = 1, 4
-			m.attrU32(iflaMacvlanMode, bridge)
+			// Private: what a pod sends to the MAC address of another goes to the gateway as well. A
+			// bridge would take it there past the policies.
+			const iflaMacvlanMode, private = 1, 1
+			m.attrU32(iflaMacvlanMode, private)
 		})
 	})
 	m.end()
@@ -207,6 +209,11 @@ func (r *rtnetlink) remove(index int) {
 
 // up switches a link on.
 func (r *rtnetlink) up(index int) { r.link("switch on the link", index, unix.IFF_UP, 0).end() }
+
+// silent switches a link on that asks nobody who has an address: who is not known is not there.
+func (r *rtnetlink) silent(index int) {
+	r.link("switch on the link", index, unix.IFF_UP|unix.IFF_NOARP, 0).end()
+}
 
 func (r *rtnetlink) link(name string, index int, up uint32, flags uint16) message {
 	m := r.add(name, unix.RTM_NEWLINK, flags)

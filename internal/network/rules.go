@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -35,6 +37,8 @@ type rules struct {
 	now    map[Port]*ruled
 	uses   map[netip.Addr]int // of an endpoint, by Services
 	chains int                // made so far: names are never used again
+
+	policies police
 }
 
 // ruled is a Service that the kernel knows of.
@@ -45,7 +49,12 @@ type ruled struct {
 
 // newRules makes the table. It is called in the thread, in whose namespace it is.
 func newRules(config Config, gateway netip.Addr) (*rules, error) {
-	conn, err := nftables.New(nftables.AsLasting())
+	// What is done at once is one message to the kernel, and there is an answer to each part. An
+	// ordinary user's may be no longer than net.core.wmem_max lets them.
+	const most = 64 << 20
+	conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *netlink.Conn) error {
+		return errors.Join(c.SetWriteBuffer(most), c.SetReadBuffer(most))
+	}))
 	if err != nil {
 		return nil, fmt.Errorf("nftables: %w", err)
 	}
@@ -84,7 +93,7 @@ func (r *rules) begin() error {
 	}
 	outside := r.outside()
 	hook("translate", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest,
-		r.toService(), concat(protocol(TCP), outside, redirect(r.proxy.tcpPort)))
+		r.toService(), concat(protocol(TCP), outside, r.redirect(r.proxy.tcpPort)))
 	hook("sent", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest, r.toService())
 	hook("back", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource, r.toItself())
 	hook("carry", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityMangle,
@@ -92,17 +101,21 @@ func (r *rules) begin() error {
 	hook("refuse", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter,
 		concat(to(expr.CmpOpEq, r.config.Services), not(r.config.Names), []expr.Any{
 			&expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: icmpPortUnreachable}}))
+	if err := r.beginPolice(hook); err != nil {
+		return err
+	}
 	return r.conn.Flush()
 }
 
 const icmpPortUnreachable = 3
 
-// set makes the Services those of the list.
+// set makes the Services those of the list, some at a time: a message to the kernel must not be
+// longer than what a socket takes.
 func (r *rules) set(list []Service) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	next := make(map[Port]*ruled, len(list))
-	var old []*ruled
+	var changed []Port
 	for i := range list {
 		s := &list[i]
 		if was := r.now[s.At]; was != nil && was.same(s) {
@@ -110,17 +123,31 @@ func (r *rules) set(list []Service) error {
 			continue
 		}
 		next[s.At] = &ruled{Service: *s}
+		changed = append(changed, s.At)
 	}
-	for port, was := range r.now {
-		if next[port] != was {
-			old = append(old, was)
+	for port := range r.now {
+		if next[port] == nil {
+			changed = append(changed, port)
 		}
 	}
-	for _, s := range old {
-		r.remove(s)
+	const most = 64
+	for part := range slices.Chunk(changed, most) {
+		if err := r.exchange(part, next); err != nil {
+			return err
+		}
 	}
-	for port, s := range next {
-		if r.now[port] != s {
+	return nil
+}
+
+// exchange makes the Services at some ports those of next. All of that is done, or nothing.
+func (r *rules) exchange(changed []Port, next map[Port]*ruled) error {
+	for _, port := range changed {
+		if was := r.now[port]; was != nil {
+			r.remove(was)
+		}
+	}
+	for _, port := range changed {
+		if s := next[port]; s != nil {
 			if err := r.add(s); err != nil {
 				return err
 			}
@@ -129,7 +156,13 @@ func (r *rules) set(list []Service) error {
 	if err := r.conn.Flush(); err != nil {
 		return err
 	}
-	r.now = next
+	for _, port := range changed {
+		if s := next[port]; s != nil {
+			r.now[port] = s
+		} else {
+			delete(r.now, port)
+		}
+	}
 	return nil
 }
 
@@ -155,14 +188,23 @@ func (r *rules) add(s *ruled) error {
 	}
 	r.chains++
 	s.chain = r.conn.AddChain(&nftables.Chain{Name: "s" + strconv.Itoa(r.chains), Table: r.table})
-	exprs := redirect(r.proxy.tcpPort)
-	if !r.proxied(&s.Service) {
-		var err error
-		if exprs, err = r.pick(s); err != nil {
+	pods, others := r.split(&s.Service)
+	if len(others) > 0 { // by this process, as often as it is one of them
+		exprs := append(choose(&s.Service, len(s.Endpoints)),
+			&expr.Byteorder{SourceRegister: chosen, DestRegister: chosen, Op: expr.ByteorderHton, Len: 4, Size: 4}, // as numbers are compared
+			&expr.Cmp{Op: expr.CmpOpLt, Register: chosen, Data: binary.BigEndian.AppendUint32(nil, uint32(len(others)))})
+		if len(pods) == 0 {
+			exprs = nil
+		}
+		r.conn.AddRule(&nftables.Rule{Table: r.table, Chain: s.chain, Exprs: append(exprs, r.redirect(r.proxy.tcpPort)...)})
+	}
+	if len(pods) > 0 {
+		exprs, err := r.pick(&s.Service, pods)
+		if err != nil {
 			return err
 		}
+		r.conn.AddRule(&nftables.Rule{Table: r.table, Chain: s.chain, Exprs: exprs})
 	}
-	r.conn.AddRule(&nftables.Rule{Table: r.table, Chain: s.chain, Exprs: exprs})
 	for _, e := range s.Endpoints {
 		if r.uses[e.Addr()]++; r.uses[e.Addr()] == 1 {
 			if err := r.conn.SetAddElements(r.loops, []nftables.SetElement{{Key: loopKey(e.Addr())}}); err != nil {
@@ -173,21 +215,23 @@ func (r *rules) add(s *ruled) error {
 	return r.conn.SetAddElements(r.services, []nftables.SetElement{{Key: portKey(s.At), VerdictData: gotoChain(s.chain)}})
 }
 
-// proxied tells whether the Service is reached through this process: the kernel can only
-// lead to pods.
-func (r *rules) proxied(s *Service) bool {
+// split tells who of the endpoints is reached through this process: the kernel can only lead to
+// pods.
+func (r *rules) split(s *Service) (pods, others []netip.AddrPort) {
 	if s.At.Protocol != TCP {
-		return false
+		return s.Endpoints, nil
 	}
 	for _, e := range s.Endpoints {
-		if !r.config.Cluster.Contains(e.Addr()) {
-			return true
+		if r.config.Cluster.Contains(e.Addr()) {
+			pods = append(pods, e)
+		} else {
+			others = append(others, e)
 		}
 	}
-	return false
+	return pods, others
 }
 
-// endpoints returns those of a Service that is reached through this process.
+// endpoints returns those of a Service that are reached through this process.
 func (r *rules) endpoints(port Port) []netip.AddrPort {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -195,14 +239,28 @@ func (r *rules) endpoints(port Port) []netip.AddrPort {
 	if s == nil {
 		return nil
 	}
-	return s.Endpoints
+	_, others := r.split(&s.Service)
+	return others
 }
 
-// pick chooses one of the endpoints, by lot or by who asks.
-func (r *rules) pick(s *ruled) ([]expr.Any, error) {
-	const register, addressRegister, portRegister = 1, 8, 9 // 1 is 8 and those behind it
-	elements := make([]nftables.SetElement, len(s.Endpoints))
-	for i, e := range s.Endpoints {
+// chosen is the register in which choose leaves a number below n: one by lot, or by who asks.
+const chosen = 1
+
+func choose(s *Service, n int) []expr.Any {
+	if !s.Sticky {
+		return []expr.Any{&expr.Numgen{Register: chosen, Type: unix.NFT_NG_RANDOM, Modulus: uint32(n)}}
+	}
+	return []expr.Any{
+		load(chosen, sourceOffset),
+		&expr.Hash{SourceRegister: chosen, DestRegister: chosen, Length: 4, Modulus: uint32(n), Seed: 1, Type: expr.HashTypeJenkins},
+	}
+}
+
+// pick goes to one of the endpoints.
+func (r *rules) pick(s *Service, endpoints []netip.AddrPort) ([]expr.Any, error) {
+	const addressRegister, portRegister = 8, 9 // chosen is 8 and those behind it
+	elements := make([]nftables.SetElement, len(endpoints))
+	for i, e := range endpoints {
 		elements[i] = nftables.SetElement{
 			Key: binary.NativeEndian.AppendUint32(nil, uint32(i)),
 			Val: append(e.Addr().AsSlice(), byte(e.Port()>>8), byte(e.Port()), 0, 0),
@@ -215,16 +273,8 @@ func (r *rules) pick(s *ruled) ([]expr.Any, error) {
 	if err := r.conn.AddSet(set, elements); err != nil {
 		return nil, err
 	}
-	modulus := uint32(len(s.Endpoints))
-	choose := []expr.Any{&expr.Numgen{Register: register, Type: unix.NFT_NG_RANDOM, Modulus: modulus}}
-	if s.Sticky {
-		choose = []expr.Any{
-			&expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: sourceOffset, Len: 4},
-			&expr.Hash{SourceRegister: register, DestRegister: register, Length: 4, Modulus: modulus, Seed: 1, Type: expr.HashTypeJenkins},
-		}
-	}
-	return append(choose,
-		&expr.Lookup{SourceRegister: register, DestRegister: register, IsDestRegSet: true, SetName: set.Name, SetID: set.ID},
+	return append(choose(s, len(endpoints)),
+		&expr.Lookup{SourceRegister: chosen, DestRegister: chosen, IsDestRegSet: true, SetName: set.Name, SetID: set.ID},
 		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: addressRegister, RegProtoMin: portRegister, Specified: true},
 	), nil
 }

@@ -58,6 +58,8 @@ type Launcher interface {
 	Join(podUID string) (Joined, error)
 	// SetServices is Runner.SetServices.
 	SetServices(list []network.Service) error
+	// SetPolicies is Runner.SetPolicies.
+	SetPolicies(p *network.Policies) error
 	// Names returns the sockets of Runner.Names as files, which are the caller's: a UDP one,
 	// and a TCP one that listens.
 	Names() (udp, tcp *os.File, err error)
@@ -157,6 +159,9 @@ func (MachineNetwork) Join(string) (Joined, error) { return Joined{}, errMachine
 
 // SetServices implements Launcher.
 func (MachineNetwork) SetServices([]network.Service) error { return errMachineNetwork }
+
+// SetPolicies implements Launcher.
+func (MachineNetwork) SetPolicies(*network.Policies) error { return errMachineNetwork }
 
 // Names implements Launcher.
 func (MachineNetwork) Names() (udp, tcp *os.File, err error) { return nil, nil, errMachineNetwork }

@@ -71,6 +71,9 @@ type Runner interface {
 	// SetServices makes the Services that pods reach in that network those of the list.
 	// With the supervisor they are lost.
 	SetServices(ctx context.Context, list []network.Service) error
+	// SetPolicies says what pods may exchange with whom: a pod that the policies do not name is
+	// open to all.
+	SetPolicies(ctx context.Context, p *network.Policies) error
 	// Names returns sockets at which the pods in that network ask for names: they are
 	// sent to network.Config.Names. They are the caller's.
 	Names(ctx context.Context) (net.PacketConn, net.Listener, error)

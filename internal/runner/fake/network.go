@@ -83,6 +83,13 @@ func (r *Runner) SetServices(_ context.Context, list []network.Service) error {
 	return r.networks.absent()
 }
 
+// SetPolicies implements runner.Runner.
+func (r *Runner) SetPolicies(context.Context, *network.Policies) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.networks.absent()
+}
+
 // Names implements runner.Runner: nobody asks.
 func (r *Runner) Names(context.Context) (net.PacketConn, net.Listener, error) {
 	return nil, nil, fmt.Errorf("fake: no names: %w", errors.ErrUnsupported)

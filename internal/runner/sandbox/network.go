@@ -105,6 +105,15 @@ func (l *Launcher) SetServices(list []network.Service) error {
 	return n.SetServices(list)
 }
 
+// SetPolicies implements runner.Launcher.
+func (l *Launcher) SetPolicies(p *network.Policies) error {
+	n, err := l.networks.get()
+	if err != nil {
+		return err
+	}
+	return n.SetPolicies(p)
+}
+
 // Names implements runner.Launcher.
 func (l *Launcher) Names() (udp, tcp *os.File, err error) {
 	n, err := l.networks.get()
@@ -164,7 +173,9 @@ func (c *container) joinNetwork() error {
 		return fmt.Errorf("%w: %w", runner.ErrNoNetwork, err)
 	}
 	if c.spec.Privileged || slices.Contains(c.spec.Capabilities, "CAP_NET_ADMIN") {
-		n.Change(c.spec.Pod.UID)
+		if err := n.Change(c.spec.Pod.UID); err != nil {
+			return err
+		}
 	}
 	return c.setns("network", ns, unix.CLONE_NEWNET)
 }

@@ -17,7 +17,7 @@ import (
 // two sides use the smaller of theirs, so that a newer engine can talk to an
 // older supervisor. A new field needs no new version (fields that are not
 // known are ignored), a new verb does.
-const protocol = 6
+const protocol = 7
 
 // A frame on the wire is: length of the rest (4 bytes, big endian), id (8
 // bytes), verb (1 byte), and a body in JSON, which may be empty. A request's id
@@ -52,6 +52,7 @@ const (
 	verbServices verb = 19 // []network.Service
 	verbDiscard  verb = 21 // idRequest, whose ID is a path: remove what is there
 	verbGive     verb = 20 // runner.Volume with a Source, which former supervisors would overlook
+	verbPolicies verb = 25 // network.Policies
 	verbResize   verb = 23 // resizeRequest → resizeAnswer
 
 	// requests of which each has a connection of its own; see stream.go

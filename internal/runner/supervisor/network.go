@@ -12,8 +12,11 @@ import (
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
-// withNetworks is the first version of the protocol in which pods have networks.
-const withNetworks = 5
+// The first versions of the protocol in which pods have networks, and policies.
+const (
+	withNetworks = 5
+	withPolicies = 7
+)
 
 // handleNetwork does what a request asks for about networks.
 func (s *Supervisor) handleNetwork(f frame) (any, error) {
@@ -30,6 +33,12 @@ func (s *Supervisor) handleNetwork(f frame) (any, error) {
 			return nil, err
 		}
 		return nil, s.launcher.SetServices(list)
+	case verbPolicies:
+		var p network.Policies
+		if err := json.Unmarshal(f.body, &p); err != nil {
+			return nil, err
+		}
+		return nil, s.launcher.SetPolicies(&p)
 	}
 	return nil, fmt.Errorf("supervisor: the request %d is not known", f.verb)
 }
@@ -54,13 +63,16 @@ func (s *Supervisor) join(uid string) (runner.Joined, error) {
 }
 
 // networked returns the link to the supervisor whose pods have networks.
-func (c *Client) networked(ctx context.Context) (*link, error) {
+func (c *Client) networked(ctx context.Context) (*link, error) { return c.since(ctx, withNetworks) }
+
+// since returns it if it speaks a version of the protocol.
+func (c *Client) since(ctx context.Context, version int) (*link, error) {
 	l, err := c.link(runner.Sandbox)
 	if err != nil {
 		return nil, err
 	}
 	conn, err := l.connected(ctx)
-	if err == nil && conn.protocol < withNetworks && l.running() {
+	if err == nil && conn.protocol < version && l.running() {
 		err = fmt.Errorf("%w: %w", errors.ErrUnsupported, errOld)
 	}
 	return l, err
@@ -96,6 +108,15 @@ func (c *Client) SetServices(ctx context.Context, list []network.Service) error 
 		return err
 	}
 	return l.call(ctx, verbServices, list, nil)
+}
+
+// SetPolicies implements runner.Runner.
+func (c *Client) SetPolicies(ctx context.Context, p *network.Policies) error {
+	l, err := c.since(ctx, withPolicies)
+	if err != nil {
+		return err
+	}
+	return l.call(ctx, verbPolicies, p, nil)
 }
 
 // Names implements runner.Runner.
