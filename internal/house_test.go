@@ -21,7 +21,9 @@ var house = map[string][]string{
 	"internal/kind":                       {"internal/change", "internal/kind/podspec", "internal/kind/upstream"},
 	"internal/reason":                     nil,
 	"internal/kind/openapi":               nil,
-	"internal/kind/openapi/packages":      {"internal/kind"}, // for go generate
+	"internal/kind/openapi/models":        nil, // for go generate, as those below
+	"internal/kind/openapi/pack":          {"internal/kind/openapi", "internal/kind/openapi/models"},
+	"internal/kind/openapi/packages":      {"internal/kind"},
 	"internal/kind/podspec":               nil,
 	"internal/kind/upstream":              nil,
 	"internal/store":                      {"internal/change", "internal/disk", "internal/store/page"},

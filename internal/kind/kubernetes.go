@@ -26,14 +26,20 @@ type (
 // strategies of k8s.io/kubernetes/pkg/registry, status nil where there is no such
 // subresource. Whether the resource is in namespaces, write knows.
 func kubernetes[T, L any, P pointer[T], PL listPointer[L]](names Names, write, status upstream.Strategy) *Kind {
+	return kubernetesKind(names, Types{
+		New: func() Object { return P(new(T)) }, NewList: func() runtime.Object { return PL(new(L)) },
+	}, write, status)
+}
+
+// kubernetesKind is what of kubernetes is the same for all types: the compiler makes a
+// generic function once for each.
+func kubernetesKind(names Names, types Types, write, status upstream.Strategy) *Kind {
 	rules := upstream.Of(names.GVK, names.Plural(), "", write)
 	names.Namespaced = rules.Namespaced()
+	types.Default = func(obj Object) { upstream.Default(obj) }
 	k := &Kind{
 		Names: names,
-		Types: Types{
-			New: func() Object { return P(new(T)) }, NewList: func() runtime.Object { return PL(new(L)) },
-			Default: func(obj Object) { upstream.Default(obj) },
-		},
+		Types: types,
 		Create: Create{
 			Prepare:     func(obj Object) { rules.PrepareNew(obj) },
 			Validate:    func(obj Object) field.ErrorList { return rules.ValidateNew(obj) },

@@ -1,7 +1,9 @@
 package openapi_test
 
 import (
+	"encoding/json"
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/kind/openapi"
+	"github.com/sampan-batch/sampan/internal/kind/openapi/models"
 )
 
 func definitions(t *testing.T) (defs map[string]common.OpenAPIDefinition, refs map[string]bool) {
@@ -23,6 +26,29 @@ func definitions(t *testing.T) (defs map[string]common.OpenAPIDefinition, refs m
 		return spec.MustCreateRef("#/definitions/" + name)
 	})
 	return defs, refs
+}
+
+// TestPacked has the data say what the code that it was made from says.
+func TestPacked(t *testing.T) {
+	t.Parallel()
+	ref := func(name string) spec.Ref { return spec.MustCreateRef("#/definitions/" + name) }
+	got, want := openapi.Definitions(ref), models.GetOpenAPIDefinitions(ref)
+	if len(got) != len(want) {
+		t.Errorf("%d definitions, want %d", len(got), len(want))
+	}
+	for name := range want {
+		for field, property := range want[name].Schema.Properties {
+			if v := reflect.ValueOf(property.Default); v.Kind() == reflect.String { // of a type of its own
+				property.Default = v.String()
+				want[name].Schema.Properties[field] = property
+			}
+		}
+		if !reflect.DeepEqual(got[name], want[name]) {
+			g, _ := json.Marshal(got[name])
+			w, _ := json.Marshal(want[name])
+			t.Fatalf("%s is not what was generated: run `go generate ./internal/kind/openapi`\n%s\n%s", name, g, w)
+		}
+	}
 }
 
 func TestEveryReferenceIsDefined(t *testing.T) {
