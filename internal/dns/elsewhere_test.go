@@ -13,14 +13,7 @@ import (
 // other is a name server that answers what answer says, nil: nothing, and counts who asks.
 func other(t *testing.T, answer func(m *dnsmessage.Message)) (at string, asked *atomic.Int32) {
 	t.Helper()
-	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener, err := net.Listen("tcp4", conn.LocalAddr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn, listener := listen(t)
 	t.Cleanup(func() { conn.Close(); listener.Close() })
 	asked = &atomic.Int32{}
 	reply := func(message []byte) []byte {
