@@ -17,9 +17,10 @@ import (
 	"github.com/sampan-batch/sampan/internal/verb"
 )
 
-// verbs are for machines that have no kubectl, and mean what they mean there.
+// verbs are for machines that have no kubectl, and mean what they mean there. Export
+// kubectl does not have.
 func verbs() []*cobra.Command {
-	return []*cobra.Command{newGet(), newDescribe(), newApply(), newCreate(), newDelete()}
+	return []*cobra.Command{newGet(), newDescribe(), newApply(), newCreate(), newDelete(), newExport()}
 }
 
 // open connects a command with the API. Ctrl-C ends it.
@@ -98,6 +99,24 @@ func newGet() *cobra.Command {
 	f.BoolVar(&o.ShowLabels, "show-labels", false, "a table with the labels")
 	addSelection(f, &o.Selection)
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"wide", "json", "yaml", "name", "jsonpath="}, cobra.ShellCompDirectiveNoFileComp))
+	return completeKinds(cmd, &c)
+}
+
+func newExport() *cobra.Command {
+	var c cluster
+	var s verb.Selection
+	cmd := verbCommand(&cobra.Command{
+		Use:   "export [KIND[,KIND...] [NAME...] | KIND/NAME...]",
+		Short: "Write objects as manifests that another cluster takes",
+		Long: `Export writes the objects of a namespace, or of all, as manifests that another cluster takes. What a cluster makes by itself is left out: status, uids,
+addresses, nodes, defaults of this cluster, objects that others own, Jobs and pods that have ended. Secrets are among it, in plain text.`,
+		Example: `  sampan export > everything.yaml
+  sampan export -A > everything.yaml
+  sampan export cronjobs,configmaps -l app=import`,
+	}, &c, func(ctx context.Context, api *verb.API, out, notes io.Writer, args []string) error {
+		return api.Export(ctx, out, notes, args, s)
+	})
+	addSelection(cmd.Flags(), &s)
 	return completeKinds(cmd, &c)
 }
 

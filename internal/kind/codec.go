@@ -90,6 +90,9 @@ func (c *Codec) Decode(resource change.Resource, data []byte) (change.Object, er
 	if err != nil {
 		return nil, fmt.Errorf("kind: decode %s: %w", resource, err)
 	}
+	if k.Storage.Implied != nil {
+		k.Storage.Implied(obj)
+	}
 	return obj, nil
 }
 

@@ -33,6 +33,9 @@ func TestCodecRoundTrip(t *testing.T) {
 			want := k.New()
 			fill.Fill(want)
 			want.GetObjectKind().SetGroupVersionKind(k.GVK) // not kept
+			if k.Storage.Implied != nil {
+				k.Storage.Implied(want)
+			}
 			data, err := codec.Encode(want)
 			if err != nil {
 				t.Fatalf("%s: %v", k.Resource, err)

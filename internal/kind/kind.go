@@ -260,6 +260,9 @@ type Storage struct {
 	BestEffort bool
 	// Erase: nothing of them may stay on the disk when they are deleted or replaced. (Secrets)
 	Erase bool
+	// Implied says in an object that was read what its stored form leaves out; nil: nothing.
+	// (StatefulSets: protobuf has no apiVersion and kind of what lies in an object)
+	Implied func(obj Object)
 	// Open is set for the resource in which the namespaced ones are: whether
 	// something may be created in obj. (Namespaces)
 	Open func(obj Object) bool

@@ -51,7 +51,7 @@ func ReplicaSet() *Kind {
 
 // StatefulSet is the row of apps/v1 statefulsets.
 func StatefulSet() *Kind {
-	return statefulSetTable(kubernetes[appsv1.StatefulSet, appsv1.StatefulSetList](Names{
+	k := statefulSetTable(kubernetes[appsv1.StatefulSet, appsv1.StatefulSetList](Names{
 		Resource: StatefulSets, Singular: "statefulset", ShortNames: []string{"sts"}, Categories: []string{"all"},
 		GVK: appsv1.SchemeGroupVersion.WithKind("StatefulSet"),
 	}, statefulset.Strategy, statefulset.StatusStrategy).scaled(Scale{
@@ -62,6 +62,13 @@ func StatefulSet() *Kind {
 		},
 		Set: func(obj Object, want int32) { obj.(*appsv1.StatefulSet).Spec.Replicas = &want },
 	}))
+	k.Storage.Implied = func(obj Object) {
+		for i := range obj.(*appsv1.StatefulSet).Spec.VolumeClaimTemplates {
+			template := &obj.(*appsv1.StatefulSet).Spec.VolumeClaimTemplates[i]
+			template.APIVersion, template.Kind = "v1", "PersistentVolumeClaim"
+		}
+	}
+	return k
 }
 
 // DaemonSet is the row of apps/v1 daemonsets.

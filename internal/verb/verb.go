@@ -1,5 +1,5 @@
 // Package verb is what kubectl's get, describe, apply, create and delete do, for machines
-// that have no kubectl. It works with any Kubernetes API and any kind that this serves:
+// that have no kubectl, and export, which kubectl does not have. It works with any Kubernetes API and any kind that this serves:
 // what it knows of kinds it asks the API (discovery, tables, OpenAPI's strict validation).
 //
 // Errors are the API's own, or say what to write instead.
