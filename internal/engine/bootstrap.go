@@ -41,8 +41,9 @@ func storageClasses() []*storagev1.StorageClass {
 
 // bootstrap creates the namespaces that clients expect to find, as plan furnishes them, so
 // that the first pod need not wait for that, and, unless the engine is private, the classes
-// of pods and claims and the default roles: nobody but its maker can reach that one.
-func bootstrap(ctx context.Context, s *store.Store, kinds *kind.Kinds, plan sweep.Plan, private bool) error {
+// of pods and claims, the default roles and what trust is, by which servers of aggregated APIs
+// know this one: nobody but its maker can reach that one.
+func bootstrap(ctx context.Context, s *store.Store, kinds *kind.Kinds, plan sweep.Plan, trust *corev1.ConfigMap) error {
 	view := s.View()
 	now := metav1.NewTime(time.Now().Truncate(time.Second))
 	var set change.Set
@@ -69,7 +70,8 @@ func bootstrap(ctx context.Context, s *store.Store, kinds *kind.Kinds, plan swee
 		create(kind.ServiceAccounts, plan.Account(name))
 		create(kind.ConfigMaps, plan.CA(name))
 	}
-	if !private {
+	if trust != nil {
+		create(kind.ConfigMaps, trust)
 		for _, class := range kind.SystemPriorityClasses() {
 			create(kind.PriorityClasses, class)
 		}

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 
 	"github.com/sampan-batch/sampan/internal/agent/machine"
@@ -122,7 +123,13 @@ func (e *Engine) wire(kinds *kind.Kinds) (err error) {
 		return err
 	}
 	plan := sweep.Plan{RootCA: e.server.RootCA()}
-	if err := bootstrap(context.Background(), e.store, kinds, plan, c.Private); err != nil {
+	var trust *corev1.ConfigMap
+	if !c.Private {
+		if trust, err = e.server.AuthenticationConfig(); err != nil {
+			return err
+		}
+	}
+	if err := bootstrap(context.Background(), e.store, kinds, plan, trust); err != nil {
 		return err
 	}
 	api := endpoint.API{}

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/component-helpers/auth/rbac/validation"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/server"
 )
 
 // defaultRoles returns the roles and bindings that every Kubernetes cluster has: those
@@ -59,8 +61,13 @@ func metricsReader() *rbacv1.ClusterRole {
 
 // completed returns a stored default role or binding with what it lacks of today's, nil
 // if that is nothing, or if its owner has said that it is to stay as it is. What he has
-// added stays. (Kubernetes: auto-reconciliation)
+// added stays. (Kubernetes: auto-reconciliation) What others trust is as today's says.
 func completed(stored, today change.Object) change.Object {
+	if trust, ok := today.(*corev1.ConfigMap); ok && trust.Name == server.AuthenticationConfigName && !maps.Equal(trust.Data, stored.(*corev1.ConfigMap).Data) {
+		next := stored.(*corev1.ConfigMap).DeepCopy()
+		next.Data = trust.Data
+		return next
+	}
 	if stored.GetAnnotations()[rbacv1.AutoUpdateAnnotationKey] != "true" {
 		return nil
 	}

@@ -23,6 +23,7 @@ const (
 
 	CertificateSigningRequests  change.Resource = "certificatesigningrequests.certificates.k8s.io"
 	CustomResourceDefinitions   change.Resource = "customresourcedefinitions.apiextensions.k8s.io"
+	APIServices                 change.Resource = "apiservices.apiregistration.k8s.io"
 	Services                    change.Resource = "services"
 	EndpointsOf                 change.Resource = "endpoints"
 	EndpointSlices              change.Resource = "endpointslices.discovery.k8s.io"

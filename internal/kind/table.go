@@ -61,5 +61,6 @@ func Table() []*Kind {
 		MutatingAdmissionPolicyBinding(),
 		ValidatingAdmissionPolicy(),
 		ValidatingAdmissionPolicyBinding(),
+		APIService(),
 	}
 }

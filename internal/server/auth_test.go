@@ -26,7 +26,7 @@ func (f *fixture) asUser(t *testing.T, name string, signed bool) *rest.Config {
 	template.Subject = pkix.Name{CommonName: name}
 	ca := f.certs.ca
 	if !signed {
-		other, err := makePair(nil, caTemplate(), time.Now())
+		other, err := makePair(nil, caTemplate("sampan-ca"), time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}

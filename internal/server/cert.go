@@ -17,6 +17,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -43,6 +44,10 @@ type keyPair struct {
 // with, and what the administrator's kubeconfig carries.
 type certs struct {
 	ca, serving, admin *keyPair
+	// frontProxy returns the pair by which other servers know that this one forwards a
+	// request, and its authority: another one, since it vouches for whatever the headers
+	// say. They are made when they are first needed.
+	frontProxy func() (*frontProxy, error)
 }
 
 // loadCerts reads the certificates in dir and makes those that are absent,
@@ -55,7 +60,7 @@ func loadCerts(dir, host string, now time.Time) (*certs, error) {
 	if err := os.Chmod(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("server: certificates: %w", err)
 	}
-	ca, err := loadPair(dir, "ca", nil, caTemplate(), now)
+	ca, err := loadPair(dir, "ca", nil, caTemplate("sampan-ca"), now)
 	if err != nil {
 		return nil, err
 	}
@@ -67,12 +72,30 @@ func loadCerts(dir, host string, now time.Time) (*certs, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &certs{ca: ca, serving: serving, admin: admin}, nil
+	return &certs{ca: ca, serving: serving, admin: admin, frontProxy: sync.OnceValues(func() (*frontProxy, error) { return loadFrontProxy(dir, now) })}, nil
 }
 
-func caTemplate() *x509.Certificate {
+// frontProxy is a pair of a client and its authority.
+type frontProxy struct{ ca, client *keyPair }
+
+func loadFrontProxy(dir string, now time.Time) (*frontProxy, error) {
+	ca, err := loadPair(dir, "front-proxy-ca", nil, caTemplate("front-proxy-ca"), now)
+	if err != nil {
+		return nil, err
+	}
+	client, err := loadPair(dir, frontProxyClient, ca, clientTemplate(pkix.Name{CommonName: frontProxyClient}), now)
+	if err != nil {
+		return nil, err
+	}
+	return &frontProxy{ca, client}, nil
+}
+
+// frontProxyClient is the name in the certificate, as kubeadm gives it.
+const frontProxyClient = "front-proxy-client"
+
+func caTemplate(name string) *x509.Certificate {
 	return &x509.Certificate{
-		Subject:               pkix.Name{CommonName: "sampan-ca"},
+		Subject:               pkix.Name{CommonName: name},
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature | x509.KeyUsageCRLSign,
 		IsCA:                  true,
 		BasicConstraintsValid: true,
@@ -99,11 +122,12 @@ func servingTemplate(host string) *x509.Certificate {
 }
 
 func adminTemplate() *x509.Certificate {
+	return clientTemplate(pkix.Name{CommonName: "kubernetes-admin", Organization: []string{user.SystemPrivilegedGroup}})
+}
+
+func clientTemplate(subject pkix.Name) *x509.Certificate {
 	return &x509.Certificate{
-		Subject: pkix.Name{
-			CommonName:   "kubernetes-admin",
-			Organization: []string{user.SystemPrivilegedGroup},
-		},
+		Subject:     subject,
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}

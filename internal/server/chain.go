@@ -17,7 +17,7 @@ import (
 // goroutine with a buffered response that enforces a timeout on handlers which
 // enforce it themselves (docs/adr/0002-api-server.md).
 func (s *Server) handlerChain(api http.Handler, c *genericserver.Config) http.Handler {
-	h := withBulk(s.late.handler(api))
+	h := withBulk(s.aggregated(s.late.handler(api)))
 	h = genericapifilters.WithAuthorization(h, c.Authorization.Authorizer, c.Serializer)
 	h = withFairness(h, newFair(seats()), c.LongRunningFunc)
 	h = impersonation.WithConstrainedImpersonation(h, c.Authorization.Authorizer, c.Serializer)

@@ -29,7 +29,7 @@ func TestForgedCertificates(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	same := func(*x509.Certificate) {}
-	namesake, err := makePair(nil, caTemplate(), time.Now()) // another authority of the same name
+	namesake, err := makePair(nil, caTemplate("sampan-ca"), time.Now()) // another authority of the same name
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -71,7 +71,8 @@ func (s *Server) install() error {
 	docs = newOpenAPI(s.scheme, kind.Ours(s.o.Kinds.All()), generic.Handler.GoRestfulContainer)
 	shared := newShared(s)
 	s.custom = s.newCustom(shared)
-	docs.further = s.custom
+	s.others = s.newAggregate(shared)
+	docs.further = furthers{s.others, s.custom}
 	s.judge = s.newJudge(shared, docs)
 	s.custom.Config.AdmissionControl = s.judge
 	all, err := s.groups(shared, codecs)

@@ -26,6 +26,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -38,6 +39,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/server/admission"
+	"github.com/sampan-batch/sampan/internal/server/aggregate"
 	"github.com/sampan-batch/sampan/internal/server/custom"
 	"github.com/sampan-batch/sampan/internal/store"
 )
@@ -128,6 +130,7 @@ type Server struct {
 	late     *late
 	custom   *custom.Server
 	judge    *admission.Judge
+	others   *aggregate.Server
 	// token authenticates LoopbackConfig.
 	token string
 
@@ -251,11 +254,15 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.custom.Wanted() {
 		s.custom.Await(ctx)
 	}
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() { s.others.Run(s.stopping) })
 	close(s.ready)
 
 	select {
 	case <-ctx.Done():
 	case err := <-served:
+		s.stop(err)
 		return fmt.Errorf("server: serve: %w", err)
 	}
 	s.drain(web)

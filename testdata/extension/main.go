@@ -1,10 +1,11 @@
 // Command extension is what others extend a cluster with, for stories: a webhook that
-// converts custom resources, as the one of Kubernetes' own documentation does, and webhooks
-// that judge what is written.
+// converts custom resources, as the one of Kubernetes' own documentation does, webhooks that
+// judge what is written, and the server of an aggregated API.
 //
 //	extension cert DIR HOST   write ca.crt, tls.crt and tls.key of a server of that name
 //	extension convert DIR     serve /convert at port 8443 with the certificate in DIR
 //	extension admit DIR       serve /mutate and /validate there
+//	extension api DIR         serve greetings.example.com/v1 there
 package main
 
 import (
@@ -40,8 +41,10 @@ func run(args []string) error {
 		http.HandleFunc("/mutate", mutate)
 		http.HandleFunc("/validate", validate)
 		return serve(args[1])
+	case len(args) == 2 && args[0] == "api":
+		return serveAPI(filepath.Join(args[1], "tls.crt"), filepath.Join(args[1], "tls.key"))
 	}
-	return fmt.Errorf("usage: extension cert DIR HOST | convert DIR | admit DIR")
+	return fmt.Errorf("usage: extension cert DIR HOST | convert DIR | admit DIR | api DIR")
 }
 
 func serve(dir string) error {

@@ -5,6 +5,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/kube-aggregator/pkg/apis/apiregistration"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
 	"k8s.io/kubernetes/pkg/apis/admissionregistration"
 	admissionregistrationv1 "k8s.io/kubernetes/pkg/apis/admissionregistration/v1"
@@ -43,6 +45,7 @@ import (
 var groups = []func(*runtime.Scheme) error{
 	core.AddToScheme, corev1.AddToScheme,
 	admissionregistration.AddToScheme, admissionregistrationv1.AddToScheme,
+	apiregistration.AddToScheme, apiregistrationv1.AddToScheme,
 	apps.AddToScheme, appsv1.AddToScheme,
 	autoscaling.AddToScheme, autoscalingv1.AddToScheme, autoscalingv2.AddToScheme,
 	certificates.AddToScheme, certificatesv1.AddToScheme,
