@@ -45,7 +45,7 @@ func (r *rules) beginPolice(hook hooker) error {
 	p.egress = &nftables.Set{Table: r.table, Name: "egress", IsMap: true, KeyType: nftables.TypeIPAddr, DataType: nftables.TypeVerdict}
 	p.hosts = &nftables.Set{Table: r.table, Name: "hosts", KeyType: nftables.TypeIPAddr}
 	for _, set := range []*nftables.Set{p.ingress, p.egress, p.hosts} {
-		if err := r.conn.AddSet(set, nil); err != nil {
+		if err := r.addSet(set, nil); err != nil {
 			return err
 		}
 	}
@@ -146,7 +146,7 @@ func (r *rules) regroup(next map[string][]netip.Addr) (map[string]*nftables.Set,
 		if set == nil {
 			p.made++
 			set = &nftables.Set{Table: r.table, Name: "g" + strconv.Itoa(p.made), KeyType: nftables.TypeIPAddr}
-			if err := r.conn.AddSet(set, nil); err != nil {
+			if err := r.addSet(set, nil); err != nil {
 				return nil, err
 			}
 		}

@@ -37,6 +37,7 @@ type rules struct {
 	now    map[Port]*ruled
 	uses   map[netip.Addr]int // of an endpoint, by Services
 	chains int                // made so far: names are never used again
+	sets   uint32
 
 	policies police
 }
@@ -81,7 +82,7 @@ func (r *rules) begin() error {
 	pair := nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIPAddr)
 	r.loops = &nftables.Set{Table: r.table, Name: "loops", Concatenation: true, KeyType: pair}
 	for _, set := range []*nftables.Set{r.services, r.loops} {
-		if err := r.conn.AddSet(set, nil); err != nil {
+		if err := r.addSet(set, nil); err != nil {
 			return err
 		}
 	}
@@ -243,6 +244,20 @@ func (r *rules) endpoints(port Port) []netip.AddrPort {
 	return others
 }
 
+// addSet writes down a set. The library would number sets in common for all networks of this
+// process, whose calls may come at the same time.
+func (r *rules) addSet(set *nftables.Set, elements []nftables.SetElement) error {
+	r.sets++
+	set.ID = r.sets
+	switch {
+	case set.Anonymous && set.IsMap:
+		set.Name = "__map%d"
+	case set.Anonymous:
+		set.Name = "__set%d"
+	}
+	return r.conn.AddSet(set, elements)
+}
+
 // chosen is the register in which choose leaves a number below n: one by lot, or by who asks.
 const chosen = 1
 
@@ -270,7 +285,7 @@ func (r *rules) pick(s *Service, endpoints []netip.AddrPort) ([]expr.Any, error)
 		Table: r.table, Anonymous: true, Constant: true, IsMap: true, KeyType: nftables.TypeInteger,
 		DataType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetService),
 	}
-	if err := r.conn.AddSet(set, elements); err != nil {
+	if err := r.addSet(set, elements); err != nil {
 		return nil, err
 	}
 	return append(choose(s, len(endpoints)),
