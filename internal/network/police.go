@@ -87,7 +87,7 @@ func (r *rules) police(next *Policies) (err error) {
 			}
 		}
 	}
-	if err := r.conn.Flush(); err != nil {
+	if err := r.commit(); err != nil {
 		return err
 	}
 	if err := r.relead(p.ingress, p.now.Ingress, next.Ingress, lists); err != nil {
@@ -116,7 +116,7 @@ func (r *rules) police(next *Policies) (err error) {
 			}
 		}
 	}
-	if err := r.conn.Flush(); err != nil {
+	if err := r.commit(); err != nil {
 		return err
 	}
 	p.now, p.lists, p.groups = *next, lists, groups
@@ -129,7 +129,7 @@ func (r *rules) forget() error {
 	for _, set := range []*nftables.Set{p.ingress, p.egress, p.hosts} {
 		r.conn.FlushSet(set)
 	}
-	if err := r.conn.Flush(); err != nil {
+	if err := r.commit(); err != nil {
 		return err
 	}
 	// Names are never used again, so that what stays behind is in nobody's way.
@@ -229,7 +229,7 @@ func (r *rules) sometimes(parts int) error {
 		return nil
 	}
 	r.policies.parts = 0
-	return r.conn.Flush()
+	return r.commit()
 }
 
 // newList writes down a chain that lets through what one of the rules does, and drops the rest.

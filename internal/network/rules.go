@@ -5,9 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
+	"os"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -28,6 +29,7 @@ type rules struct {
 	config  Config
 	gateway netip.Addr
 	conn    *nftables.Conn
+	link    *netlink.Conn // below conn
 	table   *nftables.Table
 	// services leads from a Port to its chain; loops has the endpoints.
 	services, loops *nftables.Set
@@ -53,13 +55,16 @@ func newRules(config Config, gateway netip.Addr) (*rules, error) {
 	// What is done at once is one message to the kernel, and there is an answer to each part. An
 	// ordinary user's may be no longer than net.core.wmem_max lets them.
 	const most = 64 << 20
+	var link *netlink.Conn
 	conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *netlink.Conn) error {
-		return errors.Join(c.SetWriteBuffer(most), c.SetReadBuffer(most))
+		link = c
+		// A refusal does not bring back all that is refused.
+		return errors.Join(c.SetWriteBuffer(most), c.SetReadBuffer(most), c.SetOption(netlink.CapAcknowledge, true))
 	}))
 	if err != nil {
 		return nil, fmt.Errorf("nftables: %w", err)
 	}
-	r := &rules{config: config, gateway: gateway, conn: conn, now: make(map[Port]*ruled), uses: make(map[netip.Addr]int)}
+	r := &rules{config: config, gateway: gateway, conn: conn, link: link, now: make(map[Port]*ruled), uses: make(map[netip.Addr]int)}
 	if err = r.proxy.listen(); err == nil {
 		err = r.begin()
 	}
@@ -110,61 +115,137 @@ func (r *rules) begin() error {
 
 const icmpPortUnreachable = 3
 
-// set makes the Services those of the list, some at a time: a message to the kernel must not be
-// longer than what a socket takes.
+// A message to the kernel is no longer than what any socket takes, by default 208 KiB, and so are the
+// answers, one to each part of it. What a Service takes, and each of its endpoints, is estimated.
+const (
+	maxMessage    = 128 << 10
+	costOfService = 4 << 10
+	costOfOne     = 96
+	// maxEndpoints is how many a port can have: the list of them is one attribute, of 64 KiB.
+	maxEndpoints = 1000
+)
+
+// set makes the Services those of the list, as many at a time as the kernel takes. One that it does
+// not take is nowhere, and holds up no other; the error tells which.
 func (r *rules) set(list []Service) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	next := make(map[Port]*ruled, len(list))
-	var changed []Port
+	var part []ruling
+	var errs []error
+	cost := 0
+	next := make(map[Port]bool, len(list))
+	write := func(c ruling) {
+		own := costOfService
+		if c.next != nil {
+			own += costOfOne * len(c.next.Endpoints)
+		}
+		if len(part) > 0 && cost+own > maxMessage {
+			errs = append(errs, r.write(part))
+			part, cost = part[:0], 0
+		}
+		part, cost = append(part, c), cost+own
+	}
 	for i := range list {
 		s := &list[i]
-		if was := r.now[s.At]; was != nil && was.same(s) {
-			next[s.At] = was
+		if len(s.Endpoints) > maxEndpoints {
+			errs = append(errs, fmt.Errorf("%s: %d endpoints are more than %d", s.At, len(s.Endpoints), maxEndpoints))
 			continue
 		}
-		next[s.At] = &ruled{Service: *s}
-		changed = append(changed, s.At)
-	}
-	for port := range r.now {
-		if next[port] == nil {
-			changed = append(changed, port)
+		next[s.At] = true
+		if was := r.now[s.At]; was == nil || !was.same(s) {
+			write(ruling{s.At, was, &ruled{Service: *s}})
 		}
 	}
-	const most = 64
-	for part := range slices.Chunk(changed, most) {
-		if err := r.exchange(part, next); err != nil {
-			return err
+	for at, was := range r.now {
+		if !next[at] {
+			write(ruling{at, was, nil})
+		}
+	}
+	if len(part) > 0 {
+		errs = append(errs, r.write(part))
+	}
+	return errors.Join(errs...)
+}
+
+// ruling is what becomes of a Service: nil is none.
+type ruling struct {
+	at        Port
+	was, next *ruled
+}
+
+// write does all of it at once, or, if the kernel takes offence at something, each by itself.
+func (r *rules) write(part []ruling) error {
+	err := r.flush(part)
+	if err == nil || len(part) == 1 {
+		return err
+	}
+	var errs []error
+	for i := range part {
+		errs = append(errs, r.flush(part[i:i+1]))
+	}
+	return errors.Join(errs...)
+}
+
+// flush does all of it, or nothing.
+func (r *rules) flush(part []ruling) error {
+	for _, c := range part {
+		if c.was != nil {
+			r.remove(c.was)
+		}
+	}
+	var err error
+	for _, c := range part {
+		if c.next != nil && err == nil {
+			err = r.add(c.next)
+		}
+	}
+	if err = errors.Join(err, r.commit()); err != nil {
+		r.recount()
+		return fmt.Errorf("%s: %w", part[0].at, err)
+	}
+	for _, c := range part {
+		if c.next == nil {
+			delete(r.now, c.at)
+		} else {
+			r.now[c.at] = c.next
 		}
 	}
 	return nil
 }
 
-// exchange makes the Services at some ports those of next. All of that is done, or nothing.
-func (r *rules) exchange(changed []Port, next map[Port]*ruled) error {
-	for _, port := range changed {
-		if was := r.now[port]; was != nil {
-			r.remove(was)
-		}
-	}
-	for _, port := range changed {
-		if s := next[port]; s != nil {
-			if err := r.add(s); err != nil {
-				return err
-			}
-		}
-	}
-	if err := r.conn.Flush(); err != nil {
+// commitTime is how long the kernel's answers are waited for. Some of them are lost when they are many and
+// nobody takes them in time.
+const commitTime = 10 * time.Second
+
+// commit has the kernel do what has been written down.
+func (r *rules) commit() error {
+	if err := r.link.SetReadDeadline(time.Now().Add(commitTime)); err != nil {
 		return err
 	}
-	for _, port := range changed {
-		if s := next[port]; s != nil {
-			r.now[port] = s
-		} else {
-			delete(r.now, port)
+	defer func() { _ = r.link.SetReadDeadline(time.Time{}) }()
+	err := r.conn.Flush()
+	if err == nil {
+		return nil
+	}
+	// Answers to this are not those to the next.
+	if err := r.link.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+		return err
+	}
+	for {
+		if _, left := r.link.Receive(); errors.Is(left, os.ErrDeadlineExceeded) {
+			return err
 		}
 	}
-	return nil
+}
+
+// recount has uses say again what the kernel knows of.
+func (r *rules) recount() {
+	clear(r.uses)
+	for _, s := range r.now {
+		for _, e := range s.Endpoints {
+			r.uses[e.Addr()]++
+		}
+	}
 }
 
 // remove and add write down what the next Flush does. All of that is done, or nothing.
@@ -175,11 +256,15 @@ func (r *rules) remove(s *ruled) {
 	_ = r.conn.SetDeleteElements(r.services, []nftables.SetElement{{Key: portKey(s.At), VerdictData: gotoChain(s.chain)}})
 	r.conn.FlushChain(s.chain)
 	r.conn.DelChain(s.chain)
+	var gone []nftables.SetElement
 	for _, e := range s.Endpoints {
 		if r.uses[e.Addr()]--; r.uses[e.Addr()] == 0 {
 			delete(r.uses, e.Addr())
-			_ = r.conn.SetDeleteElements(r.loops, []nftables.SetElement{{Key: loopKey(e.Addr())}})
+			gone = append(gone, nftables.SetElement{Key: loopKey(e.Addr())})
 		}
+	}
+	if len(gone) > 0 {
+		_ = r.conn.SetDeleteElements(r.loops, gone)
 	}
 }
 
@@ -206,11 +291,15 @@ func (r *rules) add(s *ruled) error {
 		}
 		r.conn.AddRule(&nftables.Rule{Table: r.table, Chain: s.chain, Exprs: exprs})
 	}
+	var fresh []nftables.SetElement
 	for _, e := range s.Endpoints {
 		if r.uses[e.Addr()]++; r.uses[e.Addr()] == 1 {
-			if err := r.conn.SetAddElements(r.loops, []nftables.SetElement{{Key: loopKey(e.Addr())}}); err != nil {
-				return err
-			}
+			fresh = append(fresh, nftables.SetElement{Key: loopKey(e.Addr())})
+		}
+	}
+	if len(fresh) > 0 {
+		if err := r.conn.SetAddElements(r.loops, fresh); err != nil {
+			return err
 		}
 	}
 	return r.conn.SetAddElements(r.services, []nftables.SetElement{{Key: portKey(s.At), VerdictData: gotoChain(s.chain)}})

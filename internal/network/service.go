@@ -1,6 +1,7 @@
 package network
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -42,10 +43,10 @@ func (s *Service) same(o *Service) bool {
 	return s.Sticky == o.Sticky && slices.Equal(s.Endpoints, o.Endpoints)
 }
 
-// SetServices makes the Services those of the list, of which each is at another Port, at
+// SetServices makes the Services those of the list, of which each is at another Port, each at
 // once. Connections that there are go on, but for those through a port of the machine that
-// leads nowhere any more. The error may be that another program has such a port; all else is
-// done then.
+// leads nowhere any more. The error may be that another program has such a port, or that the kernel
+// does not take one of the Services; all else is done then.
 func (n *Network) SetServices(list []Service) error {
 	var inside, doors []Service
 	for _, s := range list {
@@ -55,11 +56,12 @@ func (n *Network) SetServices(list []Service) error {
 			inside = append(inside, s)
 		}
 	}
-	if err := n.rules.set(inside); err != nil {
-		return fmt.Errorf("network: set the Services: %w", err)
-	}
-	if err := n.doors.set(doors); err != nil {
-		return fmt.Errorf("network: %w: %w", ErrDoor, err)
+	failed, closed := n.rules.set(inside), n.doors.set(doors)
+	switch {
+	case failed != nil:
+		return fmt.Errorf("network: set the Services: %w", errors.Join(failed, closed))
+	case closed != nil:
+		return fmt.Errorf("network: %w: %w", ErrDoor, closed)
 	}
 	return nil
 }

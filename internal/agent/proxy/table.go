@@ -16,7 +16,7 @@ import (
 // Table returns the ports of the Services that have an address, each with its endpoints as the
 // node sees them: those that are ready, or, if none is, those that still serve while they end; of
 // a Service whose traffic policy is Local those on the node. An object that no node could use
-// (another family of addresses, another protocol) is left out.
+// (another family of addresses, another protocol) is left out, and what is too much (see bound).
 func Table(node string, services []*corev1.Service, slices []*discoveryv1.EndpointSlice) []network.Service {
 	of := make(map[string][]*discoveryv1.EndpointSlice)
 	for _, slice := range slices {
@@ -25,44 +25,59 @@ func Table(node string, services []*corev1.Service, slices []*discoveryv1.Endpoi
 			of[key] = append(of[key], slice)
 		}
 	}
-	var table []network.Service
+	own := make([][]network.Service, len(services)) // by Service
 	seen := make(map[network.Port]bool)
-	for _, s := range services {
-		inside, outside := "", ""
-		if p := s.Spec.InternalTrafficPolicy; p != nil && *p == corev1.ServiceInternalTrafficPolicyLocal {
-			inside = node
+	for i, s := range services {
+		all := of[s.Namespace+"/"+s.Name]
+		own[i] = append(machinePorts(node, s, all), ports(node, s, all, addresses(s), seen)...)
+	}
+	// What a manifest says is led here comes after what is led here: nobody takes another's address.
+	for i, s := range services {
+		own[i] = append(own[i], ports(node, s, of[s.Namespace+"/"+s.Name], outer(s), seen)...)
+	}
+	return bound(own)
+}
+
+// machinePorts are those of a Service at the machine.
+func machinePorts(node string, s *corev1.Service, slices []*discoveryv1.EndpointSlice) (table []network.Service) {
+	if s.Spec.ExternalTrafficPolicy != corev1.ServiceExternalTrafficPolicyLocal {
+		node = ""
+	}
+	for i := range s.Spec.Ports {
+		p := &s.Spec.Ports[i]
+		if p.NodePort == 0 || p.Protocol == corev1.ProtocolUDP {
+			continue
 		}
-		if s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
-			outside = node
+		list := endpoints(node, p.Name, p.Protocol, slices)
+		if node != "" && len(list) == 0 {
+			continue // it is another node's, who has one
 		}
+		table = append(table, network.Service{
+			At:        network.Port{Address: loopback, Port: uint16(p.NodePort), Protocol: network.TCP},
+			Endpoints: list, Machine: true,
+		})
+	}
+	return table
+}
+
+// ports are those of a Service at some addresses, where nobody has been seen.
+func ports(node string, s *corev1.Service, slices []*discoveryv1.EndpointSlice, at []netip.Addr, seen map[network.Port]bool) (table []network.Service) {
+	if p := s.Spec.InternalTrafficPolicy; p == nil || *p != corev1.ServiceInternalTrafficPolicyLocal {
+		node = ""
+	}
+	for _, ip := range at {
 		for i := range s.Spec.Ports {
 			p := &s.Spec.Ports[i]
-			if p.NodePort == 0 || p.Protocol == corev1.ProtocolUDP {
+			protocol, ok := protocolOf(p.Protocol)
+			port := network.Port{Address: ip, Port: uint16(p.Port), Protocol: protocol}
+			if !ok || seen[port] {
 				continue
 			}
-			list := endpoints(outside, p.Name, p.Protocol, of[s.Namespace+"/"+s.Name])
-			if outside != "" && len(list) == 0 {
-				continue // it is another node's, who has one
-			}
+			seen[port] = true
 			table = append(table, network.Service{
-				At:        network.Port{Address: loopback, Port: uint16(p.NodePort), Protocol: network.TCP},
-				Endpoints: list, Machine: true,
+				At: port, Endpoints: endpoints(node, p.Name, p.Protocol, slices),
+				Sticky: s.Spec.SessionAffinity == corev1.ServiceAffinityClientIP,
 			})
-		}
-		for _, at := range addresses(s) {
-			for i := range s.Spec.Ports {
-				p := &s.Spec.Ports[i]
-				protocol, ok := protocolOf(p.Protocol)
-				port := network.Port{Address: at, Port: uint16(p.Port), Protocol: protocol}
-				if !ok || seen[port] {
-					continue
-				}
-				seen[port] = true
-				table = append(table, network.Service{
-					At: port, Endpoints: endpoints(inside, p.Name, p.Protocol, of[s.Namespace+"/"+s.Name]),
-					Sticky: s.Spec.SessionAffinity == corev1.ServiceAffinityClientIP,
-				})
-			}
 		}
 	}
 	return table
@@ -99,21 +114,35 @@ func HostPorts(pod *corev1.Pod, address netip.Addr) (list []network.Service) {
 	return list
 }
 
-// addresses are those at which a Service is reached: its own, and those that its manifest
-// says lead here.
+// addresses are those of a Service, but for the one that names are asked at: that is the engine's.
 func addresses(s *corev1.Service) []netip.Addr {
 	if s.Spec.Type == corev1.ServiceTypeExternalName {
 		return nil
 	}
-	texts := slices.Clone(s.Spec.ClusterIPs)
+	texts := s.Spec.ClusterIPs
 	if len(texts) == 0 {
 		texts = []string{s.Spec.ClusterIP}
 	}
-	texts = append(texts, s.Spec.ExternalIPs...)
+	names := network.DefaultConfig().Names
+	return slices.DeleteFunc(parsed(texts), func(ip netip.Addr) bool { return ip == names })
+}
+
+// outer are those outside of which a Service's manifest or status says that they lead to it. Those
+// of pods and Services cannot be among them: one tenant would get what is for another.
+func outer(s *corev1.Service) []netip.Addr {
+	if s.Spec.Type == corev1.ServiceTypeExternalName {
+		return nil
+	}
+	texts := slices.Clone(s.Spec.ExternalIPs)
 	for _, in := range s.Status.LoadBalancer.Ingress {
 		texts = append(texts, in.IP)
 	}
-	var list []netip.Addr
+	own := network.DefaultConfig()
+	return slices.DeleteFunc(parsed(texts), func(ip netip.Addr) bool { return own.Cluster.Contains(ip) || own.Services.Contains(ip) })
+}
+
+// parsed are those of the texts that are addresses of IPv4.
+func parsed(texts []string) (list []netip.Addr) {
 	for _, text := range texts {
 		if ip, err := netip.ParseAddr(text); err == nil && ip.Is4() {
 			list = append(list, ip)
@@ -154,6 +183,9 @@ func endpoints(node, name string, protocol corev1.Protocol, list []*discoveryv1.
 				to = &ending
 			}
 			for _, text := range e.Addresses {
+				if len(*to) == maxEndpoints {
+					break // a port has no more, and a Service may have thousands of ports
+				}
 				if ip, err := netip.ParseAddr(text); err == nil && ip.Is4() {
 					*to = append(*to, netip.AddrPortFrom(ip, number))
 				}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -92,6 +93,11 @@ func TestTable(t *testing.T) {
 		"other addresses": {service(func(s *corev1.Service) {
 			s.Spec.ExternalIPs = []string{"198.51.100.7", "fd00::1"}
 		}), nil, "[{10.96.1.1:80/6 [] false false} {198.51.100.7:80/6 [] false false}]"},
+		"addresses of others": {service(func(s *corev1.Service) {
+			s.Spec.ExternalIPs = []string{"10.96.0.1", "10.96.0.10", "10.244.0.7", "198.51.100.7"}
+			s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "10.96.1.2"}}
+		}), nil, "[{10.96.1.1:80/6 [] false false} {198.51.100.7:80/6 [] false false}]"},
+		"the address of the names": {service(func(s *corev1.Service) { s.Spec.ClusterIPs = []string{"10.96.0.10"} }), []*discoveryv1.EndpointSlice{slice(ready)}, "[]"},
 		"another Service's": {service(func(s *corev1.Service) { s.Namespace = "other" }), []*discoveryv1.EndpointSlice{slice(ready)},
 			"[{10.96.1.1:80/6 [] false false}]"},
 		"IPv6 is left out": {service(func(s *corev1.Service) { s.Spec.ClusterIPs = []string{"fd00::1"} }), nil, "[]"},
@@ -120,5 +126,41 @@ func TestHostPorts(t *testing.T) {
 	want := "[{0.0.0.0:8080/6 [10.244.0.9:80] true false} {127.0.0.1:53/17 [10.244.0.9:53] true false}]"
 	if got := fmt.Sprint(HostPorts(pod, netip.MustParseAddr("10.244.0.9"))); got != want {
 		t.Errorf("got %s\nwant %s", got, want)
+	}
+}
+
+// TestBound has one Service ask for more than a supervisor can be told, and one for so many ports that there
+// is no room for anybody's: others have all that they ask for.
+func TestBound(t *testing.T) {
+	t.Parallel()
+	crowd := slice(ready)
+	crowd.Namespace, crowd.Labels[discoveryv1.LabelServiceName] = "bad", "bad"
+	for i := range 5000 {
+		crowd.Endpoints = append(crowd.Endpoints, discoveryv1.Endpoint{Addresses: []string{fmt.Sprintf("10.244.%d.%d", 1+i/250, i%250)}})
+	}
+	for _, count := range []int{1, 1000, 100000} {
+		bad := service(func(s *corev1.Service) {
+			s.Namespace, s.Name, s.Spec.ClusterIPs = "bad", "bad", []string{"10.96.2.2"}
+			s.Spec.Ports = nil
+			for i := range count {
+				s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: "http", Protocol: corev1.ProtocolTCP, Port: int32(i + 1)})
+			}
+			if count > 1000 {
+				s.Name = "nobody's"
+			}
+		})
+		table := Table("one", []*corev1.Service{bad, service(nil)}, []*discoveryv1.EndpointSlice{slice(ready, ready), crowd})
+		last := table[len(table)-1]
+		if last.At.Address != netip.MustParseAddr("10.96.1.1") || len(last.Endpoints) != 2 {
+			t.Errorf("%d ports: another Service has %v", count, last)
+		}
+		for _, s := range table {
+			if len(s.Endpoints) > maxEndpoints || count <= 1000 && len(s.Endpoints) == 0 {
+				t.Errorf("%d ports: one has %d endpoints", count, len(s.Endpoints))
+			}
+		}
+		if text, err := json.Marshal(table); err != nil || len(text) > 16<<20 {
+			t.Errorf("%d ports: the table has %d bytes, %v", count, len(text), err)
+		}
 	}
 }
