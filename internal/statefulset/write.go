@@ -34,12 +34,30 @@ func (d *decision) write() change.Set {
 	for _, m := range slices.Concat(d.replicas, d.condemned) {
 		gone[m] = d.writeMember(&set, m)
 	}
+	d.guardOrder(&set)
 	d.writeStatus(&set, gone)
 	for _, n := range d.notes {
 		set.Note(event(d.Set, n))
 	}
 	set.Wake(d.wakeAt)
 	return set
+}
+
+// guardOrder: that a pod comes, or goes, in its turn depends on the others being as they were
+// read. Without it one that has ceased to be ready meanwhile would not be waited for.
+func (d *decision) guardOrder(set *change.Set) {
+	if !monotonic(d.Set) || d.starts+d.stops == 0 {
+		return
+	}
+	written := make(map[change.Key]bool, len(set.Writes))
+	for i := range set.Writes {
+		written[set.Writes[i].Key] = true
+	}
+	for _, m := range slices.Concat(d.replicas, d.condemned) {
+		if key := kind.Pods.Key(m.pod.Namespace, m.pod.Name); m.exists && !written[key] {
+			set.Guards = append(set.Guards, change.Guard{Key: key, Rev: change.RevOf(m.pod)})
+		}
+	}
 }
 
 // writeMember writes what becomes of a pod, and reports whether it is gone at once.
