@@ -110,12 +110,37 @@ func (z *Zone) tell(q *question, r *records, a *answers) {
 	if !q.asks(dnsmessage.TypeSRV) {
 		return
 	}
-	for _, s := range r.services {
-		a.service(q, s, uint16(max(1, 100/len(r.services))))
-		if target := z.find(s.target); target != nil {
-			a.more(s.target, target.addresses)
+	list := r.targets(a.most)
+	for _, t := range list {
+		a.service(q, t, uint16(max(1, 100/len(list))))
+		if target := z.find(t.name); target != nil {
+			a.more(t.name, target.addresses)
 		}
 	}
+}
+
+// target is what one record of type SRV says.
+type target struct {
+	name string
+	port uint16
+}
+
+// targets returns what the records of type SRV say, each once, of more than most only one more.
+func (r *records) targets(most int) (list []target) {
+	known := make(map[target]bool)
+	looked := 0
+	for _, s := range r.services {
+		for _, name := range s.targets {
+			if looked++; looked > maxRecords || len(list) > most {
+				return list
+			}
+			if t := (target{name, s.port}); !known[t] {
+				known[t] = true
+				list = append(list, t)
+			}
+		}
+	}
+	return list
 }
 
 func (q *question) asks(t dnsmessage.Type) bool {
@@ -123,14 +148,25 @@ func (q *question) asks(t dnsmessage.Type) bool {
 }
 
 // answers are the records of an answer, before they are written.
-type answers struct{ answered, extra []dnsmessage.Resource }
+type answers struct {
+	answered, extra []dnsmessage.Resource
+	most            int  // of either: more will not fit
+	cut             bool // some were asked for, and are not there
+}
+
+// smallest is how long a record is at least: that of an address, with a name that the answer has already.
+const smallest = 16
 
 func header(name string, class dnsmessage.Class) (dnsmessage.ResourceHeader, bool) {
 	n, err := dnsmessage.NewName(strings.TrimSuffix(name, ".") + ".")
 	return dnsmessage.ResourceHeader{Name: n, Class: class, TTL: TTL}, err == nil
 }
 
-func add(to *[]dnsmessage.Resource, name string, body dnsmessage.ResourceBody) {
+func (a *answers) add(to *[]dnsmessage.Resource, name string, body dnsmessage.ResourceBody) {
+	if len(*to) >= a.most {
+		a.cut = a.cut || to == &a.answered
+		return
+	}
 	if h, ok := header(name, dnsmessage.ClassINET); ok {
 		*to = append(*to, dnsmessage.Resource{Header: h, Body: body})
 	}
@@ -142,55 +178,55 @@ func (a *answers) addresses(q *question, name string, list []netip.Addr) {
 	for _, i := range rand.Perm(len(list)) {
 		switch ip := list[i]; {
 		case ip.Is4() && q.asks(dnsmessage.TypeA):
-			add(&a.answered, name, &dnsmessage.AResource{A: ip.As4()})
+			a.add(&a.answered, name, &dnsmessage.AResource{A: ip.As4()})
 		case ip.Is6() && q.asks(dnsmessage.TypeAAAA):
-			add(&a.answered, name, &dnsmessage.AAAAResource{AAAA: ip.As16()})
+			a.add(&a.answered, name, &dnsmessage.AAAAResource{AAAA: ip.As16()})
 		}
 	}
 }
 
 // more adds addresses that nobody has asked for yet.
 func (a *answers) more(name string, list []netip.Addr) {
-	for _, ip := range list {
+	for _, ip := range list[:min(len(list), a.most-len(a.extra))] {
 		if ip.Is4() {
-			add(&a.extra, name, &dnsmessage.AResource{A: ip.As4()})
+			a.add(&a.extra, name, &dnsmessage.AResource{A: ip.As4()})
 		} else {
-			add(&a.extra, name, &dnsmessage.AAAAResource{AAAA: ip.As16()})
+			a.add(&a.extra, name, &dnsmessage.AAAAResource{AAAA: ip.As16()})
 		}
 	}
 }
 
 func (a *answers) alias(q *question, to string) {
 	if name, err := dnsmessage.NewName(to + "."); err == nil {
-		add(&a.answered, q.Name.String(), &dnsmessage.CNAMEResource{CNAME: name})
+		a.add(&a.answered, q.Name.String(), &dnsmessage.CNAMEResource{CNAME: name})
 	}
 }
 
 func (a *answers) pointer(q *question, to string) {
 	if name, err := dnsmessage.NewName(to + "."); err == nil {
-		add(&a.answered, q.Name.String(), &dnsmessage.PTRResource{PTR: name})
+		a.add(&a.answered, q.Name.String(), &dnsmessage.PTRResource{PTR: name})
 	}
 }
 
 func (a *answers) text(q *question, text string) {
-	add(&a.answered, q.Name.String(), &dnsmessage.TXTResource{TXT: []string{text}})
+	a.add(&a.answered, q.Name.String(), &dnsmessage.TXTResource{TXT: []string{text}})
 }
 
-func (a *answers) service(q *question, s service, weight uint16) {
-	if name, err := dnsmessage.NewName(s.target + "."); err == nil {
-		add(&a.answered, q.Name.String(), &dnsmessage.SRVResource{Weight: weight, Port: s.port, Target: name})
+func (a *answers) service(q *question, t target, weight uint16) {
+	if name, err := dnsmessage.NewName(t.name + "."); err == nil {
+		a.add(&a.answered, q.Name.String(), &dnsmessage.SRVResource{Weight: weight, Port: t.port, Target: name})
 	}
 }
 
 // server adds who answers for the zone, and where.
 func (a *answers) server(addresses []netip.Addr) {
-	add(&a.answered, Domain, &dnsmessage.NSResource{NS: dnsmessage.MustNewName(serverName + ".")})
+	a.add(&a.answered, Domain, &dnsmessage.NSResource{NS: dnsmessage.MustNewName(serverName + ".")})
 	a.more(serverName, addresses)
 }
 
 // authority adds who is responsible for the zone.
 func (a *answers) authority(to *[]dnsmessage.Resource) {
-	add(to, Domain, &dnsmessage.SOAResource{
+	a.add(to, Domain, &dnsmessage.SOAResource{
 		NS: dnsmessage.MustNewName(serverName + "."), MBox: dnsmessage.MustNewName("hostmaster." + Domain + "."),
 		Serial: 1, Refresh: 7200, Retry: 1800, Expire: 86400, MinTTL: TTL,
 	})
@@ -199,11 +235,11 @@ func (a *answers) authority(to *[]dnsmessage.Resource) {
 // reply writes an answer. What does not fit is left out, and the client is told to ask again
 // by TCP.
 func (q *question) reply(size int, code dnsmessage.RCode, write func(*answers)) []byte {
-	var a answers
+	a := answers{most: size / smallest}
 	write(&a)
 	h := dnsmessage.Header{
 		ID: q.header.ID, Response: true, Authoritative: true, RCode: code,
-		RecursionDesired: q.header.RecursionDesired, RecursionAvailable: true,
+		RecursionDesired: q.header.RecursionDesired, RecursionAvailable: true, Truncated: a.cut,
 	}
 	m := dnsmessage.Message{Header: h, Questions: []dnsmessage.Question{q.Question}, Answers: a.answered, Additionals: a.extra}
 	if len(a.answered) == 0 {

@@ -7,6 +7,7 @@
 //	Server   takes questions by UDP and TCP, and answers from the newest Zone (server.go)
 //	forward  the machine's own name servers (forward.go)
 //
-// Who asks may be hostile. A question costs one look at maps, and no more than maxAtOnce
-// are answered at once; others are not read until then, or are lost, as packets may be.
+// Who asks may be hostile. A question costs some looks at maps and what fits into its answer, and no more
+// than maxAtOnce are asked elsewhere at once; others are lost, as packets may be. Who has a quarter of the
+// places that are still free gets no more of them.
 package dns

@@ -66,7 +66,7 @@ func oneAddress(m *dnsmessage.Message) {
 func failsWith(code dnsmessage.RCode) func(*dnsmessage.Message) {
 	return func(m *dnsmessage.Message) {
 		m.RCode = code
-		add(&m.Authorities, "example.com", &dnsmessage.SOAResource{NS: dnsmessage.MustNewName("ns.example.com."), MBox: dnsmessage.MustNewName(".")})
+		(&answers{most: 1}).add(&m.Authorities, "example.com", &dnsmessage.SOAResource{NS: dnsmessage.MustNewName("ns.example.com."), MBox: dnsmessage.MustNewName(".")})
 	}
 }
 

@@ -6,19 +6,31 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sampan-batch/sampan/internal/share"
 )
 
-// How much is done at once.
+// How much is done at once, if there are the files for it.
 const (
-	maxAtOnce     = 512 // questions by UDP
+	maxAtOnce     = 512 // questions by UDP that are asked elsewhere
 	maxClients    = 256 // connections
-	clientIdle    = 10 * time.Second
+	clientIdle    = 3 * time.Second
 	maxMessage    = 64<<10 - 1
 	maxUDPMessage = 4096
 )
+
+// Each of them has a socket for a question elsewhere, and a connection one more: a sixteenth of the
+// files are for either.
+func questions() *share.Pool[netip.Addr] {
+	return share.New[netip.Addr](share.OfFiles(1, 16, maxAtOnce))
+}
+func clients() *share.Pool[netip.Addr] {
+	return share.New[netip.Addr](share.OfFiles(2, 16, maxClients))
+}
 
 // Server answers questions. The zero value of its zone is one without names.
 type Server struct {
@@ -52,7 +64,7 @@ func (s *Server) Serve(ctx context.Context, udp net.PacketConn, tcp net.Listener
 func (s *Server) packets(ctx context.Context, conn net.PacketConn) {
 	var work sync.WaitGroup
 	defer work.Wait()
-	room := make(chan struct{}, maxAtOnce)
+	places := questions()
 	buf := make([]byte, maxUDPMessage)
 	for ctx.Err() == nil {
 		n, from, err := conn.ReadFrom(buf)
@@ -72,14 +84,13 @@ func (s *Server) packets(ctx context.Context, conn net.PacketConn) {
 			_, _ = conn.WriteTo(answer, from)
 			continue
 		}
-		message := append([]byte(nil), buf[:n]...)
-		select {
-		case room <- struct{}{}:
-		default:
+		release, ok := places.Take(addressAt(from))
+		if !ok {
 			continue // lost, as packets may be; the client asks again
 		}
+		message := append([]byte(nil), buf[:n]...)
 		work.Go(func() {
-			defer func() { <-room }()
+			defer release()
 			_, _ = conn.WriteTo(s.elsewhere(ctx, "udp", &q, q.size, message), from)
 		})
 	}
@@ -89,7 +100,7 @@ func (s *Server) packets(ctx context.Context, conn net.PacketConn) {
 func (s *Server) connections(ctx context.Context, listener net.Listener) {
 	var work sync.WaitGroup
 	defer work.Wait()
-	room := make(chan struct{}, maxClients)
+	places := clients()
 	for ctx.Err() == nil {
 		conn, err := listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -99,20 +110,25 @@ func (s *Server) connections(ctx context.Context, listener net.Listener) {
 			time.Sleep(10 * time.Millisecond) // no descriptor is left
 			continue
 		}
-		select {
-		case room <- struct{}{}:
-		default:
+		release, ok := places.Take(addressAt(conn.RemoteAddr()))
+		if !ok {
 			conn.Close()
 			continue
 		}
 		work.Go(func() {
-			defer func() { <-room }()
+			defer release()
 			defer conn.Close()
 			stop := context.AfterFunc(ctx, func() { conn.Close() })
 			defer stop()
 			s.converse(ctx, conn)
 		})
 	}
+}
+
+// addressAt is who asks: a pod has one address, however many ports.
+func addressAt(client net.Addr) netip.Addr {
+	at, _ := netip.ParseAddrPort(client.String())
+	return at.Addr().Unmap()
 }
 
 // converse answers the questions of a connection, one after the other.
@@ -131,6 +147,7 @@ func (s *Server) converse(ctx context.Context, conn net.Conn) {
 		if answer == nil {
 			answer = s.elsewhere(ctx, "tcp", &q, maxMessage, message)
 		}
+		_ = conn.SetDeadline(time.Now().Add(clientIdle)) // to ask elsewhere may have taken longer
 		if writeMessage(conn, answer) != nil {
 			return
 		}

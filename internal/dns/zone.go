@@ -31,10 +31,26 @@ type records struct {
 	services  []service
 }
 
-// service is what a record of type SRV says.
+// service is what records of type SRV say: that each of the targets has something at the port. The ports
+// of a slice of endpoints have the list in common: there may be 20,000 of the former, and 1,000 in the latter.
 type service struct {
-	target string
-	port   uint16
+	targets []string
+	port    uint16
+}
+
+// maxRecords is how many records of a name there are, and as many more of an address: of the
+// smallest, no answer holds more.
+const maxRecords = 4000
+
+// builder is a Zone that is being made.
+type builder struct {
+	*Zone
+	told map[named]bool // which addresses the names have
+}
+
+type named struct {
+	*records
+	ip netip.Addr
 }
 
 // Cluster is what there are names of.
@@ -53,7 +69,7 @@ const serverName = "ns.dns." + Domain
 // NewZone returns the names of a cluster: of its Services, and of the pods that there may be in
 // its namespaces.
 func NewZone(c Cluster) *Zone {
-	z := &Zone{records: make(map[string]*records), reverse: make(map[netip.Addr][]string)}
+	z := builder{&Zone{records: make(map[string]*records), reverse: make(map[netip.Addr][]string)}, make(map[named]bool)}
 	z.at("svc." + Domain)
 	z.at("pod." + Domain)
 	z.address(serverName, c.Server)
@@ -69,11 +85,11 @@ func NewZone(c Cluster) *Zone {
 	for _, s := range c.Services {
 		z.add(s, of[s.Namespace+"/"+s.Name])
 	}
-	return z
+	return z.Zone
 }
 
 // add adds the names of a Service.
-func (z *Zone) add(s *corev1.Service, endpoints []*discoveryv1.EndpointSlice) {
+func (z *builder) add(s *corev1.Service, endpoints []*discoveryv1.EndpointSlice) {
 	name := s.Name + "." + s.Namespace + ".svc." + Domain
 	if s.Spec.Type == corev1.ServiceTypeExternalName {
 		z.at(name).alias = strings.TrimSuffix(strings.ToLower(s.Spec.ExternalName), ".")
@@ -94,14 +110,16 @@ func (z *Zone) add(s *corev1.Service, endpoints []*discoveryv1.EndpointSlice) {
 		}
 	}
 	for _, port := range s.Spec.Ports {
-		z.port(name, port.Name, string(port.Protocol), service{name, uint16(port.Port)})
+		z.port(name, port.Name, string(port.Protocol), service{[]string{name}, uint16(port.Port)})
 	}
 }
 
 // headless adds the names of a Service without an address of its own: those of its
 // endpoints.
-func (z *Zone) headless(name string, endpoints []*discoveryv1.EndpointSlice) {
+func (z *builder) headless(name string, endpoints []*discoveryv1.EndpointSlice) {
 	for _, slice := range endpoints {
+		var targets []string
+		known := make(map[string]bool)
 		for i := range slice.Endpoints {
 			e := &slice.Endpoints[i]
 			if ready := e.Conditions.Ready; ready != nil && !*ready {
@@ -112,53 +130,58 @@ func (z *Zone) headless(name string, endpoints []*discoveryv1.EndpointSlice) {
 				if err != nil {
 					continue // a name
 				}
-				z.endpoint(name, ip, e, slice.Ports)
+				if own := z.endpoint(name, ip, e); !known[own] {
+					known[own] = true
+					targets = append(targets, own)
+				}
+			}
+		}
+		for _, port := range slice.Ports {
+			if len(targets) > 0 && port.Name != nil && port.Port != nil && port.Protocol != nil {
+				z.port(name, *port.Name, string(*port.Protocol), service{targets, uint16(*port.Port)})
 			}
 		}
 	}
 }
 
-func (z *Zone) endpoint(name string, ip netip.Addr, e *discoveryv1.Endpoint, ports []discoveryv1.EndpointPort) {
+// endpoint adds an address, and returns the name of its own that it has.
+func (z *builder) endpoint(name string, ip netip.Addr, e *discoveryv1.Endpoint) string {
 	host := strings.NewReplacer(".", "-", ":", "-").Replace(ip.String())
 	if e.Hostname != nil && *e.Hostname != "" {
 		host = *e.Hostname
 	}
 	own := strings.ToLower(host) + "." + name
 	z.address(name, ip)
-	z.address(own, ip)
-	if !slices.Contains(z.reverse[ip], own) {
+	if z.address(own, ip) && len(z.reverse[ip]) < maxRecords {
 		z.reverse[ip] = append(z.reverse[ip], own)
 	}
-	for _, port := range ports {
-		if port.Name != nil && port.Port != nil && port.Protocol != nil {
-			z.port(name, *port.Name, string(*port.Protocol), service{own, uint16(*port.Port)})
-		}
-	}
+	return own
 }
 
-func (z *Zone) address(name string, ip netip.Addr) {
+// address tells whether the name did not have the address yet.
+func (z *builder) address(name string, ip netip.Addr) bool {
 	r := z.at(name)
-	if !ip.IsValid() {
-		return
+	if !ip.IsValid() || z.told[named{r, ip}] {
+		return false
 	}
-	if !slices.Contains(r.addresses, ip) {
+	z.told[named{r, ip}] = true
+	if len(r.addresses) < maxRecords {
 		r.addresses = append(r.addresses, ip)
 	}
+	return true
 }
 
 // port adds the name of a port, which only a port with a name has.
-func (z *Zone) port(name, port, protocol string, s service) {
+func (z *builder) port(name, port, protocol string, s service) {
 	if port == "" {
 		return
 	}
 	r := z.at("_" + port + "._" + strings.ToLower(protocol) + "." + name)
-	if !slices.Contains(r.services, s) {
-		r.services = append(r.services, s)
-	}
+	r.services = append(r.services, s)
 }
 
 // at returns the records of a name, and sees to it that those above it exist.
-func (z *Zone) at(name string) *records {
+func (z *builder) at(name string) *records {
 	if r := z.records[name]; r != nil {
 		return r
 	}

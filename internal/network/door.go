@@ -9,12 +9,15 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/sampan-batch/sampan/internal/share"
 )
 
 // doors are ports of the machine that lead to pods: this process listens there, and connects
 // to them from the node's namespace, so that they see the gateway and not who came.
 type doors struct {
-	n *Network
+	n      *Network
+	places *share.Pool[Port]
 
 	mu   sync.Mutex
 	open map[Port]*door
@@ -29,9 +32,6 @@ type door struct {
 	mu        sync.Mutex
 	endpoints []netip.AddrPort
 }
-
-// maxThrough is how many connections may go through one door.
-const maxThrough = 4096
 
 // set opens the doors of the list, and closes others. A door that cannot be opened, because
 // somebody else is there, is left out; the error tells which.
@@ -73,7 +73,7 @@ func (n *Network) newDoor(at Port) (*door, error) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	d := &door{listener: listener, stop: stop}
-	d.work.Go(func() { d.run(ctx, n) })
+	d.work.Go(func() { d.run(ctx, n, at) })
 	return d, nil
 }
 
@@ -90,8 +90,7 @@ func (d *door) close() {
 }
 
 // run takes who comes.
-func (d *door) run(ctx context.Context, n *Network) {
-	room := make(chan struct{}, maxThrough)
+func (d *door) run(ctx context.Context, n *Network, at Port) {
 	for ctx.Err() == nil {
 		conn, err := d.listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -101,14 +100,13 @@ func (d *door) run(ctx context.Context, n *Network) {
 			time.Sleep(100 * time.Millisecond)
 			continue
 		}
-		select {
-		case room <- struct{}{}:
-		default:
+		release, ok := n.doors.places.Take(at)
+		if !ok {
 			reset(conn.(*net.TCPConn))
 			continue
 		}
 		d.work.Go(func() {
-			defer func() { <-room }()
+			defer release()
 			d.through(ctx, n, conn.(*net.TCPConn))
 		})
 	}

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/netip"
@@ -20,10 +21,7 @@ type flow struct {
 	back *net.UDPConn // to the pod, as if from there
 }
 
-const (
-	flowIdle  = 60 * time.Second
-	maxPacket = 64 << 10
-)
+const flowIdle = 60 * time.Second
 
 // receive takes the packets of which a flow begins; for those that follow, the kernel finds the
 // flow's own socket.
@@ -55,7 +53,7 @@ func (o *outside) flow(key flowKey) *flow {
 	if f != nil {
 		return f
 	}
-	release, ok := o.take(key.pod.Addr())
+	ctx, release, ok := o.take(key.pod.Addr())
 	if !ok {
 		return nil
 	}
@@ -69,6 +67,7 @@ func (o *outside) flow(key flowKey) *flow {
 	o.mu.Unlock()
 	o.work.Go(func() {
 		defer release()
+		defer context.AfterFunc(ctx, f.close)()
 		f.run(o)
 	})
 	return f
@@ -123,17 +122,18 @@ func (f *flow) rest() {
 
 // pass copies the packets that come from one side to the other.
 func (f *flow) pass(to, from *net.UDPConn) {
-	packet := make([]byte, maxPacket)
+	w, err := newWay(to, from)
+	if err != nil {
+		return
+	}
 	for {
-		n, err := from.Read(packet)
+		err := w.packet()
 		if errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
 			return
 		}
-		if err != nil {
-			continue // what was sent before came to nobody; Read waits for what is next
+		if err == nil { // else what was sent before came to nobody
+			f.rest()
 		}
-		f.rest()
-		_, _ = to.Write(packet[:n])
 	}
 }
 

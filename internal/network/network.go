@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sampan-batch/sampan/internal/share"
 )
 
 // Config is what a Network is made with.
@@ -82,7 +84,7 @@ func New(config Config) (_ *Network, err error) {
 		config: config, gateway: config.Pods.Addr().Next(), thread: newThread(), node: -1, hub: -1,
 		pods: make(map[string]*space), joining: make(map[string]bool),
 	}
-	n.doors.n = n
+	n.doors.n, n.doors.places = n, share.New[Port](joins())
 	n.ahead.n = n
 	defer func() {
 		if err != nil {

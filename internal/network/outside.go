@@ -3,7 +3,6 @@ package network
 import (
 	"context"
 	"errors"
-	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -11,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/sampan-batch/sampan/internal/share"
 )
 
 // outside takes what pods send to the outside of the node there: this process does it in
@@ -28,24 +29,30 @@ type outside struct {
 	tcp  net.Listener
 	udp  *net.UDPConn
 
-	mu    sync.Mutex
-	open  int
-	of    map[netip.Addr]int // by pod
-	flows map[flowKey]*flow
+	mu     sync.Mutex // taken after Network.mu
+	places *share.Pool[netip.Addr]
+	pods   map[netip.Addr]presence
+	flows  map[flowKey]*flow
 }
 
-// How many connections and flows to the outside there may be, and how many of one pod.
-const (
-	maxOutside      = 16384
-	maxOutsideOfOne = 4096
-	dialTime        = 30 * time.Second
-)
+// presence is the time in which a pod has its address. What it does outside ends with it.
+type presence struct {
+	ctx context.Context
+	end context.CancelFunc
+}
+
+const dialTime = 30 * time.Second
+
+// joins returns how many connections and flows this process goes between: each has two sockets, and
+// there are those of pods to the outside and those through doors, of which neither has more than a
+// quarter of the files.
+func joins() int { return share.OfFiles(2, 4, 16384) }
 
 func newOutside(n *Network) *outside {
 	ctx, stop := context.WithCancel(context.Background())
 	return &outside{
 		n: n, ctx: ctx, stop: stop,
-		of: make(map[netip.Addr]int), flows: make(map[flowKey]*flow),
+		places: share.New[netip.Addr](joins()), pods: make(map[netip.Addr]presence), flows: make(map[flowKey]*flow),
 	}
 }
 
@@ -73,31 +80,39 @@ func (o *outside) close() {
 	if o.udp != nil {
 		o.udp.Close()
 	}
-	o.mu.Lock()
-	for _, f := range o.flows {
-		f.close()
-	}
-	o.mu.Unlock()
 	o.work.Wait()
 }
 
-// take makes room for one more of a pod until release is called.
-func (o *outside) take(pod netip.Addr) (release func(), ok bool) {
+// join notes that a pod has an address now.
+func (o *outside) join(pod netip.Addr) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.open >= maxOutside || o.of[pod] >= maxOutsideOfOne {
-		return nil, false
+	ctx, end := context.WithCancel(o.ctx)
+	o.pods[pod] = presence{ctx, end}
+}
+
+// leave ends all that the pod with the address does outside: else others would go on to send to who has
+// the address next.
+func (o *outside) leave(pod netip.Addr) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if p, ok := o.pods[pod]; ok {
+		p.end()
+		delete(o.pods, pod)
 	}
-	o.open++
-	o.of[pod]++
-	return func() {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		o.open--
-		if o.of[pod]--; o.of[pod] == 0 {
-			delete(o.of, pod)
-		}
-	}, true
+}
+
+// take makes room for one more of a pod until release is called. There is none for an address that no
+// pod has: whoever writes packets has as many of those as they like. ctx ends when the pod leaves.
+func (o *outside) take(pod netip.Addr) (ctx context.Context, release func(), ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	p, ok := o.pods[pod]
+	if !ok {
+		return nil, nil, false
+	}
+	release, ok = o.places.Take(pod)
+	return p.ctx, release, ok
 }
 
 // accept takes connections.
@@ -123,7 +138,7 @@ func (o *outside) accept() {
 func (o *outside) carry(pod *net.TCPConn) {
 	defer pod.Close()
 	from := addressOf(pod.RemoteAddr())
-	release, ok := o.take(from)
+	ctx, release, ok := o.take(from)
 	if !ok {
 		reset(pod)
 		return
@@ -134,12 +149,12 @@ func (o *outside) carry(pod *net.TCPConn) {
 		reset(pod)
 		return
 	}
-	other, err := o.dial(from, to)
+	other, err := o.dial(ctx, from, to)
 	if err != nil {
 		reset(pod)
 		return
 	}
-	join(o.ctx, pod, other)
+	join(ctx, pod, other)
 }
 
 // join goes between two connections until both have ended, or ctx, and closes them.
@@ -154,16 +169,6 @@ func join(ctx context.Context, a, b *net.TCPConn) {
 	b.Close()
 }
 
-// pass copies all that comes from one side to the other, and its end.
-func pass(to, from *net.TCPConn) {
-	if _, err := io.Copy(to, from); err != nil {
-		reset(to)
-		reset(from)
-		return
-	}
-	_ = to.CloseWrite()
-}
-
 // reset has the other side see that the connection has failed, instead of its end.
 func reset(conn *net.TCPConn) {
 	_ = conn.SetLinger(0)
@@ -172,8 +177,8 @@ func reset(conn *net.TCPConn) {
 
 // dial connects to where a pod wants to go: an endpoint of a Service, or what has the
 // address outside.
-func (o *outside) dial(from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
-	ctx, cancel := context.WithTimeout(o.ctx, dialTime)
+func (o *outside) dial(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
 	endpoints := o.n.rules.endpoints(Port{to.Addr(), to.Port(), TCP})
 	if len(endpoints) == 0 {

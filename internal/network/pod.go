@@ -104,6 +104,7 @@ func (n *Network) takeLocked(uid string) *space {
 func (n *Network) placeLocked(uid string, s *space) {
 	delete(n.joining, uid)
 	n.pods[uid] = s
+	n.outside.join(s.address)
 	if n.pool.ready(time.Now()) < spareSpaces {
 		n.ahead.soon()
 	}
@@ -162,6 +163,7 @@ func (n *Network) Leave(uid string) {
 	delete(n.joining, uid)
 	if s := n.pods[uid]; s != nil {
 		delete(n.pods, uid)
+		n.outside.leave(s.address)
 		n.unlinkLocked(s)
 		n.pool.put(s, time.Now())
 	}
