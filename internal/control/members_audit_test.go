@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -26,16 +27,19 @@ import (
 type books struct {
 	w       *memberWorld
 	objects map[change.Key]change.Object
-	given   map[types.UID]bool   // claims that a user gave up
 	changed map[string]time.Time // when a node, or a DaemonSet, was last written
 	volumes map[string]bool      // that there have been
 	commit  []store.Event        // what has been told of the present one
-	limits  map[types.UID]limits
 	kept    map[types.UID]string // pods that an update must leave as they are
+
+	// mu guards what whoever acts tells the audit, which looks at it meanwhile.
+	mu     sync.Mutex
+	given  map[types.UID]bool // claims that a user gave up
+	limits map[types.UID]limits
 }
 
 func newBooks(w *memberWorld) *books {
-	b := &books{w: w, objects: make(map[change.Key]change.Object), given: make(map[types.UID]bool),
+	b := &books{w: w, objects: make(map[change.Key]change.Object), given: make(map[types.UID]bool), limits: make(map[types.UID]limits),
 		changed: make(map[string]time.Time), volumes: make(map[string]bool)}
 	for _, k := range w.kinds.All() {
 		for obj := range w.store.View().List(k.Resource, "") {
@@ -47,7 +51,30 @@ func newBooks(w *memberWorld) *books {
 }
 
 // give: a user does not want the claim any more.
-func (b *books) give(c *corev1.PersistentVolumeClaim) { b.given[c.UID] = true }
+func (b *books) give(c *corev1.PersistentVolumeClaim) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.given[c.UID] = true
+}
+
+func (b *books) isGiven(c *corev1.PersistentVolumeClaim) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.given[c.UID]
+}
+
+// limit is what a set must keep to from now on.
+func (b *books) limit(set change.Object, l limits) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.limits[set.GetUID()] = l
+}
+
+func (b *books) setFree() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.limits)
+}
 
 func (b *books) giveAll() {
 	for _, c := range list[*corev1.PersistentVolumeClaim](b.w.world, kind.PersistentVolumeClaims) {
@@ -196,7 +223,7 @@ func (b *books) checkClaim(ev store.Event, c *corev1.PersistentVolumeClaim) {
 		b.fail("the claim %s had the volume %s, and now has %q", c.Name, old.Spec.VolumeName, c.Spec.VolumeName)
 	}
 	goes := ev.Op == change.Delete || c.DeletionTimestamp != nil
-	if goes && !b.given[c.UID] && (old == nil || old.DeletionTimestamp == nil && len(old.OwnerReferences) == 0) {
+	if goes && !b.isGiven(c) && (old == nil || old.DeletionTimestamp == nil && len(old.OwnerReferences) == 0) {
 		b.fail("the claim %s goes, which nobody owned and nobody has deleted", c.Name)
 	}
 	if ev.Op != change.Delete {
@@ -316,10 +343,10 @@ func (w *memberWorld) updateQuietly() {
 		return
 	}
 	w.act(func() {
-		w.books.limits, w.books.kept = make(map[types.UID]limits), make(map[types.UID]string)
+		w.books.kept = make(map[types.UID]string)
 		for _, set := range list[*appsv1.StatefulSet](w.world, kind.StatefulSets) {
 			w.tally.add("quiet update of a set")
-			w.books.limits[set.UID] = limits{least: max(int(*set.Spec.Replicas)-1, 0), most: int(*set.Spec.Replicas)}
+			w.books.limit(set, limits{least: max(int(*set.Spec.Replicas)-1, 0), most: int(*set.Spec.Replicas)})
 			w.books.keep(set)
 			w.edit(set, "template changed", func(obj change.Object) { obj.(*appsv1.StatefulSet).Spec.Template.Spec.Containers[0].Image = "z" })
 		}
@@ -328,7 +355,7 @@ func (w *memberWorld) updateQuietly() {
 			n := int(d.Status.DesiredNumberScheduled)
 			missing, _ := intstr.GetScaledValueFromIntOrPercent(d.Spec.UpdateStrategy.RollingUpdate.MaxUnavailable, n, true)
 			surge, _ := intstr.GetScaledValueFromIntOrPercent(d.Spec.UpdateStrategy.RollingUpdate.MaxSurge, n, true)
-			w.books.limits[d.UID] = limits{least: n - missing, most: n + surge}
+			w.books.limit(d, limits{least: n - missing, most: n + surge})
 			w.edit(d, "template changed", func(obj change.Object) { obj.(*appsv1.DaemonSet).Spec.Template.Spec.Containers[0].Image = "z" })
 		}
 	})
@@ -341,7 +368,7 @@ func (w *memberWorld) updateQuietly() {
 				w.audit.fail("%s is below the partition, and was not left alone", name)
 			}
 		}
-		w.books.limits, w.books.kept = nil, nil
+		w.books.setFree()
 	})
 }
 
@@ -364,6 +391,8 @@ func (b *books) keep(set *appsv1.StatefulSet) {
 
 // checkLimits: while a set is updated, so many of its pods are ready, and no more are there.
 func (b *books) checkLimits() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if len(b.limits) == 0 {
 		return
 	}

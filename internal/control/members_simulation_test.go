@@ -311,8 +311,25 @@ func (w *memberWorld) settle() bool {
 			return true
 		}
 	}
-	w.audit.fail("it does not come to rest: %s", w.undecided())
+	w.audit.fail("it does not come to rest: %s%s", w.undecided(), w.restless())
 	return false
+}
+
+// restless tells of the pods that are not ready, and why not.
+func (w *memberWorld) restless() (text string) {
+	for _, pod := range list[*corev1.Pod](w.world, kind.Pods) {
+		if pod.DeletionTimestamp == nil && isReadyPod(pod) {
+			continue
+		}
+		text += fmt.Sprintf("; pod %s on %q is %s", pod.Name, pod.Spec.NodeName, pod.Status.Phase)
+		if pod.DeletionTimestamp != nil {
+			text += fmt.Sprintf(", and goes, held by %q", pod.Finalizers)
+		}
+		for _, c := range pod.Status.Conditions {
+			text += fmt.Sprintf(", %s %s %s", c.Type, c.Status, c.Message)
+		}
+	}
+	return text
 }
 
 func isReadyPod(pod *corev1.Pod) bool {

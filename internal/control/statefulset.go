@@ -1,10 +1,13 @@
 package control
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sampan-batch/sampan/internal/change"
@@ -27,6 +30,10 @@ func statefulSetController(kinds *kind.Kinds) Controller {
 				podOwners(view, k, statefulSetSelector, ev, add)
 			case kind.ControllerRevisions:
 				controllersOf(k, ev, add)
+			case kind.PersistentVolumeClaims:
+				if claimMatters(ev) {
+					claimSets(view, k, ev.Key, add)
+				}
 			}
 		},
 		Decide: func(now time.Time, view change.View, key change.Key, refused error) change.Set {
@@ -48,6 +55,32 @@ func statefulSetController(kinds *kind.Kinds) Controller {
 				Refused: refused,
 			})
 		},
+	}
+}
+
+// claimMatters reports whether a StatefulSet looks at what was written of a claim: whether it
+// is there, goes, and whose it is. A pod of which a claim is about to go waits for that, and
+// no write of another object tells when it has gone.
+func claimMatters(ev change.Event) bool {
+	return ev.Op != change.Update || ev.Prev == nil ||
+		ev.Prev.GetDeletionTimestamp().IsZero() != ev.Object.GetDeletionTimestamp().IsZero() ||
+		!equality.Semantic.DeepEqual(ev.Prev.GetOwnerReferences(), ev.Object.GetOwnerReferences())
+}
+
+// claimSets adds the StatefulSets that have a claim in their templates. Its name says which
+// these can be: it is the template's, the set's and the ordinal, with dashes between, and
+// maybe within.
+func claimSets(view change.View, k *kind.Kind, key change.Key, add func(change.Key)) {
+	name := key.Name[:max(strings.LastIndexByte(key.Name, '-'), 0)]
+	for i := range len(name) {
+		if name[i] != '-' {
+			continue
+		}
+		template := name[:i]
+		set := at[*appsv1.StatefulSet](view, k.Resource, key.Namespace, name[i+1:])
+		if set != nil && slices.ContainsFunc(set.Spec.VolumeClaimTemplates, func(c corev1.PersistentVolumeClaim) bool { return c.Name == template }) {
+			add(k.KeyOf(set))
+		}
 	}
 }
 

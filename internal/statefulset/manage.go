@@ -102,12 +102,13 @@ func (d *decision) start(m *member) {
 }
 
 // condemn sees to a pod whose ordinal is not wanted, and reports whether those below have
-// to wait for it. One that does not serve goes only if it is weakest, the first of them.
+// to wait for it. One that does not serve goes only if it is weakest, the first of them, or has
+// ended: it will never serve again.
 func (d *decision) condemn(m, weakest *member) (wait bool) {
 	if m.terminating() {
 		return true
 	}
-	if monotonic(d.Set) && m != weakest && (!runsReady(m.pod) || !d.serves(m)) {
+	if monotonic(d.Set) && m != weakest && !ended(m) && (!runsReady(m.pod) || !d.serves(m)) {
 		return true
 	}
 	d.stop(m)

@@ -70,6 +70,23 @@ func TestTheWeakestGoes(t *testing.T) {
 	w.expect("-db-1")
 }
 
+// TestTooManyHaveEnded: pods that are too many, and have ended, are not waited for.
+func TestTooManyHaveEnded(t *testing.T) {
+	t.Parallel()
+	w := started(t, newSet(replicas(4)))
+	for name, phase := range map[string]corev1.PodPhase{"db-1": corev1.PodFailed, "db-2": corev1.PodSucceeded} {
+		w.edit(name, func(pod *corev1.Pod) { pod.Status.Phase, pod.Status.Conditions = phase, nil })
+	}
+	w.unready("db-3")
+	w.change(replicas(1))
+	w.expect("") // it may come to be ready
+	w.ready("db-3")
+	w.expect("-db-3")
+	w.gone("db-3")
+	w.expect("-db-2", "-db-1", "")
+	w.status("1 pods, 1 ready, 1 available, 1 current, 1 updated")
+}
+
 // TestParallel: nobody waits for another.
 func TestParallel(t *testing.T) {
 	t.Parallel()
