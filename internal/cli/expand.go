@@ -137,8 +137,8 @@ func expandOne(ctx context.Context, s source, rows []expand.Row, names []string)
 		if row := rows[i].Name; row != "" {
 			name += " (" + row + ")"
 		}
+		documents := expand.Documents(text) // before Decode writes over the marks between them
 		objects, err := manifest.Decode(name, text)
-		documents := expand.Documents(text)
 		switch {
 		case err != nil:
 			errs = append(errs, err)
