@@ -17,7 +17,7 @@ require k8s.io/apimachinery v0.37.2
 
 require k8s.io/apiserver v0.37.2
 
-require k8s.io/client-go v0.37.2 // indirect
+require k8s.io/client-go v0.37.2
 
 require k8s.io/component-base v0.37.2 // indirect
 
@@ -25,7 +25,10 @@ require k8s.io/component-helpers v0.37.2 // indirect
 
 require k8s.io/controller-manager v0.37.2 // indirect
 
-require k8s.io/kubelet v0.37.2 // indirect
+require (
+	k8s.io/kube-aggregator v0.37.2 // indirect
+	k8s.io/kubelet v0.37.2 // indirect
+)
 
 require sigs.k8s.io/yaml v1.6.0
 
@@ -120,9 +123,9 @@ require (
 	k8s.io/kube-openapi v0.0.0-20260721132016-d427ff9ee9ad // indirect
 	k8s.io/metrics v0.37.2
 	k8s.io/streaming v0.37.2 // indirect
-	k8s.io/utils v0.0.0-20260626114624-be93311217bd // indirect
+	k8s.io/utils v0.0.0-20260626114624-be93311217bd
 	sigs.k8s.io/apiserver-network-proxy/konnectivity-client v0.36.0 // indirect
 	sigs.k8s.io/json v0.0.0-20250730193827-2d320260d730 // indirect
-	sigs.k8s.io/randfill v1.0.0 // indirect
+	sigs.k8s.io/randfill v1.0.0
 	sigs.k8s.io/structured-merge-diff/v6 v6.4.2 // indirect
 )
