@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -115,8 +116,13 @@ type answer struct {
 	Object runtime.Object
 }
 
-// AddWarning implements warning.Recorder.
-func (a *answer) AddWarning(_, text string) { a.Warnings = append(a.Warnings, text) }
+// AddWarning implements warning.Recorder. It leaves out the warning of ours that names what was
+// changed in a Job that must not be: it comes with each such error (docs/differences.md, Jobs).
+func (a *answer) AddWarning(_, text string) {
+	if !strings.HasSuffix(text, "use kubectl replace --force -f FILE") {
+		a.Warnings = append(a.Warnings, text)
+	}
+}
 
 // refuse notes why there is no object.
 func (a *answer) refuse(err error) {

@@ -11,12 +11,14 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
+	_ "k8s.io/kubernetes/pkg/apis/admissionregistration/install"
 	_ "k8s.io/kubernetes/pkg/apis/networking/install"
 	_ "k8s.io/kubernetes/pkg/apis/node/install"
 	"k8s.io/kubernetes/pkg/printers"
 	"k8s.io/kubernetes/pkg/printers/internalversion"
 	"sigs.k8s.io/randfill"
 
+	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
 )
 
@@ -25,14 +27,18 @@ var unprinted = map[string]string{
 	"ipaddresses.networking.k8s.io": "Kubernetes prints an age for which it has no column",
 }
 
+// elsewhere are the resources that Kubernetes has no printer for: it has the one for all that have
+// none for roles, and the aggregator its own for APIServices.
+var elsewhere = []change.Resource{kind.Roles, kind.ClusterRoles, kind.APIServices}
+
 // TestTables compares the columns and cells of rows whose rules are Kubernetes' own with
 // what its printers print of random objects.
 func TestTables(t *testing.T) {
 	t.Parallel()
 	tables := printers.NewTableGenerator().With(internalversion.AddHandlers)
 	for _, k := range kind.Table() {
-		if !k.Rare || k.Table.Cells == nil || k.Resource == kind.Roles || k.Resource == kind.ClusterRoles {
-			continue // for roles, too, Kubernetes has no printer, but the one for all that have none
+		if !k.Rare || k.Table.Cells == nil || slices.Contains(elsewhere, k.Resource) {
+			continue
 		}
 		t.Run(string(k.Resource), func(t *testing.T) {
 			t.Parallel()
