@@ -117,8 +117,8 @@ func TestStartErrors(t *testing.T) {
 	}
 	spec := f.spec("pwd")
 	spec.Dir = strings.Repeat("/a", 2047) // the longest path that there is
-	if out, _ := f.run(t, spec); strings.TrimSpace(out) != spec.Dir {
-		t.Errorf("the longest working directory: %q", out)
+	if out, info := f.run(t, spec); strings.TrimSpace(out) != spec.Dir {
+		t.Errorf("the longest working directory: %q %+v", out, info)
 	}
 	spec = f.spec("echo")
 	spec.ID = "../escape"
