@@ -110,9 +110,10 @@ func Groups() map[string]bool {
 }
 
 // Forgotten tells whether nothing is in a group, and it does not go away. Those of other engines
-// come and go meanwhile: they have processes, or are gone in a moment.
+// come and go meanwhile: they have processes, or are gone in a moment; or, where a test has killed
+// a supervisor, when that test is over.
 func Forgotten(group string) bool {
-	for range 50 {
+	for range 1200 {
 		gone := true
 		_ = filepath.WalkDir(group, func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.Name() == "cgroup.procs" {
