@@ -61,22 +61,23 @@ func (v *volumes) newImage(vol *runner.Volume) (m *heldVolume, err error) {
 
 // amongDescriptors has do done in a directory in which open files have their numbers for names: as
 // many layers as overlayfs takes have room in the options of a mount then. The directory is that of
-// a thread, which ends with it.
+// one thread, for as long. The thread goes on: those that it has started would die with it.
 func amongDescriptors(do func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		if err := unix.Unshare(unix.CLONE_FS); err != nil {
-			done <- os.NewSyscallError("unshare", err)
-			return
-		}
-		if err := unix.Chdir("/proc/self/fd"); err != nil {
-			done <- &os.PathError{Op: "chdir", Path: "/proc/self/fd", Err: err}
-			return
-		}
-		done <- do()
-	}()
-	return <-done
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before, err := unix.Open(".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("open the directory", err)
+	}
+	defer unix.Close(before)
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return os.NewSyscallError("unshare", err)
+	}
+	if err := unix.Chdir("/proc/self/fd"); err != nil {
+		return &os.PathError{Op: "chdir", Path: "/proc/self/fd", Err: err}
+	}
+	err = do()
+	return errors.Join(err, os.NewSyscallError("fchdir", unix.Fchdir(before)))
 }
 
 // read returns what is in a regular file of a pod's volume. What it is, is looked at before it
