@@ -27,28 +27,15 @@ const memberWorlds = 16
 // everything must come to be as it is wanted, an update must keep to its limits, and of a
 // namespace that is deleted nothing may be left, nor of its volumes.
 func TestMemberSimulation(t *testing.T) {
-	from, to := uint64(1), uint64(memberWorlds)
+	worlds := memberWorlds
 	if testing.Short() {
-		to = 8
+		worlds = 8
 	}
-	if *oneSeed != 0 {
-		from, to = *oneSeed, *oneSeed
-	}
-	var all outcome
-	t.Run("worlds", func(t *testing.T) {
-		for seed := from; seed <= to; seed++ {
-			t.Run(fmt.Sprint(seed), func(t *testing.T) {
-				dir := scratch(t)
-				if !concurrent(seed) {
-					repeatably(t, seed)
-				}
-				synctest.Test(t, func(t *testing.T) {
-					w := newMemberWorld(t, seed, dir)
-					w.live()
-					all.add(w.world)
-				})
-			})
-		}
+	from, to := seeds(worlds)
+	all := inWorlds(t, from, to, func(t *testing.T, seed uint64, dir string) *world {
+		w := newMemberWorld(t, seed, dir)
+		w.live()
+		return w.world
 	})
 	if to-from < 7 {
 		return
@@ -102,31 +89,11 @@ func newMemberWorld(t *testing.T, seed uint64, dir string) *memberWorld {
 }
 
 func (w *memberWorld) live() {
-	defer func() {
-		w.stop()
-		if failure, _ := w.audit.verdict(); failure != "" {
-			w.t.Errorf("go test ./internal/control -run MemberSimulation -seed %d: %s", w.seed, failure)
-		}
-	}()
-	for range 80 {
-		w.act(w.birth)
-		for range w.fate.IntN(3) {
-			w.act(w.user)
-		}
-		w.tendFor(20*time.Second, true)
-		w.upset()
-		if w.failed() {
-			return
-		}
-	}
-	w.revive()
-	w.act(w.calmDown)
-	if !w.settle() {
-		return
-	}
-	w.checkMembers()
-	w.updateQuietly()
-	w.end()
+	w.liveBy("MemberSimulation", 80, course{w.birth, w.user, w.calmDown, w.settle, func() {
+		w.checkMembers()
+		w.updateQuietly()
+		w.end()
+	}})
 }
 
 // birth creates a set while there are few.
@@ -283,11 +250,7 @@ func (w *memberWorld) calmDown() {
 			obj.GetLabels()["disk"] = "fast"
 		})
 	}
-	for _, pod := range list[*corev1.Pod](w.world, kind.Pods) {
-		if metav1.GetControllerOfNoCopy(pod) == nil {
-			w.remove(pod, metav1.DeletePropagationBackground, nil)
-		}
-	}
+	w.removeStrays()
 }
 
 // settle lets time pass until all pods are ready and nothing is left to do.

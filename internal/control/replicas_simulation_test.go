@@ -27,28 +27,15 @@ const (
 // and rollouts in a quiet world must not have a pod more, or less, than they may, at any
 // commit.
 func TestReplicaSimulation(t *testing.T) {
-	from, to := uint64(1), uint64(replicaWorlds)
+	worlds := replicaWorlds
 	if testing.Short() {
-		to = 8
+		worlds = 8
 	}
-	if *oneSeed != 0 {
-		from, to = *oneSeed, *oneSeed
-	}
-	var all outcome
-	t.Run("worlds", func(t *testing.T) {
-		for seed := from; seed <= to; seed++ {
-			t.Run(fmt.Sprint(seed), func(t *testing.T) {
-				dir := scratch(t)
-				if !concurrent(seed) {
-					repeatably(t, seed)
-				}
-				synctest.Test(t, func(t *testing.T) {
-					w := &replicaWorld{world: newWorld(t, seed, dir)}
-					w.live()
-					all.add(w.world)
-				})
-			})
-		}
+	from, to := seeds(worlds)
+	all := inWorlds(t, from, to, func(t *testing.T, seed uint64, dir string) *world {
+		w := &replicaWorld{world: newWorld(t, seed, dir)}
+		w.live()
+		return w.world
 	})
 	if to-from < 7 {
 		return
@@ -68,16 +55,32 @@ type replicaWorld struct {
 }
 
 func (w *replicaWorld) live() {
+	w.liveBy("ReplicaSimulation", 100, course{w.birth, w.user, w.calmDown, w.settle, func() {
+		w.checkSets()
+		w.rollQuietly()
+	}})
+}
+
+// course is what happens in a world of sets.
+type course struct {
+	birth, user, calmDown func()
+	settle                func() bool // whether it has come to rest
+	atRest                func()
+}
+
+// liveBy lets so many rounds of births, users and upsets pass, has it come to rest, and says by
+// which test what the audit has found can be seen again.
+func (w *world) liveBy(test string, rounds int, c course) {
 	defer func() {
 		w.stop()
 		if failure, _ := w.audit.verdict(); failure != "" {
-			w.t.Errorf("go test ./internal/control -run ReplicaSimulation -seed %d: %s", w.seed, failure)
+			w.t.Errorf("go test ./internal/control -run %s -seed %d: %s", test, w.seed, failure)
 		}
 	}()
-	for range 100 {
-		w.act(w.birth)
+	for range rounds {
+		w.act(c.birth)
 		for range w.fate.IntN(3) {
-			w.act(w.user)
+			w.act(c.user)
 		}
 		w.tendFor(20*time.Second, true)
 		w.upset()
@@ -86,12 +89,10 @@ func (w *replicaWorld) live() {
 		}
 	}
 	w.revive()
-	w.act(w.calmDown)
-	if !w.settle() {
-		return
+	w.act(c.calmDown)
+	if c.settle() {
+		c.atRest()
 	}
-	w.checkSets()
-	w.rollQuietly()
 }
 
 // upset: now and then something big happens.
@@ -296,7 +297,12 @@ func (w *replicaWorld) calmDown() {
 	for _, d := range list[*appsv1.Deployment](w.world, kind.Deployments) {
 		w.edit(d, "calmed", func(obj change.Object) { obj.(*appsv1.Deployment).Spec.Paused = false })
 	}
-	for _, pod := range list[*corev1.Pod](w.world, kind.Pods) {
+	w.removeStrays()
+}
+
+// removeStrays deletes the pods that nobody controls.
+func (w *world) removeStrays() {
+	for _, pod := range list[*corev1.Pod](w, kind.Pods) {
 		if metav1.GetControllerOfNoCopy(pod) == nil {
 			w.remove(pod, metav1.DeletePropagationBackground, nil)
 		}

@@ -50,11 +50,29 @@ func TestSimulation(t *testing.T) {
 	if testing.Short() {
 		n = min(n, 8*livesPerWorld)
 	}
-	from, to := uint64(1), uint64((n+livesPerWorld-1)/livesPerWorld)
-	if *oneSeed != 0 {
-		from, to = *oneSeed, *oneSeed
+	from, to := seeds((n + livesPerWorld - 1) / livesPerWorld)
+	all := inWorlds(t, from, to, func(t *testing.T, seed uint64, dir string) *world {
+		w := newWorld(t, seed, dir)
+		w.live()
+		return w
+	})
+	all.report(t, from, to)
+	if to-from >= 15 {
+		all.checkReach(t)
 	}
-	var all outcome
+}
+
+// seeds are those of n worlds, or the one that was asked for.
+func seeds(n int) (from, to uint64) {
+	if *oneSeed != 0 {
+		return *oneSeed, *oneSeed
+	}
+	return 1, uint64(n)
+}
+
+// inWorlds has live make a world for each seed and live in it, and returns what happened in all.
+func inWorlds(t *testing.T, from, to uint64, live func(t *testing.T, seed uint64, dir string) *world) *outcome {
+	all := new(outcome)
 	t.Run("worlds", func(t *testing.T) {
 		for seed := from; seed <= to; seed++ {
 			t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -62,18 +80,11 @@ func TestSimulation(t *testing.T) {
 				if !concurrent(seed) {
 					repeatably(t, seed)
 				}
-				synctest.Test(t, func(t *testing.T) {
-					w := newWorld(t, seed, dir)
-					w.live()
-					all.add(w)
-				})
+				synctest.Test(t, func(t *testing.T) { all.add(live(t, seed, dir)) })
 			})
 		}
 	})
-	all.report(t, from, to)
-	if to-from >= 15 {
-		all.checkReach(t)
-	}
+	return all
 }
 
 // TestYear lives through a year of a daily CronJob in Los Angeles, with an engine
