@@ -23,6 +23,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/sampan-batch/sampan/internal/board"
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // history is a fake API: a watch of Jobs from revision 5 on replays events.
@@ -177,13 +178,37 @@ func TestEndingWhenNothingCanBeStored(t *testing.T) {
 				began := time.Now()
 				f := newFollower(client, newLogReaders(t.Context(), out, logOutput{}), true, started{job, began})
 				defer f.Close()
-				(&running{client: client, stops: &signals{end: t.Context(), kill: t.Context()}, console: out, follower: f}).end()
+				(&running{client: client, stops: &signals{end: t.Context(), kill: t.Context()}, console: out, follower: f}).end(f.settle(t.Context()))
 				if got := time.Since(began); got != c.lasts || !strings.HasSuffix(notes.String(), c.want) {
 					t.Errorf("after %s: %s", got, notes.String())
 				}
 			})
 		})
 	}
+}
+
+// A Job that is being begun when the run is interrupted is in the result as one that has begun.
+func TestInterruptedWhileBeginning(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		job := followed5()
+		client := history(t, []runtime.Object{job})
+		var notes bytes.Buffer
+		out := &console{lines: &notes, notes: &notes}
+		f := newFollower(client, newLogReaders(t.Context(), out, logOutput{}), true)
+		defer f.Close()
+		r := &running{client: client, stops: &signals{end: t.Context(), kill: t.Context()}, console: out, follower: f}
+		f.await(newQueue(t.Context(), 0, []*turn{{obj: job, begin: func(context.Context) (kind.Object, error) {
+			time.Sleep(time.Second)
+			return job, nil
+		}}}), "5")
+		watched, interrupt := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Second/2, func() { interrupt(errInterrupted) })
+		res, err := r.toEnd(watched)
+		if err != nil || len(res.Jobs) != 1 || res.Jobs[0].Status != "Stopped" {
+			t.Errorf("got %+v, %v", res.Jobs, err)
+		}
+	})
 }
 
 // The last words of a container are text, of a line that was written over what was written

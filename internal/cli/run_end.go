@@ -16,13 +16,12 @@ import (
 	"github.com/sampan-batch/sampan/internal/kind"
 )
 
-// end deletes what has not ended or, where another run may go on with it, suspends it, and
-// waits until its pods have ended. Where that cannot be, as on a full disk, the engine takes
-// what is left with it.
-func (r *running) end() {
+// end deletes what is open, or, where another run may go on with it, suspends it, and waits
+// until its pods have ended. Where that cannot be, as on a full disk, the engine takes what
+// is left with it.
+func (r *running) end(open []kind.Object) {
 	f := r.follower
-	last := f.settle(r.stops.kill)
-	leaving := append(last, r.companions...)
+	leaving := append(open, r.companions...)
 	if len(leaving) == 0 {
 		return
 	}

@@ -127,6 +127,7 @@ func (r *running) toEnd(watched context.Context) (board.Result, error) {
 	if cause == nil {
 		cause = r.follower.Run(watched)
 	}
+	open := r.follower.settle(r.stops.kill) // first: what is still being begun is in the result
 	res, err := r.follower.result(cause)
 	if err != nil {
 		return res, err
@@ -138,7 +139,7 @@ func (r *running) toEnd(watched context.Context) (board.Result, error) {
 	case cause != nil && res.Reason == "":
 		r.console.Note("%s: ending the pods gracefully (Ctrl-C again kills them)", cause)
 	}
-	r.end()
+	r.end(open)
 	if r.keep == "" || cause == nil {
 		return res, nil
 	}
