@@ -199,12 +199,7 @@ func (r *rtnetlink) macvlan(parent, index int, name string, mac net.HardwareAddr
 
 // remove removes a link, and with a veth its peer.
 func (r *rtnetlink) remove(index int) {
-	m := r.add("remove the link", unix.RTM_DELLINK, 0)
-	m.raw(unix.AF_UNSPEC, 0, 0, 0)
-	m.u32(uint32(index))
-	m.u32(0)
-	m.u32(0)
-	m.end()
+	r.about(unix.RTM_DELLINK, "remove the link", index, 0, 0).end()
 }
 
 // up switches a link on.
@@ -216,7 +211,12 @@ func (r *rtnetlink) silent(index int) {
 }
 
 func (r *rtnetlink) link(name string, index int, up uint32, flags uint16) message {
-	m := r.add(name, unix.RTM_NEWLINK, flags)
+	return r.about(unix.RTM_NEWLINK, name, index, up, flags)
+}
+
+// about begins a request of a type that is about a link.
+func (r *rtnetlink) about(typ uint16, name string, index int, up uint32, flags uint16) message {
+	m := r.add(name, typ, flags)
 	m.raw(unix.AF_UNSPEC, 0, 0, 0)
 	m.u32(uint32(index))
 	m.u32(up) // flags, and which of them are meant
@@ -293,12 +293,7 @@ func (r *rtnetlink) ready(index int) error {
 
 // queue returns the kind of queue that a link has.
 func (r *rtnetlink) queue(index int) (string, error) {
-	m := r.add("look at the link", unix.RTM_GETLINK, 0)
-	m.raw(unix.AF_UNSPEC, 0, 0, 0)
-	m.u32(uint32(index))
-	m.u32(0)
-	m.u32(0)
-	m.end()
+	r.about(unix.RTM_GETLINK, "look at the link", index, 0, 0).end()
 	var queue string
 	err := r.exchange(func(reply syscall.NetlinkMessage) error {
 		attrs, err := syscall.ParseNetlinkRouteAttr(&reply)
