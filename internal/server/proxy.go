@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -15,7 +14,6 @@ import (
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -25,6 +23,7 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/server/backend"
 )
 
 // proxied is the /proxy of pods, Services and nodes: requests of any method that are passed on to
@@ -224,11 +223,11 @@ func (r *resource) locateService(ctx context.Context, id string) (*backendAt, er
 		port = named.Name
 	}
 	namespace := genericapirequest.NamespaceValue(ctx)
-	pod, number := r.endpointOf(namespace, name, port)
-	if pod == nil {
+	to, found := backend.Choose(r.store.View(), namespace, name, port, func(e *backend.Endpoint) bool { return isItself(e, namespace) })
+	if !found {
 		return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", name))
 	}
-	return &backendAt{url: url.URL{Scheme: scheme, Host: net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(int(number)))}, dial: r.dialerOf(pod)}, nil
+	return &backendAt{url: url.URL{Scheme: scheme, Host: net.JoinHostPort(to.Address, strconv.Itoa(int(to.Port)))}, dial: r.dialerOf(to.Pod)}, nil
 }
 
 func servicePort(service *corev1.Service, number int64) *corev1.ServicePort {
@@ -240,45 +239,10 @@ func servicePort(service *corev1.Service, number int64) *corev1.ServicePort {
 	return nil
 }
 
-// endpointOf returns an endpoint of a Service that is ready, by lot, and is the pod that it says
-// it is: whoever writes EndpointSlices shall not have requests passed on to what he cannot reach.
-func (r *resource) endpointOf(namespace, service, port string) (chosen *corev1.Pod, number int32) {
-	view, seen := r.store.View(), 0
-	for obj := range view.List(kind.EndpointSlices, namespace) {
-		slice := obj.(*discoveryv1.EndpointSlice)
-		if slice.Labels[discoveryv1.LabelServiceName] != service {
-			continue
-		}
-		at := slicePort(slice, port)
-		for i := range slice.Endpoints {
-			e := &slice.Endpoints[i]
-			if at == 0 || e.Conditions.Ready != nil && !*e.Conditions.Ready || e.TargetRef == nil || e.TargetRef.Namespace != namespace {
-				continue
-			}
-			found, ok := view.Get(kind.Pods.Key(namespace, e.TargetRef.Name))
-			if !ok {
-				continue
-			}
-			pod := found.(*corev1.Pod)
-			if len(e.Addresses) == 0 || e.Addresses[0] != pod.Status.PodIP || !global(pod.Status.PodIP) {
-				continue
-			}
-			if seen++; rand.IntN(seen) == 0 {
-				chosen, number = pod, at
-			}
-		}
-	}
-	return chosen, number
-}
-
-// slicePort returns the number that a port has in a slice; 0: none.
-func slicePort(slice *discoveryv1.EndpointSlice, name string) int32 {
-	for i := range slice.Ports {
-		if p := &slice.Ports[i]; p.Port != nil && (p.Name == nil && name == "" || p.Name != nil && *p.Name == name) {
-			return *p.Port
-		}
-	}
-	return 0
+// isItself reports whether an endpoint is the pod of the namespace that it says it is: whoever
+// writes EndpointSlices shall not have requests passed on to what he cannot reach.
+func isItself(e *backend.Endpoint, namespace string) bool {
+	return e.Pod != nil && e.Pod.Namespace == namespace && e.Address == e.Pod.Status.PodIP && global(e.Address)
 }
 
 // kubeletPort is where a kubelet listens.

@@ -70,14 +70,14 @@ func (s *Services) Dial(ctx context.Context, network, address string) (net.Conn,
 	if service == nil {
 		return dial(ctx, network, address)
 	}
-	chosen, found := choose(view, service, port)
+	chosen, found := Choose(view, service.Namespace, service.Name, port.Name, nil)
 	if !found {
 		return nil, refused(to)
 	}
-	if chosen.pod == nil {
-		return dial(ctx, network, net.JoinHostPort(chosen.address, strconv.Itoa(int(chosen.port))))
+	if chosen.Pod == nil {
+		return dial(ctx, network, net.JoinHostPort(chosen.Address, strconv.Itoa(int(chosen.Port))))
 	}
-	conn, err := s.o.Pod(ctx, chosen.pod, chosen.port)
+	conn, err := s.o.Pod(ctx, chosen.Pod, chosen.Port)
 	switch {
 	case err == nil:
 		return conn, nil
@@ -115,32 +115,36 @@ func find(view *store.View, at netip.AddrPort) (*corev1.Service, *corev1.Service
 	return nil, nil
 }
 
-// endpoint is where a connection goes.
-type endpoint struct {
-	address string
-	pod     *corev1.Pod // nil: the address is not a pod's
-	port    uint16
+// Endpoint is where a connection to a Service may go.
+type Endpoint struct {
+	Address string
+	Port    uint16
+	Pod     *corev1.Pod // nil: the address is not said to be a pod's
 }
 
-// choose returns an endpoint of a Service that is ready, by lot.
-func choose(view *store.View, service *corev1.Service, port *corev1.ServicePort) (chosen endpoint, found bool) {
+// Choose returns an endpoint of a Service, by the name of the port, that is ready and that takes
+// agrees to (nil: to all), by lot. found is whether there is one.
+func Choose(view *store.View, namespace, service, port string, takes func(*Endpoint) bool) (chosen Endpoint, found bool) {
 	seen := 0
-	for obj := range view.List(kind.EndpointSlices, service.Namespace) {
+	for obj := range view.List(kind.EndpointSlices, namespace) {
 		slice := obj.(*discoveryv1.EndpointSlice)
-		if slice.Labels[discoveryv1.LabelServiceName] != service.Name || slice.AddressType == discoveryv1.AddressTypeFQDN {
+		if slice.Labels[discoveryv1.LabelServiceName] != service || slice.AddressType == discoveryv1.AddressTypeFQDN {
 			continue
 		}
-		number := portOf(slice, port.Name)
+		number := portOf(slice, port)
 		for i := range slice.Endpoints {
 			e := &slice.Endpoints[i]
 			if number == 0 || len(e.Addresses) == 0 || !ptr.Deref(e.Conditions.Ready, true) {
 				continue
 			}
-			next := endpoint{address: e.Addresses[0], port: number}
+			next := Endpoint{Address: e.Addresses[0], Port: number}
 			if ref := e.TargetRef; ref != nil && ref.Kind == "Pod" {
-				if next.pod = podOf(view, ref); next.pod == nil {
+				if next.Pod = podOf(view, ref); next.Pod == nil {
 					continue // it is gone, and the slice does not know it yet
 				}
+			}
+			if takes != nil && !takes(&next) {
+				continue
 			}
 			if seen++; rand.IntN(seen) == 0 {
 				chosen = next
