@@ -12,7 +12,7 @@ import (
 // manage sees to it that the wanted ordinals have their pods, and the others none. It
 // reports whether that is so, as far as anything has to be waited for.
 func (d *decision) manage() (done bool) {
-	for _, m := range d.replicas {
+	for m := range d.wanted() {
 		if wait := d.keep(m); wait && monotonic(d.Set) {
 			return false
 		}
@@ -33,8 +33,11 @@ func (d *decision) manage() (done bool) {
 }
 
 // firstMissing is the pod of the lowest ordinal that does not serve; those that are wanted
-// come first. Nil if all do.
+// come first. Nil if all do, or if it does not exist.
 func (d *decision) firstMissing() *member {
+	if len(d.replicas) < count(d.Set) {
+		return nil
+	}
 	for _, m := range d.replicas {
 		if d.missing(m) {
 			return m
@@ -80,9 +83,6 @@ func (d *decision) keep(m *member) (wait bool) {
 // that another pod of the ordinal has left, or its name is taken.
 func (d *decision) start(m *member) {
 	switch {
-	case d.starts == batch:
-		d.wake(d.now)
-		return
 	case d.claimIsLeft(m):
 		return
 	case d.Pod(m.pod.Name) != nil: // a stranger, or one that goes
@@ -97,7 +97,7 @@ func (d *decision) start(m *member) {
 		return
 	}
 	m.start = true
-	d.starts++
+	d.started = append(d.started, m)
 	d.podNote("Create", m)
 }
 

@@ -1,6 +1,8 @@
 package statefulset
 
 import (
+	"cmp"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,25 +45,61 @@ func count(set *appsv1.StatefulSet) int {
 	return int(*set.Spec.Replicas)
 }
 
-// fill sorts the pods by what the set wants of their ordinals, and makes up those that are
-// missing.
-func (d *decision) fill() {
+// sort sorts the pods by what the set wants of their ordinals.
+func (d *decision) sort() {
 	start := first(d.Set)
-	d.replicas = make([]*member, count(d.Set))
 	for _, pod := range d.pods {
 		m := &member{pod: pod, ordinal: ordinalOf(d.Set, pod.Name), exists: true}
-		if i := m.ordinal - start; i >= 0 && i < len(d.replicas) {
-			d.replicas[i] = m
+		if i := m.ordinal - start; i >= 0 && i < count(d.Set) {
+			d.replicas = append(d.replicas, m)
 		} else {
 			d.condemned = append(d.condemned, m)
 		}
 	}
-	slices.SortFunc(d.condemned, func(a, b *member) int { return b.ordinal - a.ordinal })
-	for i, m := range d.replicas {
-		if m == nil {
-			d.replicas[i] = &member{pod: d.makePod(start + i), ordinal: start + i}
+	slices.SortFunc(d.replicas, byOrdinal)
+	slices.SortFunc(d.condemned, func(a, b *member) int { return byOrdinal(b, a) })
+}
+
+func byOrdinal(a, b *member) int { return cmp.Compare(a.ordinal, b.ordinal) }
+
+// wanted yields the members of the ordinals that are wanted, upwards. One that is missing is made
+// up when its turn comes, and no more are than can be begun now: a set may want two billion.
+func (d *decision) wanted() iter.Seq[*member] {
+	return func(yield func(*member) bool) {
+		next, end := first(d.Set), first(d.Set)+count(d.Set)
+		missing := func(until int) bool {
+			for ; next < until && d.canStart(); next++ {
+				if !yield(&member{pod: d.makePod(next), ordinal: next}) {
+					return false
+				}
+			}
+			return true
 		}
+		for _, m := range d.replicas {
+			if !missing(m.ordinal) || !yield(m) {
+				return
+			}
+			next = m.ordinal + 1
+		}
+		missing(end)
 	}
+}
+
+// canStart reports whether one more pod can be created in this decision. If it is only that there
+// would be too many at once, the others follow in the next.
+func (d *decision) canStart() bool {
+	if len(d.started) == batch {
+		d.wake(d.now)
+		return false
+	}
+	return d.Refused == nil || !d.stuck
+}
+
+// members are all pods that there are, and those that are created.
+func (d *decision) members() []*member {
+	wanted := slices.Concat(d.replicas, d.started)
+	slices.SortFunc(wanted, byOrdinal)
+	return append(wanted, d.condemned...)
 }
 
 // makePod makes the pod of an ordinal, of the revision that it is to be of.

@@ -1,6 +1,7 @@
 package statefulset
 
 import (
+	"cmp"
 	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -18,14 +19,15 @@ func (d *decision) roll() {
 	if r := strategy.RollingUpdate; r != nil && r.Partition != nil {
 		lowest = int(*r.Partition)
 	}
-	missing := 0
+	missing := count(d.Set) - len(d.replicas)
 	for _, m := range d.replicas {
 		if d.missing(m) {
 			missing++
 		}
 	}
 	budget := mayMiss(d.Set) - missing
-	candidates := d.replicas[min(lowest, len(d.replicas)):]
+	from, _ := slices.BinarySearchFunc(d.replicas, first(d.Set)+lowest, func(m *member, ordinal int) int { return cmp.Compare(m.ordinal, ordinal) })
+	candidates := d.replicas[from:]
 	if monotonic(d.Set) {
 		d.replace(candidates, budget, func(m *member) bool { return !m.terminating() })
 		return
@@ -41,7 +43,7 @@ func (d *decision) replace(candidates []*member, n int, such func(*member) bool)
 		if n <= 0 {
 			return
 		}
-		if m.exists && !m.stop && revisionOf(m.pod) != d.update.Name && such(m) {
+		if !m.stop && revisionOf(m.pod) != d.update.Name && such(m) {
 			d.stop(m)
 			n--
 		}

@@ -65,7 +65,7 @@ func Decide(now time.Time, s State) change.Set {
 	if !d.findRevisions() {
 		return change.Set{} // it is being deleted, and its revisions are gone before it
 	}
-	d.fill()
+	d.sort()
 	if s.Set.DeletionTimestamp == nil && d.manage() {
 		d.roll()
 	}
@@ -86,10 +86,10 @@ type decision struct {
 	current, update *appsv1.ControllerRevision // what pods were of before the update, and are to be of
 	collisions      int32
 
-	replicas  []*member // by ordinal
+	replicas  []*member // those that there are of ordinals that are wanted, the lowest first
+	started   []*member // those of others of these that are created now, the lowest first
 	condemned []*member // the highest ordinal first
 	claims    []claimWrite
-	starts    int  // how many are created
 	stops     int  // how many are deleted
 	stuck     bool // one cannot be created
 	notes     []note

@@ -2,7 +2,10 @@ package statefulset
 
 import (
 	"errors"
+	"fmt"
+	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -95,6 +98,40 @@ func TestParallel(t *testing.T) {
 	w.change(replicas(1))
 	w.expect("-db-2 -db-1", "") // no node has them: they are gone at once
 	w.status("1 pods, 0 ready, 0 available, 1 current, 1 updated")
+}
+
+// TestTwoBillion: what a set wants takes no memory and no time before it is there, however much it is.
+func TestTwoBillion(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, newSet(replicas(math.MaxInt32)))
+	w.expect("+db-0", "")
+	w.ready("db-0")
+	w.expect("+db-1", "")
+	w.ready("db-1")
+	w.change(image("db:2"), func(set *appsv1.StatefulSet) { set.Spec.UpdateStrategy.RollingUpdate.Partition = ptr.To[int32](1) })
+	w.expect("+db-2", "")
+	w.change(replicas(1))
+	w.expect("-db-2", "-db-1")
+	w.gone("db-1")
+	w.expect("")
+
+	all := newWorld(t, newSet(parallel, replicas(math.MaxInt32)))
+	if did := strings.Fields(all.decide()); len(did) != batch || did[batch-1] != fmt.Sprint("+db-", batch-1) {
+		t.Fatalf("it did %d things", len(did))
+	}
+	all.status(fmt.Sprintf("%d pods, 0 ready, 0 available, %[1]d current, %[1]d updated", batch))
+	if set := Decide(all.now, all.state()); !set.WakeAt.Equal(all.now) {
+		t.Errorf("the others wait until %v", set.WakeAt)
+	}
+	refused := all.state()
+	refused.Refused = errors.New("there is no room")
+	if set := Decide(all.now, refused); len(set.Writes) != 0 || len(set.Notes) != 1 || !set.WakeAt.Equal(all.now.Add(retry)) {
+		t.Errorf("without room: %+v", set)
+	}
+	all.change(replicas(0), image("db:2"))
+	if did := strings.Fields(all.decide()); len(did) != batch {
+		t.Errorf("it did %d things", len(did))
+	}
 }
 
 // TestOrdinals: where they start, and what happens when that moves.

@@ -2,7 +2,6 @@ package statefulset
 
 import (
 	"maps"
-	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -31,7 +30,7 @@ func (d *decision) write() change.Set {
 		}
 	}
 	gone := make(map[*member]bool)
-	for _, m := range slices.Concat(d.replicas, d.condemned) {
+	for _, m := range d.members() {
 		gone[m] = d.writeMember(&set, m)
 	}
 	d.guardOrder(&set)
@@ -46,14 +45,14 @@ func (d *decision) write() change.Set {
 // guardOrder: that a pod comes, or goes, in its turn depends on the others being as they were
 // read. Without it one that has ceased to be ready meanwhile would not be waited for.
 func (d *decision) guardOrder(set *change.Set) {
-	if !monotonic(d.Set) || d.starts+d.stops == 0 {
+	if !monotonic(d.Set) || len(d.started)+d.stops == 0 {
 		return
 	}
 	written := make(map[change.Key]bool, len(set.Writes))
 	for i := range set.Writes {
 		written[set.Writes[i].Key] = true
 	}
-	for _, m := range slices.Concat(d.replicas, d.condemned) {
+	for _, m := range d.members() {
 		if key := kind.Pods.Key(m.pod.Namespace, m.pod.Name); m.exists && !written[key] {
 			set.Guards = append(set.Guards, change.Guard{Key: key, Rev: change.RevOf(m.pod)})
 		}
@@ -114,7 +113,7 @@ func (d *decision) status(gone map[*member]bool) appsv1.StatefulSetStatus {
 		CurrentRevision:    d.current.Name, UpdateRevision: d.update.Name,
 		CollisionCount: ptr.To(d.collisions), Conditions: d.Set.Status.Conditions,
 	}
-	for _, m := range slices.Concat(d.replicas, d.condemned) {
+	for _, m := range d.members() {
 		if gone[m] || !m.exists && !m.start {
 			continue
 		}
