@@ -7,6 +7,7 @@
 package certificate
 
 import (
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -171,6 +172,9 @@ func (a *answer) sign() bool {
 	if !ours {
 		return false
 	}
+	if err == nil {
+		err = checkKey(a.request)
+	}
 	if err != nil {
 		a.condition(certificatesv1.CertificateFailed, "SignerValidationFailure", err.Error())
 		return true
@@ -195,6 +199,17 @@ func check(r *certificatesv1.CertificateSigningRequest, request *x509.Certificat
 		return true, certificates.ValidateKubeletServingCSR(request, usages(r))
 	}
 	return false, nil
+}
+
+// longestKey is how many bits an RSA key may have: crypto/tls takes none that is longer. To check the
+// signature of one as long as a request may be takes a processor an hour.
+const longestKey = 8192
+
+func checkKey(request *x509.CertificateRequest) error {
+	if key, ok := request.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > longestKey {
+		return fmt.Errorf("the public key has %d bits, more than %d", key.N.BitLen(), longestKey)
+	}
+	return nil
 }
 
 // checkClient: a client's certificate is good for nothing else. (validAPIServerClientUsages)

@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -130,6 +131,23 @@ func TestSign(t *testing.T) {
 		last := next.Status.Conditions[len(next.Status.Conditions)-1]
 		if last.Type != failed || last.Reason != "SignerValidationFailure" || last.Message != test.failed || !last.LastUpdateTime.Equal(ptr.To(metav1.NewTime(start.Add(time.Minute)))) {
 			t.Errorf("%s: %+v", test.name, last)
+		}
+	}
+}
+
+// TestHugeKey: a key that it would take for ever to check is not signed. The request is as crypto/x509
+// reads it: to make one takes as long.
+func TestHugeKey(t *testing.T) {
+	t.Parallel()
+	r := with(asking(t, client, "client auth", x509.CertificateRequest{Subject: pkix.Name{CommonName: "jane"}}), approved)
+	for bits, want := range map[uint]string{longestKey - 1: "", 1 << 20: "the public key has 1048577 bits, more than 8192"} {
+		a := answer{State: state(r), now: start, next: r.DeepCopy(), request: &x509.CertificateRequest{PublicKey: &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), bits), E: 65537}}}
+		if !a.sign() {
+			t.Fatalf("of %d bits: it is not answered", bits)
+		}
+		last := a.next.Status.Conditions[len(a.next.Status.Conditions)-1]
+		if signed := len(a.next.Status.Certificate) > 0; signed != (want == "") || !signed && (last.Type != failed || last.Message != want) {
+			t.Errorf("of %d bits: signed %v, %+v", bits, signed, last)
 		}
 	}
 }
