@@ -60,6 +60,9 @@ type Config struct {
 	// PressureTransition is how long the node says that it had too little after it
 	// has enough; 0 means a kubelet's five minutes.
 	PressureTransition time.Duration
+	// StoreQuota is how many bytes the store may hold until nothing new is taken; 0 means a sixteenth
+	// of the machine's memory, a negative number any.
+	StoreQuota int64
 	// Private: pods end with this process, as `sampan run` wants it.
 	Private bool
 	// Volatile: the data directory is removed when the engine has ended, so that nothing

@@ -69,6 +69,17 @@ func (c *Config) storeReserve() int64 {
 	return min(most, max(size/part, min(least, size/largest)))
 }
 
+// storeQuota is how large the store may become. Its objects are in memory, where they take some eight
+// times as much: they get half of it, as long as nobody says otherwise.
+func (c *Config) storeQuota() int64 {
+	const least, largest = 128 << 20, 8 << 30
+	var info unix.Sysinfo_t
+	if c.StoreQuota != 0 || unix.Sysinfo(&info) != nil {
+		return max(c.StoreQuota, 0)
+	}
+	return min(max(int64(info.Totalram)*int64(info.Unit)/16, least), largest)
+}
+
 // hostEnv is what a process of the host class finds in its environment besides
 // what its manifest says: enough to find programs and a home, nothing secret.
 func hostEnv() []string {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -36,6 +37,9 @@ type file struct {
 	lost   error // bbolt met something that cannot be, and is not called any more
 	erase  eraser
 	diskReserve
+
+	most  int64        // how many bytes it may hold; 0: any number
+	holds atomic.Int64 // how many it does; read by whoever stages a set
 }
 
 // unknownError wraps a failure after which the file may hold the old state or
@@ -54,7 +58,7 @@ func (e *unknownError) Unwrap() error { return e.err }
 // returns what it holds. Nothing of it is given to bbolt before all of it was read
 // and found to be whole.
 func openFile(o Options, decode decodeFunc) (*file, *contents, error) {
-	f := &file{path: o.Path, fault: o.fault, diskReserve: diskReserve{path: o.Path, bytes: o.Reserve}}
+	f := &file{path: o.Path, fault: o.fault, most: o.Most, diskReserve: diskReserve{path: o.Path, bytes: o.Reserve}}
 	if f.fault == nil {
 		f.fault = func(string) error { return nil }
 	}
@@ -88,6 +92,7 @@ func openFile(o Options, decode decodeFunc) (*file, *contents, error) {
 	f.db.NoSync = o.Volatile
 	f.forget(size)
 	f.keep(size, f.free)
+	f.weigh(size)
 	return f, c, nil
 }
 
@@ -308,6 +313,7 @@ func (f *file) transact(b *batch) error {
 		}
 		f.erase.note(b)
 		f.keep(size, f.free)
+		f.weigh(size)
 		err = f.fault(faultSync)
 	}
 	if err != nil && f.reached(id) {
@@ -326,6 +332,14 @@ func (f *file) reached(id int) bool {
 		return nil
 	})
 	return err != nil || last >= id
+}
+
+// weigh takes note of how much is in a file that is size long.
+func (f *file) weigh(size int64) {
+	if f.most > 0 {
+		stats := f.db.Stats() // pending is what was given up in the last transaction
+		f.holds.Store(size - int64(stats.FreePageN+stats.PendingPageN)*int64(f.db.Info().PageSize))
+	}
 }
 
 // free is how much of the file can be used again.

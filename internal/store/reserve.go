@@ -148,10 +148,33 @@ const (
 	touch = 64
 )
 
-// refuse returns why c may not use what is left of the reserve. What is deleted,
-// or on its way there, always may.
+// FullError says that the store is as large as it may be, and takes only what does not make it
+// larger.
+type FullError struct {
+	Path        string
+	Holds, Most int64 // bytes
+}
+
+func (e *FullError) Error() string {
+	return fmt.Sprintf("store: %s holds %d MiB, and may hold %d: nothing new is taken until objects are deleted", e.Path, e.Holds>>20, e.Most>>20)
+}
+
+// full returns why nothing new is taken, nil if it is.
+func (f *file) full() error {
+	if holds := f.holds.Load(); f.most > 0 && holds > f.most {
+		return &FullError{f.path, holds, f.most}
+	}
+	return nil
+}
+
+// refuse returns why c may not use what is left of the reserve, or of what the store may hold. What
+// is deleted, or on its way there, always may.
 func (s *Store) refuse(c *commit) error {
-	if !s.file.lean() {
+	why := s.file.short()
+	if why == nil {
+		why = s.file.full()
+	}
+	if why == nil {
 		return nil
 	}
 	allowed := growth
@@ -163,7 +186,7 @@ func (s *Store) refuse(c *commit) error {
 		switch {
 		case st.op == change.Delete:
 		case st.op == change.Create || st.next.obj.GetDeletionTimestamp() == nil && len(st.data) > s.sizeOf(st.old)+allowed:
-			return s.file.short()
+			return why
 		}
 	}
 	return nil

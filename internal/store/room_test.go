@@ -128,3 +128,62 @@ func fillAndEmpty(dir string, seed uint64, full func()) error {
 	}
 	return errors.Join(s.Check(), s.Close())
 }
+
+// TestQuota: a store that holds as much as it may takes nothing new, whatever room the disk has, until
+// there is less in it; what there is can be changed all the while, and after a restart.
+func TestQuota(t *testing.T) {
+	t.Parallel()
+	const most = 1 << 20
+	path := filepath.Join(t.TempDir(), "store.db")
+	open := func() *Store {
+		s, err := Open(Options{Path: path, Codec: jsonCodec{}, Most: most})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	s := open()
+	apply := func(op change.Op, name string, size int) error {
+		k := key("configmaps", name)
+		_, rev := state(s.View(), k)
+		w := change.Write{Op: op, Key: k, Rev: rev}
+		if op != change.Delete {
+			w.Object = object(k, strings.Repeat("x", size))
+		}
+		_, err := s.Apply(t.Context(), change.Set{Writes: []change.Write{w}})
+		return err
+	}
+	var full *FullError
+	n := 0
+	for ; !errors.As(apply(change.Create, fmt.Sprint("o", n), 10_000), &full); n++ {
+		if n > most/10_000 {
+			t.Fatalf("it has taken %d objects of 10 kB", n)
+		}
+	}
+	if n < most/20_000 || full.Path != path || full.Most != most || full.Holds <= most || !strings.Contains(full.Error(), "holds 1 MiB, and may hold 1:") {
+		t.Errorf("after %d objects: %v", n, full)
+	}
+	for range 2 {
+		if err := apply(change.Update, "o1", 10_100); err != nil {
+			t.Errorf("what there is cannot be changed: %v", err)
+		}
+		if err := apply(change.Update, "o1", 20_000); !errors.As(err, &full) {
+			t.Errorf("it can become larger: %v", err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = open()
+	}
+	for i := range n / 4 {
+		if err := apply(change.Delete, fmt.Sprint("o", i), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := apply(change.Create, "new", 10_000); err != nil {
+		t.Errorf("with room again: %v", err)
+	}
+	if err := errors.Join(s.Check(), s.Close()); err != nil {
+		t.Error(err)
+	}
+}

@@ -66,6 +66,9 @@ type Options struct {
 	// Reserve is how many bytes of the disk are kept for what the store has yet
 	// to write, so that it goes on when others have filled the disk. 0: none.
 	Reserve int64
+	// Most is how many bytes the file may hold until nothing new is taken: all of it is in memory,
+	// too, as objects, which are several times as large. 0: any number.
+	Most int64
 	// Volatile says that nobody comes back to the file: no commit waits for the disk, and
 	// after a power cut it may hold anything.
 	Volatile bool
