@@ -19,7 +19,7 @@ import (
 func (s *Server) handlerChain(api http.Handler, c *genericserver.Config) http.Handler {
 	h := withBulk(s.aggregated(s.late.handler(api)))
 	h = genericapifilters.WithAuthorization(h, c.Authorization.Authorizer, c.Serializer)
-	h = withFairness(h, newFair(seats()), c.LongRunningFunc)
+	h = withFairness(h, newFair(seats(), spareSeats), c.LongRunningFunc)
 	h = impersonation.WithConstrainedImpersonation(h, c.Authorization.Authorizer, c.Serializer)
 
 	failed := genericapifilters.Unauthorized(c.Serializer)

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"net/http"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
+	"k8s.io/apiserver/pkg/authentication/serviceaccount"
 	"k8s.io/apiserver/pkg/authentication/user"
 	apirequest "k8s.io/apiserver/pkg/endpoints/request"
 )
@@ -27,78 +29,130 @@ const (
 // they share the processors, and what waits for the disk shares its fsyncs.
 func seatsFor(processors int) int { return max(64, 32*processors) }
 
+const (
+	// spareSeats are beside those, for when all of them are held by few users, whose requests
+	// wait for somebody: a webhook, or another server's part of the API, which may be theirs.
+	// Who holds a quarter as many as there are left of them gets none.
+	spareSeats = 48
+	// administratorsSeats are those of spareSeats that only administrators get: others may be
+	// many, and whoever has made them so is to be stopped by somebody.
+	administratorsSeats = 16
+)
+
 // fair gives out seats: to whoever comes while there are some, else to the users that
 // wait, each in turn, however many requests each has. So the flood of one costs another
-// the time until a seat is free, and no more. (Kubernetes: API Priority and Fairness.
-// Watches and streams are not counted.)
+// the time until a seat is free, and no more; if it is one that waits, not even that.
+// (Kubernetes: API Priority and Fairness. Watches and streams are not counted.)
 type fair struct {
 	wait time.Duration
 
 	mu    sync.Mutex
 	free  int
+	spare int
+	held  map[string]int     // seats, by user
 	queue map[string][]*turn // of users that wait, the oldest request first
 	order []string           // the users that wait: the first is next
 }
 
+// visitor is for whom there are seats.
+type visitor struct {
+	name  string
+	admin bool
+}
+
+// visitorOf is as whom a user waits: the accounts of a namespace as one, since who has some of them
+// can have as many as he likes.
+func visitorOf(u user.Info) visitor {
+	v := visitor{u.GetName(), slices.Contains(u.GetGroups(), user.SystemPrivilegedGroup)}
+	if namespace, _, err := serviceaccount.SplitUsername(v.name); err == nil {
+		v.name = serviceaccount.ServiceAccountUsernamePrefix + namespace
+	}
+	return v
+}
+
 // turn is a request that waits. seated is closed when it has got a seat.
-type turn struct{ seated chan struct{} }
+type turn struct {
+	visitor
+	seated chan struct{}
+	spare  bool // which sort of seat
+}
 
 var errFull = errors.New("too many requests wait")
 
-func newFair(seats int) *fair {
-	return &fair{wait: longestWait, free: seats, queue: map[string][]*turn{}}
+func newFair(seats, spare int) *fair {
+	return &fair{wait: longestWait, free: seats, spare: spare, held: map[string]int{}, queue: map[string][]*turn{}}
 }
 
-// enter takes a seat for a request of user, and returns when there is one. Who gets one
+// enter takes a seat for a request, and returns when there is one. Who gets one
 // has to leave.
-func (f *fair) enter(ctx context.Context, user string) error {
-	t, err := f.line(user)
-	if t == nil {
-		return err
+func (f *fair) enter(ctx context.Context, who visitor) (*turn, error) {
+	t, seated, err := f.line(who)
+	if seated || err != nil {
+		return t, err
 	}
 	timer := time.NewTimer(f.wait)
 	defer timer.Stop()
 	select {
 	case <-t.seated:
-		return nil
+		return t, nil
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-timer.C:
 		err = errFull
 	}
-	if f.giveUp(user, t) {
-		return err
+	if f.giveUp(t) {
+		return nil, err
 	}
-	return nil // it has got a seat this moment
+	return t, nil // it has got a seat this moment
 }
 
 // line takes a seat, or puts a request in line.
-func (f *fair) line(user string) (*turn, error) {
+func (f *fair) line(who visitor) (t *turn, seated bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	t = &turn{visitor: who}
 	if f.free > 0 {
 		f.free--
-		return nil, nil
+		f.held[who.name]++
+		return t, true, nil
 	}
-	waiting := f.queue[user]
+	if f.takesSpare(t) {
+		return t, true, nil
+	}
+	waiting := f.queue[who.name]
 	if len(waiting) >= mostWaiting {
-		return nil, errFull
+		return nil, false, errFull
 	}
 	if len(waiting) == 0 {
-		f.order = append(f.order, user)
+		f.order = append(f.order, who.name)
 	}
-	t := &turn{make(chan struct{})}
-	f.queue[user] = append(waiting, t)
-	return t, nil
+	t.seated = make(chan struct{})
+	f.queue[who.name] = append(waiting, t)
+	return t, false, nil
+}
+
+// takesSpare gives a request one of the spare seats, if it may have one; f.mu is held.
+func (f *fair) takesSpare(t *turn) bool {
+	left := f.spare
+	if !t.admin {
+		left -= administratorsSeats
+	}
+	if 4*f.held[t.name] >= left {
+		return false
+	}
+	f.spare--
+	f.held[t.name]++
+	t.spare = true
+	return true
 }
 
 // giveUp takes a request out of the line, unless it has a seat.
-func (f *fair) giveUp(user string, t *turn) bool {
+func (f *fair) giveUp(t *turn) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for i, other := range f.queue[user] {
+	for i, other := range f.queue[t.name] {
 		if other == t {
-			f.set(user, append(f.queue[user][:i], f.queue[user][i+1:]...))
+			f.set(t.name, append(f.queue[t.name][:i], f.queue[t.name][i+1:]...))
 			return true
 		}
 	}
@@ -120,18 +174,38 @@ func (f *fair) set(user string, waiting []*turn) {
 	}
 }
 
-// leave gives a seat to the next in turn.
-func (f *fair) leave() {
+// leave gives a seat to the next in turn, a spare one to the first who may have it.
+func (f *fair) leave(t *turn) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.held[t.name]--; f.held[t.name] == 0 {
+		delete(f.held, t.name)
+	}
+	if t.spare {
+		f.spare++
+		for i, name := range f.order {
+			if f.takesSpare(f.queue[name][0]) {
+				f.seat(i)
+				return
+			}
+		}
+		return
+	}
 	if len(f.order) == 0 {
 		f.free++
 		return
 	}
-	next := f.order[0]
-	f.order = append(f.order[1:], next)
-	first := f.queue[next][0]
-	f.set(next, f.queue[next][1:])
+	f.held[f.order[0]]++
+	f.seat(0)
+}
+
+// seat lets the oldest request of a user go on that waits, and has the user be the last in turn;
+// f.mu is held.
+func (f *fair) seat(at int) {
+	name := f.order[at]
+	f.order = append(slices.Delete(f.order, at, at+1), name)
+	first := f.queue[name][0]
+	f.set(name, f.queue[name][1:])
 	close(first.seated)
 }
 
@@ -145,12 +219,13 @@ func withFairness(h http.Handler, f *fair, lasts apirequest.LongRunningRequestCh
 			h.ServeHTTP(w, r)
 			return
 		}
-		if err := f.enter(r.Context(), who.GetName()); err != nil {
+		t, err := f.enter(r.Context(), visitorOf(who))
+		if err != nil {
 			w.Header().Set("Retry-After", strconv.Itoa(comeAgain))
 			http.Error(w, "Too many requests, please try again later.", http.StatusTooManyRequests)
 			return
 		}
-		defer f.leave()
+		defer f.leave(t)
 		h.ServeHTTP(w, r)
 	})
 }
