@@ -125,6 +125,13 @@ var table = []struct {
 		"idle connections of strangers", "internal/server.TestStrangersKeepNobodyOut", "internal/server.TestRefusedWithoutReading", "internal/server.TestFloods", "internal/server.TestSlowBodies"}},
 	{"a small request that causes much work", []string{"internal/server.TestBulk", "internal/server.TestBulkIsNeeded", "internal/server.TestHostileBodies"}},
 	{"sessions of exec, attach and port-forward without end, and streams of which none is paired", []string{"internal/server.TestSessionsAreCounted", "internal/server.TestUnpairedStreams"}},
+	{"requests that wait for what is their sender's hold all places of the API", []string{"internal/server.TestSeatsThatAreKept"}},
+	{"webhooks that answer without end, with too much, or send the API elsewhere", []string{"internal/server/backend.TestWebhooksAreStrangers", "internal/server.TestHostileWebhooks"}},
+	{"servers of aggregated APIs that tell too much, or take what is not theirs", []string{"internal/server/aggregate.TestResources", "internal/server.TestRegistrationIsNobodyElses"}},
+	{"definitions in a group of Kubernetes' own", []string{"internal/server.TestDefinitionInOurGroup"}},
+	{"custom objects with a million fields", []string{"internal/server.TestCustomBulk"}},
+	{"a set that wants two billion pods", []string{"internal/statefulset.TestTwoBillion"}},
+	{"objects without end", []string{"internal/store.TestQuota"}},
 	{"a request that makes its handler panic", []string{"internal/server.TestPanics", "internal/server.TestPanicInAnAnswer", "internal/server.TestOddPatches"}},
 	{"forged and expired certificates, paths without credentials", []string{
 		"internal/server.TestForgedCertificates", "internal/server.TestExpiredCertificate", "internal/server.TestNothingWithoutCredentials", "internal/server.TestListensOnLoopback"}},

@@ -33,6 +33,7 @@ func (s *Server) newAggregate(shared *shared) *aggregate.Server {
 		Groups:     s.generic.DiscoveryGroupManager,
 		Discovery:  s.generic.AggregatedDiscoveryGroupManager.WithSource(aggregated.AggregatorSource),
 		Serializer: s.generic.Serializer,
+		Bounds:     tooMuchToDescribe,
 	})
 }
 

@@ -35,6 +35,9 @@ const (
 	smallBody = 8 << 10
 	// maxBody is Kubernetes' limit of a request body.
 	maxBody = 3 << 20
+	// described is how much more of both what others tell of their APIs may have: lists of some
+	// thousand kinds, or metrics.
+	described = 16
 )
 
 // bulk measures JSON as it comes by.
@@ -82,12 +85,15 @@ func (b *bulk) inString(c byte) {
 }
 
 // check returns why it is too much.
-func (b *bulk) check() error {
+func (b *bulk) check() error { return b.within(1) }
+
+// within returns why it is too much, if it may be so many times what a request may.
+func (b *bulk) within(times int64) error {
 	switch {
-	case b.members > mostMembers:
-		return fmt.Errorf("more than %d fields and list elements", mostMembers)
-	case b.weight > mostWeight:
-		return fmt.Errorf("nested too deeply for its size: more than %d bytes by level", mostWeight)
+	case b.members > mostMembers*times:
+		return fmt.Errorf("more than %d fields and list elements", mostMembers*times)
+	case b.weight > mostWeight*times:
+		return fmt.Errorf("nested too deeply for its size: more than %d bytes by level", mostWeight*times)
 	}
 	return nil
 }
@@ -95,17 +101,25 @@ func (b *bulk) check() error {
 // withBulk refuses patches that are too much work: before they are parsed.
 func withBulk(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPatch && r.Body != nil {
-			mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
-			switch types.PatchType(mediaType) {
-			case types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType:
-				r.Body = &bulkBody{ReadCloser: r.Body}
-			case types.ApplyYAMLPatchType:
-				r.Body = &yamlBody{ReadCloser: r.Body}
-			}
+		if r.Method == http.MethodPatch {
+			boundBody(r)
 		}
 		h.ServeHTTP(w, r)
 	})
+}
+
+// boundBody has the body of a request end when it is too much.
+func boundBody(r *http.Request) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return
+	}
+	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	switch mediaType {
+	case string(types.ApplyYAMLPatchType), runtime.ContentTypeYAML:
+		r.Body = &yamlBody{ReadCloser: r.Body}
+	case string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), runtime.ContentTypeJSON, "":
+		r.Body = &bulkBody{ReadCloser: r.Body}
+	}
 }
 
 // bulkBody is a JSON body that ends when it is too much.
@@ -193,8 +207,13 @@ func (d measuringDecoder) Decode(data []byte, defaults *schema.GroupVersionKind,
 	return obj, gvk, err
 }
 
-func tooMuch(text []byte) error {
+func tooMuch(text []byte) error { return moreThan(1, text) }
+
+// tooMuchToDescribe is tooMuch for what others tell of their APIs.
+func tooMuchToDescribe(text []byte) error { return moreThan(described, text) }
+
+func moreThan(times int64, text []byte) error {
 	var seen bulk
 	seen.scan(text)
-	return seen.check()
+	return seen.within(times)
 }

@@ -12,7 +12,13 @@ import (
 )
 
 // serveCustom serves what no row does: what CustomResourceDefinitions define.
-func (s *Server) serveCustom(w http.ResponseWriter, r *http.Request) { s.custom.ServeHTTP(w, r) }
+// Its library decodes what is written by itself.
+func (s *Server) serveCustom(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodPost || r.Method == http.MethodPut {
+		boundBody(r)
+	}
+	s.custom.ServeHTTP(w, r)
+}
 
 // newCustom returns the part of the API for custom resources.
 func (s *Server) newCustom(shared *shared) *custom.Server {
@@ -34,6 +40,6 @@ func (s *Server) newCustom(shared *shared) *custom.Server {
 		},
 		Pin: shared.views.pin, At: shared.views.at, Expired: continueExpired,
 		Services: shared.services,
-		Config:   config, Groups: s.generic.DiscoveryGroupManager,
+		Config:   config, Groups: s.generic.DiscoveryGroupManager, Own: s.scheme.IsGroupRegistered,
 	})
 }

@@ -52,7 +52,7 @@ func newShared(s *Server) *shared {
 		views: newViews(o.Now), encodings: newEncodings(), gate: s.gate, tokens: s.ids.tokens, stop: s.stopping,
 		sessions: newSessions(o.sessions),
 	}
-	sh.services = backend.New(backend.Options{View: o.Store.View, Pod: sh.dialPod, API: s.LoopbackConfig})
+	sh.services = backend.New(backend.Options{View: o.Store.View, Pod: sh.dialPod, API: s.LoopbackConfig, Bounds: tooMuch})
 	for _, k := range o.Kinds.All() {
 		if k.Storage.Open != nil {
 			sh.guarded = k

@@ -18,16 +18,11 @@ type Services interface {
 	Wrap(webhookutil.AuthenticationInfoResolver) webhookutil.AuthenticationInfoResolver
 }
 
-const (
-	// mostAnswer is how long an answer may be: twice what an API request may, as a patch is
-	// written as base64.
-	mostAnswer = 6 << 20
-	// smallAnswer has no patch that is much work.
-	smallAnswer = 8 << 10
-)
+// smallAnswer has no patch that is much work.
+const smallAnswer = 8 << 10
 
 // callers says how webhooks are called: without credentials, as kube-apiserver does when it is
-// told nothing, and with bounds to what they answer.
+// told nothing, in turn, and with bounds to what their patches have.
 func (o *Options) callers(delegate webhookutil.AuthenticationInfoResolver) webhookutil.AuthenticationInfoResolver {
 	bounded := func(config *rest.Config, err error) (*rest.Config, error) {
 		if err == nil {
@@ -46,7 +41,7 @@ func (o *Options) callers(delegate webhookutil.AuthenticationInfoResolver) webho
 	}
 }
 
-// answers reads what webhooks answer, which may be anything, before others do.
+// answers looks at what webhooks answer, of which Services bounds the size, before others do.
 type answers struct {
 	http.RoundTripper
 	bounds func([]byte) error
@@ -71,7 +66,7 @@ func (a *answers) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, mostAnswer+1))
+	text, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return nil, err
 	}
@@ -83,14 +78,8 @@ func (a *answers) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func (a *answers) check(text []byte) error {
-	if len(text) > mostAnswer {
-		return fmt.Errorf("the answer is longer than %d bytes", mostAnswer)
-	}
 	if len(text) <= smallAnswer {
 		return nil
-	}
-	if err := a.bounds(text); err != nil {
-		return fmt.Errorf("the answer has too much in it: %w", err)
 	}
 	var review struct {
 		Response struct{ Patch []byte }

@@ -48,6 +48,8 @@ type Options struct {
 	Discovery aggregated.ResourceManager
 	// Serializer encodes what is told of a group.
 	Serializer runtime.NegotiatedSerializer
+	// Bounds refuses a document that takes too much to work on.
+	Bounds func([]byte) error
 }
 
 // Server is the part of the API that others answer.
@@ -132,7 +134,7 @@ func (s *Server) wake(of func(corev1.ObjectReference) bool) {
 func (s *Server) adopt(ctx context.Context, view *store.View, running *sync.WaitGroup, backends func()) {
 	wanted := map[string]*apiregistrationv1.APIService{}
 	for obj := range view.List(kind.APIServices, "") {
-		if api := obj.(*apiregistrationv1.APIService); api.Spec.Service != nil {
+		if api := obj.(*apiregistrationv1.APIService); api.Spec.Service != nil && api.Spec.Group != apiregistrationv1.GroupName {
 			wanted[api.Name] = api
 		}
 	}

@@ -79,8 +79,14 @@ func setup(t *testing.T, serve http.HandlerFunc, objects ...change.Object) bench
 		return d.DialContext(ctx, "tcp", web.Listener.Addr().String())
 	}})
 	s := &Server{
-		Options: Options{Store: st, Services: services, Logger: slog.New(slog.DiscardHandler), Certificate: func() (cert, key []byte, err error) { return nil, nil, nil }},
-		dial:    &transport.DialHolder{Dial: services.Dial},
+		Options: Options{Store: st, Services: services, Logger: slog.New(slog.DiscardHandler), Certificate: func() (cert, key []byte, err error) { return nil, nil, nil },
+			Bounds: func(text []byte) error {
+				if strings.Count(string(text), "{") > 1000 {
+					return errors.New("more than 1000 fields")
+				}
+				return nil
+			}},
+		dial: &transport.DialHolder{Dial: services.Dial},
 	}
 	return bench{&remote{Server: s, name: "v1.example.com", spec: apiregistrationv1.APIServiceSpec{
 		Group: "example.com", Version: "v1", InsecureSkipTLSVerify: true,
@@ -167,6 +173,7 @@ func TestResources(t *testing.T) {
 		{"another type", "application/json", `{"kind":"APIGroupList"}`, old, "boats"},
 		{"not in it", accepts, `{"items":[]}`, old, ""},
 		{"no JSON", accepts, `{"items":`, "<html>", "error: invalid character '<'"},
+		{"too much", accepts, `{"items":[` + strings.Repeat("{},", 1000) + "{}]}", strings.Repeat("{", 1001), "error: the answer from https://10.96.0.10:443/apis/example.com/v1 has too much in it: more than 1000 fields"},
 		{"too large", accepts, strings.Repeat(" ", maxDocument+1), strings.Repeat(" ", maxDocument+1), "error: the answer from https://10.96.0.10:443/apis/example.com/v1 is larger than 16 MiB"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -72,6 +72,9 @@ func (r *remote) ask(ctx context.Context, path string, read func(contentType str
 	if err != nil {
 		return err
 	}
+	if err := r.Bounds(body); err != nil {
+		return fmt.Errorf("the answer from %v has too much in it: %w", at, err)
+	}
 	return read(answer.Header.Get("Content-Type"), body)
 }
 

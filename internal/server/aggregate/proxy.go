@@ -26,8 +26,10 @@ import (
 // API's own filters.
 func (s *Server) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if own := "/apis/" + apiregistrationv1.GroupName; strings.HasPrefix(r.URL.Path, own+"/") {
+		if own := "/apis/" + apiregistrationv1.GroupName; r.URL.Path == own || strings.HasPrefix(r.URL.Path, own+"/") {
 			s.registerLocal(r)
+			next.ServeHTTP(w, r) // whatever an APIService says: by nothing else could it be taken back
+			return
 		}
 		view := s.Store.View()
 		if view.Len(kind.APIServices) == 0 {

@@ -38,6 +38,8 @@ type Options struct {
 	Pod func(ctx context.Context, pod *corev1.Pod, port uint16) (net.Conn, error)
 	// API is how a client in this process reaches the API, which is the Service kubernetes.
 	API func() *rest.Config
+	// Bounds refuses JSON that takes too much to work on.
+	Bounds func([]byte) error
 }
 
 // Services are those of a cluster, for the API itself.

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apiserver/pkg/util/webhook"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 
@@ -190,25 +192,78 @@ func TestDial(t *testing.T) {
 	}
 }
 
-// endless is an answer that goes on and on.
-type endless struct{}
+// told is a webhook that answers so.
+type told struct {
+	code int
+	body io.Reader
+	to   string
+}
 
-func (endless) RoundTrip(*http.Request) (*http.Response, error) {
-	return &http.Response{Body: io.NopCloser(zeros{})}, nil
+func (a told) RoundTrip(*http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: a.code, Header: http.Header{"Location": {a.to}}, Body: io.NopCloser(a.body)}, nil
 }
 
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
-func TestAnswersAreBounded(t *testing.T) {
+// TestWebhooksAreStrangers: what a webhook answers is not all taken, and it sends nobody elsewhere:
+// not with the credentials that the API has for itself, nor without any.
+func TestWebhooksAreStrangers(t *testing.T) {
 	t.Parallel()
-	answer, err := bound{endless{}}.RoundTrip(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := io.Copy(io.Discard, answer.Body)
-	if n != maxAnswer+1 || err == nil || err.Error() != "the answer is larger than 128 MiB" {
-		t.Errorf("read %d: %v", n, err)
+	s := New(Options{
+		API: func() *rest.Config { return &rest.Config{Host: "https://127.0.0.1:6443", BearerToken: "secret"} },
+		Bounds: func(text []byte) error {
+			if bytes.Count(text, []byte("[")) > 1 {
+				return errors.New("too many lists")
+			}
+			return nil
+		},
+	})
+	delegate := func() (*rest.Config, error) { return &rest.Config{}, nil }
+	wrapped := s.Wrap(&webhook.AuthenticationInfoResolverDelegator{
+		ClientConfigForFunc:        func(string) (*rest.Config, error) { return delegate() },
+		ClientConfigForServiceFunc: func(string, string, int) (*rest.Config, error) { return delegate() },
+	})
+	long := strings.Repeat(" ", smallAnswer)
+	for name, test := range map[string]struct {
+		told
+		want string
+	}{
+		"short":       {told{200, strings.NewReader("[[]]"), ""}, "[[]]"},
+		"long":        {told{200, strings.NewReader("[]" + long), ""}, "[]" + long},
+		"with much":   {told{200, strings.NewReader("[[]]" + long), ""}, "the answer has too much in it: too many lists"},
+		"endless":     {told{200, zeros{}, ""}, "the answer is longer than 6291456 bytes"},
+		"an error":    {told{500, strings.NewReader("no"), ""}, "no"},
+		"goes on":     {told{302, strings.NewReader(""), "http://169.254.169.254/latest"}, `it redirects to "http://169.254.169.254/latest", and is not followed`},
+		"sent again":  {told{307, strings.NewReader(""), "http://127.0.0.1:1/"}, `it redirects to "http://127.0.0.1:1/", and is not followed`},
+		"for good":    {told{308, zeros{}, "/elsewhere"}, `it redirects to "/elsewhere", and is not followed`},
+		"not changed": {told{304, strings.NewReader("x"), ""}, "x"},
+	} {
+		for who, config := range map[string]func() (*rest.Config, error){
+			"by a URL":     func() (*rest.Config, error) { return wrapped.ClientConfigFor("example.com:443") },
+			"of a Service": func() (*rest.Config, error) { return wrapped.ClientConfigForService("web", "default", 443) },
+			"of the API":   func() (*rest.Config, error) { return wrapped.ClientConfigForService("kubernetes", "default", 443) },
+		} {
+			config, err := config()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if seeker, ok := test.body.(io.Seeker); ok {
+				_, _ = seeker.Seek(0, io.SeekStart)
+			}
+			got := ""
+			answer, err := config.WrapTransport(test.told).RoundTrip(nil)
+			if err != nil {
+				got = err.Error()
+			} else if text, err := io.ReadAll(answer.Body); err != nil || answer.ContentLength != int64(len(text)) {
+				t.Errorf("%s %s: %d bytes of %d, %v", name, who, len(text), answer.ContentLength, err)
+			} else {
+				got = string(text)
+			}
+			if got != test.want {
+				t.Errorf("%s %s: %.200q, want %.200q", name, who, got, test.want)
+			}
+		}
 	}
 }

@@ -59,6 +59,8 @@ type Options struct {
 	Config *genericserver.Config
 	// Groups are those that /apis lists.
 	Groups discovery.GroupManager
+	// Own reports whether a group is of this program, whoever defines kinds in it.
+	Own func(group string) bool
 }
 
 // Server is the part of the API under /apis that definitions make. It is a handler for

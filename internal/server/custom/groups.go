@@ -23,8 +23,12 @@ func (s *Server) groupsHandler() cache.ResourceEventHandler {
 	return cache.ResourceEventHandlerFuncs{AddFunc: look, UpdateFunc: func(_, obj any) { look(obj) }, DeleteFunc: look}
 }
 
-// listGroup lists a group with the versions that definitions serve, or no longer.
+// listGroup lists a group with the versions that definitions serve, or no longer. One that has
+// kinds of ours is listed with what these have.
 func (s *Server) listGroup(name string) {
+	if s.Own(name) {
+		return
+	}
 	definitions, err := s.lister.List(labels.Everything())
 	if err != nil {
 		return
