@@ -98,13 +98,14 @@ var house = map[string][]string{
 	"internal/server/custom":    {"internal/change", "internal/kind", "internal/server/backend", "internal/store"},
 	"internal/server/strategy":  {"internal/change", "internal/kind"}, // also for kubediff
 	"internal/server/stream":    {"internal/stdio"},
-	"internal/agent": {"internal/agent/eviction", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/agent/podfiles", "internal/agent/podstate", "internal/agent/policy", "internal/agent/probe", "internal/agent/proxy",
+	"internal/agent": {"internal/agent/eviction", "internal/agent/fit", "internal/agent/machine", "internal/agent/network", "internal/agent/node", "internal/agent/podfiles", "internal/agent/podstate", "internal/agent/policy", "internal/agent/probe", "internal/agent/proxy",
 		"internal/agent/runspec", "internal/agent/volume", "internal/change", "internal/dns", "internal/kind", "internal/network", "internal/reason", "internal/runner", "internal/runner/crilog", "internal/runner/hostpath",
 		"internal/runner/reap", "internal/stdio"},
 	"internal/agent/eviction": {"internal/kind/podspec"},
+	"internal/agent/fit":      {"internal/kind/podspec", "internal/reason"},
 	"internal/agent/machine":  {"internal/agent/eviction", "internal/runner/cgroup"},
 	"internal/agent/network":  nil,
-	"internal/agent/node":     {"internal/change", "internal/reason"},
+	"internal/agent/node":     {"internal/change", "internal/kind/podspec", "internal/reason"},
 	"internal/agent/podfiles": {"internal/runner", "internal/tree"},
 	"internal/agent/podstate": {"internal/agent/network", "internal/kind/podspec"},
 	"internal/agent/probe":    {"internal/reason", "internal/runner"},
@@ -142,7 +143,7 @@ var house = map[string][]string{
 // cores are the packages that are pure: what they answer follows from what they are
 // asked, and nothing else happens. What they import of ours is held to the same.
 var cores = []string{
-	"internal/access", "internal/certificate", "internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/deployment", "internal/replicaset", "internal/claim", "internal/place", "internal/address", "internal/endpoint", "internal/autoscale", "internal/quota", "internal/sweep", "internal/explain", "internal/manifest", "internal/expand", "internal/plan", "internal/board", "internal/report", "internal/agent/podstate", "internal/agent/eviction",
+	"internal/access", "internal/certificate", "internal/podset", "internal/history", "internal/job", "internal/cron", "internal/daemonset", "internal/statefulset", "internal/deployment", "internal/replicaset", "internal/claim", "internal/place", "internal/address", "internal/endpoint", "internal/autoscale", "internal/quota", "internal/sweep", "internal/explain", "internal/manifest", "internal/expand", "internal/plan", "internal/board", "internal/report", "internal/agent/podstate", "internal/agent/eviction", "internal/agent/fit",
 }
 
 // walls are what no entry of the table may go through, by whatever way, and why. What
@@ -176,7 +177,7 @@ var homes = []struct {
 	{"k8s.io/cli-runtime", []string{"internal/verb"}, "the same"},
 	{"k8s.io/cri-streaming", []string{"internal/server/stream"}, "the protocols of streams are one room's"},
 	{"k8s.io/client-go/kubernetes", []string{"internal/cli", "internal/kind/upstream", "internal/server/admission", "internal/server/identity"}, "whoever is no command reads the store, or has an interface of its own; Kubernetes' check of tokens, its admission and some of its strategies want a client, and get one of ours"},
-	{"k8s.io/klog/v2", []string{"internal/server", "internal/place", "internal/daemonset", "internal/lifecycle", "internal/agent/eviction"}, "we log with slog; libraries that do not are led there by server"},
+	{"k8s.io/klog/v2", []string{"internal/server", "internal/place", "internal/daemonset", "internal/lifecycle", "internal/agent/eviction", "internal/agent/fit"}, "we log with slog; libraries that do not are led there by server"},
 	{"log", []string{"internal/server"}, "we log with slog; net/http, which does not, is led there by server"},
 	{"go.etcd.io/bbolt", []string{"internal/store"}, "who reads the file is the store"},
 	{"github.com/tidwall/btree", []string{"internal/store"}, "what is in memory of the store is its own"},
@@ -228,6 +229,7 @@ var except = []struct{ pkg, what, why string }{
 	{"internal/place", "k8s.io/klog/v2.Logger", "component-helpers wants a logger; it is given none that logs"},
 	{"internal/daemonset", "k8s.io/klog/v2.Logger", "the same"},
 	{"internal/agent/eviction", "k8s.io/klog/v2.Logger", "component-helpers wants a logger; it is given none that logs"},
+	{"internal/agent/fit", "k8s.io/klog/v2.Logger", "the same"},
 	{"internal/kind", "sync.Mutex", "the catalogue may grow while it is used; a core is handed rows, which never change"},
 	{"internal/kind", "sync/atomic.Pointer", "the same"},
 	{"internal/kind/upstream", "context.Context", "Kubernetes' strategies want a context; it says which request they are asked about, and nothing ends it"},

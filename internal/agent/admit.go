@@ -28,7 +28,25 @@ func (p *pod) admit() *refusal {
 	if message := eviction.Refuses(p.Node.Pressures(), p.state.Object); message != "" {
 		return &refusal{reason.Evicted, message}
 	}
-	return forbids(p.state.Object)
+	if r := forbids(p.state.Object); r != nil {
+		return r
+	}
+	return p.unfit()
+}
+
+// unfit returns why the node has no place for the pod, nil if it has.
+func (p *pod) unfit() *refusal {
+	if acknowledged(p.state.Object) {
+		return nil
+	}
+	node, err := p.Node.Stored(p.ctx)
+	if err != nil { // it has been deleted, and registers again soon
+		return nil
+	}
+	if r := p.takings.take(node, p.ref.UID, p.state.Object); r != nil {
+		return &refusal{r.Reason, r.Message}
+	}
+	return nil
 }
 
 // refuse ends a pod that the node does not take.
@@ -89,7 +107,6 @@ func forbiddenSysctl(pod *corev1.Pod) error {
 func unenforced(pod *corev1.Pod) string {
 	var list []string
 	selinux := pod.Spec.SecurityContext != nil && pod.Spec.SecurityContext.SELinuxOptions != nil
-	sysctls := pod.Spec.SecurityContext != nil && len(pod.Spec.SecurityContext.Sysctls) > 0
 	eachContainer(pod, func(c *corev1.Container) {
 		selinux = selinux || c.SecurityContext != nil && c.SecurityContext.SELinuxOptions != nil
 	})
@@ -98,9 +115,6 @@ func unenforced(pod *corev1.Pod) string {
 	}
 	if selinux {
 		list = append(list, "seLinuxOptions")
-	}
-	if sysctls {
-		list = append(list, "sysctls")
 	}
 	return strings.Join(list, ", ")
 }

@@ -109,7 +109,7 @@ func TestWithoutEffect(t *testing.T) {
 			p.Spec.RestartPolicy = corev1.RestartPolicyOnFailure
 			p.Spec.SecurityContext = &corev1.PodSecurityContext{
 				AppArmorProfile: &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeRuntimeDefault},
-				Sysctls:         []corev1.Sysctl{{Name: "net.ipv4.tcp_syncookies", Value: "1"}},
+				Sysctls:         []corev1.Sysctl{{Name: "net/ipv4/tcp_syncookies", Value: "1"}, {Name: "kernel.shm_rmid_forced", Value: "1"}},
 			}
 			p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{
 				SELinuxOptions: &corev1.SELinuxOptions{Level: "s0"},
@@ -121,8 +121,9 @@ func TestWithoutEffect(t *testing.T) {
 		b.boot()
 		after(20 * time.Second)
 		for _, want := range []string{
-			"NotEnforced: No effect on this node: appArmorProfile, seLinuxOptions, sysctls",
+			"NotEnforced: No effect on this node: appArmorProfile, seLinuxOptions",
 			"CapabilityWithheld: Container c does not get CAP_NET_ADMIN and CAP_NET_RAW: pods share this machine's network, and only those with hostNetwork: true have power over it",
+			"NotEnforced: No effect on this node: sysctl net.ipv4.tcp_syncookies, as pods share this machine's network",
 		} {
 			n := 0
 			for _, got := range b.events() {

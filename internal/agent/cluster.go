@@ -67,7 +67,7 @@ func (c *cluster) run(ctx context.Context) {
 // update takes the Services that there are now.
 func (c *cluster) update(ctx context.Context, services []*corev1.Service, endpoints []*discoveryv1.EndpointSlice, namespaces []string) {
 	c.names.SetZone(dns.NewZone(dns.Cluster{Services: services, Endpoints: endpoints, Namespaces: namespaces, Server: namesService()}))
-	table := c.withAPI(proxy.Table(c.options.Node.Name(), services, endpoints))
+	table := c.withAPI(proxy.Table(c.options.Node.Name(), c.options.proxied, services, endpoints))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.table = table

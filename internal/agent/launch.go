@@ -140,6 +140,9 @@ func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
 		a.note(warning, reason.CapabilityWithheld, fmt.Sprintf("Container %s does not get %s: pods share this machine's network, and only those with hostNetwork: true have power over it",
 			spec.Container, strings.Join(names, " and ")))
 	}
+	if names := runspec.SysctlsWithheld(in); len(names) > 0 && a.number == 0 {
+		a.pod.note(warning, reason.NotEnforced, fmt.Sprintf("No effect on this node: sysctl %s, as pods share this machine's network", strings.Join(names, ", ")))
+	}
 	if err := a.share(spec); err != nil {
 		return nil, err
 	}

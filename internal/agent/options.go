@@ -14,6 +14,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/agent/eviction"
 	"github.com/sampan-batch/sampan/internal/agent/machine"
 	"github.com/sampan-batch/sampan/internal/agent/node"
+	"github.com/sampan-batch/sampan/internal/agent/proxy"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
@@ -30,6 +31,8 @@ type Options struct {
 	RunDir string
 	// Addresses are the machine's, the primary one first; pods that share its network have them.
 	Addresses []string
+	// NodePorts says which of these node ports are at; see proxy.NodePortAddresses.
+	NodePorts string
 
 	Client Client
 	Images Images
@@ -67,6 +70,8 @@ type Options struct {
 	HandLogTimes bool
 
 	Log *slog.Logger
+
+	proxied proxy.Machine
 }
 
 // LogHandler takes the log of a container, all that it writes until its end, and
@@ -91,6 +96,10 @@ func (o *Options) complete() error {
 	}
 	if o.RunDir == "" {
 		o.RunDir = o.Dir
+	}
+	var err error
+	if o.proxied, err = proxy.MachineOf(o.Addresses, o.NodePorts); err != nil {
+		return fmt.Errorf("addresses of node ports: %w", err)
 	}
 	return nil
 }

@@ -17,11 +17,12 @@ import (
 // services is what the pods of a node have in common.
 type services struct {
 	*containerRuntime
-	logs   openLogs
-	grants grants
-	turns  turns
-	tasks  sync.WaitGroup // everything that Run has to wait for
-	alarm  chan struct{}  // has the eviction manager look at once
+	logs    openLogs
+	grants  grants
+	takings takings
+	turns   turns
+	tasks   sync.WaitGroup // everything that Run has to wait for
+	alarm   chan struct{}  // has the eviction manager look at once
 }
 
 // lookSoon has the eviction manager look at the machine now, not when it is time.

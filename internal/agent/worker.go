@@ -223,6 +223,7 @@ func (w *podWorker) backOff(b podstate.Block) {
 func (w *podWorker) finish() {
 	w.forget(w.ctx, w.ended)
 	w.grants.forget(w.ref.UID)
+	w.takings.forget(w.ref.UID)
 	for i := range w.containers {
 		w.containers[i].endLife()
 	}

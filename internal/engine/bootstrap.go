@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	nodev1 "k8s.io/api/node/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -39,9 +40,21 @@ func storageClasses() []*storagev1.StorageClass {
 	return all
 }
 
+// serviceCIDR is the range of addresses that Services have, as a cluster tells it.
+func serviceCIDR(now metav1.Time) *networkingv1.ServiceCIDR {
+	return &networkingv1.ServiceCIDR{
+		ObjectMeta: metav1.ObjectMeta{Name: "kubernetes"},
+		Spec:       networkingv1.ServiceCIDRSpec{CIDRs: []string{kind.ServiceRange.String()}},
+		Status: networkingv1.ServiceCIDRStatus{Conditions: []metav1.Condition{{
+			Type: networkingv1.ServiceCIDRConditionReady, Status: metav1.ConditionTrue, LastTransitionTime: now,
+			Message: "Kubernetes default Service CIDR is ready",
+		}}},
+	}
+}
+
 // bootstrap creates the namespaces that clients expect to find, as plan furnishes them, so
 // that the first pod need not wait for that, and, unless the engine is private, the classes
-// of pods and claims, the default roles and what trust is, by which servers of aggregated APIs
+// of pods and claims, the range of Services, the default roles and what trust is, by which servers of aggregated APIs
 // know this one: nobody but its maker can reach that one.
 func bootstrap(ctx context.Context, s *store.Store, kinds *kind.Kinds, plan sweep.Plan, trust *corev1.ConfigMap) error {
 	view := s.View()
@@ -81,6 +94,7 @@ func bootstrap(ctx context.Context, s *store.Store, kinds *kind.Kinds, plan swee
 		for _, class := range storageClasses() {
 			create(kind.StorageClasses, class)
 		}
+		create(kind.ServiceCIDRs, serviceCIDR(now))
 		for resource, objects := range defaultRoles() {
 			for _, obj := range objects {
 				create(resource, obj)

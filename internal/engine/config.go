@@ -57,6 +57,12 @@ type Config struct {
 	// is too little, as a kubelet's flags of that name do; "" means
 	// eviction.Defaults, and nothing more.
 	EvictionHard, EvictionMinimumReclaim string
+	// NodePortAddresses says where node ports are, as kube-proxy's flag of that name does; "" means the
+	// machine's loopback address.
+	NodePortAddresses string
+	// PodRoutes has this machine reach pods and Services by their addresses, which takes rights over its
+	// network. It holds for nodes whose supervisors are started.
+	PodRoutes bool
 	// PressureTransition is how long the node says that it had too little after it
 	// has enough; 0 means a kubelet's five minutes.
 	PressureTransition time.Duration

@@ -120,7 +120,7 @@ func (e *Engine) newMember(object *corev1.Node, neighbours *supervisor.Neighbour
 	m.connect = func() (*supervisor.Client, error) {
 		return supervisor.New(filepath.Join(dir, "run"), supervisor.ClientOptions{
 			Private: c.Private, Log: c.Logger,
-			Pods: podRange(object), Cluster: network.DefaultConfig().Cluster, Neighbours: neighbours,
+			Pods: podRange(object), Cluster: network.DefaultConfig().Cluster, Machine: c.PodRoutes, Neighbours: neighbours,
 		})
 	}
 	m.health = e.health.addNode(object.Name, m.runners)
@@ -162,7 +162,7 @@ func (e *Engine) newAgent(kinds *kind.Kinds, m *member, client *supervisor.Clien
 	}
 	return agent.New(agent.Options{
 		Node: self, Dir: m.dir, Class: c.Runtime, Log: c.Logger,
-		Addresses: own, HostEnv: hostEnv(), Client: api, Images: images,
+		Addresses: own, NodePorts: c.NodePortAddresses, HostEnv: hostEnv(), Client: api, Images: images,
 		Runners: map[runner.Class]runner.Runner{runner.Sandbox: client, runner.Host: client},
 		API:     e.server.Endpoint(), Hosts: e.hosts(),
 		PodPids: max(c.PodPids, 0), UserNamespace: os.Geteuid() != 0,

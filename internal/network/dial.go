@@ -47,7 +47,7 @@ func (n *Network) dialInside(ctx context.Context, ns int, port uint16) (net.Conn
 func (n *Network) dial(ctx context.Context, ns int, to netip.AddrPort) (net.Conn, error) {
 	var fd int
 	var err error
-	n.thread.do(func() { fd, err = n.connect(ns, to) })
+	n.thread.do(func() { fd, err = n.connect(ns, unix.SOCK_STREAM, to) })
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(to), Err: err}
 	}
@@ -60,7 +60,7 @@ func (n *Network) dial(ctx context.Context, ns int, to netip.AddrPort) (net.Conn
 }
 
 // connect begins to connect to an address from a namespace. It is called in the thread.
-func (n *Network) connect(ns int, to netip.AddrPort) (fd int, err error) {
+func (n *Network) connect(ns, kind int, to netip.AddrPort) (fd int, err error) {
 	if ns != n.node {
 		if err := enter(ns); err != nil {
 			return -1, err
@@ -71,7 +71,7 @@ func (n *Network) connect(ns int, to netip.AddrPort) (fd int, err error) {
 	if to.Addr().Is6() {
 		family = unix.AF_INET6
 	}
-	if fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0); err != nil {
+	if fd, err = unix.Socket(family, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0); err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
 	if err = unix.Connect(fd, sockaddr(to)); err != nil && err != unix.EINPROGRESS {

@@ -3,7 +3,8 @@ package network
 import (
 	"context"
 	"errors"
-	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -25,12 +26,16 @@ type doors struct {
 
 // door is one of them.
 type door struct {
-	listener net.Listener
+	n        *Network
+	at       Port
+	listener net.Listener // TCP
+	packets  *packets     // UDP
 	stop     context.CancelFunc
 	work     sync.WaitGroup
 
 	mu        sync.Mutex
 	endpoints []netip.AddrPort
+	sticky    bool
 }
 
 // set opens the doors of the list, and closes others. A door that cannot be opened, because
@@ -42,10 +47,6 @@ func (d *doors) set(list []Service) error {
 	var errs []error
 	for i := range list {
 		s := &list[i]
-		if s.At.Protocol != TCP {
-			errs = append(errs, fmt.Errorf("%s: only TCP is led in from the machine", s.At))
-			continue
-		}
 		one := d.open[s.At]
 		if one == nil {
 			var err error
@@ -54,7 +55,7 @@ func (d *doors) set(list []Service) error {
 				continue
 			}
 		}
-		one.lead(s.Endpoints)
+		one.lead(s)
 		next[s.At] = one
 	}
 	for at, one := range d.open {
@@ -67,30 +68,65 @@ func (d *doors) set(list []Service) error {
 }
 
 func (n *Network) newDoor(at Port) (*door, error) {
-	listener, err := net.Listen("tcp4", netip.AddrPortFrom(at.Address, at.Port).String())
+	ctx, stop := context.WithCancel(context.Background())
+	d := &door{n: n, at: at, stop: stop}
+	var err error
+	run := d.run
+	if at.Protocol == UDP {
+		d.packets, err = newPackets(d)
+		run = d.receive
+	} else {
+		d.listener, err = net.Listen("tcp4", netip.AddrPortFrom(at.Address, at.Port).String())
+	}
 	if err != nil {
+		stop()
 		return nil, err
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	d := &door{listener: listener, stop: stop}
-	d.work.Go(func() { d.run(ctx, n, at) })
+	d.work.Go(func() { run(ctx) })
 	return d, nil
 }
 
-func (d *door) lead(to []netip.AddrPort) {
+func (d *door) lead(s *Service) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.endpoints = to
+	d.endpoints, d.sticky = s.Endpoints, s.Sticky
+	d.mu.Unlock()
+	if d.packets != nil {
+		d.packets.keep(s.Endpoints)
+	}
 }
 
 func (d *door) close() {
 	d.stop()
-	d.listener.Close()
+	if d.packets != nil {
+		d.packets.close()
+	} else {
+		d.listener.Close()
+	}
 	d.work.Wait()
 }
 
-// run takes who comes.
-func (d *door) run(ctx context.Context, n *Network, at Port) {
+// choose returns an endpoint for a client, if there is one: one by lot or, where it is always to be
+// the same, by who the client is. A client of the machine itself reaches all of them.
+func (d *door) choose(client netip.Addr, itself bool) (netip.AddrPort, bool) {
+	d.mu.Lock()
+	endpoints, sticky := d.endpoints, d.sticky
+	d.mu.Unlock()
+	if !itself {
+		endpoints = slices.DeleteFunc(slices.Clone(endpoints), func(e netip.AddrPort) bool { return !d.n.rules.admits(client, e) })
+	}
+	switch {
+	case len(endpoints) == 0:
+		return netip.AddrPort{}, false
+	case sticky:
+		hash := fnv.New32a()
+		hash.Write(client.AsSlice())
+		return endpoints[hash.Sum32()%uint32(len(endpoints))], true
+	}
+	return endpoints[rand.IntN(len(endpoints))], true
+}
+
+// run takes who connects.
+func (d *door) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		conn, err := d.listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -100,34 +136,30 @@ func (d *door) run(ctx context.Context, n *Network, at Port) {
 			time.Sleep(100 * time.Millisecond)
 			continue
 		}
-		release, ok := n.doors.places.Take(at)
+		release, ok := d.n.doors.places.Take(d.at)
 		if !ok {
 			reset(conn.(*net.TCPConn))
 			continue
 		}
 		d.work.Go(func() {
 			defer release()
-			d.through(ctx, n, conn.(*net.TCPConn))
+			d.through(ctx, conn.(*net.TCPConn))
 		})
 	}
 }
 
 // through goes between a client and one of the endpoints.
-func (d *door) through(ctx context.Context, n *Network, client *net.TCPConn) {
+func (d *door) through(ctx context.Context, client *net.TCPConn) {
 	defer client.Close()
-	d.mu.Lock()
-	endpoints := d.endpoints
-	d.mu.Unlock()
-	if from := addressOf(client.RemoteAddr()); from != addressOf(client.LocalAddr()) { // else it is the machine
-		endpoints = slices.DeleteFunc(slices.Clone(endpoints), func(e netip.AddrPort) bool { return !n.rules.admits(from, e) })
-	}
-	if len(endpoints) == 0 {
+	from := addressOf(client.RemoteAddr())
+	to, ok := d.choose(from, from == addressOf(client.LocalAddr()))
+	if !ok {
 		reset(client)
 		return
 	}
 	dialing, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
-	other, err := n.dialOne(dialing, endpoints)
+	other, err := d.n.dialOne(dialing, []netip.AddrPort{to})
 	if err != nil {
 		reset(client)
 		return

@@ -40,23 +40,29 @@ func (r *rules) outside() []expr.Any {
 	return concat(to(expr.CmpOpNeq, r.config.Cluster), to(expr.CmpOpNeq, r.config.Services), to(expr.CmpOpNeq, netip.MustParsePrefix("127.0.0.0/8")))
 }
 
-// toService leads packets to a Service to its chain.
-func (r *rules) toService() []expr.Any {
+// target loads what a packet is sent to as the key of a Port; 1 is the register that it begins in.
+func target() []expr.Any {
 	const address, protocol, port = 8, 9, 10 // registers of four bytes; 1 is the first of them
 	return []expr.Any{
 		load(address, targetOffset),
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: protocol},
 		&expr.Payload{DestRegister: port, Base: expr.PayloadBaseTransportHeader, Offset: portOffset, Len: 2},
-		&expr.Lookup{SourceRegister: 1, DestRegister: 0, IsDestRegSet: true, SetName: r.services.Name, SetID: r.services.ID},
 	}
+}
+
+// toService leads packets to a Service to its chain.
+func (r *rules) toService() []expr.Any {
+	return append(target(), &expr.Lookup{SourceRegister: 1, DestRegister: 0, IsDestRegSet: true, SetName: r.services.Name, SetID: r.services.ID})
+}
+
+// notLed goes on with packets to what is no Service with an address outside.
+func (r *rules) notLed() []expr.Any {
+	return append(target(), &expr.Lookup{SourceRegister: 1, SetName: r.led.Name, SetID: r.led.ID, Invert: true})
 }
 
 // toItself has packets from an endpoint to itself come from the gateway.
 func (r *rules) toItself() []expr.Any {
-	return append(r.fromItself(),
-		&expr.Immediate{Register: 1, Data: r.gateway.AsSlice()},
-		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1},
-	)
+	return append(r.fromItself(), r.asGateway()...)
 }
 
 // redirect takes packets to a port of this process. (What nftables calls so wants an address on

@@ -27,7 +27,10 @@ type Config struct {
 	// the cluster's names are asked at.
 	Services netip.Prefix
 	Names    netip.Addr
-	Log      *slog.Logger
+	// Machine has the machine, in whose network the caller is, reach pods and Services by their
+	// addresses. If that cannot be, the log says so.
+	Machine bool
+	Log     *slog.Logger
 }
 
 // DefaultConfig returns the ranges that kind and kubeadm have, and the address that the
@@ -98,6 +101,11 @@ func New(config Config) (_ *Network, err error) {
 	n.outside = newOutside(n)
 	if err = n.outside.run(&n.rules.proxy); err != nil {
 		return nil, err
+	}
+	if config.Machine {
+		if err := n.connectMachine(); err != nil {
+			config.Log.Warn("this machine does not reach pods by their addresses", "err", errMachine(err))
+		}
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -225,4 +233,5 @@ const (
 	macParent
 	macFabric
 	macHub
+	macMachine
 )

@@ -137,6 +137,18 @@ func (n *Network) Inside(uid string, f func() error) error {
 	return err
 }
 
+// Tune calls f, which changes kernel parameters, in the namespace of a pod. That is no other pod's
+// then.
+func (n *Network) Tune(uid string, f func() error) error {
+	n.mu.Lock()
+	s := n.pods[uid]
+	if s != nil {
+		s.changed = true
+	}
+	n.mu.Unlock()
+	return n.Inside(uid, f)
+}
+
 // back brings the thread back to the node's namespace: nothing can be done for any pod by
 // one that is astray.
 func (n *Network) back() {

@@ -57,7 +57,7 @@ func (r *rules) beginPolice(hook hooker) error {
 		known, concat(to(expr.CmpOpEq, netip.PrefixFrom(r.config.Names, 32)), sent))
 	hook("egress", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityRef(filter), known, itself, sent)
 	hook("ingress", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityRef(filter+1),
-		known, itself, concat(member(sourceOffset, p.hosts), accept()), received)
+		known, itself, concat(member(sourceOffset, p.hosts), accept()), concat(r.fromMachine(), accept()), received)
 	return nil
 }
 

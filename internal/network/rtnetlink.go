@@ -236,6 +236,11 @@ func (r *rtnetlink) address(index int, ip netip.Addr) {
 // route has what is for to leave by the link: to the neighbour via, if that is valid,
 // from the address source, if that is.
 func (r *rtnetlink) route(index int, to netip.Prefix, via, source netip.Addr) {
+	r.routeBy(index, to, via, source, 0)
+}
+
+// routeBy is route with a metric: of several to the same, the one with the lowest is taken.
+func (r *rtnetlink) routeBy(index int, to netip.Prefix, via, source netip.Addr, metric int) {
 	m := r.add("add the route to "+to.String(), unix.RTM_NEWROUTE, create)
 	scope := uint8(unix.RT_SCOPE_LINK)
 	flags := uint32(0)
@@ -252,6 +257,9 @@ func (r *rtnetlink) route(index int, to netip.Prefix, via, source netip.Addr) {
 	}
 	if source.IsValid() {
 		m.attr(unix.RTA_PREFSRC, source.AsSlice())
+	}
+	if metric > 0 {
+		m.attrU32(unix.RTA_PRIORITY, uint32(metric))
 	}
 	m.attrU32(unix.RTA_OIF, uint32(index))
 	m.end()

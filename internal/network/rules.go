@@ -22,7 +22,7 @@ import (
 //	            process instead
 //	sent        the same for what this process sends
 //	back        a pod that has got itself for an endpoint answers to the gateway, else its
-//	            answer would never come back here
+//	            answer would never come back here; so do those that the machine sends to
 //	carry       UDP to the outside: this process, as it is
 //	refuse      a port of a Service that has nobody who answers
 type rules struct {
@@ -31,9 +31,10 @@ type rules struct {
 	conn    *nftables.Conn
 	link    *netlink.Conn // below conn
 	table   *nftables.Table
-	// services leads from a Port to its chain; loops has the endpoints.
-	services, loops *nftables.Set
-	proxy           proxyPorts
+	// services leads from a Port to its chain; loops has the endpoints; led has those of UDP that have
+	// an address outside, which nobody is to carry there.
+	services, loops, led *nftables.Set
+	proxy                proxyPorts
 
 	mu     sync.Mutex
 	now    map[Port]*ruled
@@ -86,7 +87,8 @@ func (r *rules) begin() error {
 	r.services = &nftables.Set{Table: r.table, Name: "ports", IsMap: true, Concatenation: true, KeyType: port, DataType: nftables.TypeVerdict}
 	pair := nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIPAddr)
 	r.loops = &nftables.Set{Table: r.table, Name: "loops", Concatenation: true, KeyType: pair}
-	for _, set := range []*nftables.Set{r.services, r.loops} {
+	r.led = &nftables.Set{Table: r.table, Name: "led", Concatenation: true, KeyType: port}
+	for _, set := range []*nftables.Set{r.services, r.loops, r.led} {
 		if err := r.addSet(set, nil); err != nil {
 			return err
 		}
@@ -101,9 +103,10 @@ func (r *rules) begin() error {
 	hook("translate", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest,
 		r.toService(), concat(protocol(TCP), outside, r.redirect(r.proxy.tcpPort)))
 	hook("sent", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest, r.toService())
-	hook("back", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource, r.toItself())
+	hook("back", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource,
+		r.toItself(), concat(r.fromMachine(), r.asGateway()))
 	hook("carry", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityMangle,
-		concat(protocol(UDP), outside, carry(r.proxy.udpPort)))
+		concat(protocol(UDP), outside, r.notLed(), carry(r.proxy.udpPort)))
 	hook("refuse", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter,
 		concat(to(expr.CmpOpEq, r.config.Services), not(r.config.Names), []expr.Any{
 			&expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: icmpPortUnreachable}}))
@@ -254,6 +257,9 @@ func (r *rules) remove(s *ruled) {
 		return
 	}
 	_ = r.conn.SetDeleteElements(r.services, []nftables.SetElement{{Key: portKey(s.At), VerdictData: gotoChain(s.chain)}})
+	if r.ledIn(s.At) {
+		_ = r.conn.SetDeleteElements(r.led, []nftables.SetElement{{Key: portKey(s.At)}})
+	}
 	r.conn.FlushChain(s.chain)
 	r.conn.DelChain(s.chain)
 	var gone []nftables.SetElement
@@ -302,7 +308,17 @@ func (r *rules) add(s *ruled) error {
 			return err
 		}
 	}
+	if r.ledIn(s.At) {
+		if err := r.conn.SetAddElements(r.led, []nftables.SetElement{{Key: portKey(s.At)}}); err != nil {
+			return err
+		}
+	}
 	return r.conn.SetAddElements(r.services, []nftables.SetElement{{Key: portKey(s.At), VerdictData: gotoChain(s.chain)}})
+}
+
+// ledIn tells whether packets to a Service would be carried outside if nobody knew that they are for it.
+func (r *rules) ledIn(at Port) bool {
+	return at.Protocol == UDP && !r.config.Cluster.Contains(at.Address) && !r.config.Services.Contains(at.Address)
 }
 
 // split tells who of the endpoints is reached through this process: the kernel can only lead to

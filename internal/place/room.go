@@ -21,19 +21,13 @@ type room struct {
 	pods   []*corev1.Pod
 	affine []*corev1.Pod
 	used   corev1.ResourceList
-	ports  map[hostPort]int
+	ports  map[podspec.HostPort]int
 	// guessed is what of cpu (in thousandths) and memory is reckoned with for scores: of a
 	// container that asks for nothing as much as one of its kind needs.
 	guessed struct {
 		known       bool
 		cpu, memory int64
 	}
-}
-
-type hostPort struct {
-	protocol corev1.Protocol
-	ip       string
-	port     int32
 }
 
 func newRoom(n *Node) *room { return &room{Node: n, affine: n.Affine} }
@@ -53,7 +47,7 @@ func (r *room) load() {
 	if r.loaded {
 		return
 	}
-	r.loaded, r.used, r.ports = true, corev1.ResourceList{}, map[hostPort]int{}
+	r.loaded, r.used, r.ports = true, corev1.ResourceList{}, map[podspec.HostPort]int{}
 	for pod := range r.Active {
 		r.pods = append(r.pods, pod)
 		r.count(pod, 1)
@@ -72,7 +66,7 @@ func (r *room) count(pod *corev1.Pod, sign int) {
 		}
 		r.used[name] = sum
 	}
-	for _, p := range hostPorts(pod) {
+	for _, p := range podspec.HostPorts(pod) {
 		if r.ports[p] += sign; r.ports[p] == 0 {
 			delete(r.ports, p)
 		}
@@ -112,7 +106,7 @@ func (r *room) lacks(pod *corev1.Pod) (why []string, ever bool) {
 	asking := asks(pod)
 	if asking {
 		r.load()
-		if slices.ContainsFunc(hostPorts(pod), r.conflicts) {
+		if slices.ContainsFunc(podspec.HostPorts(pod), r.conflicts) {
 			return []string{"node(s) didn't have free ports for the requested pod ports"}, false
 		}
 	}
@@ -137,39 +131,13 @@ func (r *room) lacks(pod *corev1.Pod) (why []string, ever bool) {
 	return why, ever
 }
 
-func (r *room) conflicts(p hostPort) bool {
+func (r *room) conflicts(p podspec.HostPort) bool {
 	for q := range r.ports {
-		if q.port == p.port && q.protocol == p.protocol &&
-			(q.ip == p.ip || q.ip == "0.0.0.0" || p.ip == "0.0.0.0") {
+		if p.Conflicts(q) {
 			return true
 		}
 	}
 	return false
-}
-
-func hostPorts(pod *corev1.Pod) []hostPort {
-	var ports []hostPort
-	add := func(c *corev1.Container) {
-		for _, p := range c.Ports {
-			if p.HostPort > 0 {
-				ip := p.HostIP
-				if ip == "" {
-					ip = "0.0.0.0"
-				}
-				ports = append(ports, hostPort{p.Protocol, ip, p.HostPort})
-			}
-		}
-	}
-	for i := range pod.Spec.InitContainers {
-		c := &pod.Spec.InitContainers[i]
-		if podspec.IsSidecar(c) {
-			add(c)
-		}
-	}
-	for i := range pod.Spec.Containers {
-		add(&pod.Spec.Containers[i])
-	}
-	return ports
 }
 
 // What a container is taken to need that does not say: kube-scheduler's guess.

@@ -122,12 +122,16 @@ const (
 	InspectFailed                      = "InspectFailed"
 	Killing                            = "Killing"
 	NetworkNotReady                    = "NetworkNotReady"
+	NodeAffinity                       = "NodeAffinity"
+	NodePorts                          = "NodePorts"
+	OutOf                              = "OutOf" // and the name of a resource
 	PodOSNotSupported                  = "PodOSNotSupported"
 	PodOSSelectorNodeLabelDoesNotMatch = "PodOSSelectorNodeLabelDoesNotMatch"
 	Pulled                             = "Pulled"
 	Pulling                            = "Pulling"
 	Started                            = "Started"
 	SysctlForbidden                    = "SysctlForbidden"
+	TaintToleration                    = "TaintToleration"
 	Unhealthy                          = "Unhealthy"
 
 	CapabilityWithheld     = "CapabilityWithheld"

@@ -203,6 +203,10 @@ type Spec struct {
 	// PodNetwork gives the container the network that Join has made for the pod; else it
 	// shares the machine's.
 	PodNetwork bool
+	// Sysctls are kernel parameters of the pod's namespaces, by their names with dots: those of
+	// memory that processes share ("kernel."), and those of its network ("net."), which have a
+	// meaning with PodNetwork only. All containers of a pod have the same.
+	Sysctls map[string]string `json:",omitempty"`
 
 	// UID and GID of the process, Groups its supplementary groups. nil UID:
 	// the runner's own user (host), 0 (sandbox). nil GID: the primary group that

@@ -11,6 +11,7 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
@@ -95,7 +96,7 @@ const (
 // status returns the node's status at now, given the present one and how it fares.
 func (n *Node) status(present *corev1.NodeStatus, is state, now time.Time) corev1.NodeStatus {
 	s := *present
-	s.Capacity, s.Allocatable = n.config.Capacity, n.config.Allocatable
+	s.Capacity, s.Allocatable = n.resources(present)
 	s.NodeInfo = n.info
 	s.Addresses = nil
 	for _, ip := range n.config.Addresses {
@@ -134,8 +135,8 @@ func (h *heartbeat) run(ctx context.Context) {
 }
 
 // look reports whether the API has no node of this name any more, or another one. If somebody
-// else has said how the node is, which is what happens when it was not heard of, the status has
-// to be written anew.
+// else has said how the node is, which is what happens when it was not heard of, or what it has,
+// the status has to be written anew.
 func (h *heartbeat) look(ctx context.Context) (gone bool) {
 	node, err := h.node.config.API.Node(ctx, h.node.config.Name)
 	if err != nil {
@@ -148,6 +149,9 @@ func (h *heartbeat) look(ctx context.Context) (gone bool) {
 		if c.Type == corev1.NodeReady && c.Status == corev1.ConditionUnknown {
 			h.at = time.Time{}
 		}
+	}
+	if capacity, allocatable := h.node.resources(&node.Status); !equality.Semantic.DeepEqual(capacity, node.Status.Capacity) || !equality.Semantic.DeepEqual(allocatable, node.Status.Allocatable) {
+		h.at = time.Time{}
 	}
 	return false
 }

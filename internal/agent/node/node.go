@@ -77,6 +77,9 @@ func New(c Config) (*Node, error) {
 	if c.Name == "" || c.API == nil || c.Log == nil {
 		return nil, errors.New("node: Name, API and Log must be set")
 	}
+	if c.Capacity == nil {
+		c.Capacity = corev1.ResourceList{}
+	}
 	if len(c.Allocatable) == 0 {
 		c.Allocatable = c.Capacity
 	}
@@ -94,6 +97,11 @@ func New(c Config) (*Node, error) {
 
 // Name returns the node's name.
 func (n *Node) Name() string { return n.config.Name }
+
+// Stored returns the node as the API has it, which is shared.
+func (n *Node) Stored(ctx context.Context) (*corev1.Node, error) {
+	return n.config.API.Node(ctx, n.config.Name)
+}
 
 // Allocatable returns what of the node pods may use. It is shared.
 func (n *Node) Allocatable() corev1.ResourceList { return n.config.Allocatable }

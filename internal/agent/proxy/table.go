@@ -17,45 +17,78 @@ import (
 // node sees them: those that are ready, or, if none is, those that still serve while they end; of
 // a Service whose traffic policy is Local those on the node. An object that no node could use
 // (another family of addresses, another protocol) is left out, and what is too much (see bound).
-func Table(node string, services []*corev1.Service, slices []*discoveryv1.EndpointSlice) []network.Service {
+func Table(node string, machine Machine, services []*corev1.Service, endpoints []*discoveryv1.EndpointSlice) []network.Service {
 	of := make(map[string][]*discoveryv1.EndpointSlice)
-	for _, slice := range slices {
-		if slice.AddressType == discoveryv1.AddressTypeIPv4 {
+	for _, slice := range endpoints {
+		if _, headless := slice.Labels[corev1.IsHeadlessService]; slice.AddressType == discoveryv1.AddressTypeIPv4 && !headless {
 			key := slice.Namespace + "/" + slice.Labels[discoveryv1.LabelServiceName]
 			of[key] = append(of[key], slice)
 		}
 	}
+	services = slices.DeleteFunc(slices.Clone(services), func(s *corev1.Service) bool {
+		_, others := s.Labels["service.kubernetes.io/service-proxy-name"] // another proxy's
+		return others
+	})
 	own := make([][]network.Service, len(services)) // by Service
 	seen := make(map[network.Port]bool)
 	for i, s := range services {
 		all := of[s.Namespace+"/"+s.Name]
-		own[i] = append(machinePorts(node, s, all), ports(node, s, all, addresses(s), seen)...)
+		own[i] = append(machinePorts(node, machine.NodePorts, s, all), ports(node, s, all, addresses(s), seen)...)
 	}
 	// What a manifest says is led here comes after what is led here: nobody takes another's address.
 	for i, s := range services {
-		own[i] = append(own[i], ports(node, s, of[s.Namespace+"/"+s.Name], outer(s), seen)...)
+		all := of[s.Namespace+"/"+s.Name]
+		own[i] = append(own[i], ports(node, s, all, outer(s), seen)...)
+		own[i] = append(own[i], nodePorts(s, all, machine.ForPods, seen)...)
 	}
 	return bound(own)
 }
 
+// nodePorts are those of a Service as pods find them, at the addresses of the machine. Whoever comes
+// from a pod has all endpoints, whatever the policy for traffic from outside is.
+func nodePorts(s *corev1.Service, slices []*discoveryv1.EndpointSlice, machine []netip.Addr, seen map[network.Port]bool) (table []network.Service) {
+	for i := range s.Spec.Ports {
+		p := &s.Spec.Ports[i]
+		protocol, ok := protocolOf(p.Protocol)
+		if p.NodePort == 0 || !ok {
+			continue
+		}
+		for _, ip := range machine {
+			port := network.Port{Address: ip, Port: uint16(p.NodePort), Protocol: protocol}
+			if seen[port] {
+				continue
+			}
+			seen[port] = true
+			table = append(table, network.Service{At: port, Endpoints: endpoints("", p.Name, p.Protocol, slices), Sticky: sticky(s)})
+		}
+	}
+	return table
+}
+
+// sticky tells whether a client of a Service is always led to the same endpoint.
+func sticky(s *corev1.Service) bool { return s.Spec.SessionAffinity == corev1.ServiceAffinityClientIP }
+
 // machinePorts are those of a Service at the machine.
-func machinePorts(node string, s *corev1.Service, slices []*discoveryv1.EndpointSlice) (table []network.Service) {
+func machinePorts(node string, at []netip.Addr, s *corev1.Service, slices []*discoveryv1.EndpointSlice) (table []network.Service) {
 	if s.Spec.ExternalTrafficPolicy != corev1.ServiceExternalTrafficPolicyLocal {
 		node = ""
 	}
 	for i := range s.Spec.Ports {
 		p := &s.Spec.Ports[i]
-		if p.NodePort == 0 || p.Protocol == corev1.ProtocolUDP {
+		protocol, ok := protocolOf(p.Protocol)
+		if p.NodePort == 0 || !ok {
 			continue
 		}
 		list := endpoints(node, p.Name, p.Protocol, slices)
 		if node != "" && len(list) == 0 {
 			continue // it is another node's, who has one
 		}
-		table = append(table, network.Service{
-			At:        network.Port{Address: loopback, Port: uint16(p.NodePort), Protocol: network.TCP},
-			Endpoints: list, Machine: true,
-		})
+		for _, ip := range at {
+			table = append(table, network.Service{
+				At:        network.Port{Address: ip, Port: uint16(p.NodePort), Protocol: protocol},
+				Endpoints: list, Machine: true, Sticky: sticky(s),
+			})
+		}
 	}
 	return table
 }
@@ -76,15 +109,12 @@ func ports(node string, s *corev1.Service, slices []*discoveryv1.EndpointSlice, 
 			seen[port] = true
 			table = append(table, network.Service{
 				At: port, Endpoints: endpoints(node, p.Name, p.Protocol, slices),
-				Sticky: s.Spec.SessionAffinity == corev1.ServiceAffinityClientIP,
+				Sticky: sticky(s),
 			})
 		}
 	}
 	return table
 }
-
-// loopback is where the machine's node ports are: who is on it reaches them, and nobody else.
-var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
 // HostPorts returns the ports of the machine that the containers of a pod at this address ask
 // for.

@@ -45,6 +45,8 @@ func slice(conditions ...[3]bool) *discoveryv1.EndpointSlice {
 	return s
 }
 
+var local = Machine{NodePorts: []netip.Addr{loopback}}
+
 var (
 	ready   = [3]bool{true, true, false}
 	unready = [3]bool{false, false, false}
@@ -69,7 +71,13 @@ func TestTable(t *testing.T) {
 			s.Endpoints[0].Conditions = discoveryv1.EndpointConditions{}
 			return s
 		}()}, "[{10.96.1.1:80/6 [10.244.0.9:8080] false false}]"},
-		"sticky": {service(func(s *corev1.Service) { s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP }), nil, "[{10.96.1.1:80/6 [] false true}]"},
+		"sticky":          {service(func(s *corev1.Service) { s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP }), nil, "[{10.96.1.1:80/6 [] false true}]"},
+		"another proxy's": {service(func(s *corev1.Service) { s.Labels = map[string]string{"service.kubernetes.io/service-proxy-name": "x"} }), nil, "[]"},
+		"endpoints for their names only": {service(nil), []*discoveryv1.EndpointSlice{func() *discoveryv1.EndpointSlice {
+			s := slice(ready)
+			s.Labels[corev1.IsHeadlessService] = ""
+			return s
+		}()}, "[{10.96.1.1:80/6 [] false false}]"},
 		"headless": {service(func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "None", []string{"None"} }),
 			[]*discoveryv1.EndpointSlice{slice(ready)}, "[]"},
 		"a port of the machine": {service(func(s *corev1.Service) { s.Spec.Ports[0].NodePort = 30080 }), []*discoveryv1.EndpointSlice{slice(ready)},
@@ -102,15 +110,64 @@ func TestTable(t *testing.T) {
 			"[{10.96.1.1:80/6 [] false false}]"},
 		"IPv6 is left out": {service(func(s *corev1.Service) { s.Spec.ClusterIPs = []string{"fd00::1"} }), nil, "[]"},
 	} {
-		if got := fmt.Sprint(Table("one", []*corev1.Service{test.service}, test.slices)); got != test.want {
+		if got := fmt.Sprint(Table("one", local, []*corev1.Service{test.service}, test.slices)); got != test.want {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, test.want)
 		}
 	}
 	// Of two Services that say they are at the same place, the first is.
 	twice := []*corev1.Service{service(nil), service(func(s *corev1.Service) { s.Name = "b" })}
-	if got := Table("one", twice, []*discoveryv1.EndpointSlice{slice(ready)}); len(got) != 1 || len(got[0].Endpoints) != 1 ||
+	if got := Table("one", local, twice, []*discoveryv1.EndpointSlice{slice(ready)}); len(got) != 1 || len(got[0].Endpoints) != 1 ||
 		got[0].At != (network.Port{Address: netip.MustParseAddr("10.96.1.1"), Port: 80, Protocol: network.TCP}) {
 		t.Errorf("got %v", got)
+	}
+}
+
+// TestNodePortAddresses reads what kube-proxy reads.
+func TestNodePortAddresses(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"":                          "[127.0.0.1]",
+		"primary":                   "[192.0.2.7]",
+		"198.51.100.0/24":           "[198.51.100.9]",
+		"0.0.0.0/0":                 "[192.0.2.7 198.51.100.9 127.0.0.1]",
+		"192.0.2.7/32, 127.0.0.0/8": "[192.0.2.7 127.0.0.1]",
+		"::/0":                      "[]",
+		"203.0.113.0/24":            "[]",
+		"192.0.2.7":                 `"192.0.2.7" is no range of addresses, as 192.0.2.0/24, and not "primary"`,
+		"127.0.0.0/8,":              `"" is no range of addresses, as 192.0.2.0/24, and not "primary"`,
+	} {
+		m, err := MachineOf([]string{"192.0.2.7", "2001:db8::1", "198.51.100.9"}, text)
+		got := fmt.Sprint(m.NodePorts)
+		if err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%q: got %s, want %s", text, got, want)
+		}
+	}
+}
+
+// TestNodePorts: they are at the machine's own address for who is on it, and at the others for pods, for each
+// protocol, and there with all endpoints, whatever the policies are.
+func TestNodePorts(t *testing.T) {
+	t.Parallel()
+	machine, err := MachineOf([]string{"192.0.2.7", "fe80::1", "10.96.0.1", "10.244.0.1", "169.254.1.1"}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := service(func(s *corev1.Service) {
+		s.Spec.Ports[0].NodePort, s.Spec.SessionAffinity = 30080, corev1.ServiceAffinityClientIP
+		s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: "dns", Protocol: corev1.ProtocolUDP, Port: 53, NodePort: 30053},
+			corev1.ServicePort{Name: "s", Protocol: corev1.ProtocolSCTP, Port: 9, NodePort: 30009})
+		s.Spec.ExternalTrafficPolicy, s.Spec.InternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal, ptr.To(corev1.ServiceInternalTrafficPolicyLocal)
+	})
+	packets := slice(ready)
+	packets.Ports = []discoveryv1.EndpointPort{{Name: ptr.To("dns"), Port: ptr.To[int32](5353), Protocol: ptr.To(corev1.ProtocolUDP)}}
+	const want = "[{127.0.0.1:30080/6 [10.244.0.9:8080] true true} {127.0.0.1:30053/17 [10.244.0.9:5353] true true}" +
+		" {10.96.1.1:80/6 [10.244.0.9:8080] false true} {10.96.1.1:53/17 [10.244.0.9:5353] false true}" +
+		" {192.0.2.7:30080/6 [10.244.0.8:8080 10.244.0.9:8080] false true} {192.0.2.7:30053/17 [10.244.0.9:5353] false true}]"
+	if got := fmt.Sprint(Table("one", machine, []*corev1.Service{s}, []*discoveryv1.EndpointSlice{slice(ready, ready), packets})); got != want {
+		t.Errorf("\n got %s\nwant %s", got, want)
 	}
 }
 
@@ -149,7 +206,7 @@ func TestBound(t *testing.T) {
 				s.Name = "nobody's"
 			}
 		})
-		table := Table("one", []*corev1.Service{bad, service(nil)}, []*discoveryv1.EndpointSlice{slice(ready, ready), crowd})
+		table := Table("one", local, []*corev1.Service{bad, service(nil)}, []*discoveryv1.EndpointSlice{slice(ready, ready), crowd})
 		last := table[len(table)-1]
 		if last.At.Address != netip.MustParseAddr("10.96.1.1") || len(last.Endpoints) != 2 {
 			t.Errorf("%d ports: another Service has %v", count, last)

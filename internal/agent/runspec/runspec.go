@@ -106,6 +106,7 @@ func New(in *Input, objects Objects) (*runner.Spec, error) {
 		another.ImageEnv = withoutUser(in.ImageEnv)
 		in = &another
 	}
+	spec.Sysctls, _ = sysctls(in)
 	spec.Env = environ(in, env, home)
 	return spec, nil
 }

@@ -21,9 +21,9 @@ func isNative(name corev1.ResourceName) bool {
 	return !strings.Contains(string(name), "/") || strings.Contains(string(name), corev1.ResourceDefaultNamespacePrefix)
 }
 
-// isExtended reports whether name is a resource that a node advertises by
+// IsExtended reports whether name is a resource that a node advertises by
 // itself: of a foreign domain, and fit to be named in a quota.
-func isExtended(name corev1.ResourceName) bool {
+func IsExtended(name corev1.ResourceName) bool {
 	if isNative(name) || strings.HasPrefix(string(name), corev1.DefaultResourceRequestsPrefix) {
 		return false
 	}
@@ -43,7 +43,7 @@ func countsUnits(name corev1.ResourceName) bool {
 		corev1.ResourceServicesNodePorts, corev1.ResourceServicesLoadBalancers:
 		return true
 	}
-	return isExtended(name)
+	return IsExtended(name)
 }
 
 // isStandard reports whether the system knows name, in a container or a quota.
@@ -78,7 +78,7 @@ func (c *checker) containerResourceName(path *field.Path, name corev1.ResourceNa
 		if !isCompute(name) && name != corev1.ResourceEphemeralStorage && !isHugePages(name) {
 			c.invalid(path, name, "must be a standard resource for containers")
 		}
-	case !isNative(name) && !isExtended(name):
+	case !isNative(name) && !IsExtended(name):
 		c.invalid(path, name, "doesn't follow extended resource name standard")
 	}
 }

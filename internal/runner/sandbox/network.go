@@ -40,7 +40,7 @@ func (n *networks) get() (*network.Network, error) {
 		}
 		n.id = rand.Uint64() | 1
 		config := network.DefaultConfig()
-		config.Log, config.Hub = n.l.env.Log, n.l.env.Hub
+		config.Log, config.Hub, config.Machine = n.l.env.Log, n.l.env.Hub, n.l.env.Machine
 		if n.l.env.Pods.IsValid() {
 			config.Pods, config.Cluster = n.l.env.Pods, n.l.env.Cluster
 		}

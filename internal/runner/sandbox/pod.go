@@ -39,7 +39,7 @@ func (l *Launcher) podOf(spec *runner.Spec) (*pod, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.uts < 0 {
-		if err := p.makeNamespaces(spec.Hostname); err != nil {
+		if err := p.makeNamespaces(spec); err != nil {
 			return nil, err
 		}
 	}
@@ -57,10 +57,17 @@ func (l *Launcher) podOf(spec *runner.Spec) (*pod, error) {
 	return p, nil
 }
 
-// makeNamespaces makes the pod's ipc and uts namespaces.
-func (p *pod) makeNamespaces(hostname string) error {
+// makeNamespaces makes the pod's ipc and uts namespaces, and sets what its manifest says of them and
+// of its network.
+func (p *pod) makeNamespaces(spec *runner.Spec) error {
+	shared, net := splitSysctls(spec)
+	if len(net) > 0 {
+		if err := p.tuneNetwork(net); err != nil {
+			return err
+		}
+	}
 	var err error
-	p.l.maker.do(func() { p.ipc, p.uts, err = makeNamespaces(hostname) })
+	p.l.maker.do(func() { p.ipc, p.uts, err = makeNamespaces(spec.Hostname, shared) })
 	return err
 }
 
@@ -102,7 +109,7 @@ func (m *namespaceMaker) run() {
 	}
 }
 
-func makeNamespaces(hostname string) (ipc, uts int, err error) {
+func makeNamespaces(hostname string, sysctls map[string]string) (ipc, uts int, err error) {
 	if err := unix.Unshare(unix.CLONE_NEWIPC | unix.CLONE_NEWUTS); err != nil {
 		return -1, -1, os.NewSyscallError("unshare", err)
 	}
@@ -112,6 +119,9 @@ func makeNamespaces(hostname string) (ipc, uts int, err error) {
 				Reason: "CreateContainerConfigError", Message: fmt.Sprintf("hostname %q: %v", hostname, err),
 			}
 		}
+	}
+	if err := setSysctls(sysctls); err != nil {
+		return -1, -1, err
 	}
 	if ipc, err = openNamespace("/proc/thread-self/ns/ipc"); err != nil {
 		return -1, -1, err

@@ -36,8 +36,9 @@ type Options struct {
 	// Launchers makes the Launcher of each class.
 	Launchers map[runner.Class]func(runner.LauncherEnv) (runner.Launcher, error)
 
-	// Pods and Cluster are those of network.Config; the zero value is the default.
+	// Pods, Cluster and Machine are those of network.Config; the zero value is the default.
 	Pods, Cluster netip.Prefix
+	Machine       bool
 
 	// NoNamespaces is passed on to the Launcher; see runner.LauncherEnv.
 	NoNamespaces string
@@ -78,6 +79,9 @@ func (o Options) args() []string {
 	if o.Pods.IsValid() {
 		args = append(args, "--pod-range="+o.Pods.String(), "--cluster-range="+o.Cluster.String())
 	}
+	if o.Machine {
+		args = append(args, "--pod-routes")
+	}
 	if o.hub != nil {
 		args = append(args, "--hub")
 	}
@@ -98,6 +102,7 @@ func ParseArgs(args []string) (Options, error) {
 	flags.BoolVar(&o.awaitMapping, "await-mapping", false, "wait for the user namespace's ranges")
 	flags.TextVar(&o.Pods, "pod-range", netip.Prefix{}, "range of the addresses of the node's pods")
 	flags.TextVar(&o.Cluster, "cluster-range", netip.Prefix{}, "range of the addresses of all nodes' pods")
+	flags.BoolVar(&o.Machine, "pod-routes", false, "have this machine reach pods by their addresses")
 	hub := flags.Bool("hub", false, "be connected to other nodes")
 	if err := flags.Parse(args); err != nil {
 		return Options{}, err
