@@ -74,6 +74,7 @@ var table = []struct {
 	{"a volume or a root that is read-only", []string{"internal/runner/sandbox.TestReadOnlyRoot", "internal/runner/sandbox.TestRecursiveMount"}},
 	{"runAsUser in class host with the engine's groups", []string{"internal/runner/host.TestOtherUser", "internal/runner/host.TestUser"}},
 
+	{"pods that their namespace forbids, created by a client, a controller, or bit by bit", []string{"internal/kind.TestPodSecurity", "internal/kind.TestPodSecurityOfUpdates", "testdata/stories/podsecurity.txtar"}},
 	{"admin access to devices, and the status of a claim, by whoever may write claims", []string{"internal/server.TestClaimsAskWho"}},
 
 	// The machine's resources.

@@ -236,7 +236,7 @@ var except = []struct{ pkg, what, why string }{
 	{"internal/kind/upstream", "context.Background", "the same"},
 	{"internal/kind/upstream", "context.WithValue", "the same"},
 	{"internal/kind/upstream", "k8s.io/client-go/kubernetes/typed/core/v1.NamespaceInterface", "some strategies want a client for namespaces; the one they get returns what the request was handed"},
-	{"internal/kind/upstream", "sync.OnceValue", "the scheme of Kubernetes' types is made when it is first needed, and never changes"},
+	{"internal/kind/upstream", "sync.OnceValue", "the scheme of Kubernetes' types, and its checks of Pod Security, are made when they are first needed, and never change"},
 	{"internal/kind", "time.LoadLocation", "validation has to know whether a zone exists; cores do not validate"},
 }
 

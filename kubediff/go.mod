@@ -28,6 +28,7 @@ require k8s.io/controller-manager v0.37.2 // indirect
 require (
 	k8s.io/kube-aggregator v0.37.2 // indirect
 	k8s.io/kubelet v0.37.2 // indirect
+	k8s.io/pod-security-admission v0.37.2 // indirect
 )
 
 require sigs.k8s.io/yaml v1.6.0

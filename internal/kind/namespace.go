@@ -28,7 +28,9 @@ func Namespace() *Kind {
 			NewList: func() runtime.Object { return &corev1.NamespaceList{} },
 			Default: changes(defaultNamespace),
 		},
-		Create: Create{Prepare: changes(prepareNamespace), Validate: checks(validateNamespace)},
+		Create: Create{Prepare: changes(prepareNamespace), Validate: checks(func(ns *corev1.Namespace) field.ErrorList {
+			return append(validateNamespace(ns), validateSecurity(ns, nil)...)
+		})},
 		Update: Update{Prepare: updates(prepareNamespaceUpdate), Validate: checksUpdate(validateNamespaceUpdate)},
 		Status: &Update{
 			Prepare:  updates(func(ns, old *corev1.Namespace) { ns.Spec = old.Spec }),
@@ -114,7 +116,8 @@ func validateNamespace(ns *corev1.Namespace) field.ErrorList {
 }
 
 func validateNamespaceUpdate(ns, old *corev1.Namespace) field.ErrorList {
-	return append(validateNamespace(ns), validateMetaUpdate(&ns.ObjectMeta, &old.ObjectMeta)...)
+	errs := append(validateNamespace(ns), validateMetaUpdate(&ns.ObjectMeta, &old.ObjectMeta)...)
+	return append(errs, validateSecurity(ns, old)...)
 }
 
 func validateNamespaceStatus(ns, old *corev1.Namespace) field.ErrorList {

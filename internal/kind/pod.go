@@ -34,16 +34,22 @@ func Pod() *Kind {
 			AddToScheme: addPodSubresources,
 		},
 		Create: Create{
-			Admit:        func(obj Object, others Getter) error { return admitPod(obj.(*corev1.Pod), others) },
-			Prepare:      changes(podspec.Prepare),
-			Validate:     checks(validatePod),
-			Limit:        withinLimits,
+			Admit:    func(obj Object, others Getter) error { return admitPod(obj.(*corev1.Pod), others) },
+			Prepare:  changes(podspec.Prepare),
+			Validate: checks(validatePod),
+			Limit: func(obj Object, others Getter) error {
+				if err := withinLimits(obj, others); err != nil {
+					return err
+				}
+				return withinSecurity(obj, others)
+			},
 			FromTemplate: true,
 		},
 		Update: Update{
 			Admit:    updates(admitPodUpdate),
 			Prepare:  updates(podspec.PrepareUpdate),
 			Validate: checksUpdate(validatePodUpdate),
+			Limit:    staysWithinSecurity,
 		},
 		Status:       &Update{Prepare: updates(podspec.PrepareStatus), Validate: checksUpdate(validatePodStatus)},
 		Parts:        podParts(),

@@ -26,7 +26,10 @@ const DefaultAccount = "default"
 
 // RuntimeClassNames returns the names of the classes of containers that nodes run.
 // What they are is built in; each has a RuntimeClass object, to be found by.
-func RuntimeClassNames() []string { return []string{"sandbox", "host"} }
+func RuntimeClassNames() []string { return []string{"sandbox", hostClass} }
+
+// hostClass is the one that isolates nothing.
+const hostClass = "host"
 
 // admitPod is all of admission: the row's. AdmitAccount and AdmitPod are its parts, for
 // who tells them apart in what he says. Their errors say why a pod is forbidden.

@@ -21,7 +21,9 @@ func podParts() []Part {
 		}
 		return withinNode(obj.(*corev1.Pod), others)
 	}
-	return []Part{podPart(EphemeralContainers, podregistry.EphemeralContainersStrategy), resize}
+	ephemeral := podPart(EphemeralContainers, podregistry.EphemeralContainersStrategy)
+	ephemeral.Limit = staysWithinSecurity
+	return []Part{ephemeral, resize}
 }
 
 // withinNode refuses what the pod's node could never give it. (Kubernetes:

@@ -69,6 +69,11 @@ func (sh *shared) request(ctx context.Context) *kind.Request {
 			return nil, false
 		}
 		return obj.(*corev1.Namespace), true
+	}, Pods: func(namespace string) (all []*corev1.Pod) {
+		for obj := range sh.store.View().List(kind.Pods, namespace) {
+			all = append(all, obj.(*corev1.Pod))
+		}
+		return all
 	}}
 }
 

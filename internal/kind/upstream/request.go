@@ -23,6 +23,8 @@ type Request struct {
 	Context context.Context
 	// Namespace returns a namespace, false if there is none of that name.
 	Namespace func(name string) (*corev1.Namespace, bool)
+	// Pods returns those of a namespace.
+	Pods func(namespace string) []*corev1.Pod
 	// Authorizer knows what users may do.
 	Authorizer authorizer.UnconditionalAuthorizer
 	// Resource returns the resource that serves the objects of a kind.

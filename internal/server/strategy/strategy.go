@@ -29,6 +29,7 @@ type Strategy struct {
 	Request func(ctx context.Context) *kind.Request
 
 	namespaced          bool
+	partial             bool // writes go through a subresource
 	allowCreateOnUpdate bool
 
 	create       kind.Create
@@ -61,7 +62,7 @@ func Of(scheme *runtime.Scheme, k *kind.Kind, gv schema.GroupVersion) Strategy {
 // Through returns the rules for a write through a subresource.
 func (s Strategy) Through(rules kind.Update) Strategy {
 	s.allowCreateOnUpdate = false
-	s.update, s.warn = rules, nil
+	s.update, s.warn, s.partial = rules, nil, true
 	return s
 }
 
@@ -151,16 +152,20 @@ func (s Strategy) DeclarativeValidationConfig(context.Context, runtime.Object, r
 	return rest.DeclarativeValidationConfig{}
 }
 
-func (s Strategy) WarningsOnCreate(_ context.Context, obj runtime.Object) []string {
-	if s.warn == nil {
-		return nil
-	}
-	return s.warn(obj.(change.Object), nil)
+func (s Strategy) WarningsOnCreate(ctx context.Context, obj runtime.Object) []string {
+	return s.warnings(ctx, obj.(change.Object), nil)
 }
 
-func (s Strategy) WarningsOnUpdate(_ context.Context, obj, old runtime.Object) []string {
-	if s.warn == nil {
-		return nil
+func (s Strategy) WarningsOnUpdate(ctx context.Context, obj, old runtime.Object) []string {
+	return s.warnings(ctx, obj.(change.Object), old.(change.Object))
+}
+
+func (s Strategy) warnings(ctx context.Context, obj, old change.Object) (all []string) {
+	if s.warn != nil {
+		all = s.warn(obj, old)
 	}
-	return s.warn(obj.(change.Object), old.(change.Object))
+	if s.Request != nil && !s.partial {
+		all = append(all, kind.SecurityWarnings(s.Request(ctx), obj, old)...)
+	}
+	return all
 }
