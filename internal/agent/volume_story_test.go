@@ -56,6 +56,11 @@ func TestVolumeAppearsAndChanges(t *testing.T) {
 		if got := read(0, "k"); got != "v1" {
 			t.Errorf("got %q", got)
 		}
+		b.setConfig("cfg", map[string]string{"k": "soon"})
+		after(10 * time.Second)
+		if got := read(0, "k"); got != "soon" {
+			t.Errorf("after a change soon after the start: got %q", got)
+		}
 		b.setConfig("cfg", map[string]string{"k": "v2"})
 		after(61 * time.Second)
 		if got := read(0, "k"); got != "v2" {

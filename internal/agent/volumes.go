@@ -16,16 +16,21 @@ import (
 // them as long as the pod runs.
 type volumeSetup struct {
 	pod      *pod
-	due      time.Time // when to set them up, or refresh them; zero: never
-	busy     bool      // that is being done
-	failures int       // in a row
-	said     string    // the last failure that was noted
+	due      time.Time     // when to set them up, or refresh them; zero: never
+	begun    bool          // a container has started
+	wait     time.Duration // until the refresh after the next one
+	busy     bool          // that is being done
+	failures int           // in a row
+	said     string        // the last failure that was noted
 }
 
 const (
 	// refreshPeriod is how often volumes that show API objects are compared
-	// with them, as long as the pod runs.
+	// with them, as long as the pod runs. At the start of its first container that is
+	// firstRefresh, and grows: some controllers make the Secret that they have mounted, and
+	// wait for it to appear. (A kubelet looks at whatever happens to the pod.)
 	refreshPeriod = time.Minute
+	firstRefresh  = time.Second
 	// Volumes that cannot be set up are tried again with a growing delay.
 	minMountRetry = 500 * time.Millisecond
 	maxMountRetry = 2*time.Minute + 2*time.Second
@@ -34,6 +39,7 @@ const (
 // prepare gets ready what the pod's containers need before any of them starts.
 func (v *volumeSetup) prepare() {
 	p, object := v.pod, v.pod.state.Object
+	v.begun = p.state.Begun() // under a former run of the node
 	if err := p.canRun(object); err != nil {
 		p.note(warning, reason.FailedCreatePodSandBox, fmt.Sprintf("Failed to create pod sandbox: %v", err))
 		return
@@ -67,6 +73,10 @@ func (v *volumeSetup) mount(now time.Time) time.Time {
 	p := v.pod
 	if v.busy || v.due.IsZero() || p.state.Ending != nil {
 		return time.Time{}
+	}
+	if !v.begun && p.state.Begun() {
+		v.begun, v.wait = true, firstRefresh
+		v.due = earlier(v.due, now.Add(firstRefresh))
 	}
 	if now.Before(v.due) {
 		return v.due
@@ -113,7 +123,10 @@ func (v *volumeSetup) mounted(err error, now time.Time) {
 	if err == nil {
 		v.failures, v.said = 0, ""
 		if volume.Live(p.state.Object, p.class(p.state.Object)) {
-			v.due = now.Add(refreshPeriod)
+			if v.wait = min(2*v.wait, refreshPeriod); v.wait == 0 {
+				v.wait = refreshPeriod
+			}
+			v.due = now.Add(v.wait)
 		}
 		if !p.state.Ready {
 			p.state.Ready, p.dirty = true, true

@@ -24,7 +24,8 @@ func CustomResourceDefinition() *Kind {
 
 // Custom returns the row of the objects that a CustomResourceDefinition defines. It is nil
 // when the definition, which is not validated, has no version that is stored, and when it
-// is not established: another one has the names that it asks for.
+// is not served: another one has the names that it asks for. What has got its names is
+// served a moment before it is established.
 func Custom(definition Object) *Kind {
 	u, ok := definition.(*unstructured.Unstructured)
 	if !ok {
@@ -34,7 +35,7 @@ func Custom(definition Object) *Kind {
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &d); err != nil {
 		return nil
 	}
-	if !apihelpers.IsCRDConditionTrue(&d, apiextensionsv1.Established) {
+	if !apihelpers.IsCRDConditionTrue(&d, apiextensionsv1.NamesAccepted) && !apihelpers.IsCRDConditionTrue(&d, apiextensionsv1.Established) {
 		return nil
 	}
 	accepted := d.Status.AcceptedNames

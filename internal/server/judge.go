@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	k8sadmission "k8s.io/apiserver/pkg/admission"
+	"k8s.io/kube-openapi/pkg/validation/spec"
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
@@ -24,7 +25,18 @@ func (s *Server) newJudge(shared *shared, docs *openAPI) *admission.Judge {
 		First:      shared.admitFirst, Bounds: tooMuch,
 		Services: shared.services,
 		Types:    docs.converter(), Custom: s.custom.Types,
+		Schemas: s.schemas(docs), Loopback: s.LoopbackConfig(),
 	})
+}
+
+// schemas finds the model of a type, of ours or of what definitions make.
+func (s *Server) schemas(docs *openAPI) func(schema.GroupVersionKind) (*spec.Schema, error) {
+	return func(gvk schema.GroupVersionKind) (*spec.Schema, error) {
+		if k := s.o.Kinds.ByGVK(gvk); k != nil && k.Elsewhere {
+			return s.custom.Schema(gvk)
+		}
+		return docs.resolve(gvk)
+	}
 }
 
 // Admission judges what controllers create, as the API does what clients write.

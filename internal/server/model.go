@@ -3,6 +3,7 @@ package server
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/cel/openapi/resolver"
 	"k8s.io/kube-openapi/pkg/common"
 	"k8s.io/kube-openapi/pkg/util"
 	"k8s.io/kube-openapi/pkg/validation/spec"
@@ -45,6 +46,15 @@ func (o *openAPI) modelName(gvk schema.GroupVersionKind) string {
 		return "" // not of the scheme: nothing refers to it
 	}
 	return util.GetCanonicalTypeName(obj)
+}
+
+// resolve returns the model of a type, with those that it refers to in their places.
+func (o *openAPI) resolve(gvk schema.GroupVersionKind) (*spec.Schema, error) {
+	all := o.definitions(spec.MustCreateRef)
+	return resolver.PopulateRefs(func(name string) (*spec.Schema, bool) {
+		definition, known := all[name]
+		return &definition.Schema, known
+	}, o.modelName(gvk))
 }
 
 func plainObject(ref common.ReferenceCallback) common.OpenAPIDefinition {

@@ -257,6 +257,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var beside sync.WaitGroup
 	defer beside.Wait()
 	beside.Go(func() { s.others.Run(s.stopping) })
+	beside.Go(func() { s.judge.Run(s.stopping) })
 	close(s.ready)
 
 	select {

@@ -16,6 +16,8 @@ import (
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/authentication/serviceaccount"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/client-go/rest"
+	"k8s.io/kube-openapi/pkg/validation/spec"
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
@@ -40,6 +42,11 @@ type Options struct {
 	// Types describe our kinds, Custom those that definitions make in a version; nil, if there are none.
 	Types  managedfields.TypeConverter
 	Custom func(schema.GroupVersion) (managedfields.TypeConverter, error)
+	// Schemas describe the types of our kinds, and of those that definitions make, each with all
+	// that it refers to; the error is resolver.ErrSchemaNotFound if there is no such type.
+	Schemas func(schema.GroupVersionKind) (*spec.Schema, error)
+	// Loopback is how a client in this process reaches the API.
+	Loopback *rest.Config
 	// Bounds refuses JSON that takes too much to work on.
 	Bounds func([]byte) error
 }

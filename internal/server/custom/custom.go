@@ -20,6 +20,7 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver"
 	listers "k8s.io/apiextensions-apiserver/pkg/client/listers/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -228,15 +229,18 @@ func (s *Server) GetRESTOptions(group schema.GroupResource, _ runtime.Object) (g
 	}, nil
 }
 
-// define adds the row of a definition to the catalogue, as it is now.
+// define adds the row of a definition to the catalogue, as it is now. The library, which asks
+// when it has seen that a definition is served, may not have seen yet that it is no more: then
+// there is no such resource.
 func (s *Server) define(name string) error {
+	notFound := apierrors.NewNotFound(schema.ParseGroupResource(string(kind.CustomResourceDefinitions)), name)
 	definition, ok := s.Store.View().Get(kind.CustomResourceDefinitions.Key("", name))
 	if !ok {
-		return fmt.Errorf("there is no CustomResourceDefinition %s", name)
+		return notFound
 	}
 	k := kind.Custom(definition)
 	if k == nil {
-		return fmt.Errorf("the CustomResourceDefinition %s has no version that is stored", name)
+		return notFound
 	}
 	if err := s.Kinds.Define(k); err != nil {
 		return err

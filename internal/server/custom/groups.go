@@ -5,20 +5,29 @@ import (
 
 	apiextensionshelpers "k8s.io/apiextensions-apiserver/pkg/apihelpers"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/apimachinery/pkg/version"
 	"k8s.io/client-go/tools/cache"
 )
 
 // groupsHandler keeps the groups of definitions among those that /apis lists for clients
-// that do not know aggregated discovery.
+// that do not know aggregated discovery, and the catalogue of kinds: a policy may name one of
+// which there is no object yet.
 func (s *Server) groupsHandler() cache.ResourceEventHandler {
 	look := func(obj any) {
 		if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 			obj = last.Obj
 		}
-		s.listGroup(obj.(*apiextensionsv1.CustomResourceDefinition).Spec.Group)
+		d := obj.(*apiextensionsv1.CustomResourceDefinition)
+		if apiextensionshelpers.IsCRDConditionTrue(d, apiextensionsv1.Established) {
+			if err := s.define(d.Name); err != nil && !apierrors.IsNotFound(err) {
+				utilruntime.HandleError(err)
+			}
+		}
+		s.listGroup(d.Spec.Group)
 	}
 	return cache.ResourceEventHandlerFuncs{AddFunc: look, UpdateFunc: func(_, obj any) { look(obj) }, DeleteFunc: look}
 }

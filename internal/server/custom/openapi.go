@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -12,11 +13,13 @@ import (
 	generatedopenapi "k8s.io/apiextensions-apiserver/pkg/generated/openapi"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/apiserver/pkg/cel/openapi/resolver"
 	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
 	genericserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/kube-openapi/pkg/handler3"
 	"k8s.io/kube-openapi/pkg/spec3"
+	"k8s.io/kube-openapi/pkg/validation/spec"
 )
 
 const documents = "/openapi/v3"
@@ -62,6 +65,35 @@ func (s *Server) ServeDocument(w http.ResponseWriter, r *http.Request) {
 
 // Types are those of the objects that definitions define in a version.
 func (s *Server) Types(gv schema.GroupVersion) (managedfields.TypeConverter, error) {
+	models, err := s.models(gv)
+	if err != nil {
+		return nil, err
+	}
+	return managedfields.NewTypeConverter(models, false)
+}
+
+const modelPrefix = "#/components/schemas/"
+
+// Schema is the model of a kind that a definition makes, with all that it refers to.
+func (s *Server) Schema(gvk schema.GroupVersionKind) (*spec.Schema, error) {
+	models, err := s.models(gvk.GroupVersion())
+	if err != nil {
+		return nil, err
+	}
+	for name, model := range models {
+		var kinds []schema.GroupVersionKind
+		if model.Extensions.GetObject("x-kubernetes-group-version-kind", &kinds) == nil && slices.Contains(kinds, gvk) {
+			return resolver.PopulateRefs(func(ref string) (*spec.Schema, bool) {
+				found, ok := models[strings.TrimPrefix(ref, modelPrefix)]
+				return found, ok
+			}, modelPrefix+name)
+		}
+	}
+	return nil, fmt.Errorf("%s: %w", gvk, resolver.ErrSchemaNotFound)
+}
+
+// models describe the objects that definitions define in a version.
+func (s *Server) models(gv schema.GroupVersion) (map[string]*spec.Schema, error) {
 	if err := s.Start(); err != nil {
 		return nil, err
 	}
@@ -83,7 +115,7 @@ func (s *Server) Types(gv schema.GroupVersion) (managedfields.TypeConverter, err
 	if doc.Components == nil {
 		return nil, fmt.Errorf("the schema for %v has no types", gv)
 	}
-	return managedfields.NewTypeConverter(doc.Components.Schemas, false)
+	return doc.Components.Schemas, nil
 }
 
 // kept is an answer that is read here.
