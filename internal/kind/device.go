@@ -4,6 +4,7 @@ import (
 	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/kubernetes/pkg/registry/resource/deviceclass"
+	"k8s.io/kubernetes/pkg/registry/resource/devicetaintrule"
 	"k8s.io/kubernetes/pkg/registry/resource/resourceslice"
 	"k8s.io/utils/ptr"
 
@@ -18,6 +19,14 @@ func DeviceClass() *Kind {
 		Resource: DeviceClasses, Singular: "deviceclass",
 		GVK: resourcev1.SchemeGroupVersion.WithKind("DeviceClass"),
 	}, deviceclass.Strategy, nil).answersObject().withoutEffect(noDevices))
+}
+
+// DeviceTaintRule is the row of resource.k8s.io/v1 devicetaintrules.
+func DeviceTaintRule() *Kind {
+	return deviceTaintRuleTable(kubernetes[resourcev1.DeviceTaintRule, resourcev1.DeviceTaintRuleList](Names{
+		Resource: DeviceTaintRules, Singular: "devicetaintrule",
+		GVK: resourcev1.SchemeGroupVersion.WithKind("DeviceTaintRule"),
+	}, devicetaintrule.Strategy, devicetaintrule.StatusStrategy).withoutEffect(noDevices))
 }
 
 // ResourceClaim is the row of resource.k8s.io/v1 resourceclaims.

@@ -1,7 +1,6 @@
 package kind
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
@@ -48,7 +47,7 @@ func admitPod(pod *corev1.Pod, others Getter) error {
 }
 
 // AdmitPod puts into a new pod the name of its service account, the priority of its
-// class, and 300 seconds on a node that is not ready or not reached.
+// class, 300 seconds on a node that is not ready or not reached, and what its runtime class says.
 func AdmitPod(pod *corev1.Pod, others Getter) error {
 	name := AccountKey(pod).Name
 	pod.Spec.ServiceAccountName, pod.Spec.DeprecatedServiceAccount = name, name
@@ -56,14 +55,7 @@ func AdmitPod(pod *corev1.Pod, others Getter) error {
 		return err
 	}
 	admitTolerations(&pod.Spec)
-	if class := pod.Spec.RuntimeClassName; class != nil && !slices.Contains(RuntimeClassNames(), *class) {
-		return fmt.Errorf("pod rejected: RuntimeClass %q not found", *class)
-	}
-	if pod.Spec.Overhead != nil {
-		// No class defines one.
-		return errors.New("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead")
-	}
-	return nil
+	return admitRuntimeClass(&pod.Spec, others)
 }
 
 // AdmitAccount gives a new pod the imagePullSecrets of its service account, what

@@ -102,6 +102,21 @@ func resourceClaimTable(k *Kind) *Kind {
 	})
 }
 
+func deviceTaintRuleTable(k *Kind) *Kind {
+	taint := resourcev1.DeviceTaint{}.SwaggerDoc()
+	columns := []metav1.TableColumnDefinition{
+		column("Key", "string", taint["key"]), column("Value", "string", taint["value"]), column("Effect", "string", taint["effect"]),
+		column("TimeAdded", "string", taint["timeAdded"]), ageColumn(),
+	}
+	return tabled(k, columns, func(r *resourcev1.DeviceTaintRule, now time.Time) []any {
+		added := ""
+		if at := r.Spec.Taint.TimeAdded; at != nil {
+			added = age(*at, now)
+		}
+		return []any{r.Spec.Taint.Key, r.Spec.Taint.Value, string(r.Spec.Taint.Effect), added, age(r.CreationTimestamp, now)}
+	})
+}
+
 func resourceSliceTable(k *Kind) *Kind {
 	spec := resourcev1.ResourceSliceSpec{}.SwaggerDoc()
 	columns := []metav1.TableColumnDefinition{

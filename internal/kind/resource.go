@@ -54,6 +54,7 @@ const (
 	PriorityClasses             change.Resource = "priorityclasses.scheduling.k8s.io"
 	RuntimeClasses              change.Resource = "runtimeclasses.node.k8s.io"
 	DeviceClasses               change.Resource = "deviceclasses.resource.k8s.io"
+	DeviceTaintRules            change.Resource = "devicetaintrules.resource.k8s.io"
 	ResourceClaims              change.Resource = "resourceclaims.resource.k8s.io"
 	ResourceClaimTemplates      change.Resource = "resourceclaimtemplates.resource.k8s.io"
 	ResourceSlices              change.Resource = "resourceslices.resource.k8s.io"

@@ -23,5 +23,5 @@ func RuntimeClass() *Kind {
 	return runtimeClassTable(kubernetes[nodev1.RuntimeClass, nodev1.RuntimeClassList](Names{
 		Resource: RuntimeClasses, Singular: "runtimeclass",
 		GVK: nodev1.SchemeGroupVersion.WithKind("RuntimeClass"),
-	}, runtimeclass.Strategy, nil).withoutEffect("containers run in the classes sandbox and host, whose classes are there"))
+	}, runtimeclass.Strategy, nil).withoutEffect("containers run in the classes sandbox and host, which are there: the pods of others are given overhead, node selector and tolerations, and wait"))
 }

@@ -48,6 +48,7 @@ func Table() []*Kind {
 		PriorityClass(),
 		RuntimeClass(),
 		DeviceClass(),
+		DeviceTaintRule(),
 		ResourceClaim(),
 		ResourceClaimTemplate(),
 		ResourceSlice(),
