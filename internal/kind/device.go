@@ -13,6 +13,11 @@ import (
 
 const noDevices = "no devices are given to pods"
 
+// devices returns the rows of resource.k8s.io.
+func devices() []*Kind {
+	return []*Kind{DeviceClass(), DeviceTaintRule(), ResourceClaim(), ResourceClaimTemplate(), ResourceSlice()}
+}
+
 // DeviceClass is the row of resource.k8s.io/v1 deviceclasses.
 func DeviceClass() *Kind {
 	return agedTable(kubernetes[resourcev1.DeviceClass, resourcev1.DeviceClassList](Names{

@@ -1,9 +1,11 @@
 package kind
 
+import "slices"
+
 // Table returns every resource that Sampan serves, one row each. The rows are
 // new at each call, and independent of each other.
 func Table() []*Kind {
-	return []*Kind{
+	return slices.Concat([]*Kind{
 		Namespace(),
 		Node(),
 		ConfigMap(),
@@ -47,11 +49,7 @@ func Table() []*Kind {
 		PodDisruptionBudget(),
 		PriorityClass(),
 		RuntimeClass(),
-		DeviceClass(),
-		DeviceTaintRule(),
-		ResourceClaim(),
-		ResourceClaimTemplate(),
-		ResourceSlice(),
+	}, devices(), []*Kind{
 		FlowSchema(),
 		PriorityLevelConfiguration(),
 		CertificateSigningRequest(),
@@ -63,5 +61,5 @@ func Table() []*Kind {
 		ValidatingAdmissionPolicy(),
 		ValidatingAdmissionPolicyBinding(),
 		APIService(),
-	}
+	})
 }

@@ -131,6 +131,26 @@ func (g *Group) paths() []string {
 	return paths
 }
 
+// Views returns the directories of version 1 in which a process finds what limits the group, by
+// controller; none where version 2 has all, or neither processors nor memory are limited.
+func (g *Group) Views() map[string]string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.limits[cpu] == "" && g.limits[memory] == "" {
+		return nil
+	}
+	views := make(map[string]string)
+	for t, dir := range g.dirs {
+		if t.unified {
+			continue
+		}
+		for _, controller := range t.controllers {
+			views[controller] = dir
+		}
+	}
+	return views
+}
+
 // Unified tells whether the group has a directory of version 2 of the interface.
 func (g *Group) Unified() bool { return g.m.layout.track.unified }
 

@@ -3,7 +3,9 @@ package sandbox
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -213,14 +215,34 @@ func (c *container) sys() {
 	default:
 		c.add(mountStep(p, "sysfs", ".", "sysfs", quiet, ""))
 	}
-	if c.group != nil && c.group.Unified() {
-		flags := uintptr(quiet | unix.MS_RDONLY)
-		if c.spec.Privileged {
-			flags = quiet
-		}
+	if c.group == nil {
+		return
+	}
+	flags := uintptr(quiet | unix.MS_RDONLY)
+	if c.spec.Privileged {
+		flags = quiet
+	}
+	if views := c.group.Views(); len(views) > 0 && !c.l.host.userNS {
+		c.groupViews(views, flags)
+	}
+	if c.group.Unified() {
 		// The namespace's root is the group that the process is in.
 		c.add(fork.Call("unshare cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP))
 		c.enterOwn("/sys")
 		c.add(mountStep(p, "cgroup2", "fs/cgroup", "cgroup2", flags, "").TolerateAll())
 	}
+}
+
+// groupViews shows the container its control groups of version 1: programs look there for how much memory
+// and how many processors they have.
+func (c *container) groupViews(views map[string]string, flags uintptr) {
+	p := c.p
+	const top = "fs/cgroup"
+	c.enterOwn("/sys")
+	c.add(mountStep(p, "tmpfs", top, "tmpfs", quiet, "mode=755,size=4k"))
+	for _, controller := range slices.Sorted(maps.Keys(views)) {
+		own := top + "/" + controller
+		c.add(mkdirStep(p, own, 0o755), bindStep(p, views[controller], own, 0), remountStep(p, own, flags))
+	}
+	c.add(remountStep(p, top, quiet|unix.MS_RDONLY))
 }

@@ -360,3 +360,36 @@ func TestTerminal(t *testing.T) {
 		t.Errorf("got %q %+v", got, info)
 	}
 }
+
+// TestGroupViews: a container finds its limits where programs look for them, and cannot change them.
+func TestGroupViews(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	files := map[string]string{ // by version: the file, and what is in it
+		"/sys/fs/cgroup/memory/memory.limit_in_bytes": "67108864",
+		"/sys/fs/cgroup/cpu/cpu.cfs_quota_us":         "50000",
+		"/sys/fs/cgroup/memory.max":                   "67108864",
+		"/sys/fs/cgroup/cpu.max":                      "50000 100000",
+	}
+	found := 0
+	for file, want := range files {
+		spec := f.spec("cat "+file, "write "+file+" 1")
+		spec.Resources = runner.Resources{MemoryLimit: 64 << 20, CPUQuota: 50_000, CPUPeriod: 100_000}
+		c := f.launch(t, spec)
+		if c.LimitsIgnored() != "" {
+			c.wait()
+			return // there are none to be seen
+		}
+		out, _ := c.wait()
+		if strings.Contains(out, "no such file") {
+			continue
+		}
+		found++
+		if !strings.Contains(out, want) || !strings.Contains(out, "read-only file system") {
+			t.Errorf("%s: it sees %q", file, out)
+		}
+	}
+	if found != 2 {
+		t.Errorf("%d of the files are there", found)
+	}
+}
