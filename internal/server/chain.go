@@ -19,6 +19,7 @@ import (
 func (s *Server) handlerChain(api http.Handler, c *genericserver.Config) http.Handler {
 	h := withBulk(s.aggregated(s.late.handler(api)))
 	h = genericapifilters.WithAuthorization(h, c.Authorization.Authorizer, c.Serializer)
+	h = withLasting(h, newLasting(mostWatches, s.o.OpenFiles))
 	h = withFairness(h, newFair(seats(), spareSeats), c.LongRunningFunc)
 	h = impersonation.WithConstrainedImpersonation(h, c.Authorization.Authorizer, c.Serializer)
 
