@@ -129,7 +129,7 @@ var table = []struct {
 	{"requests that wait for what is their sender's hold all places of the API", []string{"internal/server.TestSeatsThatAreKept"}},
 	{"watches and followed logs without end", []string{"internal/server.TestLastingIsShared"}},
 	{"webhooks that answer without end, with too much, or send the API elsewhere", []string{"internal/server/backend.TestWebhooksAreStrangers", "internal/server.TestHostileWebhooks"}},
-	{"servers of aggregated APIs that tell too much, or take what is not theirs", []string{"internal/server/aggregate.TestResources", "internal/server.TestRegistrationIsNobodyElses"}},
+	{"servers of aggregated APIs that tell too much, or take what is not theirs", []string{"internal/server/aggregate.TestResources", "internal/server/aggregate.TestUpgrade", "internal/server.TestRegistrationIsNobodyElses"}},
 	{"definitions in a group of Kubernetes' own", []string{"internal/server.TestDefinitionInOurGroup"}},
 	{"custom objects with a million fields", []string{"internal/server.TestCustomBulk"}},
 	{"a set that wants two billion pods", []string{"internal/statefulset.TestTwoBillion"}},

@@ -106,7 +106,7 @@ func (sh *shared) passOn(at *backendAt, answer rest.Responder) http.Handler {
 		life, cancel := context.WithCancel(r.Context())
 		defer cancel()
 		defer context.AfterFunc(sh.stop, cancel)()
-		head := &headLimit{}
+		head := &backend.HeadLimit{}
 		transport := &http.Transport{
 			DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
 				to, err := netip.ParseAddrPort(address)
@@ -118,17 +118,17 @@ func (sh *shared) passOn(at *backendAt, answer rest.Responder) http.Handler {
 					return nil, err
 				}
 				context.AfterFunc(life, func() { conn.Close() })
-				return head.of(conn), nil
+				return head.Of(conn), nil
 			},
 			// Like kube-apiserver: who is reached by an address cannot be known by a name.
 			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
-			DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: maxHead,
+			DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: backend.MaxHead,
 		}
 		h := proxy.NewUpgradeAwareHandler(&at.url, modestPages{transport}, true, false, backendErrors{answer})
 		if upgrades(r) {
-			w = head.lifted(w)
+			w = head.Lifted(w)
 		} else {
-			head.lift() // the transport has a limit of its own
+			head.Lift() // the transport has a limit of its own
 		}
 		h.ServeHTTP(w, r.WithContext(life))
 	})

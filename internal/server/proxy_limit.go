@@ -1,80 +1,22 @@
 package server
 
 import (
-	"bufio"
 	"bytes"
 	"compress/flate"
 	"compress/gzip"
-	"errors"
 	"io"
-	"net"
 	"net/http"
 	"strings"
-	"sync/atomic"
 
 	"k8s.io/streaming/pkg/httpstream"
 )
 
-// Whoever runs a pod answers what he likes. Of that, the API holds no more than this.
-const (
-	// maxHead is how large the header of an answer may be.
-	maxHead = 1 << 20
-	// maxPage is how large a page may be whose links are made to lead back through the proxy,
-	// for which it is held in memory. A larger one is passed on as it is.
-	maxPage = 4 << 20
-)
-
-var errHead = errors.New("the header of the answer is too large")
+// maxPage is how large a page may be whose links are made to lead back through the proxy, for which
+// it is held in memory: whoever runs a pod answers what he likes. A larger one is passed on as it is.
+// (The header of an answer has at most backend.MaxHead.)
+const maxPage = 4 << 20
 
 func upgrades(r *http.Request) bool { return httpstream.IsUpgradeRequest(r) }
-
-// headLimit bounds what is read of a connection until its answer has a header: the library reads
-// that of an upgrade without an end.
-type headLimit struct{ over atomic.Bool }
-
-func (l *headLimit) lift() { l.over.Store(true) }
-
-// of returns conn with the limit.
-func (l *headLimit) of(conn net.Conn) net.Conn {
-	return &limitedConn{Conn: conn, limit: l, left: maxHead}
-}
-
-// lifted returns w, which lifts the limit when it is hijacked: the header has been read by then.
-func (l *headLimit) lifted(w http.ResponseWriter) http.ResponseWriter {
-	return &hijacked{w, l}
-}
-
-type hijacked struct {
-	http.ResponseWriter
-	limit *headLimit
-}
-
-// Hijack implements http.Hijacker.
-func (h *hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	h.limit.lift()
-	return http.NewResponseController(h.ResponseWriter).Hijack()
-}
-
-// Unwrap is for http.ResponseController.
-func (h *hijacked) Unwrap() http.ResponseWriter { return h.ResponseWriter }
-
-type limitedConn struct {
-	net.Conn
-	limit *headLimit
-	left  int // one reads at a time
-}
-
-func (c *limitedConn) Read(p []byte) (int, error) {
-	if c.limit.over.Load() {
-		return c.Conn.Read(p)
-	}
-	if c.left <= 0 {
-		return 0, errHead
-	}
-	n, err := c.Conn.Read(p[:min(len(p), c.left)])
-	c.left -= n
-	return n, err
-}
 
 // modestPages is in front of the library's rewriting of links, which reads a page as long as it
 // goes on, and whatever it unpacks to. A page that is small is unpacked here; of any other the

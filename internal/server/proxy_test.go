@@ -235,7 +235,7 @@ func TestProxyUpgrades(t *testing.T) {
 	}
 	resp = upgrade(pods + "/p:666/proxy/")
 	body, _ := io.ReadAll(resp.Body)
-	(&probe{code: 500, has: []string{errHead.Error()}}).check(t, resp, body)
+	(&probe{code: 500, has: []string{"the header of the answer is too large"}}).check(t, resp, body)
 	resp = upgrade(pods + "/p:80/proxy/x")
 	body, _ = io.ReadAll(resp.Body)
 	(&probe{code: 500, has: []string{"invalid upgrade response: status code 200"}}).check(t, resp, body)

@@ -12,10 +12,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/transport"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
@@ -196,6 +198,51 @@ func TestResources(t *testing.T) {
 			}
 			if !strings.HasPrefix(got, test.want) || test.want == "" && got != "" {
 				t.Errorf("got %.200s, want %s", got, test.want)
+			}
+		})
+	}
+}
+
+// A server may make another protocol of a connection, and say by that what it likes; but not be about to
+// do so without an end.
+func TestUpgrade(t *testing.T) {
+	t.Parallel()
+	const switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n"
+	long := strings.Repeat("x", 8*backend.MaxHead)
+	for _, test := range []struct{ name, answer, want string }{
+		{"an end", switching + "\r\n" + long + "the end", "the end"},
+		{"no end", switching + "X: " + long, "the header of the answer is too large"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, func(w http.ResponseWriter, _ *http.Request) {
+				conn, _, err := http.NewResponseController(w).Hijack()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer conn.Close()
+				_, _ = io.WriteString(conn, test.answer)
+			}, service(443), slice("https", true), pod())
+			front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				b.forward(w, r, &b.spec, &user.DefaultInfo{Name: "ann"})
+			}))
+			t.Cleanup(front.Close)
+			conn, err := net.Dial("tcp", front.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { conn.Close() })
+			_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+			fmt.Fprintf(conn, "GET /apis/example.com/v1/echo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+			var got []byte
+			for buf := make([]byte, 1<<16); err == nil && !strings.Contains(string(got[max(0, len(got)-100):]), test.want); {
+				var n int
+				n, err = conn.Read(buf)
+				got = append(got, buf[:n]...)
+			}
+			if err != nil {
+				t.Errorf("%d bytes that end with %q, and not %q: %v", len(got), got[max(0, len(got)-100):], test.want, err)
 			}
 		})
 	}

@@ -1,6 +1,8 @@
 package aggregate
 
 import (
+	"context"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -19,6 +21,7 @@ import (
 	"k8s.io/streaming/pkg/httpstream"
 
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/server/backend"
 	"github.com/sampan-batch/sampan/internal/store"
 )
 
@@ -104,7 +107,13 @@ func (s *Server) proxy(w http.ResponseWriter, r *http.Request, api *apiregistrat
 }
 
 func (s *Server) forward(w http.ResponseWriter, r *http.Request, spec *apiregistrationv1.APIServiceSpec, who user.Info) {
+	upgrade := httpstream.IsUpgradeRequest(r)
 	through, err := s.transport(spec)
+	if upgrade {
+		head := &backend.HeadLimit{}
+		through, err = s.transportOnce(spec, head)
+		w = head.Lifted(w)
+	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
@@ -117,7 +126,6 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, spec *apiregist
 	location.RawQuery = r.URL.Query().Encode()
 	request, cancel := apiserverproxy.NewRequestForProxy(location, r)
 	defer cancel()
-	upgrade := httpstream.IsUpgradeRequest(r)
 	through = transport.NewAuthProxyRoundTripper(who.GetName(), who.GetUID(), who.GetGroups(), who.GetExtra(), through)
 	if upgrade { // that connection is made past the transport
 		transport.SetAuthProxyHeaders(request, who.GetName(), who.GetUID(), who.GetGroups(), who.GetExtra())
@@ -129,17 +137,39 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, spec *apiregist
 
 // transport returns the connections to a server, which the library keeps.
 func (s *Server) transport(spec *apiregistrationv1.APIServiceSpec) (http.RoundTripper, error) {
-	cert, key, err := s.Certificate()
+	config, err := s.transportConfig(spec)
 	if err != nil {
 		return nil, err
 	}
-	return transport.New(&transport.Config{
+	return transport.New(config)
+}
+
+// transportOnce is transport for one request that is to become another protocol.
+func (s *Server) transportOnce(spec *apiregistrationv1.APIServiceSpec, head *backend.HeadLimit) (http.RoundTripper, error) {
+	config, err := s.transportConfig(spec)
+	if err != nil {
+		return nil, err
+	}
+	config.DialHolder = &transport.DialHolder{Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := s.Services.Dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return head.Of(conn), nil
+	}}
+	config.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil } // the library does not keep it then
+	return transport.New(config)
+}
+
+func (s *Server) transportConfig(spec *apiregistrationv1.APIServiceSpec) (*transport.Config, error) {
+	cert, key, err := s.Certificate()
+	return &transport.Config{
 		TLS: transport.TLSConfig{
 			Insecure: spec.InsecureSkipTLSVerify, ServerName: spec.Service.Name + "." + spec.Service.Namespace + ".svc",
 			CertData: cert, KeyData: key, CAData: spec.CABundle,
 		},
 		DialHolder: s.dial,
-	})
+	}, err
 }
 
 // locate returns where a server has a path.
