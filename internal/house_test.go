@@ -86,7 +86,7 @@ var house = map[string][]string{
 	"internal/plan":        {"internal/cron", "internal/kind", "internal/manifest", "internal/place"},
 
 	// the shell around the cores
-	"internal/control": {"internal/access", "internal/autoscale", "internal/certificate", "internal/change", "internal/claim", "internal/cron", "internal/daemonset", "internal/deployment", "internal/disruption", "internal/endpoint", "internal/job", "internal/kind", "internal/lifecycle", "internal/place", "internal/replicaset", "internal/statefulset", "internal/store", "internal/sweep", "internal/work"},
+	"internal/control": {"internal/access", "internal/autoscale", "internal/certificate", "internal/change", "internal/claim", "internal/cron", "internal/daemonset", "internal/deployment", "internal/disruption", "internal/endpoint", "internal/job", "internal/kind", "internal/lifecycle", "internal/place", "internal/quota", "internal/replicaset", "internal/statefulset", "internal/store", "internal/sweep", "internal/work"},
 
 	// edges
 	"internal/server":           {"internal/access", "internal/change", "internal/disk", "internal/kind", "internal/kind/openapi", "internal/kind/podspec", "internal/server/admission", "internal/server/aggregate", "internal/server/backend", "internal/server/custom", "internal/server/identity", "internal/server/review", "internal/server/strategy", "internal/server/stream", "internal/share", "internal/stdio", "internal/store"},

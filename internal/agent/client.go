@@ -4,6 +4,7 @@ import (
 	"context"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 
@@ -57,6 +58,15 @@ type Client interface {
 	Services(ctx context.Context, namespace string) ([]*corev1.Service, error)
 	PersistentVolumeClaim(ctx context.Context, namespace, name string) (*corev1.PersistentVolumeClaim, error)
 	PersistentVolume(ctx context.Context, name string) (*corev1.PersistentVolume, error)
+
+	ClusterTrustBundle(ctx context.Context, name string) (*certificatesv1.ClusterTrustBundle, error)
+	// ClusterTrustBundles returns those of a signer, in a list that is the caller's.
+	ClusterTrustBundles(ctx context.Context, signer string) ([]*certificatesv1.ClusterTrustBundle, error)
+
+	// CreatePodCertificateRequest creates a request for a pod of the node's, under a name that it
+	// makes of generateName.
+	CreatePodCertificateRequest(ctx context.Context, request *certificatesv1.PodCertificateRequest) (*certificatesv1.PodCertificateRequest, error)
+	PodCertificateRequest(ctx context.Context, namespace, name string) (*certificatesv1.PodCertificateRequest, error)
 
 	// Token answers a TokenRequest for an account: a copy of it with the token.
 	Token(ctx context.Context, namespace, account string, req *authenticationv1.TokenRequest) (*authenticationv1.TokenRequest, error)

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	authenticationv1 "k8s.io/api/authentication/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -42,6 +43,7 @@ type fakeClient struct {
 	rev     int
 	pods    map[string]*corev1.Pod
 	configs map[string]*corev1.ConfigMap
+	asked   []*certificatesv1.PodCertificateRequest // by the node, and not deleted
 	secrets map[string]*corev1.Secret
 	nodes   map[string]*corev1.Node
 	leases  map[string]*coordinationv1.Lease
@@ -215,8 +217,40 @@ func (f *fakeClient) Secret(ctx context.Context, ns, name string) (*corev1.Secre
 	return nil, notFound("secrets", name)
 }
 
+// ServiceAccount implements Client: there is one.
 func (f *fakeClient) ServiceAccount(ctx context.Context, ns, name string) (*corev1.ServiceAccount, error) {
+	if name == "bot" {
+		return &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name, UID: "uid-bot"}}, nil
+	}
 	return nil, notFound("serviceaccounts", name)
+}
+
+func (f *fakeClient) ClusterTrustBundle(ctx context.Context, name string) (*certificatesv1.ClusterTrustBundle, error) {
+	return nil, notFound("clustertrustbundles", name)
+}
+
+func (f *fakeClient) ClusterTrustBundles(ctx context.Context, signer string) ([]*certificatesv1.ClusterTrustBundle, error) {
+	return nil, nil
+}
+
+func (f *fakeClient) CreatePodCertificateRequest(ctx context.Context, request *certificatesv1.PodCertificateRequest) (*certificatesv1.PodCertificateRequest, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.tokens++
+	request.Name = fmt.Sprint(request.GenerateName, f.tokens)
+	f.asked = append(f.asked, request)
+	return request, nil
+}
+
+func (f *fakeClient) PodCertificateRequest(ctx context.Context, ns, name string) (*certificatesv1.PodCertificateRequest, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, r := range f.asked {
+		if r.Name == name {
+			return r.DeepCopy(), nil
+		}
+	}
+	return nil, notFound("podcertificaterequests", name)
 }
 
 func (f *fakeClient) Services(context.Context, string) ([]*corev1.Service, error) { return nil, nil }

@@ -21,6 +21,7 @@ type services struct {
 	grants  grants
 	takings takings
 	turns   turns
+	keys    sync.Mutex     // one is made for a pod at a time: a large one takes seconds
 	tasks   sync.WaitGroup // everything that Run has to wait for
 	alarm   chan struct{}  // has the eviction manager look at once
 }
@@ -44,7 +45,8 @@ type pod struct {
 	done  chan struct{}   // closed when the worker has left
 	gone  atomic.Bool     // the API has the pod no more
 
-	tokens podTokens // of its volumes
+	tokens       podTokens // of its volumes
+	certificates podCertificates
 
 	// What follows belongs to the worker's goroutine.
 	state *podstate.Pod
@@ -91,6 +93,9 @@ func (p *pod) setVolumes(ctx context.Context, object *corev1.Pod) error {
 	volumes := p.volumes(ctx, object)
 	volumes.Token = func(src *corev1.ServiceAccountTokenProjection) (string, error) {
 		return p.tokens.get(ctx, p.Client, object, src, time.Now())
+	}
+	volumes.Certificate = func(volume string, source int, src *corev1.PodCertificateProjection) (key, chain []byte, err error) {
+		return p.certificates.get(ctx, p, object, certificateKey{volume, source}, src, time.Now())
 	}
 	return volumes.Setup(ctx, p.Runners[p.class(object)])
 }

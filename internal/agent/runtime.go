@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -296,6 +297,14 @@ func (o objects) Claim(name string) (*corev1.PersistentVolumeClaim, error) {
 func (o objects) Volume(name string) (*corev1.PersistentVolume, error) {
 	v, err := o.client.PersistentVolume(o.ctx, name)
 	return v, named(err, "persistentvolume", name)
+}
+
+func (o objects) TrustBundle(name string) (*certificatesv1.ClusterTrustBundle, error) {
+	return o.client.ClusterTrustBundle(o.ctx, name)
+}
+
+func (o objects) TrustBundles(signer string) ([]*certificatesv1.ClusterTrustBundle, error) {
+	return o.client.ClusterTrustBundles(o.ctx, signer)
 }
 
 // named gives the error for an absent object a kubelet's words.

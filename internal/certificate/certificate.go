@@ -1,6 +1,7 @@
 // Package certificate is the core that answers CertificateSigningRequests, as four controllers of
 // Kubernetes do: it approves what a node asks for by itself, signs what is approved, says why it does
-// not, and removes what has been answered, or never was.
+// not, and removes what has been answered, or never was. The PodCertificateRequests of pods are for
+// signers of others; it removes them.
 //
 // It owns which request is one for which signer, and how long a certificate lives. The key is not its
 // own: who carries decisions out hands in what signs.
@@ -69,6 +70,26 @@ func Decide(now time.Time, s State) change.Set {
 	approved := a.approve()
 	if answered := a.sign(); approved || answered {
 		set.Update(key, rev, a.next)
+	}
+	return set
+}
+
+// podRequestLife is how long the request of a pod is kept, whatever becomes of it.
+// (kube-controller-manager's podcertificaterequest-cleaner)
+const podRequestLife = 30 * time.Minute
+
+// Clean removes the request of a pod when its time is over.
+func Clean(now time.Time, k *kind.Kind, request *certificatesv1.PodCertificateRequest) change.Set {
+	var set change.Set
+	if request.DeletionTimestamp != nil {
+		return set
+	}
+	if end := request.CreationTimestamp.Add(podRequestLife); now.Before(end) {
+		set.Wake(end)
+		return set
+	}
+	if w, ok := k.Removal(request, change.RevOf(request), now, nil); ok {
+		set.Writes = append(set.Writes, w)
 	}
 	return set
 }

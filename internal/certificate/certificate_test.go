@@ -280,3 +280,17 @@ func TestNoise(t *testing.T) {
 		t.Errorf("%+v", set.Writes)
 	}
 }
+
+// The request of a pod is kept for half an hour.
+func TestClean(t *testing.T) {
+	t.Parallel()
+	k := kind.PodCertificateRequest()
+	made := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	r := &certificatesv1.PodCertificateRequest{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "x", ResourceVersion: "5", CreationTimestamp: metav1.NewTime(made)}}
+	if set := Clean(made.Add(29*time.Minute), k, r); len(set.Writes) > 0 || !set.WakeAt.Equal(made.Add(30*time.Minute)) {
+		t.Errorf("too soon: %+v", set)
+	}
+	if set := Clean(made.Add(30*time.Minute), k, r); len(set.Writes) != 1 || set.Writes[0].Op != change.Delete {
+		t.Errorf("when its time is over: %+v", set)
+	}
+}

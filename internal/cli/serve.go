@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
@@ -67,16 +68,22 @@ the same directory finds them as they are. "sampan stop" ends the pods too.`,
 	f.StringVar(&config.TokenFile, "token-auth-file", "", "file of users known by a token, mode 0600, a line each: token,user,uid,\"group1,group2\"")
 	f.StringVar(&config.NodeName, "node-name", "", "name of this machine's Node (default: the host name)")
 	f.StringVar(&nodes, "nodes", "", "how many nodes this machine is, or a file of Node manifests with their names, labels, taints and capacities (default 1)")
-	f.DurationVar(&config.NodeMonitorGrace, "node-monitor-grace-period", engine.DefaultNodeMonitorGrace, "how long a node may be silent before it is NotReady")
-	f.Int64Var(&config.StoreQuota, "quota-backend-bytes", 0, "how large the store may become until nothing new is taken (default a sixteenth of the memory; -1: any size)")
-	f.StringVar(&config.NodePortAddresses, "nodeport-addresses", "", `at which of this machine's addresses node ports are: ranges, as "192.0.2.0/24,127.0.0.0/8", or "primary" (default 127.0.0.1)`)
-	f.BoolVar(&config.PodRoutes, "pod-routes", false, "give this machine a link and routes to the addresses of pods and Services (as root)")
-	f.Int64Var(&config.MaxPods, "max-pods", config.MaxPods, "how many pods may run at a time, on all nodes together")
+	clusterFlags(f, &config)
 	nodeFlags(cmd, &config)
 	f.StringVar(&runtime, "runtime", string(runner.Sandbox), `how containers run unless runtimeClassName says otherwise: "sandbox" or "host"`)
 	log.addFlags(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("runtime", cobra.FixedCompletions([]string{"sandbox", "host"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+// clusterFlags are those of what several components of a cluster do.
+func clusterFlags(f *pflag.FlagSet, config *engine.Config) {
+	f.DurationVar(&config.NodeMonitorGrace, "node-monitor-grace-period", engine.DefaultNodeMonitorGrace, "how long a node may be silent before it is NotReady")
+	f.Int64Var(&config.StoreQuota, "quota-backend-bytes", 0, "how large the store may become until nothing new is taken (default a sixteenth of the memory; -1: any size)")
+	f.StringVar(&config.NodePortAddresses, "nodeport-addresses", "", `at which of this machine's addresses node ports are: ranges, as "192.0.2.0/24,127.0.0.0/8", or "primary" (default 127.0.0.1)`)
+	f.BoolVar(&config.PodRoutes, "pod-routes", false, "give this machine a link and routes to the addresses of pods and Services (as root)")
+	f.BoolVar(&config.AutomountDefaultToken, "automount-default-token", false, "mount the token of the account \"default\" of new namespaces into pods that do not refuse it, as Kubernetes does")
+	f.Int64Var(&config.MaxPods, "max-pods", config.MaxPods, "how many pods may run at a time, on all nodes together")
 }
 
 func serve(ctx context.Context, config engine.Config, merge bool) error {

@@ -32,11 +32,14 @@ func Controllers(kinds *kind.Kinds, plan sweep.Plan, api endpoint.API, volumes s
 		disruptionController(),
 		ownerController(kinds),
 		expiryController(kinds),
-		namespaceController(kinds, plan),
+		accountController(kinds, plan),
+		publishController(kinds, plan),
+		namespaceController(kinds),
 		unscheduledController(kinds),
 		podController(kinds),
 		orphanController(kinds),
 		aggregationController(),
+		quotaController(kinds),
 	}
 	if nodes.Grace > 0 {
 		all = append(all, healthController(nodes))

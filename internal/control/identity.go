@@ -24,6 +24,7 @@ type Keys struct {
 func Identities(kinds *kind.Kinds, plan sweep.Plan, keys Keys) []Controller {
 	return []Controller{
 		certificateController(kinds, keys),
+		podCertificateController(kinds),
 		tokenController(kinds, plan, keys),
 	}
 }
@@ -51,6 +52,26 @@ func certificateController(kinds *kind.Kinds, keys Keys) Controller {
 					Resource: &access.Resource{Group: k.GVK.Group, Resource: k.Plural(), Subresource: subresource},
 				}).Allowed
 			}})
+		},
+	}
+}
+
+// podCertificateController removes PodCertificateRequests.
+func podCertificateController(kinds *kind.Kinds) Controller {
+	k := kinds.ByResource(kind.PodCertificateRequests)
+	return Controller{
+		Name: "podcertificaterequest-cleaner",
+		Dirties: func(_ change.View, ev change.Event, add func(change.Key)) {
+			if ev.Key.Resource == kind.PodCertificateRequests && ev.Op != change.Delete {
+				add(ev.Key)
+			}
+		},
+		Decide: func(now time.Time, view change.View, key change.Key, _ error) change.Set {
+			obj, ok := view.Get(key)
+			if !ok {
+				return change.Set{}
+			}
+			return certificate.Clean(now, k, obj.(*certificatesv1.PodCertificateRequest))
 		},
 	}
 }

@@ -11,8 +11,58 @@ import (
 	"github.com/sampan-batch/sampan/internal/sweep"
 )
 
-// namespaceController furnishes namespaces, and empties those that are being deleted.
-func namespaceController(kinds *kind.Kinds, plan sweep.Plan) Controller {
+// accountController gives namespaces their default accounts.
+func accountController(kinds *kind.Kinds, plan sweep.Plan) Controller {
+	k := kinds.ByResource(kind.Namespaces)
+	return Controller{
+		Name: "serviceaccount",
+		Dirties: func(_ change.View, ev change.Event, add func(change.Key)) {
+			switch {
+			case ev.Key.Resource == kind.Namespaces && ev.Op != change.Delete:
+				add(ev.Key)
+			case ev.Key.Resource == kind.ServiceAccounts && ev.Op == change.Delete && ev.Key.Name == kind.DefaultAccount:
+				add(k.Key("", ev.Key.Namespace))
+			}
+		},
+		Decide: func(_ time.Time, view change.View, key change.Key, _ error) change.Set {
+			obj, ok := view.Get(key)
+			if !ok {
+				return change.Set{}
+			}
+			has, _ := view.Get(kind.ServiceAccounts.Key(key.Name, kind.DefaultAccount))
+			account, _ := has.(*corev1.ServiceAccount)
+			return plan.Furnish(obj.(*corev1.Namespace), account)
+		},
+	}
+}
+
+// publishController tells namespaces the authority of the API.
+func publishController(kinds *kind.Kinds, plan sweep.Plan) Controller {
+	k := kinds.ByResource(kind.Namespaces)
+	return Controller{
+		Name: "root-ca-cert-publisher",
+		Dirties: func(_ change.View, ev change.Event, add func(change.Key)) {
+			switch {
+			case ev.Key.Resource == kind.Namespaces && ev.Op != change.Delete:
+				add(ev.Key)
+			case ev.Key.Resource == kind.ConfigMaps && ev.Key.Name == kind.RootCAName:
+				add(k.Key("", ev.Key.Namespace))
+			}
+		},
+		Decide: func(_ time.Time, view change.View, key change.Key, _ error) change.Set {
+			obj, ok := view.Get(key)
+			if !ok {
+				return change.Set{}
+			}
+			has, _ := view.Get(kind.ConfigMaps.Key(key.Name, kind.RootCAName))
+			ca, _ := has.(*corev1.ConfigMap)
+			return plan.Publish(obj.(*corev1.Namespace), ca)
+		},
+	}
+}
+
+// namespaceController empties namespaces that are being deleted.
+func namespaceController(kinds *kind.Kinds) Controller {
 	k := kinds.ByResource(kind.Namespaces)
 	return Controller{
 		Name: "namespace",
@@ -22,9 +72,6 @@ func namespaceController(kinds *kind.Kinds, plan sweep.Plan) Controller {
 				if ev.Op != change.Delete {
 					add(ev.Key)
 				}
-			case ev.Key.Resource == kind.ServiceAccounts && ev.Op == change.Delete,
-				ev.Key.Resource == kind.ConfigMaps && ev.Key.Name == kind.RootCAName:
-				add(k.Key("", ev.Key.Namespace))
 			case ev.Op == change.Delete && ev.Key.Namespace != "":
 				ns, ok := view.Get(k.Key("", ev.Key.Namespace))
 				if ok && ns.GetDeletionTimestamp() != nil {
@@ -37,14 +84,7 @@ func namespaceController(kinds *kind.Kinds, plan sweep.Plan) Controller {
 			if !ok {
 				return change.Set{}
 			}
-			has := sweep.Furniture{Plan: plan}
-			if account, ok := view.Get(kind.ServiceAccounts.Key(key.Name, kind.DefaultAccount)); ok {
-				has.Account = account.(*corev1.ServiceAccount)
-			}
-			if ca, ok := view.Get(kind.ConfigMaps.Key(key.Name, kind.RootCAName)); ok {
-				has.CA = ca.(*corev1.ConfigMap)
-			}
-			return sweep.Namespace(now, sweep.Item{Kind: k, Object: obj}, contents(view, kinds, key.Name), view.Unread(key.Name), has)
+			return sweep.Namespace(now, sweep.Item{Kind: k, Object: obj}, contents(view, kinds, key.Name), view.Unread(key.Name))
 		},
 	}
 }

@@ -45,6 +45,9 @@ type Config struct {
 	// capacity that each registers with; none: one, called NodeName, which has all of the machine.
 	// What a node leaves open is an equal share.
 	Nodes []*corev1.Node
+	// AutomountDefaultToken makes the account "default" of a new namespace one whose token is mounted into
+	// pods, as in Kubernetes.
+	AutomountDefaultToken bool
 	// NodeMonitorGrace is how long a node may be silent before nobody knows how it is; 0:
 	// kube-controller-manager's 50 s. A node says five times in it that it lives.
 	NodeMonitorGrace time.Duration

@@ -122,7 +122,7 @@ func (e *Engine) wire(kinds *kind.Kinds) (err error) {
 	if err := e.serveFrom(kinds); err != nil {
 		return err
 	}
-	plan := sweep.Plan{RootCA: e.server.RootCA()}
+	plan := sweep.Plan{RootCA: e.server.RootCA(), Automount: c.AutomountDefaultToken}
 	var trust *corev1.ConfigMap
 	if !c.Private {
 		if trust, err = e.server.AuthenticationConfig(); err != nil {

@@ -157,6 +157,8 @@ type Create struct {
 	Declared func(obj Object, errs field.ErrorList) field.ErrorList
 	// Limit says why a valid object is forbidden all the same, in view of others.
 	Limit func(obj Object, others Getter) error
+	// Signer is as in Update. (ClusterTrustBundles)
+	Signer func(obj Object) (verb, signer string)
 	// FromTemplate: what controllers create comes from a template that was validated
 	// with the object that it is part of. To do it once more for each would cost
 	// several times what the rest of its creation does. (Pods)
@@ -201,7 +203,7 @@ type Update struct {
 	// MayCreate lets a PUT create. (Leases, Events)
 	MayCreate bool
 	// Signer returns what a user has to be allowed besides: to do what verb says in the name of a
-	// signer. No verb: nothing. (CertificateSigningRequests)
+	// signer. No verb, or no signer: nothing. (CertificateSigningRequests, ClusterTrustBundles)
 	Signer func(obj, old Object) (verb, signer string)
 	// Conditional refuses a PUT without a resourceVersion. (Leases)
 	Conditional bool

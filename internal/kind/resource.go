@@ -22,6 +22,9 @@ const (
 	ClusterRoleBindings change.Resource = "clusterrolebindings.rbac.authorization.k8s.io"
 
 	CertificateSigningRequests  change.Resource = "certificatesigningrequests.certificates.k8s.io"
+	ClusterTrustBundles         change.Resource = "clustertrustbundles.certificates.k8s.io"
+	PodCertificateRequests      change.Resource = "podcertificaterequests.certificates.k8s.io"
+	StorageVersionMigrations    change.Resource = "storageversionmigrations.storagemigration.k8s.io"
 	CustomResourceDefinitions   change.Resource = "customresourcedefinitions.apiextensions.k8s.io"
 	APIServices                 change.Resource = "apiservices.apiregistration.k8s.io"
 	Services                    change.Resource = "services"

@@ -52,7 +52,16 @@ func Table() []*Kind {
 	}, devices(), []*Kind{
 		FlowSchema(),
 		PriorityLevelConfiguration(),
+	}, machinery())
+}
+
+// machinery are the rows of what the API itself goes by, and of who is known to it.
+func machinery() []*Kind {
+	return []*Kind{
 		CertificateSigningRequest(),
+		ClusterTrustBundle(),
+		PodCertificateRequest(),
+		StorageVersionMigration(),
 		CustomResourceDefinition(),
 		MutatingWebhookConfiguration(),
 		ValidatingWebhookConfiguration(),
@@ -61,5 +70,5 @@ func Table() []*Kind {
 		ValidatingAdmissionPolicy(),
 		ValidatingAdmissionPolicyBinding(),
 		APIService(),
-	})
+	}
 }

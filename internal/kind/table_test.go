@@ -10,6 +10,7 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	storagemigrationv1 "k8s.io/api/storagemigration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/utils/ptr"
@@ -91,6 +92,18 @@ func TestCells(t *testing.T) {
 		{CertificateSigningRequest(), &certificatesv1.CertificateSigningRequest{ObjectMeta: meta,
 			Status: certificatesv1.CertificateSigningRequestStatus{Conditions: []certificatesv1.CertificateSigningRequestCondition{{Type: "Approved"}, {Type: "Denied"}}}},
 			"x|90s|<none>||<none>|Denied"},
+
+		{ClusterTrustBundle(), &certificatesv1.ClusterTrustBundle{ObjectMeta: meta}, "x|<none>"},
+		{ClusterTrustBundle(), &certificatesv1.ClusterTrustBundle{ObjectMeta: meta, Spec: certificatesv1.ClusterTrustBundleSpec{SignerName: "a/b"}}, "x|a/b"},
+		{PodCertificateRequest(), &certificatesv1.PodCertificateRequest{ObjectMeta: meta, Spec: certificatesv1.PodCertificateRequestSpec{
+			PodName: "p", ServiceAccountName: "s", NodeName: "n", SignerName: "a/b"}}, "x|p|s|n|a/b|Pending|<none>"},
+		{PodCertificateRequest(), &certificatesv1.PodCertificateRequest{ObjectMeta: meta,
+			Spec:   certificatesv1.PodCertificateRequestSpec{UnverifiedUserAnnotations: map[string]string{"a.b/c": "d"}},
+			Status: certificatesv1.PodCertificateRequestStatus{Conditions: []metav1.Condition{{Type: "Issued"}}}}, "x|||||Issued|a.b/c=d"},
+		{StorageVersionMigration(), &storagemigrationv1.StorageVersionMigration{ObjectMeta: meta,
+			Spec: storagemigrationv1.StorageVersionMigrationSpec{Resource: metav1.GroupResource{Group: "g", Resource: "r"}}}, "x|r.g|Unknown"},
+		{StorageVersionMigration(), &storagemigrationv1.StorageVersionMigration{ObjectMeta: meta, Status: storagemigrationv1.StorageVersionMigrationStatus{
+			Conditions: []metav1.Condition{{Type: "Succeeded", Status: "True"}, {Type: "Running", Status: "False"}}}}, "x||Succeeded"},
 
 		{Node(), &corev1.Node{ObjectMeta: meta}, "x|Unknown|<none>|90s||<none>|<none>|<unknown>|<unknown>|<unknown>"},
 		{Node(), &corev1.Node{

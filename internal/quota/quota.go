@@ -5,8 +5,8 @@
 //
 // The store asks Account about each set, under its lock, and commits the quotas' new
 // status.used together with the set. So the sum is exact at every revision, however many
-// write at a time: there is nothing to reconcile, and no controller that does. Where no
-// quota is, the answer costs one look at an empty table.
+// write at a time: all that a controller has to put right is what a client has written into
+// a status. Where no quota is, the answer costs one look at an empty table.
 package quota
 
 import (
@@ -15,6 +15,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	quota "k8s.io/apiserver/pkg/quota/v1"
 	"k8s.io/apiserver/pkg/quota/v1/generic"
@@ -48,7 +49,7 @@ func Account(view change.View, writes []change.Write) ([]change.Write, error) {
 	}
 	var more []change.Write
 	for i := range writes {
-		if w := writes[i]; isQuota(w) && w.Op != change.Delete {
+		if w := writes[i]; isQuota(w) && w.Op != change.Delete && !told(view, w) {
 			w.Object = recounted(view, w.Object.(*corev1.ResourceQuota), writes)
 			more = append(more, w)
 		}
@@ -57,6 +58,29 @@ func Account(view change.View, writes []change.Write) ([]change.Write, error) {
 		more = append(more, b.changes()...)
 	}
 	return more, nil
+}
+
+// told reports whether somebody says of a quota, in its status, that it has other limits than it has. As
+// in Kubernetes it stays said, until Decide puts it right.
+func told(view change.View, w change.Write) bool {
+	obj, ok := view.Get(w.Key)
+	if !ok || w.Op != change.Update {
+		return false
+	}
+	old, q := obj.(*corev1.ResourceQuota), w.Object.(*corev1.ResourceQuota)
+	return equality.Semantic.DeepEqual(old.Spec, q.Spec) && !quota.Equals(old.Status.Hard, q.Status.Hard) && !quota.Equals(q.Status.Hard, q.Spec.Hard)
+}
+
+// Decide has a quota counted anew whose status says that it has other limits than it has.
+func Decide(k *kind.Kind, q *corev1.ResourceQuota) change.Set {
+	var set change.Set
+	if quota.Equals(q.Status.Hard, q.Spec.Hard) {
+		return set
+	}
+	next := q.DeepCopy()
+	next.Status.Hard = q.Spec.Hard.DeepCopy() // the store counts the rest
+	set.Update(k.KeyOf(q), change.RevOf(q), next)
+	return set
 }
 
 // enter has the books of the namespaces account for the writes: first for what makes

@@ -106,7 +106,10 @@ const (
 
 	AppArmor                           = "AppArmor"
 	BackOff                            = "BackOff" // of Jobs, too
+	CertificateExpired                 = "CertificateExpired"
+	CertificateOverdueForRefresh       = "CertificateOverdueForRefresh"
 	Created                            = "Created"
+	Denied                             = "Denied"
 	ErrImageNeverPull                  = "ErrImageNeverPull"
 	DNSConfigForming                   = "DNSConfigForming"
 	Evicted                            = "Evicted"

@@ -8,6 +8,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/pem"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -200,5 +201,72 @@ func TestSecretTokens(t *testing.T) {
 	}
 	if who, err := f.whoami(t, token); err == nil {
 		t.Errorf("one whose Secret is gone is %+v", who)
+	}
+}
+
+// Whom the users of a signer trust is said by who may attest for it; a bundle of no signer is anybody's
+// who may write bundles.
+func TestClusterTrustBundles(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	const group, path = "certificates.k8s.io", "/apis/certificates.k8s.io/v1/clustertrustbundles"
+	writer := rule(group, "clustertrustbundles", "create")
+	writer.Verbs = []string{"get", "create", "update", "patch"}
+	f.grant(t, "writer", writer)
+	f.grant(t, "attester", writer, rule(group, "signers", "attest", "example.com/signer"))
+	body := func(name, signer string) string {
+		return `{"apiVersion":"certificates.k8s.io/v1","kind":"ClusterTrustBundle","metadata":{"name":"` + name + `"},"spec":{"signerName":"` + signer +
+			`","trustBundle":` + strconv.Quote(string(f.certs.ca.certPEM)) + `}}`
+	}
+	try := func(user, method, path, body string, p probe) {
+		t.Helper()
+		resp, answer := f.httpAs(t, f.asUser(t, user, true), method, path, body, map[string]string{"Content-Type": map[bool]string{true: "application/merge-patch+json", false: "application/json"}[method == "PATCH"]})
+		p.check(t, resp, answer)
+	}
+	const refused = `clustertrustbundles.certificates.k8s.io "example.com:signer:a" is forbidden: user not permitted to attest for signerName "example.com/signer"`
+	try("writer", "POST", path, body("plain", ""), probe{code: 201})
+	try("writer", "POST", path, body("example.com:signer:a", "example.com/signer"), probe{code: 403, message: refused})
+	try("attester", "POST", path, body("example.com:signer:a", "example.com/signer"), probe{code: 201})
+	try("attester", "POST", path, body("example.com:other:a", "example.com/other"), probe{code: 403, has: []string{`attest for signerName \"example.com/other\"`}})
+	label := `{"metadata":{"labels":{"a":"b"}}}`
+	try("writer", "PATCH", path+"/example.com:signer:a", label, probe{code: 403, message: refused})
+	try("attester", "PATCH", path+"/example.com:signer:a", label, probe{code: 200})
+	try("writer", "PATCH", path+"/example.com:signer:a", `{"metadata":{"finalizers":["a.b/c"]}}`, probe{code: 200})
+	try("attester", "PATCH", path+"/example.com:signer:a", `{"spec":{"trustBundle":"noise"}}`, probe{code: 422})
+	f.run(t, []probe{
+		{name: "by its signer", path: path + "?fieldSelector=spec.signerName%3Dexample.com%2Fsigner", code: 200, has: []string{`"name":"example.com:signer:a"`}, not: []string{"plain"}},
+	})
+}
+
+// What becomes of a pod's request is said by who may sign for its signer.
+func TestPodCertificateRequests(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	const group, path = "certificates.k8s.io", "/apis/certificates.k8s.io/v1/namespaces/default/podcertificaterequests"
+	writer := rule(group, "podcertificaterequests", "create")
+	writer.Resources, writer.Verbs = append(writer.Resources, "podcertificaterequests/status"), []string{"get", "create", "update", "patch"}
+	f.grant(t, "writer", writer)
+	f.grant(t, "signer", writer, rule(group, "signers", "sign", "example.com/signer"))
+	_, text := request(t, pkix.Name{})
+	block, _ := pem.Decode(text)
+	body := `{"apiVersion":"certificates.k8s.io/v1","kind":"PodCertificateRequest","metadata":{"name":"a"},"spec":{"signerName":"example.com/signer","podName":"p","podUID":"u",
+		"serviceAccountName":"default","serviceAccountUID":"s","nodeName":"n","nodeUID":"o","stubPKCS10Request":"` + base64.StdEncoding.EncodeToString(block.Bytes) + `"},
+		"status":{"certificateChain":"forged"}}`
+	resp, answer := f.httpAs(t, f.asUser(t, "writer", true), "POST", path, body, nil)
+	(&probe{code: 201, has: []string{`"maxExpirationSeconds":86400`, `"status":{}`}}).check(t, resp, answer)
+	denied := `{"status":{"conditions":[{"type":"Denied","status":"True","reason":"No","message":"","lastTransitionTime":"2026-01-01T00:00:00Z"}]}}`
+	patch := map[string]string{"Content-Type": "application/merge-patch+json"}
+	for _, try := range []struct {
+		user, sub, body string
+		p               probe
+	}{
+		{"writer", "/status", denied, probe{code: 422, has: []string{`User \"writer\" is not permitted to \"sign\" for signer \"example.com/signer\"`}}},
+		{"writer", "", denied, probe{code: 200, not: []string{"Denied"}}},
+		{"signer", "/status", `{"status":{"certificateChain":"forged"}}`, probe{code: 422, has: []string{"status is immutable unless transitioning to"}}},
+		{"signer", "/status", denied, probe{code: 200, has: []string{`"type":"Denied"`}}},
+		{"signer", "/status", `{"status":{"conditions":null}}`, probe{code: 422, has: []string{"immutable after PodCertificateRequest is issued, denied, or failed"}}},
+	} {
+		resp, answer := f.httpAs(t, f.asUser(t, try.user, true), "PATCH", path+"/a"+try.sub, try.body, patch)
+		try.p.check(t, resp, answer)
 	}
 }

@@ -77,6 +77,12 @@ func (r *resource) prepareNew(ctx context.Context, obj change.Object, validate r
 	if err := r.within(r.kind.Create.Limit, obj); err != nil {
 		return err
 	}
+	if signs := r.kind.Create.Signer; signs != nil {
+		verb, signer := signs(obj)
+		if err := r.mayUse(ctx, verb, signer, obj.GetName()); err != nil {
+			return err
+		}
+	}
 	if validate != nil {
 		return validate(ctx, obj)
 	}

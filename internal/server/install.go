@@ -72,7 +72,7 @@ func (s *Server) install() error {
 	shared := newShared(s)
 	s.custom = s.newCustom(shared)
 	s.others = s.newAggregate(shared)
-	docs.further = furthers{s.others, s.custom}
+	docs.further, docs.defined = furthers{s.others, s.custom}, s.custom.Swagger
 	s.judge = s.newJudge(shared, docs)
 	s.custom.Config.AdmissionControl = s.judge
 	all, err := s.groups(shared, codecs)

@@ -20,7 +20,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	apiopenapi "k8s.io/apiserver/pkg/endpoints/openapi"
 	"k8s.io/apiserver/pkg/server/mux"
-	builder2 "k8s.io/kube-openapi/pkg/builder"
 	"k8s.io/kube-openapi/pkg/builder3"
 	"k8s.io/kube-openapi/pkg/cached"
 	"k8s.io/kube-openapi/pkg/common"
@@ -45,6 +44,8 @@ type openAPI struct {
 	v3        *handler3.OpenAPIService
 	paths     []string // "apis/batch/v1", …
 	further   further
+	// defined is what definitions add to /openapi/v2, with a tag that another document has not; nil: nothing.
+	defined   func() (doc *spec.Swagger, tag string, err error)
 	hash      func() string
 	typesOnce func() (managedfields.TypeConverter, error)
 }
@@ -84,15 +85,7 @@ func (o *openAPI) services(path string) []*restful.WebService {
 
 // install serves the documents.
 func (o *openAPI) install(m *mux.PathRecorderMux) {
-	v2 := handler.NewOpenAPIServiceLazy(cached.Once(cached.Func(func() (*spec.Swagger, string, error) {
-		doc, err := builder2.BuildOpenAPISpecFromRoutes(restfuladapter.AdaptWebServices(o.services("")), o.v2Config())
-		if err != nil {
-			return nil, "", err
-		}
-		doc.Definitions = handler.PruneDefaults(doc.Definitions)
-		return doc, o.hash(), nil
-	})))
-	v2.RegisterOpenAPIVersionedService("/openapi/v2", m)
+	handler.NewOpenAPIServiceLazy(o.swagger()).RegisterOpenAPIVersionedService("/openapi/v2", m)
 	m.HandleFunc("/openapi/v3", o.serveIndex)
 	m.HandlePrefix("/openapi/v3/", http.HandlerFunc(o.serveGroupVersion))
 }

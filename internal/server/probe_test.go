@@ -55,6 +55,7 @@ func (f *fixture) httpAs(t testing.TB, config *rest.Config, method, path, body s
 	for k, v := range header {
 		req.Header.Set(k, v)
 	}
+	req.Host = header["Host"] // "": the server's
 	resp, err := client.Do(req)
 	if err != nil {
 		t.Fatal(err)

@@ -97,6 +97,35 @@ func TestExpiredContinue(t *testing.T) {
 	}
 }
 
+// A state is not kept for longer because somebody asks for it again and again.
+func TestContinueAgain(t *testing.T) {
+	t.Parallel()
+	var clock fakeClock
+	f := setup(t, func(o *Options) { o.Now = clock.now })
+	f.put(t, configMaps("a", "1", "2", "3")...)
+	all := f.client.CoreV1().ConfigMaps("")
+	page := func(token string) (*corev1.ConfigMapList, error) {
+		return all.List(t.Context(), metav1.ListOptions{Limit: 1, Continue: token})
+	}
+	first, err := page("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock.add(pinFor / 2)
+	if first, err = page(""); err != nil { // of the same state, which is the latest still
+		t.Fatal(err)
+	}
+	clock.add(pinFor * 3 / 4)
+	f.put(t, configMaps("b", "1")...)
+	if got, err := page(first.Continue); err != nil || listed(got) != "a/2" {
+		t.Fatalf("got %v, %v", got, err)
+	}
+	clock.add(pinFor / 2)
+	if _, err := page(first.Continue); !apierrors.IsResourceExpired(err) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestReads(t *testing.T) {
 	t.Parallel()
 	f := setup(t)

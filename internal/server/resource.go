@@ -49,7 +49,7 @@ func newShared(s *Server) *shared {
 	o := &s.o
 	sh := &shared{
 		store: o.Store, kinds: o.Kinds, scheme: s.scheme, now: o.Now, nodes: o.Node,
-		views: newViews(o.Now), encodings: newEncodings(), gate: s.gate, tokens: s.ids.tokens, stop: s.stopping,
+		views: newViews(o.Now, func() uint64 { return o.Store.View().Rev() }), encodings: newEncodings(), gate: s.gate, tokens: s.ids.tokens, stop: s.stopping,
 		sessions: newSessions(o.sessions),
 	}
 	sh.services = backend.New(backend.Options{View: o.Store.View, Pod: sh.dialPod, API: s.LoopbackConfig, Bounds: tooMuch})

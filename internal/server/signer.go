@@ -17,17 +17,26 @@ import (
 )
 
 // maySign refuses what takes the right to do something in the name of a signer, where the user does not
-// have it. (CertificateApproval, CertificateSigning)
+// have it. (CertificateApproval, CertificateSigning, ClusterTrustBundleAttest)
 func (u *update) maySign(ctx context.Context, obj, old change.Object) error {
 	verb, signer := u.rules.Signer(obj, old)
-	if verb == "" {
+	return u.mayUse(ctx, verb, signer, obj.GetName())
+}
+
+// mayUse refuses a write of the object name, unless the user may do what verb says in the name of signer.
+func (r *resource) mayUse(ctx context.Context, verb, signer, name string) error {
+	if verb == "" || signer == "" {
 		return nil
 	}
 	user, _ := genericapirequest.UserFrom(ctx)
-	if certauthorization.IsAuthorizedForSignerName(ctx, u.gate, user, verb, signer) {
+	if certauthorization.IsAuthorizedForSignerName(ctx, r.gate, user, verb, signer) {
 		return nil
 	}
-	return apierrors.NewForbidden(u.gr, obj.GetName(), fmt.Errorf("user not permitted to %s requests with signerName %q", verb, signer))
+	to := verb + " requests with"
+	if verb == "attest" { // a trust bundle is no request
+		to = verb + " for"
+	}
+	return apierrors.NewForbidden(r.gr, name, fmt.Errorf("user not permitted to %s signerName %q", to, signer))
 }
 
 // SignCertificate signs a request with the authority that clients and nodes are known by. The

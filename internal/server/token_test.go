@@ -435,6 +435,15 @@ func TestTokenDiscovery(t *testing.T) {
 			`"issuer":"https://kubernetes.default.svc.cluster.local"`, `"jwks_uri":"https://` + f.Addr() + keys + `"`, `"id_token_signing_alg_values_supported":["ES256"]`}},
 		{name: "keys", path: keys, code: 200, has: []string{`"kty":"EC"`, `"alg":"ES256"`, `"use":"sig"`}, not: []string{`"d":`}},
 	})
+	// Pods, which do not reach that address, are sent to where they do.
+	for _, name := range []string{"kubernetes.default.svc.cluster.local", "kubernetes.default.svc", "kubernetes", "10.96.0.1:443"} {
+		if _, body := f.http(t, "GET", configuration, "", map[string]string{"Host": name}); !strings.Contains(string(body), `"jwks_uri":"https://kubernetes.default.svc.cluster.local/openid/v1/jwks"`) {
+			t.Errorf("%s: %s", name, body)
+		}
+	}
+	if _, body := f.http(t, "GET", configuration, "", map[string]string{"Host": "kubernetes.default.svc.cluster.local.evil"}); !strings.Contains(string(body), f.Addr()) {
+		t.Errorf("a stranger's name: %s", body)
+	}
 	for _, path := range []string{configuration, keys} {
 		if resp, _ := f.httpAs(t, f.bearer(""), "", path, "", nil); resp.StatusCode != 401 {
 			t.Errorf("a stranger gets %s: %d", path, resp.StatusCode)

@@ -15,16 +15,20 @@ import (
 type Plan struct {
 	// RootCA is the authority of the API's certificate, PEM. nil: nobody is told.
 	RootCA []byte
+	// Automount lets the default account say nothing of its token, as in Kubernetes, which then is
+	// mounted into pods.
+	Automount bool
 }
 
 // Account returns the default account of a namespace. It may do nothing, so that its pods have no use
 // for its token, and a token is a third of what a short pod costs: it is mounted into those that
-// say that they want it. The account is its owner's to change.
+// say that they want it, unless the plan is another. The account is its owner's to change.
 func (p *Plan) Account(namespace string) *corev1.ServiceAccount {
-	return &corev1.ServiceAccount{
-		ObjectMeta:                   metav1.ObjectMeta{Namespace: namespace, Name: kind.DefaultAccount},
-		AutomountServiceAccountToken: ptr.To(false),
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: kind.DefaultAccount}}
+	if !p.Automount {
+		account.AutomountServiceAccountToken = ptr.To(false)
 	}
+	return account
 }
 
 // CA returns the ConfigMap of a namespace with the authority of the API.
@@ -42,32 +46,31 @@ const (
 		"or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes clusters."
 )
 
-// Furniture is what a namespace has of the plan; nil: it does not have it.
-type Furniture struct {
-	Plan    Plan
-	Account *corev1.ServiceAccount
-	CA      *corev1.ConfigMap
+// Furnish adds to a namespace the account that it has to have; has is nil if it has none. What clients
+// make of the account is theirs.
+func (p *Plan) Furnish(ns *corev1.Namespace, has *corev1.ServiceAccount) change.Set {
+	var set change.Set
+	if ns.DeletionTimestamp == nil && has == nil {
+		set.Create(kind.ServiceAccounts.Key(ns.Name, kind.DefaultAccount), p.Account(ns.Name))
+	}
+	return set
 }
 
-// complete adds what is missing. What clients have made of the authority is put right; the account
-// is theirs.
-func (f *Furniture) complete(namespace string) change.Set {
+// Publish tells a namespace the authority of the API, and puts right what clients have made of that. It is
+// a decision of its own, as in Kubernetes: who refuses the one, by a webhook, does not refuse the other.
+func (p *Plan) Publish(ns *corev1.Namespace, has *corev1.ConfigMap) change.Set {
 	var set change.Set
-	if f.Account == nil {
-		set.Create(kind.ServiceAccounts.Key(namespace, kind.DefaultAccount), f.Plan.Account(namespace))
-	}
-	if f.Plan.RootCA == nil {
+	if ns.DeletionTimestamp != nil || p.RootCA == nil {
 		return set
 	}
-	want := f.Plan.CA(namespace)
-	key := kind.ConfigMaps.Key(namespace, kind.RootCAName)
+	want, key := p.CA(ns.Name), kind.ConfigMaps.Key(ns.Name, kind.RootCAName)
 	switch {
-	case f.CA == nil:
+	case has == nil:
 		set.Create(key, want)
-	case f.CA.DeletionTimestamp == nil && !maps.Equal(f.CA.Data, want.Data):
-		next := f.CA.DeepCopy()
+	case has.DeletionTimestamp == nil && !maps.Equal(has.Data, want.Data):
+		next := has.DeepCopy()
 		next.Data, next.BinaryData = want.Data, nil
-		set.Update(key, change.RevOf(f.CA), next)
+		set.Update(key, change.RevOf(has), next)
 	}
 	return set
 }

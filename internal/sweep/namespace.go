@@ -13,15 +13,14 @@ import (
 )
 
 // Namespace decides for a namespace: one that is being deleted is emptied, and
-// let go when nothing is left in it; any other is furnished with what every namespace has.
-// contents yields everything in the namespace that can be read, unread the keys of the
+// let go when nothing is left in it. contents yields everything in the namespace that can be read, unread the keys of the
 // rest, which only a newer program can remove: the namespace waits for it.
-func Namespace(now time.Time, item Item, contents iter.Seq[Item], unread iter.Seq[change.Key], has Furniture) change.Set {
+func Namespace(now time.Time, item Item, contents iter.Seq[Item], unread iter.Seq[change.Key]) change.Set {
 	ns := item.Object.(*corev1.Namespace)
-	if ns.DeletionTimestamp == nil {
-		return has.complete(ns.Name)
-	}
 	var set change.Set
+	if ns.DeletionTimestamp == nil {
+		return set
+	}
 	left := map[change.Resource]int{}
 	for in := range contents {
 		left[in.Kind.Resource]++

@@ -57,7 +57,7 @@ func TestNamespaceWithUnreadObjects(t *testing.T) {
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "old", DeletionTimestamp: &metav1.Time{Time: now}},
 		Spec: corev1.NamespaceSpec{Finalizers: []corev1.FinalizerName{corev1.FinalizerKubernetes}}}
 	fleet := change.Resource("fleets.sampan.dev").Key("old", "f")
-	set := Namespace(now, item(ns), each(), unread(fleet), Furniture{})
+	set := Namespace(now, item(ns), each(), unread(fleet))
 	if got := tell(set); !strings.Contains(got, "update namespaces/old") {
 		t.Fatalf("got %s", got)
 	}
@@ -65,10 +65,10 @@ func TestNamespaceWithUnreadObjects(t *testing.T) {
 	if len(next.Spec.Finalizers) != 1 || next.Status.Conditions[0].Message != "Some resources are remaining: fleets.sampan.dev has 1 resource instances" {
 		t.Errorf("%+v", next)
 	}
-	if again := Namespace(now, item(next), each(), unread(fleet), Furniture{}); !again.Empty() {
+	if again := Namespace(now, item(next), each(), unread(fleet)); !again.Empty() {
 		t.Errorf("it is said again: %s", tell(again))
 	}
-	if got := tell(Namespace(now, item(next), each(), unread(), Furniture{})); !strings.Contains(got, "delete namespaces/old") && !strings.Contains(got, "update namespaces/old") {
+	if got := tell(Namespace(now, item(next), each(), unread())); !strings.Contains(got, "delete namespaces/old") && !strings.Contains(got, "update namespaces/old") {
 		t.Errorf("nothing holds it any more: %s", got)
 	}
 }
@@ -290,39 +290,29 @@ func TestNamespace(t *testing.T) {
 		return n
 	}
 	held := job(func(j *batchv1.Job) { j.Finalizers, j.DeletionTimestamp = []string{"x.y/z"}, &metav1.Time{Time: now} })
-	plan, former := Plan{RootCA: []byte("now")}, Plan{RootCA: []byte("before")}
-	stored := func(cm *corev1.ConfigMap) *corev1.ConfigMap {
-		cm.ResourceVersion = "7"
-		return cm
-	}
 	for _, tc := range []struct {
 		name     string
 		ns       *corev1.Namespace
 		contents []change.Object
-		has      Furniture
 		want     string
 	}{
-		{"gets its account", ns(false), nil, Furniture{}, "create serviceaccounts/ns/default"},
-		{"has its account", ns(false), nil, Furniture{Account: plan.Account("ns")}, ""},
-		{"is told the authority", ns(false), nil, Furniture{Plan: plan, Account: plan.Account("ns")}, "create configmaps/ns/kube-root-ca.crt"},
-		{"knows the authority", ns(false), nil, Furniture{Plan: plan, Account: plan.Account("ns"), CA: plan.CA("ns")}, ""},
-		{"is told another authority", ns(false), nil, Furniture{Plan: plan, Account: plan.Account("ns"), CA: stored(former.CA("ns"))}, "update configmaps/ns/kube-root-ca.crt finalizers=[] owners=0"},
-		{"is emptied", ns(true), []change.Object{job(), jobPod("a")}, Furniture{}, "delete jobs.batch/ns/j\nupdate pods/ns/a deleting grace=30 finalizers=[batch.kubernetes.io/job-tracking] owners=1"},
-		{"goes when it is empty", ns(true), nil, Furniture{Plan: plan}, "delete namespaces/ns"},
-		{"says what it waits for", ns(true), []change.Object{held}, Furniture{Plan: plan}, "update namespaces/ns deleting grace=-1 finalizers=[] owners=0"},
+		{"stays", ns(false), []change.Object{job()}, ""},
+		{"is emptied", ns(true), []change.Object{job(), jobPod("a")}, "delete jobs.batch/ns/j\nupdate pods/ns/a deleting grace=30 finalizers=[batch.kubernetes.io/job-tracking] owners=1"},
+		{"goes when it is empty", ns(true), nil, "delete namespaces/ns"},
+		{"says what it waits for", ns(true), []change.Object{held}, "update namespaces/ns deleting grace=-1 finalizers=[] owners=0"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			if got := tell(Namespace(now, item(tc.ns), each(tc.contents...), unread(), tc.has)); got != tc.want {
+			if got := tell(Namespace(now, item(tc.ns), each(tc.contents...), unread())); got != tc.want {
 				t.Errorf("got\n%s\nwant\n%s", got, tc.want)
 			}
 		})
 	}
-	said := Namespace(now, item(ns(true)), each(held), unread(), Furniture{}).Writes[0].Object.(*corev1.Namespace)
+	said := Namespace(now, item(ns(true)), each(held), unread()).Writes[0].Object.(*corev1.Namespace)
 	if got, want := said.Status.Conditions[0].Message, "Some resources are remaining: jobs.batch has 1 resource instances"; got != want {
 		t.Errorf("condition %q, want %q", got, want)
 	}
-	if again := Namespace(now, item(said), each(held), unread(), Furniture{}); !again.Empty() {
+	if again := Namespace(now, item(said), each(held), unread()); !again.Empty() {
 		t.Errorf("said again: %s", tell(again))
 	}
 }
@@ -430,5 +420,44 @@ func TestTerminatedPods(t *testing.T) {
 	pods = append(pods, jobPod("running"))
 	if got, want := tell(TerminatedPods(now, each(pods...), 3)), "delete pods/ns/p3\ndelete pods/ns/p4"; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// The token of a default account is mounted if its plan says so, or its owner.
+func TestDefaultAccount(t *testing.T) {
+	t.Parallel()
+	plan := Plan{}
+	if got := plan.Account("ns").AutomountServiceAccountToken; got == nil || *got {
+		t.Errorf("by itself: %v", got)
+	}
+	plan.Automount = true
+	if got := plan.Account("ns").AutomountServiceAccountToken; got != nil {
+		t.Errorf("as in Kubernetes: %v", *got)
+	}
+}
+
+// A namespace has an account and is told the authority, each by a decision of its own.
+func TestFurnish(t *testing.T) {
+	t.Parallel()
+	plan, former := Plan{RootCA: []byte("now")}, Plan{RootCA: []byte("before")}
+	ns, going := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns"}}, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns", DeletionTimestamp: &metav1.Time{Time: now}}}
+	stale := former.CA("ns")
+	stale.ResourceVersion = "7"
+	for name, test := range map[string]struct {
+		set  change.Set
+		want string
+	}{
+		"gets its account":          {plan.Furnish(ns, nil), "create serviceaccounts/ns/default"},
+		"has its account":           {plan.Furnish(ns, plan.Account("ns")), ""},
+		"needs no account any more": {plan.Furnish(going, nil), ""},
+		"is told the authority":     {plan.Publish(ns, nil), "create configmaps/ns/kube-root-ca.crt"},
+		"knows the authority":       {plan.Publish(ns, plan.CA("ns")), ""},
+		"is told another authority": {plan.Publish(ns, stale), "update configmaps/ns/kube-root-ca.crt finalizers=[] owners=0"},
+		"need not know any more":    {plan.Publish(going, nil), ""},
+		"has none to be told":       {(&Plan{}).Publish(ns, nil), ""},
+	} {
+		if got := tell(test.set); got != test.want {
+			t.Errorf("%s: got %q, want %q", name, got, test.want)
+		}
 	}
 }

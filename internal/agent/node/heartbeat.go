@@ -142,7 +142,7 @@ func (h *heartbeat) look(ctx context.Context) (gone bool) {
 	if err != nil {
 		return apierrors.IsNotFound(err)
 	}
-	if node.UID != h.node.uid() {
+	if node.UID != h.node.UID() {
 		return true
 	}
 	for _, c := range node.Status.Conditions {
@@ -189,7 +189,7 @@ func (h *heartbeat) note(reason string) {
 
 // renew renews the node's lease.
 func (h *heartbeat) renew(ctx context.Context) error {
-	name, uid := h.node.config.Name, h.node.uid()
+	name, uid := h.node.config.Name, h.node.UID()
 	return h.node.config.API.RenewLease(ctx, &coordinationv1.Lease{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: corev1.NamespaceNodeLease, Name: name,

@@ -145,7 +145,8 @@ func (n *Node) registered(uid types.UID) {
 	n.ref.UID = uid
 }
 
-func (n *Node) uid() types.UID {
+// UID returns the uid under which the API has the node, "" before it is registered.
+func (n *Node) UID() types.UID {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.ref.UID

@@ -55,15 +55,16 @@ func (p *Pod) files(v *corev1.Volume) (map[string]runner.File, error) {
 	case src.DownwardAPI != nil:
 		err = p.downward(out, src.DownwardAPI.Items, modeOr(src.DownwardAPI.DefaultMode, defaultMode))
 	case src.Projected != nil:
-		err = p.projected(out, src.Projected)
+		err = p.projected(out, v)
 	}
 	return out.files, err
 }
 
-func (p *Pod) projected(out *files, src *corev1.ProjectedVolumeSource) error {
+func (p *Pod) projected(out *files, v *corev1.Volume) error {
+	src := v.Projected
 	mode := modeOr(src.DefaultMode, defaultMode)
 	var errs []error
-	for _, s := range src.Sources {
+	for i, s := range src.Sources {
 		if out.bytes > maxFiles {
 			return errTooLarge
 		}
@@ -77,31 +78,21 @@ func (p *Pod) projected(out *files, src *corev1.ProjectedVolumeSource) error {
 		case s.ServiceAccountToken != nil:
 			errs = append(errs, p.token(out, s.ServiceAccountToken, mode))
 		case s.ClusterTrustBundle != nil:
-			errs = append(errs, errors.New("projected clusterTrustBundle sources are not supported by this node"))
+			errs = append(errs, p.trustBundle(out, s.ClusterTrustBundle, mode))
 		case s.PodCertificate != nil:
-			errs = append(errs, errors.New("projected podCertificate sources are not supported by this node"))
+			errs = append(errs, p.podCertificate(out, v.Name, i, s.PodCertificate, mode))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// token shows a token to its pod's user alone, if the pod has one, else as the volume says.
+// token shows a token.
 func (p *Pod) token(out *files, src *corev1.ServiceAccountTokenProjection, mode int32) error {
 	token, err := p.Token(src)
 	if err != nil {
 		return err
 	}
-	user := oneUser(p.Object)
-	if user != nil || p.fsGroup() != nil {
-		mode = 0o600
-	}
-	if err := out.add(src.Path, []byte(token), mode); err != nil {
-		return err
-	}
-	f := out.files[src.Path]
-	f.UID = user
-	out.files[src.Path] = f
-	return nil
+	return p.addPrivate(out, src.Path, []byte(token), mode)
 }
 
 // oneUser returns the user whom all containers of the pod are said to run as, nil if that is not

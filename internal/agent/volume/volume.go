@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -39,6 +40,8 @@ type Pod struct {
 	Objects Objects
 	// Token returns the token for a volume.
 	Token func(src *corev1.ServiceAccountTokenProjection) (string, error)
+	// Certificate returns a key of the pod's and the certificates for it, PEM, for a source of a volume.
+	Certificate func(volume string, source int, src *corev1.PodCertificateProjection) (key, chain []byte, err error)
 	// Paths is who looks at hostPaths.
 	Paths *hostpath.Scout
 	// Addresses and Allocatable are what downward API files may ask for, and the
@@ -52,6 +55,10 @@ type Objects interface {
 	runspec.Objects
 	Claim(name string) (*corev1.PersistentVolumeClaim, error)
 	Volume(name string) (*corev1.PersistentVolume, error)
+	// TrustBundle returns a ClusterTrustBundle, TrustBundles those of a signer, in a list that is the
+	// caller's.
+	TrustBundle(name string) (*certificatesv1.ClusterTrustBundle, error)
+	TrustBundles(signer string) ([]*certificatesv1.ClusterTrustBundle, error)
 }
 
 // Setter makes volumes; a runner.Runner is one.

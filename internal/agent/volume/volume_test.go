@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -56,6 +57,22 @@ func (o objects) Volume(name string) (*corev1.PersistentVolume, error) {
 		return v, nil
 	}
 	return nil, apierrors.NewNotFound(corev1.Resource("persistentvolume"), name)
+}
+
+func (o objects) TrustBundle(name string) (*certificatesv1.ClusterTrustBundle, error) {
+	if b, ok := o[name].(*certificatesv1.ClusterTrustBundle); ok {
+		return b, nil
+	}
+	return nil, apierrors.NewNotFound(certificatesv1.Resource("clustertrustbundle"), name)
+}
+
+func (o objects) TrustBundles(signer string) (list []*certificatesv1.ClusterTrustBundle, err error) {
+	for _, name := range slices.Sorted(maps.Keys(o)) {
+		if b, ok := o[name].(*certificatesv1.ClusterTrustBundle); ok && b.Spec.SignerName == signer {
+			list = append(list, b)
+		}
+	}
+	return list, nil
 }
 
 // newPod returns a pod with one volume, v, in a directory of the test.

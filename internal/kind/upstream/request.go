@@ -11,8 +11,10 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/kubernetes/pkg/apis/resource"
+	"k8s.io/kubernetes/pkg/registry/certificates/podcertificaterequest"
 	"k8s.io/kubernetes/pkg/registry/resource/resourceclaim"
 	"k8s.io/kubernetes/pkg/registry/resource/resourceclaimtemplate"
+	"k8s.io/utils/clock"
 )
 
 // Request is what the strategies of some kinds have to know of a write: whose it is, and in
@@ -44,6 +46,13 @@ func ResourceClaim() (write, status Strategy) {
 
 // ResourceClaimTemplate is the strategy of resource.k8s.io claim templates.
 func ResourceClaimTemplate() Strategy { return resourceclaimtemplate.NewStrategy(namespaces{}) }
+
+// PodCertificateRequest are the strategies of certificates.k8s.io requests of pods, and of their status:
+// who writes that has to be allowed to sign, and what it says has to be of the present.
+func PodCertificateRequest() (write, status Strategy) {
+	of := podcertificaterequest.NewStrategy()
+	return of, podcertificaterequest.NewStatusStrategy(of, rights{}, clock.RealClock{})
+}
 
 // namespaces is the client for namespaces that a strategy gets. All that is asked of it is Get.
 type namespaces struct{ typedcorev1.NamespaceInterface }

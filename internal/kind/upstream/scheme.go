@@ -37,6 +37,8 @@ import (
 	schedulingv1 "k8s.io/kubernetes/pkg/apis/scheduling/v1"
 	"k8s.io/kubernetes/pkg/apis/storage"
 	storagev1 "k8s.io/kubernetes/pkg/apis/storage/v1"
+	"k8s.io/kubernetes/pkg/apis/storagemigration"
+	storagemigrationv1 "k8s.io/kubernetes/pkg/apis/storagemigration/v1"
 	"k8s.io/kubernetes/pkg/capabilities"
 )
 
@@ -58,6 +60,7 @@ var groups = []func(*runtime.Scheme) error{
 	resource.AddToScheme, resourcev1.AddToScheme,
 	scheduling.AddToScheme, schedulingv1.AddToScheme,
 	storage.AddToScheme, storagev1.AddToScheme,
+	storagemigration.AddToScheme, storagemigrationv1.AddToScheme,
 }
 
 // scheme returns the scheme that the strategies validate by, which is one for the whole

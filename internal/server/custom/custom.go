@@ -75,6 +75,7 @@ type Server struct {
 	handler http.Handler
 	lister  listers.CustomResourceDefinitionLister
 	synced  func() bool
+	swagger swagger
 }
 
 // New returns the server; nothing of it runs before it is used. What it starts ends with life.

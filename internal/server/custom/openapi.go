@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver"
@@ -48,6 +49,45 @@ func (s *Server) Documents(r *http.Request) map[string]handler3.OpenAPIV3Discove
 	s.handler.ServeHTTP(&answer, ask)
 	_ = json.Unmarshal(answer.body.Bytes(), &index) // else what is known is known
 	return index.Paths
+}
+
+// Swagger is the OpenAPI document (version 2) of this part of the API, with the tag of the library; nil
+// as long as there are no definitions.
+func (s *Server) Swagger() (*spec.Swagger, string, error) {
+	if !s.Wanted() || s.Start() != nil {
+		return nil, "", nil
+	}
+	cache.WaitForCacheSync(s.life.Done(), s.synced)
+	s.swagger.Lock()
+	defer s.swagger.Unlock()
+	ask, err := http.NewRequestWithContext(s.life, http.MethodGet, "/openapi/v2", nil)
+	if err != nil {
+		return nil, "", err
+	}
+	ask.Header.Set("Accept", "application/json")
+	ask.Header.Set("If-None-Match", s.swagger.tag)
+	var answer kept
+	s.handler.ServeHTTP(&answer, ask)
+	switch answer.status {
+	case http.StatusNotModified:
+		return s.swagger.doc, s.swagger.tag, nil
+	case http.StatusOK:
+	default:
+		return nil, "", fmt.Errorf("the OpenAPI document of custom resources: %s", http.StatusText(answer.status))
+	}
+	doc := &spec.Swagger{}
+	if err := doc.UnmarshalJSON(answer.body.Bytes()); err != nil {
+		return nil, "", fmt.Errorf("the OpenAPI document of custom resources: %w", err)
+	}
+	s.swagger.doc, s.swagger.tag = doc, answer.Header().Get("Etag")
+	return s.swagger.doc, s.swagger.tag, nil
+}
+
+// swagger is the last Swagger.
+type swagger struct {
+	sync.Mutex
+	doc *spec.Swagger
+	tag string
 }
 
 // ServeDocument serves one of the Documents.
