@@ -3,6 +3,7 @@ package statefulset
 import (
 	"cmp"
 	"iter"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -66,7 +67,7 @@ func byOrdinal(a, b *member) int { return cmp.Compare(a.ordinal, b.ordinal) }
 // up when its turn comes, and no more are than can be begun now: a set may want two billion.
 func (d *decision) wanted() iter.Seq[*member] {
 	return func(yield func(*member) bool) {
-		next, end := first(d.Set), first(d.Set)+count(d.Set)
+		next, end := first(d.Set), min(first(d.Set)+count(d.Set), math.MaxInt32+1) // no name has a higher one, see ordinalOf
 		missing := func(until int) bool {
 			for ; next < until && d.canStart(); next++ {
 				if !yield(&member{pod: d.makePod(next), ordinal: next}) {

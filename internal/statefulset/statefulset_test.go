@@ -115,6 +115,11 @@ func TestTwoBillion(t *testing.T) {
 	w.gone("db-1")
 	w.expect("")
 
+	last := newWorld(t, newSet(parallel, replicas(math.MaxInt32), func(set *appsv1.StatefulSet) {
+		set.Spec.Ordinals = &appsv1.StatefulSetOrdinals{Start: math.MaxInt32 - 1}
+	}))
+	last.expect("+db-2147483646 +db-2147483647", "") // none that would not be known as the set's
+
 	all := newWorld(t, newSet(parallel, replicas(math.MaxInt32)))
 	if did := strings.Fields(all.decide()); len(did) != batch || did[batch-1] != fmt.Sprint("+db-", batch-1) {
 		t.Fatalf("it did %d things", len(did))
