@@ -106,7 +106,7 @@ var house = map[string][]string{
 	"internal/agent/machine":  {"internal/agent/eviction", "internal/runner/cgroup"},
 	"internal/agent/network":  nil,
 	"internal/agent/node":     {"internal/change", "internal/kind/podspec", "internal/reason"},
-	"internal/agent/podfiles": {"internal/runner", "internal/tree"},
+	"internal/agent/podfiles": {"internal/agent/network", "internal/runner", "internal/tree"},
 	"internal/agent/podstate": {"internal/agent/network", "internal/kind/podspec"},
 	"internal/agent/probe":    {"internal/reason", "internal/runner"},
 	"internal/agent/policy":   {"internal/network"},

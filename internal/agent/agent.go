@@ -24,7 +24,7 @@ func New(o Options) (*Agent, error) {
 	}
 	s := &services{containerRuntime: newContainerRuntime(&o), turns: newTurns(), alarm: make(chan struct{}, 1)}
 	a := &Agent{services: s, pods: &podWorkers{services: s, pods: make(map[string]*entry)}, meter: newMeter(s)}
-	s.grants.each, s.takings.each = a.pods.each, a.pods.each
+	s.grants.each, s.takings.each, s.certify.Options = a.pods.each, a.pods.each, &o
 	return a, nil
 }
 

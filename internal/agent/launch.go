@@ -111,9 +111,13 @@ func (a *attempt) spec(ctx context.Context) (*runner.Spec, error) {
 		c := *container
 		c.Resources, container = *granted, &c
 	}
+	hostname, err := network.Nodename(a.object, p.Node.Name())
+	if err != nil {
+		return nil, err
+	}
 	in := &runspec.Input{
 		Pod: a.object, Container: container, Class: a.class,
-		Addresses: p.addresses(a.object), Allocatable: p.Node.Allocatable(), Hostname: network.Hostname(a.object, p.Node.Name()),
+		Addresses: p.addresses(a.object), Allocatable: p.Node.Allocatable(), Hostname: hostname,
 		ImageEnv: p.HostEnv, PodPids: p.PodPids, API: p.api(a.object),
 	}
 	if img := a.image; img != nil {

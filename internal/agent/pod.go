@@ -21,7 +21,7 @@ type services struct {
 	grants  grants
 	takings takings
 	turns   turns
-	keys    sync.Mutex     // one is made for a pod at a time: a large one takes seconds
+	certify certifier
 	tasks   sync.WaitGroup // everything that Run has to wait for
 	alarm   chan struct{}  // has the eviction manager look at once
 }
@@ -95,7 +95,7 @@ func (p *pod) setVolumes(ctx context.Context, object *corev1.Pod) error {
 		return p.tokens.get(ctx, p.Client, object, src, time.Now())
 	}
 	volumes.Certificate = func(volume string, source int, src *corev1.PodCertificateProjection) (key, chain []byte, err error) {
-		return p.certificates.get(ctx, p, object, certificateKey{volume, source}, src, time.Now())
+		return p.certificates.get(ctx, &p.certify, object, certificateKey{volume, source}, src, time.Now())
 	}
 	return volumes.Setup(ctx, p.Runners[p.class(object)])
 }

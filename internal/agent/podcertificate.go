@@ -27,6 +27,12 @@ import (
 	"github.com/sampan-batch/sampan/internal/reason"
 )
 
+// certifier is what the certificates of all pods have in common.
+type certifier struct {
+	*Options
+	keys sync.Mutex // one is made for a pod at a time: a large one takes seconds
+}
+
 // podCertificates are the keys and certificates that the volumes of a pod show. A key is made here,
 // and never leaves the volume; a PodCertificateRequest asks a signer for the certificates.
 //
@@ -68,7 +74,7 @@ const (
 var errNotIssued = errors.New("credential bundle is not issued yet")
 
 // get returns the key of a source and the certificates for it, and sees to it that they are renewed.
-func (c *podCertificates) get(ctx context.Context, p *pod, object *corev1.Pod, at certificateKey, src *corev1.PodCertificateProjection, now time.Time) (key, chain []byte, err error) {
+func (c *podCertificates) get(ctx context.Context, o *certifier, object *corev1.Pod, at certificateKey, src *corev1.PodCertificateProjection, now time.Time) (key, chain []byte, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.held == nil {
@@ -82,11 +88,11 @@ func (c *podCertificates) get(ctx context.Context, p *pod, object *corev1.Pod, a
 	switch {
 	case cert.refused != nil:
 	case cert.asked != "":
-		err = cert.look(ctx, p, object)
+		err = cert.look(ctx, o, object)
 	case len(cert.chain) == 0 || !now.Before(cert.renew):
-		err = cert.ask(ctx, p, object, src)
+		err = cert.ask(ctx, o, object, src)
 	}
-	cert.complain(p, object, now)
+	cert.complain(o, object, now)
 	switch {
 	case cert.refused != nil:
 		return nil, nil, cert.refused
@@ -99,18 +105,18 @@ func (c *podCertificates) get(ctx context.Context, p *pod, object *corev1.Pod, a
 }
 
 // ask makes a key and asks for a certificate for it.
-func (c *podCertificate) ask(ctx context.Context, p *pod, object *corev1.Pod, src *corev1.PodCertificateProjection) error {
-	account, err := p.Client.ServiceAccount(ctx, object.Namespace, object.Spec.ServiceAccountName)
+func (c *podCertificate) ask(ctx context.Context, o *certifier, object *corev1.Pod, src *corev1.PodCertificateProjection) error {
+	account, err := o.Client.ServiceAccount(ctx, object.Namespace, object.Spec.ServiceAccountName)
 	if err != nil {
 		return fmt.Errorf("while fetching service account: %w", err)
 	}
-	p.keys.Lock()
+	o.keys.Lock()
 	key, proof, err := newPodKey(src.KeyType)
-	p.keys.Unlock()
+	o.keys.Unlock()
 	if err != nil {
 		return fmt.Errorf("while generating keypair: %w", err)
 	}
-	request, err := p.Client.CreatePodCertificateRequest(ctx, &certificatesv1.PodCertificateRequest{
+	request, err := o.Client.CreatePodCertificateRequest(ctx, &certificatesv1.PodCertificateRequest{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: object.Namespace, GenerateName: "req-",
 			OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: object.Name, UID: object.UID}},
@@ -118,7 +124,7 @@ func (c *podCertificate) ask(ctx context.Context, p *pod, object *corev1.Pod, sr
 		Spec: certificatesv1.PodCertificateRequestSpec{
 			SignerName: src.SignerName, PodName: object.Name, PodUID: object.UID,
 			ServiceAccountName: object.Spec.ServiceAccountName, ServiceAccountUID: account.UID,
-			NodeName: types.NodeName(p.Node.Name()), NodeUID: p.Node.UID(),
+			NodeName: types.NodeName(o.Node.Name()), NodeUID: o.Node.UID(),
 			MaxExpirationSeconds: src.MaxExpirationSeconds, StubPKCS10Request: proof, UnverifiedUserAnnotations: src.UserAnnotations,
 		},
 	})
@@ -130,9 +136,9 @@ func (c *podCertificate) ask(ctx context.Context, p *pod, object *corev1.Pod, sr
 }
 
 // look looks what has become of the request.
-func (c *podCertificate) look(ctx context.Context, p *pod, object *corev1.Pod) error {
+func (c *podCertificate) look(ctx context.Context, o *certifier, object *corev1.Pod) error {
 	name := object.Namespace + "/" + c.asked
-	request, err := p.Client.PodCertificateRequest(ctx, object.Namespace, c.asked)
+	request, err := o.Client.PodCertificateRequest(ctx, object.Namespace, c.asked)
 	switch {
 	case apierrors.IsNotFound(err): // the next step asks anew
 		c.asked, c.askedKey = "", nil
@@ -144,11 +150,11 @@ func (c *podCertificate) look(ctx context.Context, p *pod, object *corev1.Pod) e
 		switch cond.Type {
 		case certificatesv1.PodCertificateRequestConditionTypeDenied:
 			c.refused = fmt.Errorf("PodCertificateRequest was permanently denied: reason=%q message=%q", cond.Reason, cond.Message)
-			c.say(p, object, reason.Denied, fmt.Sprintf("PodCertificateRequest %s was denied, reason=%q, message=%q", name, cond.Reason, cond.Message))
+			c.say(o, object, reason.Denied, fmt.Sprintf("PodCertificateRequest %s was denied, reason=%q, message=%q", name, cond.Reason, cond.Message))
 			return c.refused
 		case certificatesv1.PodCertificateRequestConditionTypeFailed:
 			c.refused = fmt.Errorf("PodCertificateRequest was permanently failed: reason=%q message=%q", cond.Reason, cond.Message)
-			c.say(p, object, reason.Failed, fmt.Sprintf("PodCertificateRequest %s failed, reason=%q, message=%q", name, cond.Reason, cond.Message))
+			c.say(o, object, reason.Failed, fmt.Sprintf("PodCertificateRequest %s failed, reason=%q, message=%q", name, cond.Reason, cond.Message))
 			return c.refused
 		case certificatesv1.PodCertificateRequestConditionTypeIssued:
 			*c = podCertificate{
@@ -163,22 +169,22 @@ func (c *podCertificate) look(ctx context.Context, p *pod, object *corev1.Pod) e
 }
 
 // complain tells once that the renewal is late, and once that the certificate has ended.
-func (c *podCertificate) complain(p *pod, object *corev1.Pod, now time.Time) {
+func (c *podCertificate) complain(o *certifier, object *corev1.Pod, now time.Time) {
 	if len(c.chain) == 0 || c.refused != nil {
 		return
 	}
 	if now.After(c.renew.Add(certificateOverdue)) && !c.saidOverdue {
 		c.saidOverdue = true
-		c.say(p, object, reason.CertificateOverdueForRefresh, "PodCertificate refresh overdue")
+		c.say(o, object, reason.CertificateOverdueForRefresh, "PodCertificate refresh overdue")
 	}
 	if now.After(c.until) && !c.saidExpired {
 		c.saidExpired = true
-		c.say(p, object, reason.CertificateExpired, "PodCertificate expired")
+		c.say(o, object, reason.CertificateExpired, "PodCertificate expired")
 	}
 }
 
-func (c *podCertificate) say(p *pod, object *corev1.Pod, reason, message string) {
-	p.Client.Record(note(object, nil, warning, reason, message))
+func (c *podCertificate) say(o *certifier, object *corev1.Pod, reason, message string) {
+	o.Client.Record(note(object, nil, warning, reason, message))
 }
 
 // newPodKey makes a key of a type of the API. It returns it as PEM, and a request, DER, that is signed

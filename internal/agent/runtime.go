@@ -50,6 +50,9 @@ func (r *containerRuntime) class(pod *corev1.Pod) runner.Class {
 // canRun returns why no runner can make the pod's surroundings, nil if one can.
 func (r *containerRuntime) canRun(pod *corev1.Pod) error {
 	class := r.class(pod)
+	if _, err := network.Nodename(pod, r.Node.Name()); err != nil {
+		return err
+	}
 	switch {
 	case r.Runners[class] == nil:
 		return fmt.Errorf("no runtime for %q is configured", class)

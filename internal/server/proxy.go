@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -272,24 +273,38 @@ func (r *resource) locateNode(ctx context.Context, id string) (*backendAt, error
 }
 
 // kubelet answers for the API of a kubelet, which nothing here has or needs: whether it is well, and
-// which pods it has. The rest is not found, as on one whose debugging handlers are off.
+// which pods it has, and which of them run. The rest is not found, as on one whose debugging handlers are off.
 func (sh *shared) kubelet(node string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte("ok")) // who has gone needs no answer
 	})
-	pods := func(w http.ResponseWriter, _ *http.Request) {
-		list := corev1.PodList{TypeMeta: metav1.TypeMeta{Kind: "PodList", APIVersion: "v1"}, Items: []corev1.Pod{}}
-		for obj := range sh.store.View().List(kind.Pods, "") {
-			if pod := obj.(*corev1.Pod); pod.Spec.NodeName == node {
-				list.Items = append(list.Items, *pod)
+	serve := func(name string, want func(*corev1.Pod) bool) {
+		pods := func(w http.ResponseWriter, _ *http.Request) {
+			list := corev1.PodList{TypeMeta: metav1.TypeMeta{Kind: "PodList", APIVersion: "v1"}, Items: []corev1.Pod{}}
+			for obj := range sh.store.View().List(kind.Pods, "") {
+				if pod := obj.(*corev1.Pod); pod.Spec.NodeName == node && want(pod) {
+					list.Items = append(list.Items, *pod)
+				}
 			}
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(list) // the same
 		}
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(list) // the same
+		mux.HandleFunc("GET /"+name, pods)
+		mux.HandleFunc("GET /"+name+"/{$}", pods)
 	}
-	mux.HandleFunc("GET /pods", pods)
-	mux.HandleFunc("GET /pods/{$}", pods)
+	serve(string(kind.Pods), func(*corev1.Pod) bool { return true })
+	serve("runningpods", running)
 	return mux
+}
+
+// running reports whether a container of the pod runs.
+func running(pod *corev1.Pod) bool {
+	for _, list := range [][]corev1.ContainerStatus{pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses, pod.Status.EphemeralContainerStatuses} {
+		if slices.ContainsFunc(list, func(s corev1.ContainerStatus) bool { return s.State.Running != nil }) {
+			return true
+		}
+	}
+	return false
 }

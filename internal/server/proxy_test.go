@@ -111,6 +111,7 @@ func proxyFixture(t *testing.T) *fixture {
 	f.namespace(t, "other")
 	elsewhere := pod("p", "10.244.0.9")
 	elsewhere.Namespace = "other"
+	elsewhere.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
 	service := func(name string, endpoints ...discoveryv1.Endpoint) (*corev1.Service, *discoveryv1.EndpointSlice) {
 		return &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default"}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "web", Port: 8080}, {Name: "safe", Port: 8443}}}},
 			&discoveryv1.EndpointSlice{
@@ -170,6 +171,7 @@ func TestProxy(t *testing.T) {
 
 		{name: "a node is well", path: nodes + "n/proxy/healthz", code: 200, has: []string{"ok"}},
 		{name: "its pods", path: nodes + "n:10250/proxy/pods", code: 200, has: []string{`"kind":"PodList"`, `"name":"loop"`}},
+		{name: "those that run", path: nodes + "n:10250/proxy/runningpods/", code: 200, has: []string{`"items":[{"metadata":{"name":"p","namespace":"other"`}},
 		{name: "no more than that", path: nodes + "n/proxy/run/x", code: 404, has: []string{"404 page not found"}},
 		{name: "a node that is away", path: nodes + "away/proxy/healthz", code: 503, message: `error trying to reach service: node "away" is not connected`},
 		{name: "its loopback", path: nodes + "n:80/proxy/", code: 400, message: "address not allowed"},

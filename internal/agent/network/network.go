@@ -6,7 +6,11 @@
 // address its runner gives it (runner.Runner.Join).
 package network
 
-import corev1 "k8s.io/api/core/v1"
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+)
 
 // Addresses are those of a pod, and those of the node that it is on, the primary one
 // first. There are none if the machine has none.
@@ -29,12 +33,15 @@ func first(list []string) string {
 	return list[0]
 }
 
-// Hostname returns what the processes of a pod see as the name of their machine.
+// Hostname returns what the hosts file of a pod calls it, and what its processes see as the name of their
+// machine unless it asks for more (see Nodename).
 func Hostname(pod *corev1.Pod, node string) string {
 	name := pod.Spec.Hostname
 	switch {
 	case pod.Spec.HostNetwork:
 		return node
+	case pod.Spec.HostnameOverride != nil:
+		name = *pod.Spec.HostnameOverride
 	case name == "":
 		name = pod.Name
 	}
@@ -46,4 +53,26 @@ func Hostname(pod *corev1.Pod, node string) string {
 		}
 	}
 	return name
+}
+
+// Domain returns the domain that a pod's name is in, "" if it is in none.
+func Domain(pod *corev1.Pod) string {
+	if pod.Spec.Subdomain == "" || pod.Spec.HostnameOverride != nil {
+		return ""
+	}
+	return pod.Spec.Subdomain + "." + pod.Namespace + ".svc.cluster.local"
+}
+
+// Nodename returns what the processes of a pod see as the name of their machine: the host name, or, if the
+// pod asks for it (setHostnameAsFQDN), that with its domain, which the kernel may have no room for.
+func Nodename(pod *corev1.Pod, node string) (string, error) {
+	name, domain := Hostname(pod, node), Domain(pod)
+	if domain == "" || pod.Spec.HostNetwork || pod.Spec.SetHostnameAsFQDN == nil || !*pod.Spec.SetHostnameAsFQDN {
+		return name, nil
+	}
+	const longest = 64
+	if name += "." + domain; len(name) > longest {
+		return "", fmt.Errorf("failed to construct FQDN from pod hostname and cluster domain, FQDN %s is too long (%d characters is the max, %d characters requested)", name, longest, len(name))
+	}
+	return name, nil
 }

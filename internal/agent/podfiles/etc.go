@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/sampan-batch/sampan/internal/agent/network"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
@@ -143,8 +144,8 @@ func hosts(pod *corev1.Pod, hostname string, ips []string) []byte {
 		for _, ip := range ips {
 			b.WriteString(ip)
 			b.WriteByte('\t')
-			if pod.Spec.Subdomain != "" {
-				fmt.Fprintf(&b, "%s.%s.%s.svc.cluster.local\t", hostname, pod.Spec.Subdomain, pod.Namespace)
+			if domain := network.Domain(pod); domain != "" {
+				fmt.Fprintf(&b, "%s.%s\t", hostname, domain)
 			}
 			b.WriteString(hostname)
 			b.WriteByte('\n')

@@ -60,6 +60,13 @@ func (g *Group) make(c Container) (ignored string, err error) {
 			return ignored, &os.PathError{Op: "open", Path: g.dirs[track], Err: err}
 		}
 	}
+	sized := c.Resources.CPUShares > 0 || c.Resources.MemoryLimit > 0
+	if t := g.m.layout.limit[memory]; sized && t != nil && !t.unified {
+		// It may get a limit while it runs, which holds for what it has taken before, too.
+		if _, e := g.enter(t); e != nil {
+			err = fmt.Errorf("a container's memory is not counted: %w", e)
+		}
+	}
 	if e := g.pod.limitPids(c.PodPids); e != nil {
 		err = fmt.Errorf("the number of a pod's processes is not limited: %w", e)
 	}
@@ -132,13 +139,10 @@ func (g *Group) paths() []string {
 }
 
 // Views returns the directories of version 1 in which a process finds what limits the group, by
-// controller; none where version 2 has all, or neither processors nor memory are limited.
+// controller; none where version 2 has all, or nothing has been asked for.
 func (g *Group) Views() map[string]string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.limits[cpu] == "" && g.limits[memory] == "" {
-		return nil
-	}
 	views := make(map[string]string)
 	for t, dir := range g.dirs {
 		if t.unified {
@@ -147,6 +151,9 @@ func (g *Group) Views() map[string]string {
 		for _, controller := range t.controllers {
 			views[controller] = dir
 		}
+	}
+	if views[cpu] == "" && views[memory] == "" {
+		return nil
 	}
 	return views
 }
