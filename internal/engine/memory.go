@@ -2,10 +2,13 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
+	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,7 +33,8 @@ func HideMemory(log *slog.Logger) {
 
 // After a burst the runtime keeps what the burst needed: it collects garbage when as
 // much again has been allocated, which an engine with nothing to do does not do for
-// hours. So the engine looks now and then whether it is quiet, and gives back.
+// hours. So the engine looks now and then whether it is quiet, and gives back. Its
+// start is a burst, too.
 const (
 	quietTick  = 10 * time.Second
 	quietBytes = 20 << 20 // who allocates less than this between two ticks is quiet
@@ -56,6 +60,33 @@ func (e *Engine) free() {
 		}
 	}
 	debug.FreeOSMemory()
+	forgetProgram()
+}
+
+// forgetProgram unmaps the pages of this program's own file from this process. A start
+// touches most of them, what follows a quarter, and as long as they are mapped they count as
+// used. They stay in the page cache while the machine has room for them, so that one
+// that is needed again costs a fault, and no read.
+func forgetProgram() {
+	program, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return
+	}
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		return
+	}
+	for line := range strings.Lines(string(maps)) {
+		// 00400000-031cf000 r-xp 00000000 fe:00 10027056    /usr/local/bin/sampan
+		var from, to uintptr
+		var rights string
+		if _, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &rights); err != nil ||
+			!strings.HasSuffix(strings.TrimSuffix(line, "\n"), " "+program) || strings.Contains(rights, "w") {
+			continue // what may be written is not in the file any more
+		}
+		// Advice cannot fail in a way that matters.
+		_, _, _ = syscall.Syscall(syscall.SYS_MADVISE, from, to-from, syscall.MADV_DONTNEED)
+	}
 }
 
 type givesBack struct {
@@ -79,7 +110,7 @@ func (g givesBack) run(ctx context.Context) error {
 		if now-before >= quietBytes {
 			quiet = 0
 		}
-		if quiet >= quietTicks && now-freed >= worthwhile {
+		if quiet >= quietTicks && (freed == 0 || now-freed >= worthwhile) {
 			g.free()
 			freed = now
 		}

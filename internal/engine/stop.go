@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -178,5 +179,8 @@ func Supervise(ctx context.Context, args []string) error {
 		runner.Sandbox: func(env runner.LauncherEnv) (runner.Launcher, error) { return sandbox.New(env) },
 		runner.Host:    func(env runner.LauncherEnv) (runner.Launcher, error) { return host.New(env) },
 	}
+	quiet, stop := context.WithCancel(ctx)
+	defer stop()
+	go givesBack{allocated: allocated, free: func() { debug.FreeOSMemory(); forgetProgram() }}.run(quiet)
 	return supervisor.Main(ctx, opts)
 }
