@@ -181,6 +181,9 @@ func (l *launcher) loop(class, program, layer string) (func(int64) error, error)
 	}
 	return func(i int64) error {
 		spec := l.bareSpec("pod-"+strconv.FormatInt(i, 10), layer, program, "true")
+		if _, err := l.Join(spec.Pod.UID); err != nil {
+			return err
+		}
 		p, err := l.Launch(context.Background(), spec, nil, l.null, l.null)
 		if err != nil {
 			return err
@@ -194,6 +197,9 @@ func (l *launcher) loop(class, program, layer string) (func(int64) error, error)
 
 func (l *launcher) execLoop(program, layer string) (func(int64) error, error) {
 	spec := l.bareSpec("pod", layer, program, "sleep", "1000")
+	if _, err := l.Join(spec.Pod.UID); err != nil {
+		return nil, err
+	}
 	container, err := l.Launch(context.Background(), spec, nil, l.null, l.null)
 	if err != nil {
 		return nil, err
@@ -212,7 +218,8 @@ func (l *launcher) execLoop(program, layer string) (func(int64) error, error) {
 	}, nil
 }
 
-// bareSpec is the container that a Job of the benchmark has: the same mounts, the same control group.
+// bareSpec is the container that a Job of the benchmark has: the same mounts, the same control
+// group, and the same kind of network.
 func (l *launcher) bareSpec(pod, layer string, args ...string) *runner.Spec {
 	return &runner.Spec{
 		Mounts: []runner.Mount{
@@ -221,7 +228,7 @@ func (l *launcher) bareSpec(pod, layer string, args ...string) *runner.Spec {
 		},
 		TerminationLog: l.file, TerminationLogPath: "/dev/termination-log",
 		ID: pod + "_c_0", Class: runner.Sandbox, Pod: runner.PodRef{Namespace: "default", Name: pod, UID: pod},
-		Container: "c", Args: args, Layers: []string{layer}, Hostname: pod, PodPids: 4096,
+		Container: "c", Args: args, Layers: []string{layer}, Hostname: pod, PodPids: 4096, PodNetwork: true,
 	}
 }
 

@@ -115,7 +115,7 @@ var house = map[string][]string{
 	"internal/agent/volume":   {"internal/agent/network", "internal/agent/runspec", "internal/kind", "internal/runner", "internal/runner/hostpath"},
 	"internal/cli/screentest": nil, // for tests
 	"internal/verb":           nil,
-	"internal/cli":            {"internal/backup", "internal/board", "internal/cron", "internal/disk", "internal/doctor", "internal/engine", "internal/expand", "internal/explain", "internal/image", "internal/job", "internal/kind", "internal/manifest", "internal/plan", "internal/report", "internal/runner", "internal/unit", "internal/verb"},
+	"internal/cli":            {"internal/backup", "internal/board", "internal/change", "internal/cron", "internal/disk", "internal/doctor", "internal/engine", "internal/expand", "internal/explain", "internal/image", "internal/job", "internal/kind", "internal/manifest", "internal/plan", "internal/report", "internal/runner", "internal/unit", "internal/verb"},
 
 	// what wires them, and what stands around the product
 	"internal/engine": {"internal/address", "internal/agent", "internal/agent/eviction", "internal/agent/machine", "internal/agent/node", "internal/agent/policy", "internal/agent/runspec", "internal/backup", "internal/change", "internal/control", "internal/disk", "internal/endpoint", "internal/image",

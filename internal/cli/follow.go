@@ -14,10 +14,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/sampan-batch/sampan/internal/board"
+	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
 )
 
@@ -29,6 +31,8 @@ type follower struct {
 	console *console
 	logs    *logReaders
 	board   *board.Board
+	// local begins watches without the API, where that is in this process; else nil.
+	local func(context.Context, change.Resource, metav1.ListOptions) (watch.Interface, error)
 	// noLogs: the API is not asked for logs; somebody else hands them to logs.
 	noLogs bool
 	// onlyLogs, if not nil, says which logs are wanted, and that nothing else is.

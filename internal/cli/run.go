@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
 
 	"github.com/sampan-batch/sampan/internal/engine"
 	"github.com/sampan-batch/sampan/internal/runner"
@@ -189,8 +188,8 @@ func (o *runOptions) run(ctx context.Context, paths []string) error {
 	if o.maxPods > 0 && works(p) > 1 {
 		o.node.MaxPods = int64(o.maxPods) + companions(p)
 	}
-	return kept.close(o.withEngine(ctx, dir, out, stops, func(ctx context.Context, config *rest.Config) error {
-		return o.follow(ctx, limited, config, p, logs, stops)
+	return kept.close(o.withEngine(ctx, dir, out, stops, func(ctx context.Context, e *engine.Engine) error {
+		return o.follow(ctx, limited, e, p, logs, stops)
 	}))
 }
 
@@ -207,7 +206,7 @@ func few(err error) error {
 
 // withEngine calls do with a private engine, which logs to out, and ends the engine
 // afterwards.
-func (o *runOptions) withEngine(ctx context.Context, dir string, out io.Writer, stops *signals, do func(context.Context, *rest.Config) error) error {
+func (o *runOptions) withEngine(ctx context.Context, dir string, out io.Writer, stops *signals, do func(context.Context, *engine.Engine) error) error {
 	log := slog.New(slog.DiscardHandler)
 	if o.verbose {
 		log = newLogger(out, slog.LevelInfo)
@@ -242,7 +241,7 @@ func (o *runOptions) withEngine(ctx context.Context, dir string, out io.Writer, 
 		cancel(fmt.Errorf("the engine ended: %w", err))
 	}()
 	context.AfterFunc(stops.kill, stopEngine)
-	err = do(ctx, e.RESTConfig())
+	err = do(ctx, e)
 	stopEngine()
 	if stopErr := <-engineErr; err == nil && stopErr != nil && !errors.Is(stopErr, context.Canceled) {
 		err = stopErr

@@ -14,13 +14,14 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/sampan-batch/sampan/internal/board"
+	"github.com/sampan-batch/sampan/internal/engine"
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/plan"
 )
 
 // follow carries the plan out and follows what runs. limited ends when the run is to.
-func (o *runOptions) follow(ctx, limited context.Context, config *rest.Config, p *plan.Plan, logs *logReaders, stops *signals) error {
-	config = rest.CopyConfig(config)
+func (o *runOptions) follow(ctx, limited context.Context, e *engine.Engine, p *plan.Plan, logs *logReaders, stops *signals) error {
+	config := e.RESTConfig()
 	config.ContentType = runtime.ContentTypeProtobuf
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
@@ -38,6 +39,7 @@ func (o *runOptions) follow(ctx, limited context.Context, config *rest.Config, p
 	}
 	defer r.follower.Close()
 	r.follower.noLogs = true // the engine hands them over
+	r.follower.local = e.Watch
 	r.follower.failFast = o.failFast
 	if err := r.begin(watched, config, p); err != nil && watched.Err() == nil {
 		return err

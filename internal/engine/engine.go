@@ -24,9 +24,12 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 
 	"github.com/sampan-batch/sampan/internal/agent/machine"
+	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/control"
 	"github.com/sampan-batch/sampan/internal/endpoint"
 	"github.com/sampan-batch/sampan/internal/image"
@@ -229,6 +232,11 @@ func (e *Engine) KubeconfigPath() string { return e.config.Kubeconfig }
 
 // RESTConfig is how a client in this process reaches the API.
 func (e *Engine) RESTConfig() *rest.Config { return e.server.LoopbackConfig() }
+
+// Watch is a watch of a resource for who is in this process: see server.Server.Watch.
+func (e *Engine) Watch(ctx context.Context, of change.Resource, o metav1.ListOptions) (watch.Interface, error) {
+	return e.server.Watch(ctx, of, o)
+}
 
 // Run runs until ctx ends or a room fails, then stops everything. It returns
 // the cause.

@@ -131,7 +131,13 @@ func (p *planner) idle(it *item) {
 // node, which there is not, is taken off.
 func (p *planner) noEffect(it *item) {
 	say := func(path, why string) {
-		p.ineffect = append(p.ineffect, fmt.Sprintf("%s: %s: %s: %s", it.in.At(path), it.origin, path, why))
+		what := path + ": " + why
+		if p.ineffect[what] == nil {
+			p.ineffect[what] = &ineffective{first: fmt.Sprintf("%s: %s: %s", it.in.At(path), it.origin, what)}
+			p.ineffects = append(p.ineffects, p.ineffect[what])
+		} else {
+			p.ineffect[what].others++
+		}
 	}
 	spec := &it.pod.Spec
 	if a := spec.Affinity; a != nil && (a.PodAffinity != nil || a.PodAntiAffinity != nil) {
@@ -162,4 +168,21 @@ func (p *planner) noEffect(it *item) {
 // class is the runtime class of a pod.
 func (p *planner) class(spec *corev1.PodSpec) string {
 	return ptr.Deref(spec.RuntimeClassName, p.Runtime)
+}
+
+// ineffective is what has no effect in one object or more: ten thousand lines of a template ask
+// for the same ten thousand times.
+type ineffective struct {
+	first  string // where, and why
+	others int
+}
+
+func (i *ineffective) String() string {
+	switch i.others {
+	case 0:
+		return i.first
+	case 1:
+		return i.first + " (and 1 other object)"
+	}
+	return fmt.Sprintf("%s (and %d other objects)", i.first, i.others)
 }

@@ -90,7 +90,7 @@ type Plan struct {
 // Make returns the plan for an input. The error joins all that keeps it from being run,
 // each with its place; there is no plan then.
 func Make(w World, input []manifest.Object) (*Plan, error) {
-	p := &planner{World: w, kinds: kind.Builtin()}
+	p := &planner{World: w, kinds: kind.Builtin(), ineffect: map[string]*ineffective{}}
 	var err error
 	if p.scheme, err = kind.NewVersionedScheme(p.kinds.All()); err != nil {
 		return nil, err
@@ -130,11 +130,13 @@ type planner struct {
 	scheme *runtime.Scheme
 	sets   sets
 
-	errs            []error
-	skipped, unrun  []string
-	notes, ineffect []string
-	claims          []string
-	work            int
+	errs           []error
+	skipped, unrun []string
+	notes          []string
+	ineffect       map[string]*ineffective // by field and reason
+	ineffects      []*ineffective          // the same, in the order of the input
+	claims         []string
+	work           int
 }
 
 // item is an object on its way into the plan.
@@ -213,7 +215,10 @@ func (p *planner) unique(items []*item) []*item {
 
 // plan brings the objects into order: what others read comes first.
 func (p *planner) plan(items []*item) *Plan {
-	plan := &Plan{Claims: p.claims, Notes: p.notes, NoEffect: p.ineffect}
+	plan := &Plan{Claims: p.claims, Notes: p.notes}
+	for _, i := range p.ineffects {
+		plan.NoEffect = append(plan.NoEffect, i.String())
+	}
 	rank := func(it *item) int {
 		if it.kind.Resource == kind.Namespaces {
 			return -1

@@ -205,7 +205,7 @@ func TestNotes(t *testing.T) {
 	t.Parallel()
 	plan, got := made(t, world(), cronJob("ttlSecondsAfterFinished: 5")+
 		strings.Replace(job("j", "ttlSecondsAfterFinished: 5", "topologySpreadConstraints: [{maxSkew: 1, topologyKey: a, whenUnsatisfiable: ScheduleAnyway}]"), "{name: j}", "{name: j, namespace: ns}", 1)+
-		pod("p", "Always")+object("v1", "Service", "s", "")+object("apps/v1", "StatefulSet", "db", ""))
+		job("k", "ttlSecondsAfterFinished: 5", "")+pod("p", "Always")+object("v1", "Service", "s", "")+object("apps/v1", "StatefulSet", "db", ""))
 	if plan == nil {
 		t.Fatal(got)
 	}
@@ -220,7 +220,7 @@ func TestNotes(t *testing.T) {
 	}
 	want = []string{
 		"x:22: job/j: spec.template.spec.topologySpreadConstraints: all pods run on this machine",
-		"x:18: job/j: spec.ttlSecondsAfterFinished: whatever is left is removed when the run ends",
+		"x:18: job/j: spec.ttlSecondsAfterFinished: whatever is left is removed when the run ends (and 1 other object)",
 	}
 	if !slices.Equal(plan.NoEffect, want) {
 		t.Errorf("got %q", plan.NoEffect)

@@ -85,6 +85,17 @@ func TestWatch(t *testing.T) {
 	named := open(metav1.ListOptions{ResourceVersion: first.ResourceVersion, FieldSelector: "metadata.name=b"})
 	later := open(metav1.ListOptions{SendInitialEvents: ptr.To(false), ResourceVersionMatch: "NotOlderThan", AllowWatchBookmarks: true})
 	list := open(metav1.ListOptions{SendInitialEvents: ptr.To(true), ResourceVersionMatch: "NotOlderThan", AllowWatchBookmarks: true})
+	inside := func(o metav1.ListOptions) watch.Interface { // without the API
+		t.Helper()
+		w, err := f.Server.Watch(t.Context(), kind.ConfigMaps, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(w.Stop)
+		return w
+	}
+	insideAll := inside(metav1.ListOptions{ResourceVersion: first.ResourceVersion})
+	insideNamed := inside(metav1.ListOptions{ResourceVersion: first.ResourceVersion, FieldSelector: "metadata.name=b"})
 	expect(t, list, "ADDED a 1", "BOOKMARK   end")
 
 	set("a", "x", "2")
@@ -95,12 +106,13 @@ func TestWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := []string{"MODIFIED a 2", "ADDED b 1", "MODIFIED a 3", "MODIFIED a 4", "DELETED a 4"}
-	for _, w := range []watch.Interface{plain, resumed, later, list} {
+	for _, w := range []watch.Interface{plain, resumed, later, list, insideAll} {
 		if last := expect(t, w, all...); last != strconv.FormatUint(f.store.View().Rev(), 10) {
 			t.Errorf("the deletion is at %s, the store at %d", last, f.store.View().Rev())
 		}
 	}
 	expect(t, named, "ADDED b 1")
+	expect(t, insideNamed, "ADDED b 1")
 	expect(t, selected, "MODIFIED a 2")
 	if rev := expect(t, selected, "DELETED a 2"); rev != left.ResourceVersion {
 		t.Errorf("left the selection at %s, not %s", rev, left.ResourceVersion)
