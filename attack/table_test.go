@@ -127,6 +127,7 @@ var table = []struct {
 	{"a small request that causes much work", []string{"internal/server.TestBulk", "internal/server.TestBulkIsNeeded", "internal/server.TestHostileBodies"}},
 	{"sessions of exec, attach and port-forward without end, and streams of which none is paired", []string{"internal/server.TestSessionsAreCounted", "internal/server.TestUnpairedStreams"}},
 	{"requests that wait for what is their sender's hold all places of the API", []string{"internal/server.TestSeatsThatAreKept"}},
+	{"connections of who has a token, as every pod has, without end", []string{"internal/server.TestConnectionsAreShared"}},
 	{"watches and followed logs without end", []string{"internal/server.TestLastingIsShared"}},
 	{"webhooks that answer without end, with too much, or send the API elsewhere", []string{"internal/server/backend.TestWebhooksAreStrangers", "internal/server.TestHostileWebhooks"}},
 	{"servers of aggregated APIs that tell too much, or take what is not theirs", []string{"internal/server/aggregate.TestResources", "internal/server/aggregate.TestUpgrade", "internal/server.TestRegistrationIsNobodyElses"}},

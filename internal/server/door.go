@@ -27,6 +27,9 @@ const (
 	// that was answered: long enough for the answer to arrive before the reset
 	// that unread bytes cause.
 	afterRefusal = 500 * time.Millisecond
+	// administrators is the part of all clients' connections, one in so many, that is for
+	// administrators only.
+	administrators = 16
 	// acceptRetry is the longest pause after an accept that failed.
 	acceptRetry = time.Second
 )
@@ -60,7 +63,9 @@ func openFiles() uint64 {
 // until a request on it is authenticated, and sees to it that strangers can
 // neither take all of the process's files nor keep clients out: they have a
 // place of their own, a short life, and the oldest goes when one comes too many.
-// A client is one of them only for the milliseconds of its handshake.
+// A client is one of them only for the milliseconds of its handshake. Clients are as who
+// has shown himself first on the connection: who opens connections without end, as every
+// pod can with its token, leaves some to others.
 //
 // There is no limit per user of the machine: a TCP connection does not tell
 // whose it is, as a Unix socket does by SO_PEERCRED.
@@ -71,8 +76,9 @@ type door struct {
 	log    *slog.Logger
 
 	mu        sync.Mutex
-	strangers list.List // of *conn, the oldest first
-	clients   int
+	strangers list.List      // of *conn, the oldest first
+	clients   int            // all of them
+	of        map[string]int // by user
 }
 
 // conn is one connection.
@@ -86,11 +92,12 @@ type conn struct {
 
 	// Guarded by door.mu.
 	place  *list.Element // among the strangers
+	user   string        // as whom it is a client
 	closed bool
 }
 
 func newDoor(l net.Listener, o Options) *door {
-	return &door{Listener: l, limits: limitsFor(o.OpenFiles), life: o.strangerLife, log: o.Logger}
+	return &door{Listener: l, limits: limitsFor(o.OpenFiles), life: o.strangerLife, log: o.Logger, of: map[string]int{}}
 }
 
 // Accept returns the next connection. Only a closed listener is an error: the
@@ -132,20 +139,31 @@ func (d *door) enter(nc net.Conn) *conn {
 // NetConn returns the connection below, as tls.Conn does.
 func (c *conn) NetConn() net.Conn { return c.Conn }
 
-// welcome makes a stranger a client; false: there are too many.
-func (c *conn) welcome() bool {
+// welcome makes a stranger a client; false: there are too many, or he has as many connections as
+// there are left for others.
+func (c *conn) welcome(who user.Info) bool {
 	d := c.door
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	switch {
-	case c.client.Load():
+	if c.client.Load() {
 		return true
-	case c.closed || d.clients >= d.limits.clients:
+	}
+	if c.closed {
+		return false
+	}
+	visitor := visitorOf(who)
+	left := d.limits.clients - d.clients
+	if !visitor.admin {
+		left -= d.limits.clients / administrators
+	}
+	if d.of[visitor.name] >= left {
 		return false
 	}
 	d.strangers.Remove(c.place)
 	c.end.Stop()
 	d.clients++
+	d.of[visitor.name]++
+	c.user = visitor.name
 	c.client.Store(true)
 	return true
 }
@@ -158,6 +176,9 @@ func (c *conn) Close() error {
 		c.closed = true
 		if c.client.Load() {
 			d.clients--
+			if d.of[c.user]--; d.of[c.user] == 0 {
+				delete(d.of, c.user)
+			}
 		} else {
 			d.strangers.Remove(c.place)
 			c.end.Stop()
@@ -188,12 +209,14 @@ func withConn(ctx context.Context, nc net.Conn) context.Context {
 func withDoor(h http.Handler, who authenticator.Request) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, ok := r.Context().Value(connKey{}).(*conn)
-		switch {
-		case !ok || c.client.Load():
+		if !ok || c.client.Load() {
 			h.ServeHTTP(w, r)
-		case !authenticates(who, r):
+			return
+		}
+		switch client := authenticated(who, r); {
+		case client == nil:
 			c.refuse(h, w, r)
-		case c.welcome():
+		case c.welcome(client):
 			h.ServeHTTP(w, r)
 		default:
 			w.Header().Set("Connection", "close")
@@ -223,11 +246,14 @@ func (c *conn) refuse(h http.Handler, w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// authenticates reports whether a request shows who sends it. It leaves the
+// authenticated returns who a request shows that sends it; nil: nobody. It leaves the
 // request as it is: authenticators take the credentials away.
-func authenticates(who authenticator.Request, r *http.Request) bool {
+func authenticated(who authenticator.Request, r *http.Request) user.Info {
 	probe := r.WithContext(r.Context())
 	probe.Header = r.Header.Clone()
 	response, ok, err := who.AuthenticateRequest(probe)
-	return ok && err == nil && response.User.GetName() != user.Anonymous
+	if !ok || err != nil || response.User.GetName() == user.Anonymous {
+		return nil
+	}
+	return response.User
 }

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/client-go/rest"
 )
 
@@ -299,14 +300,54 @@ func TestTooManyClients(t *testing.T) {
 			t.Fatalf("connection %d: %d", len(conns), code)
 		}
 	}
-	if len(conns) < limitsFor(64).clients-4 {
-		t.Errorf("only %d", len(conns))
+	if n := limitsFor(64).clients / 2; len(conns) > n || len(conns) < n-4 {
+		t.Errorf("he has %d", len(conns))
 	}
 	conns[0].Close()
 	for stop := time.Now().Add(5 * time.Second); ask(dialTLS(t, f, f.config, "http/1.1")) != 200; {
 		if time.Now().After(stop) {
 			t.Fatal("the place of a connection that was closed stays taken")
 		}
+	}
+}
+
+// Who opens connections without end, as every pod can with its token, leaves some to others, by as many
+// accounts of a namespace as there are, and some to administrators in any case.
+func TestConnectionsAreShared(t *testing.T) {
+	t.Parallel()
+	d := newDoor(nil, Options{OpenFiles: 1024, strangerLife: time.Hour}) // 256 clients
+	var all []*conn
+	enters := func(groups []string, names ...string) (n int) {
+		for i := 0; ; i++ {
+			near, far := net.Pipe()
+			t.Cleanup(func() { far.Close() })
+			c := d.enter(near)
+			if !c.welcome(&user.DefaultInfo{Name: names[i%len(names)], Groups: groups}) {
+				c.Close()
+				return n
+			}
+			all = append(all, c)
+			n++
+		}
+	}
+	for _, test := range []struct {
+		groups []string
+		names  []string
+		want   int
+	}{
+		{nil, []string{"system:serviceaccount:eve:a", "system:serviceaccount:eve:b"}, 120},
+		{nil, []string{"system:serviceaccount:eve:c"}, 0}, {nil, []string{"ann"}, 60}, {nil, []string{"bob"}, 30},
+		{[]string{"system:masters"}, []string{"admin"}, 23},
+	} {
+		if got := enters(test.groups, test.names...); got != test.want {
+			t.Errorf("%v: %d connections, want %d", test.names, got, test.want)
+		}
+	}
+	for _, c := range all {
+		c.Close()
+	}
+	if d.clients != 0 || len(d.of) != 0 || d.strangers.Len() != 0 {
+		t.Errorf("left are %d: %v, and %d strangers", d.clients, d.of, d.strangers.Len())
 	}
 }
 
