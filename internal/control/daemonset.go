@@ -28,7 +28,11 @@ func daemonSetController(kinds *kind.Kinds) Controller {
 			case kind.Pods:
 				podOwners(view, k, daemonSetSelector, ev, add)
 			case kind.ControllerRevisions:
-				controllersOf(k, ev, add)
+				// One that is new is looked at with the next change of something else, as in
+				// Kubernetes: whoever has made it may not be done.
+				if ev.Op != change.Create {
+					controllersOf(k, ev, add)
+				}
 			case kind.Nodes:
 				if concernsDaemons(ev) {
 					for obj := range view.List(kind.DaemonSets, "") {

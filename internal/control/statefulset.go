@@ -29,7 +29,11 @@ func statefulSetController(kinds *kind.Kinds) Controller {
 			case kind.Pods:
 				podOwners(view, k, statefulSetSelector, ev, add)
 			case kind.ControllerRevisions:
-				controllersOf(k, ev, add)
+				// One that is new is looked at with the next change of something else, as in
+				// Kubernetes: whoever has made it may not be done.
+				if ev.Op != change.Create {
+					controllersOf(k, ev, add)
+				}
 			case kind.PersistentVolumeClaims:
 				if claimMatters(ev) {
 					claimSets(view, k, ev.Key, add)
