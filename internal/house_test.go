@@ -83,7 +83,7 @@ var house = map[string][]string{
 	"internal/expand":      nil,
 	"internal/report":      {"internal/board"},
 	"internal/board":       {"internal/explain", "internal/job", "internal/kind", "internal/reason"},
-	"internal/plan":        {"internal/cron", "internal/kind", "internal/manifest", "internal/place"},
+	"internal/plan":        {"internal/change", "internal/cron", "internal/kind", "internal/manifest", "internal/place"},
 
 	// the shell around the cores
 	"internal/control": {"internal/access", "internal/autoscale", "internal/certificate", "internal/change", "internal/claim", "internal/cron", "internal/daemonset", "internal/deployment", "internal/disruption", "internal/endpoint", "internal/job", "internal/kind", "internal/lifecycle", "internal/place", "internal/quota", "internal/replicaset", "internal/statefulset", "internal/store", "internal/sweep", "internal/work"},

@@ -42,9 +42,9 @@ All of it is checked before anything starts. Nobody else can change anything in 
 that what refers to something that is not there, or asks for more than this machine has, is
 refused; and when nothing can go on any more, the run ends and says why.
 
-A CronJob's Job runs once, now. A Pod that never ends runs as long as the others do.
-PersistentVolumeClaims are directories, which --volumes keeps. Objects that a run does not
-need (Services, roles, …) are left out with a warning, which --strict makes an error.
+A CronJob's Job runs once, now. A Pod that never ends runs as long as the others do; Services
+lead to it. PersistentVolumeClaims are directories, which --volumes keeps. Objects that a run
+does not need (Ingresses, roles, …) are left out with a warning, which --strict makes an error.
 
 -j N runs at most N pods at a time: Jobs are begun in the order of the input, as others end, and
 none has more pods than that at a time. --fail-fast ends the run, gracefully and with 1, when

@@ -108,7 +108,7 @@ func TestMake(t *testing.T) {
 		{"a Job", job("j", "", ""), nil, "*job/j"},
 		{"what others need comes first", job("j", "", "serviceAccountName: sa") + object("v1", "ServiceAccount", "sa", "") + object("v1", "Namespace", "ns", ""),
 			nil, "namespace/ns serviceaccount/sa *job/j"},
-		{"nothing to run", configMap + object("v1", "Service", "s", ""), nil, "!there is nothing to run: no Job, CronJob or Pod is among the 2 objects"},
+		{"nothing to run", configMap + object("v1", "ResourceQuota", "s", ""), nil, "!there is nothing to run: no Job, CronJob or Pod is among the 2 objects"},
 		{"two of one name", job("j", "", "") + configMap + job("j", "completions: 2", ""), nil, "!x:22: job/j: the name is taken: job/j has it at x:4"},
 		{"the same twice", job("j", "", "") + job("j", "", ""), nil, "*job/j"},
 		{"one name in two namespaces", job("j", "", "") + strings.Replace(job("j", "", ""), "{name: j}", "{name: j, namespace: ns}", 1), nil, "*job/j *job/j"},
@@ -123,9 +123,14 @@ func TestMake(t *testing.T) {
 		{"a Pod that never ends", pod("p", "Always"), nil, "!x:4: pod/p: spec.restartPolicy: is Always, which is the default, so that the pod never ends; OnFailure or Never let it"},
 		{"one beside a Job", job("j", "", "") + pod("p", "Always"), nil, "+pod/p *job/j"},
 
-		{"kinds that a run does not need", job("j", "", "") + object("v1", "Service", "s", "") + object("apps/v1", "Deployment", "d", "") + object("example.com/v1", "Widget", "w", ""), nil, "*job/j"},
-		{"the same, strictly", job("j", "", "") + object("v1", "Service", "s", "") + object("apps/v1", "Deployment", "d", ""), &strict,
-			"!--strict: skipped 1 object that a run does not need: service/s\n--strict: skipped 1 workload, for only Jobs, CronJobs and Pods run here: deployment/d"},
+		{"kinds that a run does not need", job("j", "", "") + object("v1", "ResourceQuota", "s", "") + object("apps/v1", "Deployment", "d", "") + object("example.com/v1", "Widget", "w", ""), nil, "*job/j"},
+		{"how pods find each other", job("j", "", "") + object("v1", "Service", "s", "spec: {ports: [{port: 1}]}"), nil, "service/s *job/j"},
+		{"a Service that is wrong", job("j", "", "") + object("v1", "Service", "s", "spec: {ports: [{port: 0}]}"), nil, 
+			"!x:17: service/s: spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive\nx:17: service/s: spec.ports[0].targetPort: Invalid value: 0: must be between 1 and 65535, inclusive"},
+		{"a class of the input", job("j", "", "priorityClassName: low") + object("scheduling.k8s.io/v1", "PriorityClass", "low", "value: 1"), nil, "priorityclass/low *job/j"},
+		{"a class that there is not", job("j", "", "priorityClassName: low"), nil, "!x:10: job/j: spec.template.spec.priorityClassName: no PriorityClass with name low was found in the input"},
+		{"the same, strictly", job("j", "", "") + object("v1", "ResourceQuota", "s", "") + object("apps/v1", "Deployment", "d", ""), &strict,
+			"!--strict: skipped 1 object that a run does not need: resourcequota/s\n--strict: skipped 1 workload, for only Jobs, CronJobs and Pods run here: deployment/d"},
 		{"tests of a chart", job("j", "", "") + strings.Replace(pod("t", "Never"), "{name: t}", `{name: t, annotations: {helm.sh/hook: test}}`, 1), nil, "*job/j"},
 		{"an old group", object("extensions/v1beta1", "Job", "j", ""), nil, `!x:2: job/j: there is no kind "Job" in extensions/v1beta1: did you mean kind Job in batch/v1?`},
 		{"a version that there is not", object("batch/v7", "Job", "j", ""), nil, `!x:2: job/j: there is no kind "Job" in batch/v7: did you mean kind Job in batch/v1?`},
@@ -205,14 +210,14 @@ func TestNotes(t *testing.T) {
 	t.Parallel()
 	plan, got := made(t, world(), cronJob("ttlSecondsAfterFinished: 5")+
 		strings.Replace(job("j", "ttlSecondsAfterFinished: 5", "topologySpreadConstraints: [{maxSkew: 1, topologyKey: a, whenUnsatisfiable: ScheduleAnyway}]"), "{name: j}", "{name: j, namespace: ns}", 1)+
-		job("k", "ttlSecondsAfterFinished: 5", "")+pod("p", "Always")+object("v1", "Service", "s", "")+object("apps/v1", "StatefulSet", "db", ""))
+		job("k", "ttlSecondsAfterFinished: 5", "")+pod("p", "Always")+object("v1", "ResourceQuota", "s", "")+object("apps/v1", "StatefulSet", "db", ""))
 	if plan == nil {
 		t.Fatal(got)
 	}
 	want := []string{
 		`cronjob/nightly: its Job runs once, now; its schedule "30 2 * * *" would be due next on Sun, 08 Mar 2026 02:30:00 UTC`,
 		"pod/p runs as long as the others do (restartPolicy Always)",
-		"skipped 1 object that a run does not need: service/s",
+		"skipped 1 object that a run does not need: resourcequota/s",
 		"skipped 1 workload, for only Jobs, CronJobs and Pods run here: statefulset/db",
 	}
 	if !slices.Equal(plan.Notes, want) {

@@ -2,13 +2,16 @@ package plan
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	"k8s.io/utils/ptr"
 
+	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
 )
 
@@ -17,10 +20,11 @@ import (
 type references struct {
 	keys     map[string]map[string]bool // of ConfigMaps and Secrets, by kind/namespace/name
 	accounts map[string]*corev1.ServiceAccount
+	classes  classes
 }
 
 func newReferences(items []*item) references {
-	r := references{map[string]map[string]bool{}, map[string]*corev1.ServiceAccount{}}
+	r := references{map[string]map[string]bool{}, map[string]*corev1.ServiceAccount{}, nil}
 	for _, it := range items {
 		at := it.obj.GetNamespace() + "/" + it.obj.GetName()
 		keys := map[string]bool{}
@@ -43,9 +47,32 @@ func newReferences(items []*item) references {
 			r.keys["Secret/"+at] = keys
 		case *corev1.ServiceAccount:
 			r.accounts[at] = obj
+		case *schedulingv1.PriorityClass:
+			r.classes = append(r.classes, obj)
 		}
 	}
 	return r
+}
+
+// classes are the PriorityClasses of the input, as the admission of pods asks for them.
+type classes []kind.Object
+
+// Get implements kind.Getter.
+func (c classes) Get(key change.Key) (kind.Object, bool) {
+	for _, class := range c {
+		if key == kind.PriorityClasses.Key("", class.GetName()) {
+			return class, true
+		}
+	}
+	return nil, false
+}
+
+// List implements kind.Getter.
+func (c classes) List(resource change.Resource, _ string) iter.Seq[kind.Object] {
+	if resource != kind.PriorityClasses {
+		return slices.Values[classes](nil)
+	}
+	return slices.Values(c)
 }
 
 // reference is one of a pod to a ConfigMap or a Secret.
@@ -85,15 +112,15 @@ func (p *planner) admit(it *item, have references) {
 	if err := kind.AdmitAccount(pod, have.accounts[account.Namespace+"/"+account.Name]); err != nil {
 		it.refuse(it.spec("serviceAccountName"), "the ServiceAccount %q is not in the input, so that no pod could be made", account.Name)
 	}
-	if err := kind.AdmitPod(pod, kind.None{}); err != nil {
-		path := ""
+	if err := kind.AdmitPod(pod, have.classes); err != nil {
 		switch text := err.Error(); {
 		case strings.Contains(text, "PriorityClass"):
-			path = it.spec("priorityClassName")
+			it.refuse(it.spec("priorityClassName"), "%s in the input", err)
 		case strings.Contains(text, "RuntimeClass"):
-			path = it.spec("runtimeClassName")
+			it.refuse(it.spec("runtimeClassName"), "%s; here there are the classes %s", err, strings.Join(kind.RuntimeClassNames(), " and "))
+		default:
+			it.refuse("", "%s", err)
 		}
-		it.refuse(path, "%s; here there are the classes %s", err, strings.Join(kind.RuntimeClassNames(), " and "))
 	}
 }
 

@@ -28,12 +28,14 @@ var builtIn = map[string][]string{
 // workloads are kinds that have pods, which do not run here.
 var workloads = []string{"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController"}
 
-// needed reports whether a run takes objects of the kind: those that run, and what they
-// refer to. Not those that the engine writes itself, those that say who may do what,
-// which in a run nobody asks, and those that only a cluster makes something of.
+// needed reports whether a run takes objects of the kind: those that run, what they refer
+// to, by what they find each other, and what they may reach. Not those that the engine writes
+// itself, those that say who may do what, since no pod of a run reaches the API, and those that
+// only a cluster makes something of.
 func needed(k *kind.Kind) bool {
 	switch k.Resource {
-	case kind.Namespaces, kind.ConfigMaps, kind.Secrets, kind.ServiceAccounts, kind.Pods, kind.Jobs, kind.CronJobs:
+	case kind.Namespaces, kind.ConfigMaps, kind.Secrets, kind.ServiceAccounts, kind.PriorityClasses, kind.Pods, kind.Jobs, kind.CronJobs,
+		kind.Services, kind.EndpointsOf, kind.EndpointSlices, kind.NetworkPolicies:
 		return true
 	}
 	return false
