@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -44,15 +45,9 @@ func Stop(ctx context.Context, dir string, grace time.Duration) (string, error) 
 		return "", err
 	}
 	defer lock.release()
-	var did ending
-	all, err := homes(dir)
+	did, err := endNodes(ctx, dir, grace)
 	if err != nil {
 		return "", err
-	}
-	for _, home := range all {
-		if err := did.home(ctx, home, grace); err != nil {
-			return "", err
-		}
 	}
 	text := whatStopped(stopped, did.containers, did.found)
 	if did.remains != nil {
@@ -68,6 +63,31 @@ type ending struct {
 	remains    error          // what is left of them; all has ended
 }
 
+// endNodes ends the pods and the supervisors of all nodes, at the same time: the pods of each
+// have the whole grace period.
+func endNodes(ctx context.Context, dir string, grace time.Duration) (did ending, err error) {
+	all, err := homes(dir)
+	if err != nil {
+		return did, err
+	}
+	each, errs := make([]ending, len(all)), make([]error, len(all))
+	var nodes sync.WaitGroup
+	for i, home := range all {
+		nodes.Go(func() { errs[i] = each[i].home(ctx, home, grace) })
+	}
+	nodes.Wait()
+	for _, e := range each {
+		did.containers += e.containers
+		for _, class := range e.found {
+			if !slices.Contains(did.found, class) {
+				did.found = append(did.found, class)
+			}
+		}
+		did.remains = errors.Join(did.remains, e.remains)
+	}
+	return did, errors.Join(errs...)
+}
+
 // home ends the pods and the supervisors of one node.
 func (e *ending) home(ctx context.Context, dir string, grace time.Duration) error {
 	client, err := supervisor.Open(ctx, filepath.Join(dir, "run"), supervisor.ClientOptions{
@@ -77,16 +97,12 @@ func (e *ending) home(ctx context.Context, dir string, grace time.Duration) erro
 	if err != nil {
 		return err
 	}
-	for _, class := range client.Found() {
-		if !slices.Contains(e.found, class) {
-			e.found = append(e.found, class)
-		}
-	}
+	e.found = client.Found()
 	ended, err := endPods(ctx, client, grace)
-	e.containers += ended
+	e.containers = ended
 	stopErr := client.Stop(ctx)
 	if errors.Is(stopErr, runner.ErrRemains) { // said, but all has ended
-		e.remains, stopErr = errors.Join(e.remains, stopErr), nil
+		e.remains, stopErr = stopErr, nil
 	}
 	return errors.Join(err, stopErr)
 }
