@@ -29,7 +29,11 @@ func ownerController(kinds *kind.Kinds) Controller {
 				add(ev.Key)
 			}
 			// An owner that waits for this object, or that is waited for.
-			for _, ref := range ev.Object.GetOwnerReferences() {
+			refs := ev.Object.GetOwnerReferences()
+			if ev.Prev != nil {
+				refs = slices.Concat(refs, ev.Prev.GetOwnerReferences())
+			}
+			for _, ref := range refs {
 				if key, known := ownerKey(kinds, ev.Object, ref); known && waits(view, key) {
 					add(key)
 				}
@@ -46,7 +50,7 @@ func ownerController(kinds *kind.Kinds) Controller {
 				return change.Set{}
 			}
 			item := sweep.Item{Kind: kinds.ByResource(key.Resource), Object: obj}
-			set := sweep.Dependents(now, item, owned(view, kinds, obj.GetUID()))
+			set := sweep.Dependents(now, item, owned(view, kinds, obj.GetUID()), func(of change.Object) []sweep.Owner { return owners(view, kinds, of) })
 			if len(set.Writes) > 0 {
 				return set
 			}

@@ -3,39 +3,45 @@ package sweep
 import (
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
-// Namespace decides for a namespace: one that is being deleted is emptied, and
-// let go when nothing is left in it. contents yields everything in the namespace that can be read, unread the keys of the
-// rest, which only a newer program can remove: the namespace waits for it.
+// Namespace decides for a namespace: one that is being deleted is emptied, of its pods and of what
+// makes them first, and let go when nothing is left in it. contents yields everything in the namespace that can
+// be read, unread the keys of the rest, which only a newer program can remove: the namespace
+// waits for it.
 func Namespace(now time.Time, item Item, contents iter.Seq[Item], unread iter.Seq[change.Key]) change.Set {
 	ns := item.Object.(*corev1.Namespace)
 	var set change.Set
 	if ns.DeletionTimestamp == nil {
 		return set
 	}
-	left := map[change.Resource]int{}
-	for in := range contents {
-		left[in.Kind.Resource]++
-		if len(set.Writes) == batch {
-			set.Wake(now)
-			return set
-		}
-		if in.Object.GetDeletionTimestamp() == nil {
-			remove(&set, in, now, false)
-		}
+	e := emptying{set: &set, now: now}
+	if e.remove(contents, goesFirst); e.full {
+		set.Wake(now)
+		return set
+	}
+	if e.pods > 0 { // what they use stays as long as they do; of what that is, Kubernetes says nothing
+		describe(&set, now, item, nil)
+		return set
+	}
+	if e.remove(contents, func(in Item) bool { return !goesFirst(in) }); e.full {
+		set.Wake(now)
+		return set
 	}
 	for key := range unread {
-		left[key.Resource]++
+		e.count(key.Resource, nil)
 	}
-	if len(left) == 0 {
+	if e.seen+e.remain == 0 {
 		release(&set, item, "", func(next change.Object) {
 			spec := &next.(*corev1.Namespace).Spec
 			spec.Finalizers = slices.DeleteFunc(spec.Finalizers, func(f corev1.FinalizerName) bool {
@@ -44,39 +50,126 @@ func Namespace(now time.Time, item Item, contents iter.Seq[Item], unread iter.Se
 		})
 		return set
 	}
-	if len(set.Writes) == 0 {
-		describe(&set, now, item, left)
-	}
+	describe(&set, now, item, e.waits())
 	return set
 }
 
+// goesFirst reports whether an object is a pod, or makes pods: one that stayed would make others.
+func goesFirst(in Item) bool {
+	switch in.Kind.Resource {
+	case kind.Pods, kind.Jobs, kind.CronJobs, kind.ReplicationControllers, kind.ReplicaSets, kind.Deployments, kind.StatefulSets, kind.DaemonSets:
+		return true
+	}
+	return false
+}
+
+// emptying is how far a namespace is emptied by a set.
+type emptying struct {
+	set  *change.Set
+	now  time.Time
+	full bool // there is more to remove than goes into a set
+
+	seen       int // objects that are there
+	remain     int // that still are when the set is committed
+	pods       int // of these
+	resources  map[string]int
+	finalizers map[string]int
+}
+
+// remove removes those of contents that are chosen, and counts which of them stay for now.
+func (e *emptying) remove(contents iter.Seq[Item], chosen func(Item) bool) {
+	for in := range contents {
+		if !chosen(in) {
+			continue
+		}
+		e.seen++
+		if len(e.set.Writes) == batch {
+			e.full = true
+			return
+		}
+		gone := false
+		if in.Object.GetDeletionTimestamp() == nil {
+			before := len(e.set.Writes)
+			remove(e.set, in, e.now, false)
+			gone = len(e.set.Writes) > before && e.set.Writes[before].Op == change.Delete
+		}
+		if !gone {
+			e.count(in.Kind.Resource, in.Object.GetFinalizers())
+		}
+	}
+}
+
+func (e *emptying) count(resource change.Resource, finalizers []string) {
+	if e.resources == nil {
+		e.resources, e.finalizers = map[string]int{}, map[string]int{}
+	}
+	name := string(resource)
+	if !strings.Contains(name, ".") {
+		name += "." // the core group has no name
+	}
+	e.remain++
+	if resource == kind.Pods {
+		e.pods++
+	}
+	e.resources[name]++
+	for _, f := range finalizers {
+		e.finalizers[f]++
+	}
+}
+
+// waits are the conditions for what is left.
+func (e *emptying) waits() []corev1.NamespaceCondition {
+	var list []corev1.NamespaceCondition
+	say := func(of corev1.NamespaceConditionType, reason, message, each string, counted map[string]int) {
+		if len(counted) == 0 {
+			return
+		}
+		var parts []string
+		for _, name := range slices.Sorted(maps.Keys(counted)) {
+			parts = append(parts, fmt.Sprintf(each, name, counted[name]))
+		}
+		list = append(list, corev1.NamespaceCondition{Type: of, Status: corev1.ConditionTrue, Reason: reason, Message: message + strings.Join(parts, ", ")})
+	}
+	say(corev1.NamespaceContentRemaining, "SomeResourcesRemain", "Some resources are remaining: ", "%s has %d resource instances", e.resources)
+	say(corev1.NamespaceFinalizersRemaining, "SomeFinalizersRemain", "Some content in the namespace has finalizers remaining: ", "%s in %d resource instances", e.finalizers)
+	return list
+}
+
+// wellConditions are the conditions of a namespace whose deletion nothing holds up. (Nothing here fails
+// to be found or to be deleted.)
+func wellConditions() []corev1.NamespaceCondition {
+	return []corev1.NamespaceCondition{
+		{Type: corev1.NamespaceDeletionDiscoveryFailure, Reason: "ResourcesDiscovered", Message: "All resources successfully discovered"},
+		{Type: corev1.NamespaceDeletionGVParsingFailure, Reason: "ParsedGroupVersions", Message: "All legacy kube types successfully parsed"},
+		{Type: corev1.NamespaceDeletionContentFailure, Reason: "ContentDeleted", Message: "All content successfully deleted, may be waiting on finalization"},
+		{Type: corev1.NamespaceContentRemaining, Reason: "ContentRemoved", Message: "All content successfully removed"},
+		{Type: corev1.NamespaceFinalizersRemaining, Reason: "ContentHasNoFinalizers", Message: "All content-preserving finalizers finished"},
+	}
+}
+
 // describe says in the namespace's conditions what its deletion waits for.
-func describe(set *change.Set, now time.Time, item Item, left map[change.Resource]int) {
-	var parts []string
-	for resource, n := range left {
-		parts = append(parts, fmt.Sprintf("%s has %d resource instances", resource, n))
-	}
-	slices.Sort(parts)
-	message := "Some resources are remaining: "
-	for i, p := range parts {
-		if i > 0 {
-			message += ", "
-		}
-		message += p
-	}
+func describe(set *change.Set, now time.Time, item Item, waits []corev1.NamespaceCondition) {
 	next := item.Object.DeepCopyObject().(*corev1.Namespace)
-	for i, c := range next.Status.Conditions {
-		if c.Type == corev1.NamespaceContentRemaining {
-			if c.Message == message {
-				return
-			}
-			next.Status.Conditions = slices.Delete(next.Status.Conditions, i, i+1)
-			break
+	conditions, changed := &next.Status.Conditions, false
+	for _, want := range wellConditions() {
+		want.Status = corev1.ConditionFalse
+		ofType := func(c corev1.NamespaceCondition) bool { return c.Type == want.Type }
+		if i := slices.IndexFunc(waits, ofType); i >= 0 {
+			want = waits[i]
 		}
+		want.LastTransitionTime = metav1.NewTime(now)
+		i := slices.IndexFunc(*conditions, ofType)
+		if i < 0 {
+			*conditions, changed = append(*conditions, want), true
+			continue
+		}
+		if old := (*conditions)[i]; old.Status == want.Status {
+			want.LastTransitionTime = old.LastTransitionTime
+		}
+		changed = changed || want != (*conditions)[i]
+		(*conditions)[i] = want
 	}
-	next.Status.Conditions = append(next.Status.Conditions, corev1.NamespaceCondition{
-		Type: corev1.NamespaceContentRemaining, Status: corev1.ConditionTrue,
-		Reason: "SomeResourcesRemain", Message: message, LastTransitionTime: metav1.NewTime(now),
-	})
-	update(set, item, next)
+	if changed {
+		update(set, item, next)
+	}
 }

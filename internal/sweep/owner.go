@@ -2,6 +2,7 @@ package sweep
 
 import (
 	"iter"
+	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,9 +21,18 @@ type Owner struct {
 	Unknown bool
 }
 
+// waits reports whether the owner waits for what it owns to go.
+func (o *Owner) waits() bool {
+	return o.Object != nil && o.Object.GetDeletionTimestamp() != nil && has(o.Object.GetFinalizers(), metav1.FinalizerDeleteDependents)
+}
+
+// solid reports whether what it owns stays for the owner's sake.
+func (o *Owner) solid() bool { return o.Unknown || o.Object != nil && !o.waits() }
+
 // Dependents decides for an owner whose deletion waits for its dependents: in
 // the foreground they are deleted first, orphaned they lose their reference.
-func Dependents(now time.Time, owner Item, owned iter.Seq[Item]) change.Set {
+// owners looks up all owners of one of owned.
+func Dependents(now time.Time, owner Item, owned iter.Seq[Item], owners func(change.Object) []Owner) change.Set {
 	var set change.Set
 	if owner.Object.GetDeletionTimestamp() == nil {
 		return set
@@ -31,7 +41,7 @@ func Dependents(now time.Time, owner Item, owned iter.Seq[Item]) change.Set {
 	case has(finalizers, metav1.FinalizerOrphanDependents):
 		orphan(&set, now, owner, owned)
 	case has(finalizers, metav1.FinalizerDeleteDependents):
-		foreground(&set, now, owner, owned)
+		foreground(&set, now, owner, owned, owners)
 	}
 	return set
 }
@@ -51,12 +61,18 @@ func orphan(set *change.Set, now time.Time, owner Item, owned iter.Seq[Item]) {
 	release(set, owner, metav1.FinalizerOrphanDependents, nil)
 }
 
-func foreground(set *change.Set, now time.Time, owner Item, owned iter.Seq[Item]) {
+func foreground(set *change.Set, now time.Time, owner Item, owned iter.Seq[Item], owners func(change.Object) []Owner) {
 	waits := false
 	for item := range owned {
 		if len(set.Writes) == batch {
 			set.Wake(now)
 			return
+		}
+		if len(item.Object.GetOwnerReferences()) > 1 {
+			if all := owners(item.Object); slices.ContainsFunc(all, func(o Owner) bool { return o.solid() }) {
+				keep(set, item, all)
+				continue
+			}
 		}
 		_, blocks := names(item.Object, owner.Object.GetUID())
 		waits = waits || blocks
@@ -71,6 +87,20 @@ func foreground(set *change.Set, now time.Time, owner Item, owned iter.Seq[Item]
 	}
 }
 
+// keep has an object lose its references to owners that are gone, or are about to go, for the sake of
+// another one.
+func keep(set *change.Set, item Item, owners []Owner) {
+	finalizer := ""
+	drop := func(ref metav1.OwnerReference) bool {
+		i := slices.IndexFunc(owners, func(o Owner) bool { return o.Ref.UID == ref.UID })
+		return i >= 0 && !owners[i].solid()
+	}
+	if ref := metav1.GetControllerOfNoCopy(item.Object); ref == nil || drop(*ref) {
+		finalizer = tracking(item)
+	}
+	release(set, item, finalizer, func(next change.Object) { next.SetOwnerReferences(refsWithout(next, drop)) })
+}
+
 // mayOwn reports whether item can have dependents worth waiting for. To one that has
 // none, the finalizer would only cost two more writes.
 func mayOwn(item Item) bool { return !item.Kind.Dependents.None }
@@ -83,14 +113,12 @@ func Dependent(now time.Time, item Item, owners []Owner) change.Set {
 	absent, solid, waiting := 0, 0, false
 	for _, o := range owners {
 		switch {
-		case o.Unknown:
+		case o.solid():
 			solid++
-		case o.Object == nil:
-			absent++
-		case o.Object.GetDeletionTimestamp() != nil && has(o.Object.GetFinalizers(), metav1.FinalizerDeleteDependents):
+		case o.waits():
 			waiting = true
 		default:
-			solid++
+			absent++
 		}
 	}
 	stray := isStray(item, owners)
@@ -100,10 +128,8 @@ func Dependent(now time.Time, item Item, owners []Owner) change.Set {
 	switch {
 	case item.Object.GetDeletionTimestamp() == nil && solid == 0 && (absent > 0 || waiting):
 		remove(&set, item, now, waiting && mayOwn(item))
-	case absent > 0 && solid > 0:
-		release(&set, item, tracking(item), func(next change.Object) {
-			next.SetOwnerReferences(refsWithout(next, func(ref metav1.OwnerReference) bool { return gone(owners, ref) }))
-		})
+	case solid > 0 && (absent > 0 || waiting):
+		keep(&set, item, owners)
 	case stray:
 		release(&set, item, tracking(item), nil)
 	}
@@ -140,15 +166,6 @@ func tracking(item Item) string {
 		return tracked.Finalizer
 	}
 	return ""
-}
-
-func gone(owners []Owner, ref metav1.OwnerReference) bool {
-	for _, o := range owners {
-		if o.Ref.UID == ref.UID {
-			return o.Object == nil && !o.Unknown
-		}
-	}
-	return false
 }
 
 func refsWithout(obj metav1.Object, drop func(metav1.OwnerReference) bool) []metav1.OwnerReference {

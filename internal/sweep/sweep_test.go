@@ -62,7 +62,7 @@ func TestNamespaceWithUnreadObjects(t *testing.T) {
 		t.Fatalf("got %s", got)
 	}
 	next := set.Writes[0].Object.(*corev1.Namespace)
-	if len(next.Spec.Finalizers) != 1 || next.Status.Conditions[0].Message != "Some resources are remaining: fleets.sampan.dev has 1 resource instances" {
+	if len(next.Spec.Finalizers) != 1 || next.Status.Conditions[3].Message != "Some resources are remaining: fleets.sampan.dev has 1 resource instances" {
 		t.Errorf("%+v", next)
 	}
 	if again := Namespace(now, item(next), each(), unread(fleet)); !again.Empty() {
@@ -142,8 +142,32 @@ func jobPod(name string, edit ...func(*corev1.Pod)) *corev1.Pod {
 
 func done(p *corev1.Pod) { p.Status.Phase, p.Finalizers = corev1.PodSucceeded, nil }
 
+// alsoOf gives a pod another owner.
+func alsoOf(cm *corev1.ConfigMap) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		p.OwnerReferences = append(p.OwnerReferences, metav1.OwnerReference{APIVersion: "v1", Kind: "ConfigMap", Name: cm.Name, UID: cm.UID})
+	}
+}
+
+// ownersIn looks owners up among objects.
+func ownersIn(objs ...change.Object) func(change.Object) []Owner {
+	return func(obj change.Object) (all []Owner) {
+		for _, ref := range obj.GetOwnerReferences() {
+			o := Owner{Ref: ref}
+			for _, obj := range objs {
+				if obj.GetUID() == ref.UID {
+					o.Object = obj
+				}
+			}
+			all = append(all, o)
+		}
+		return all
+	}
+}
+
 func TestDependents(t *testing.T) {
 	t.Parallel()
+	keeper := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "c", UID: "cm"}}
 	for _, tc := range []struct {
 		name  string
 		owner *batchv1.Job
@@ -167,6 +191,16 @@ func TestDependents(t *testing.T) {
 			"delete jobs.batch/ns/j\nupdate pods/ns/a deleting grace=30 finalizers=[batch.kubernetes.io/job-tracking] owners=1",
 		},
 		{
+			"foreground leaves what another owner has, and does not wait for it", job(deleting(metav1.FinalizerDeleteDependents)),
+			[]change.Object{jobPod("a", alsoOf(keeper))},
+			"delete jobs.batch/ns/j\nupdate pods/ns/a finalizers=[] owners=1",
+		},
+		{
+			"foreground deletes what another owner has that is gone", job(deleting(metav1.FinalizerDeleteDependents)),
+			[]change.Object{jobPod("a", done, alsoOf(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "gone", UID: "gone"}}))},
+			"delete pods/ns/a",
+		},
+		{
 			"another finalizer still holds the owner", job(deleting(metav1.FinalizerDeleteDependents, "x.y/z")), nil,
 			"update jobs.batch/ns/j deleting grace=-1 finalizers=[x.y/z] owners=0",
 		},
@@ -178,7 +212,7 @@ func TestDependents(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			if got := tell(Dependents(now, item(tc.owner), each(tc.owned...))); got != tc.want {
+			if got := tell(Dependents(now, item(tc.owner), each(tc.owned...), ownersIn(tc.owner, keeper))); got != tc.want {
 				t.Errorf("got\n%s\nwant\n%s", got, tc.want)
 			}
 		})
@@ -192,7 +226,7 @@ func TestLargeSweepsGoInParts(t *testing.T) {
 		pods = append(pods, jobPod(fmt.Sprintf("p%04d", i)))
 	}
 	for _, finalizer := range []string{metav1.FinalizerOrphanDependents, metav1.FinalizerDeleteDependents} {
-		set := Dependents(now, item(job(deleting(finalizer))), each(pods...))
+		set := Dependents(now, item(job(deleting(finalizer))), each(pods...), nil)
 		if len(set.Writes) != batch || !set.WakeAt.Equal(now) {
 			t.Errorf("%s: %d writes, wake at %v", finalizer, len(set.Writes), set.WakeAt)
 		}
@@ -226,6 +260,11 @@ func TestDependent(t *testing.T) {
 			"owner waits in the foreground", jobPod("a"),
 			[]Owner{{Ref: ref, Object: job(deleting(metav1.FinalizerDeleteDependents))}},
 			"update pods/ns/a deleting grace=30 finalizers=[batch.kubernetes.io/job-tracking] owners=1",
+		},
+		{
+			"one owner of two waits in the foreground", jobPod("a", both),
+			[]Owner{{Ref: ref, Object: job(deleting(metav1.FinalizerDeleteDependents))}, {Ref: other, Object: &corev1.ConfigMap{}}},
+			"update pods/ns/a finalizers=[] owners=1",
 		},
 		{
 			"a pod that lost its Job by hand is released", jobPod("a", func(p *corev1.Pod) { p.OwnerReferences = nil }), nil,
@@ -290,6 +329,7 @@ func TestNamespace(t *testing.T) {
 		return n
 	}
 	held := job(func(j *batchv1.Job) { j.Finalizers, j.DeletionTimestamp = []string{"x.y/z"}, &metav1.Time{Time: now} })
+	config := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "c"}}
 	for _, tc := range []struct {
 		name     string
 		ns       *corev1.Namespace
@@ -297,7 +337,11 @@ func TestNamespace(t *testing.T) {
 		want     string
 	}{
 		{"stays", ns(false), []change.Object{job()}, ""},
-		{"is emptied", ns(true), []change.Object{job(), jobPod("a")}, "delete jobs.batch/ns/j\nupdate pods/ns/a deleting grace=30 finalizers=[batch.kubernetes.io/job-tracking] owners=1"},
+		{"is emptied of its pods first, and of what makes them", ns(true), []change.Object{job(), jobPod("a"), config},
+			"delete jobs.batch/ns/j\nupdate namespaces/ns deleting grace=-1 finalizers=[] owners=0\nupdate pods/ns/a deleting grace=30 finalizers=[batch.kubernetes.io/job-tracking] owners=1"},
+		{"is emptied then", ns(true), []change.Object{config}, "delete configmaps/ns/c\nupdate namespaces/ns deleting grace=-1 finalizers=[] owners=0"},
+		{"is emptied at once of pods that go at once", ns(true), []change.Object{job(), jobPod("a", func(p *corev1.Pod) { p.Spec.NodeName, p.Finalizers = "", nil })},
+			"delete jobs.batch/ns/j\ndelete pods/ns/a\nupdate namespaces/ns deleting grace=-1 finalizers=[] owners=0"},
 		{"goes when it is empty", ns(true), nil, "delete namespaces/ns"},
 		{"says what it waits for", ns(true), []change.Object{held}, "update namespaces/ns deleting grace=-1 finalizers=[] owners=0"},
 	} {
@@ -308,12 +352,32 @@ func TestNamespace(t *testing.T) {
 			}
 		})
 	}
-	said := Namespace(now, item(ns(true)), each(held), unread()).Writes[0].Object.(*corev1.Namespace)
-	if got, want := said.Status.Conditions[0].Message, "Some resources are remaining: jobs.batch has 1 resource instances"; got != want {
-		t.Errorf("condition %q, want %q", got, want)
+	words := func(set change.Set) string {
+		var all []string
+		for _, c := range set.Writes[len(set.Writes)-1].Object.(*corev1.Namespace).Status.Conditions {
+			all = append(all, fmt.Sprintf("%s=%s %s: %s", c.Type, c.Status, c.Reason, c.Message))
+		}
+		return strings.Join(all, "\n")
 	}
-	if again := Namespace(now, item(said), each(held), unread()); !again.Empty() {
+	const well = "NamespaceDeletionDiscoveryFailure=False ResourcesDiscovered: All resources successfully discovered\n" +
+		"NamespaceDeletionGroupVersionParsingFailure=False ParsedGroupVersions: All legacy kube types successfully parsed\n" +
+		"NamespaceDeletionContentFailure=False ContentDeleted: All content successfully deleted, may be waiting on finalization\n"
+	said := Namespace(now, item(ns(true)), each(held, held, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "c", Finalizers: []string{"a.b/c"}}}), unread())
+	if got, want := words(said), well+"NamespaceContentRemaining=True SomeResourcesRemain: Some resources are remaining: configmaps. has 1 resource instances, jobs.batch has 2 resource instances\n"+
+		"NamespaceFinalizersRemaining=True SomeFinalizersRemain: Some content in the namespace has finalizers remaining: a.b/c in 1 resource instances, x.y/z in 2 resource instances"; got != want {
+		t.Errorf("conditions\n%s\nwant\n%s", got, want)
+	}
+	later := said.Writes[len(said.Writes)-1].Object.(*corev1.Namespace)
+	if again := Namespace(now, item(later), each(held, held), unread()); !strings.Contains(words(again), "remaining: jobs.batch has 2") {
+		t.Errorf("fewer are left: %s", words(again))
+	}
+	one := Namespace(now, item(ns(true)), each(held), unread()).Writes[0].Object.(*corev1.Namespace)
+	if again := Namespace(now.Add(time.Minute), item(one), each(held), unread()); !again.Empty() {
 		t.Errorf("said again: %s", tell(again))
+	}
+	pods := Namespace(now, item(ns(true)), each(jobPod("a"), held), unread())
+	if got, want := words(pods), well+"NamespaceContentRemaining=False ContentRemoved: All content successfully removed\nNamespaceFinalizersRemaining=False ContentHasNoFinalizers: All content-preserving finalizers finished"; got != want {
+		t.Errorf("while there are pods\n%s\nwant\n%s", got, want)
 	}
 }
 
