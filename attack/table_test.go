@@ -125,7 +125,7 @@ var table = []struct {
 	{"connections and requests of strangers", []string{
 		"idle connections of strangers", "internal/server.TestStrangersKeepNobodyOut", "internal/server.TestRefusedWithoutReading", "internal/server.TestFloods", "internal/server.TestSlowBodies"}},
 	{"a small request that causes much work", []string{"internal/server.TestBulk", "internal/server.TestBulkIsNeeded", "internal/server.TestHostileBodies"}},
-	{"sessions of exec, attach and port-forward without end, and streams of which none is paired", []string{"internal/server.TestSessionsAreCounted", "internal/server.TestUnpairedStreams"}},
+	{"sessions of exec, attach and port-forward without end, and streams of which none is paired", []string{"internal/server.TestSessionsAreCounted", "internal/server.TestSessionsAreShared", "internal/server.TestUnpairedStreams"}},
 	{"requests that wait for what is their sender's hold all places of the API", []string{"internal/server.TestSeatsThatAreKept"}},
 	{"connections of who has a token, as every pod has, without end", []string{"internal/server.TestConnectionsAreShared"}},
 	{"watches and followed logs without end", []string{"internal/server.TestLastingIsShared"}},

@@ -30,39 +30,44 @@ func newSessions(limits sessionLimits) *sessions {
 	return &sessions{limits: limits, users: map[string]int{}}
 }
 
-// enter takes a place for a session of user; it has to be left.
-func (s *sessions) enter(user string) bool {
+// enter takes a place for a session; it has to be left. Who has as many as are left for others gets no
+// more, and some are for administrators only.
+func (s *sessions) enter(who visitor) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.all >= s.limits.all || s.users[user] >= s.limits.user {
+	left := s.limits.all - s.all
+	if !who.admin {
+		left -= s.limits.all / administrators
+	}
+	if s.users[who.name] >= min(left, s.limits.user) {
 		return false
 	}
 	s.all++
-	s.users[user]++
+	s.users[who.name]++
 	return true
 }
 
-func (s *sessions) leave(user string) {
+func (s *sessions) leave(who visitor) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.all--
-	if s.users[user]--; s.users[user] == 0 {
-		delete(s.users, user)
+	if s.users[who.name]--; s.users[who.name] == 0 {
+		delete(s.users, who.name)
 	}
 }
 
 // counted lets a session begin if there is a place for it; else its client is told to come again.
 func (s *sessions) counted(ctx context.Context, h http.Handler, answer rest.Responder) http.Handler {
-	user := ""
-	if who, known := genericapirequest.UserFrom(ctx); known {
-		user = who.GetName()
+	var who visitor
+	if user, known := genericapirequest.UserFrom(ctx); known {
+		who = visitorOf(user)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !s.enter(user) {
+		if !s.enter(who) {
 			answer.Error(apierrors.NewTooManyRequests("too many clients have streams to pods, please try again later", comeAgain))
 			return
 		}
-		defer s.leave(user)
+		defer s.leave(who)
 		h.ServeHTTP(w, r)
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/transport/spdy"
 	streamhttp "k8s.io/streaming/pkg/httpstream"
@@ -58,7 +59,7 @@ func TestSessionsAreCounted(t *testing.T) {
 	}
 	open[0].Close()
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) { // until the server knows
-		conn, err := f.forwarding("ann")
+		conn, err := f.forwarding("eve")
 		if err == nil {
 			conn.Close()
 			return
@@ -119,4 +120,39 @@ func TestUnpairedStreams(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Who opens sessions without end, by as many accounts as he likes, leaves some to others, and to administrators.
+func TestSessionsAreShared(t *testing.T) {
+	t.Parallel()
+	s := newSessions(defaultSessions())
+	var all []visitor
+	enter := func(groups []string, names ...string) (n int) {
+		for ; ; n++ {
+			who := visitorOf(&user.DefaultInfo{Name: names[n%len(names)], Groups: groups})
+			if !s.enter(who) {
+				return n
+			}
+			all = append(all, who)
+		}
+	}
+	for _, test := range []struct {
+		groups []string
+		names  []string
+		want   int
+	}{
+		{nil, []string{"system:serviceaccount:eve:a", "system:serviceaccount:eve:b"}, 240},
+		{nil, []string{"system:serviceaccount:eve:c"}, 0}, {nil, []string{"ann"}, 120}, {nil, []string{"bob"}, 60},
+		{[]string{"system:masters"}, []string{"admin"}, 46},
+	} {
+		if got := enter(test.groups, test.names...); got != test.want {
+			t.Errorf("%v: %d sessions, want %d", test.names, got, test.want)
+		}
+	}
+	for _, who := range all {
+		s.leave(who)
+	}
+	if s.all != 0 || len(s.users) != 0 {
+		t.Errorf("left are %d: %v", s.all, s.users)
+	}
 }
