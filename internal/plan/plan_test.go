@@ -125,7 +125,7 @@ func TestMake(t *testing.T) {
 
 		{"kinds that a run does not need", job("j", "", "") + object("v1", "ResourceQuota", "s", "") + object("apps/v1", "Deployment", "d", "") + object("example.com/v1", "Widget", "w", ""), nil, "*job/j"},
 		{"how pods find each other", job("j", "", "") + object("v1", "Service", "s", "spec: {ports: [{port: 1}]}"), nil, "service/s *job/j"},
-		{"a Service that is wrong", job("j", "", "") + object("v1", "Service", "s", "spec: {ports: [{port: 0}]}"), nil, 
+		{"a Service that is wrong", job("j", "", "") + object("v1", "Service", "s", "spec: {ports: [{port: 0}]}"), nil,
 			"!x:17: service/s: spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive\nx:17: service/s: spec.ports[0].targetPort: Invalid value: 0: must be between 1 and 65535, inclusive"},
 		{"a class of the input", job("j", "", "priorityClassName: low") + object("scheduling.k8s.io/v1", "PriorityClass", "low", "value: 1"), nil, "priorityclass/low *job/j"},
 		{"a class that there is not", job("j", "", "priorityClassName: low"), nil, "!x:10: job/j: spec.template.spec.priorityClassName: no PriorityClass with name low was found in the input"},
