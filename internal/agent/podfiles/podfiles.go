@@ -56,11 +56,13 @@ func New(dir, runDir string, log *slog.Logger) *Files {
 
 // Prepare makes the directories.
 func (f *Files) Prepare() error {
-	for _, dir := range []string{f.termination, f.etc} {
+	logs := filepath.Join(f.dir, "logs")
+	for _, dir := range []string{f.termination, f.etc, logs} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
 	}
+	_ = tree.Spread(logs) // a hint
 	return nil
 }
 

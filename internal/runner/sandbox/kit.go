@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sampan-batch/sampan/internal/tree"
 )
 
 // kit is what all containers are given parts of. It is mounted at Dir/kit in
@@ -47,6 +49,9 @@ func newKit(dir string, h *host) (kit, error) {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
 			return kit{}, err
 		}
+	}
+	for _, d := range []string{"upper", "work"} {
+		_ = tree.Spread(filepath.Join(dir, d)) // a hint
 	}
 	at := filepath.Join(dir, "kit")
 	k := kit{
