@@ -1,6 +1,8 @@
 package control
 
 import (
+	"time"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sampan-batch/sampan/internal/change"
@@ -45,6 +47,26 @@ func Controllers(kinds *kind.Kinds, plan sweep.Plan, api endpoint.API, volumes s
 		all = append(all, healthController(nodes))
 	}
 	return all
+}
+
+// alone is a controller of objects that are decided about by themselves: whenever one is written, as
+// long as it is there.
+func alone(name string, of change.Resource, decide func(now time.Time, view change.View, obj change.Object) change.Set) Controller {
+	return Controller{
+		Name: name,
+		Dirties: func(_ change.View, ev change.Event, add func(change.Key)) {
+			if ev.Key.Resource == of && ev.Op != change.Delete {
+				add(ev.Key)
+			}
+		},
+		Decide: func(now time.Time, view change.View, key change.Key, _ error) change.Set {
+			obj, ok := view.Get(key)
+			if !ok {
+				return change.Set{}
+			}
+			return decide(now, view, obj)
+		},
+	}
 }
 
 // controllersOf adds the object of kind k that controls what was written, and

@@ -32,48 +32,24 @@ func Identities(kinds *kind.Kinds, plan sweep.Plan, keys Keys) []Controller {
 // certificateController answers CertificateSigningRequests.
 func certificateController(kinds *kind.Kinds, keys Keys) Controller {
 	k := kinds.ByResource(kind.CertificateSigningRequests)
-	return Controller{
-		Name: "certificate",
-		Dirties: func(_ change.View, ev change.Event, add func(change.Key)) {
-			if ev.Key.Resource == kind.CertificateSigningRequests && ev.Op != change.Delete {
-				add(ev.Key)
-			}
-		},
-		Decide: func(now time.Time, view change.View, key change.Key, _ error) change.Set {
-			obj, ok := view.Get(key)
-			if !ok {
-				return change.Set{}
-			}
-			request := obj.(*certificatesv1.CertificateSigningRequest)
-			return certificate.Decide(now, certificate.State{Kind: k, Request: request, Sign: keys.Certificate, May: func(subresource string) bool {
-				policy := access.Union{access.Administrators(), access.Roles(access.Stored(view))}
-				return access.Decide(policy, &access.Request{
-					User: access.User{Name: request.Spec.Username, Groups: request.Spec.Groups}, Verb: "create",
-					Resource: &access.Resource{Group: k.GVK.Group, Resource: k.Plural(), Subresource: subresource},
-				}).Allowed
-			}})
-		},
-	}
+	return alone("certificate", k.Resource, func(now time.Time, view change.View, obj change.Object) change.Set {
+		request := obj.(*certificatesv1.CertificateSigningRequest)
+		return certificate.Decide(now, certificate.State{Kind: k, Request: request, Sign: keys.Certificate, May: func(subresource string) bool {
+			policy := access.Union{access.Administrators(), access.Roles(access.Stored(view))}
+			return access.Decide(policy, &access.Request{
+				User: access.User{Name: request.Spec.Username, Groups: request.Spec.Groups}, Verb: "create",
+				Resource: &access.Resource{Group: k.GVK.Group, Resource: k.Plural(), Subresource: subresource},
+			}).Allowed
+		}})
+	})
 }
 
 // podCertificateController removes PodCertificateRequests.
 func podCertificateController(kinds *kind.Kinds) Controller {
 	k := kinds.ByResource(kind.PodCertificateRequests)
-	return Controller{
-		Name: "podcertificaterequest-cleaner",
-		Dirties: func(_ change.View, ev change.Event, add func(change.Key)) {
-			if ev.Key.Resource == kind.PodCertificateRequests && ev.Op != change.Delete {
-				add(ev.Key)
-			}
-		},
-		Decide: func(now time.Time, view change.View, key change.Key, _ error) change.Set {
-			obj, ok := view.Get(key)
-			if !ok {
-				return change.Set{}
-			}
-			return certificate.Clean(now, k, obj.(*certificatesv1.PodCertificateRequest))
-		},
-	}
+	return alone("podcertificaterequest-cleaner", k.Resource, func(now time.Time, _ change.View, obj change.Object) change.Set {
+		return certificate.Clean(now, k, obj.(*certificatesv1.PodCertificateRequest))
+	})
 }
 
 // tokenController keeps Secrets that are tokens of ServiceAccounts.

@@ -14,19 +14,7 @@ import (
 // accounts for what quotas count.)
 func quotaController(kinds *kind.Kinds) Controller {
 	k := kinds.ByResource(kind.ResourceQuotas)
-	return Controller{
-		Name: "resourcequota",
-		Dirties: func(_ change.View, ev change.Event, add func(change.Key)) {
-			if ev.Key.Resource == kind.ResourceQuotas && ev.Op != change.Delete {
-				add(ev.Key)
-			}
-		},
-		Decide: func(_ time.Time, view change.View, key change.Key, _ error) change.Set {
-			obj, ok := view.Get(key)
-			if !ok {
-				return change.Set{}
-			}
-			return quota.Decide(k, obj.(*corev1.ResourceQuota))
-		},
-	}
+	return alone("resourcequota", k.Resource, func(_ time.Time, _ change.View, obj change.Object) change.Set {
+		return quota.Decide(k, obj.(*corev1.ResourceQuota))
+	})
 }

@@ -59,6 +59,11 @@ func (e *Engine) free() {
 			break
 		}
 	}
+	freeMemory()
+}
+
+// freeMemory lets go of what every process of this program has and does not need.
+func freeMemory() {
 	debug.FreeOSMemory()
 	forgetProgram()
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -197,6 +196,6 @@ func Supervise(ctx context.Context, args []string) error {
 	}
 	quiet, stop := context.WithCancel(ctx)
 	defer stop()
-	go givesBack{allocated: allocated, free: func() { debug.FreeOSMemory(); forgetProgram() }}.run(quiet)
+	go givesBack{allocated: allocated, free: freeMemory}.run(quiet)
 	return supervisor.Main(ctx, opts)
 }

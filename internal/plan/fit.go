@@ -178,11 +178,8 @@ type ineffective struct {
 }
 
 func (i *ineffective) String() string {
-	switch i.others {
-	case 0:
+	if i.others == 0 {
 		return i.first
-	case 1:
-		return i.first + " (and 1 other object)"
 	}
-	return fmt.Sprintf("%s (and %d other objects)", i.first, i.others)
+	return fmt.Sprintf("%s (and %s)", i.first, count(i.others, "other object"))
 }

@@ -220,8 +220,7 @@ func withDoor(h http.Handler, who authenticator.Request) http.Handler {
 			h.ServeHTTP(w, r)
 		default:
 			w.Header().Set("Connection", "close")
-			w.Header().Set("Retry-After", "1")
-			http.Error(w, "too many connections", http.StatusTooManyRequests)
+			turnAway(w, "too many connections")
 		}
 	})
 }

@@ -221,13 +221,18 @@ func withFairness(h http.Handler, f *fair, lasts apirequest.LongRunningRequestCh
 		}
 		t, err := f.enter(r.Context(), visitorOf(who))
 		if err != nil {
-			w.Header().Set("Retry-After", strconv.Itoa(comeAgain))
-			http.Error(w, "Too many requests, please try again later.", http.StatusTooManyRequests)
+			turnAway(w, "Too many requests, please try again later.")
 			return
 		}
 		defer f.leave(t)
 		h.ServeHTTP(w, r)
 	})
+}
+
+// turnAway tells a client that there is no place for what it asks at the moment.
+func turnAway(w http.ResponseWriter, why string) {
+	w.Header().Set("Retry-After", strconv.Itoa(comeAgain))
+	http.Error(w, why, http.StatusTooManyRequests)
 }
 
 func seats() int { return seatsFor(runtime.GOMAXPROCS(0)) }

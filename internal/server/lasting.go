@@ -2,7 +2,6 @@ package server
 
 import (
 	"net/http"
-	"strconv"
 
 	"k8s.io/apiserver/pkg/authentication/user"
 	apirequest "k8s.io/apiserver/pkg/endpoints/request"
@@ -37,8 +36,7 @@ func withLasting(h http.Handler, l *lasting) http.Handler {
 		}
 		release, ok := pool.Take(visitorOf(who).name)
 		if !ok {
-			w.Header().Set("Retry-After", strconv.Itoa(comeAgain))
-			http.Error(w, "Too many requests that last, please try again later.", http.StatusTooManyRequests)
+			turnAway(w, "Too many requests that last, please try again later.")
 			return
 		}
 		defer release()
