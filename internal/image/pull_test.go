@@ -1,6 +1,7 @@
 package image_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -91,6 +92,18 @@ func TestHostileRegistry(t *testing.T) {
 	}
 }
 
+// waited is a context that tells when somebody waits for its end, which a Pull does as soon as it has
+// joined a transfer.
+type waited struct {
+	context.Context
+	begun func()
+}
+
+func (w *waited) Done() <-chan struct{} {
+	w.begun()
+	return w.Context.Done()
+}
+
 // TestProgress: everybody who waits for a pull is told of bytes as they come, of those that have
 // to come, however much they unpack to; what is here already does not count.
 func TestProgress(t *testing.T) {
@@ -107,10 +120,13 @@ func TestProgress(t *testing.T) {
 	}
 	var mu sync.Mutex
 	told := make([]image.Progress, 2)
-	var group sync.WaitGroup
+	var waiting, group sync.WaitGroup
+	waiting.Add(len(told))
 	for i := range told {
 		group.Go(func() {
-			_, err := s.Pull(t.Context(), ref, image.PullOptions{Progress: func(p image.Progress) {
+			ctx := &waited{Context: t.Context(), begun: sync.OnceFunc(waiting.Done)}
+			_, err := s.Pull(ctx, ref, image.PullOptions{Progress: func(p image.Progress) {
+				waiting.Wait() // the transfer stands still until everybody waits for it
 				mu.Lock()
 				defer mu.Unlock()
 				if p.Done < told[i].Done || p.Done > p.Total || p.Total == 0 || p.Total > 16<<20 {
