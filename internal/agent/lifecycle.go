@@ -13,6 +13,7 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/agent/podstate"
 	"github.com/sampan-batch/sampan/internal/agent/probe"
+	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/reason"
 	"github.com/sampan-batch/sampan/internal/runner"
 )
@@ -157,7 +158,7 @@ func (c *container) probed(kind probe.Kind, p *corev1.Probe, ok bool) {
 func (c *container) stopAlone(message string, grace *int64) {
 	s := podstate.Stop{Since: time.Now(), Grace: c.pod.state.Grace(), Alone: true}
 	if grace != nil {
-		s.Grace = time.Duration(*grace) * time.Second
+		s.Grace = kind.Seconds(*grace)
 	}
 	c.stop(message, s)
 }

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/runner/crilog"
 )
 
@@ -52,7 +53,7 @@ func (a *Agent) Logs(ctx context.Context, pod *corev1.Pod, opts *corev1.PodLogOp
 	case opts.SinceTime != nil:
 		read.Since = opts.SinceTime.Time
 	case opts.SinceSeconds != nil:
-		read.Since = time.Now().Add(-time.Duration(*opts.SinceSeconds) * time.Second)
+		read.Since = time.Now().Add(-kind.Seconds(*opts.SinceSeconds))
 	}
 	if opts.Stream != nil && *opts.Stream != corev1.LogStreamAll {
 		read.Stream = crilog.Stream(strings.ToLower(*opts.Stream))

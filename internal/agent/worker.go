@@ -147,7 +147,7 @@ func (w *podWorker) observe() {
 func deletion(pod *corev1.Pod, now time.Time) podstate.Ending {
 	e := podstate.Ending{Since: now}
 	if s := pod.DeletionGracePeriodSeconds; s != nil {
-		e.Grace = time.Duration(*s) * time.Second
+		e.Grace = kind.Seconds(*s)
 	}
 	// The grace period may have begun under a former run of the node.
 	if since := pod.DeletionTimestamp.Add(-e.Grace); now.Sub(since) > 2*time.Second {

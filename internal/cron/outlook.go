@@ -6,6 +6,8 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // Outlook is what the rules say of a CronJob: which slot it owes, what keeps it from
@@ -71,5 +73,5 @@ func startingDeadline(c *batchv1.CronJob, slot time.Time) (_ time.Time, has bool
 	if seconds == nil {
 		return time.Time{}, false
 	}
-	return slot.Add(time.Duration(*seconds) * time.Second), true
+	return slot.Add(kind.Seconds(*seconds)), true
 }

@@ -3,6 +3,7 @@ package deployment
 import (
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -72,6 +73,13 @@ func TestRoll(t *testing.T) {
 		{"new pods do not work, none may be missing", []func(*appsv1.Deployment){rolling("1", "0")}, none, []string{"+2:1"}},
 		{"old pods do not work", []func(*appsv1.Deployment){rolling("1", "0")}, map[string]int32{"1": 1}, []string{"+2:1", "1:4>3", "2:1>2", "1:3>2", "2:2>3", "1:2>1", "2:3>4", "1:1>0"}},
 		{"no pods", []func(*appsv1.Deployment){replicas(0)}, nil, []string{"+2:0"}},
+		{"as many more as can be written", []func(*appsv1.Deployment){rolling("2147483647", "0")}, nil, []string{"+2:4", "1:4>0"}},
+		{"a share that can hardly be written", []func(*appsv1.Deployment){rolling("2147483647%", "0")}, nil, []string{"+2:4", "1:4>0"}},
+		{"as many less as can be written", []func(*appsv1.Deployment){rolling("0", "2147483647%")}, nil, []string{"+2:0 1:4>0", "2:0>4"}},
+		{"as many pods as can be counted", []func(*appsv1.Deployment){replicas(math.MaxInt32), rolling("0", "100%")}, nil,
+			[]string{"+2:0 1:2147483647>0", "2:0>2147483647"}},
+		{"and a quarter more", []func(*appsv1.Deployment){replicas(2_000_000_000), rolling("25%", "100%")}, nil,
+			[]string{"+2:147483647 1:2000000000>0", "2:147483647>2000000000"}},
 		{"none of the old beside the new", []func(*appsv1.Deployment){recreates}, nil, []string{"1:4>0", "+2:4"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

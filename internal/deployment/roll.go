@@ -1,6 +1,8 @@
 package deployment
 
 import (
+	"math"
+
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
@@ -28,7 +30,7 @@ func (d *decision) mayMiss() int32 {
 }
 
 // allowances resolves both together: one of them is at least one, or a rollout would not
-// get on.
+// get on; with the surge there are no more pods than can be counted.
 func (d *decision) allowances() (surge, missing int32) {
 	if !d.rolls() {
 		return 0, 0
@@ -41,7 +43,7 @@ func (d *decision) allowances() (surge, missing int32) {
 	if surge == 0 && missing == 0 {
 		missing = 1
 	}
-	return surge, missing
+	return min(surge, math.MaxInt32-d.want()), missing
 }
 
 // scaled is a number, or a percentage of n; validation lets nothing else pass.
@@ -53,7 +55,7 @@ func scaled(value *intstr.IntOrString, n int32, up bool) int32 {
 	if err != nil {
 		return 0
 	}
-	return int32(v)
+	return int32(min(v, math.MaxInt32))
 }
 
 // roll takes the next step of a rolling update: the new ReplicaSet up as far as the surge
@@ -77,14 +79,14 @@ func (d *decision) freshSize() int32 {
 	if !d.rolls() || size >= want {
 		return want
 	}
-	room := want + d.surge()
+	room := int(want + d.surge())
 	for _, s := range d.all() {
-		room -= s.load()
+		room -= int(s.load())
 	}
 	if room <= 0 {
 		return size
 	}
-	return size + min(room, want-size)
+	return size + int32(min(room, int(want-size)))
 }
 
 // load is how many pods the set has, or will have: one that is to have fewer has not deleted
@@ -106,7 +108,7 @@ func (d *decision) shrinkOld() bool {
 	}
 	least := d.want() - d.mayMiss()
 	unavailable := d.fresh.size() - d.fresh.available()
-	budget := total(d.all()) - least - unavailable
+	budget := total(d.all()) - int(least) - int(unavailable)
 	if budget <= 0 {
 		return false
 	}
@@ -114,14 +116,14 @@ func (d *decision) shrinkOld() bool {
 	if !known {
 		return cleaned
 	}
-	spare := d.fresh.available() - least
+	spare := int(d.fresh.available()) - int(least)
 	for _, s := range old {
-		spare += s.available()
+		spare += int(s.available())
 	}
 	shrunk := false
 	for _, s := range old {
-		if n := min(s.size(), spare); n > 0 {
-			d.resize(s, s.size()-n)
+		if n := min(int(s.size()), spare); n > 0 {
+			d.resize(s, s.size()-int32(n))
 			spare -= n
 			shrunk = true
 		}
@@ -132,7 +134,7 @@ func (d *decision) shrinkOld() bool {
 // cleanUp scales old ReplicaSets down by up to budget pods that are not available. known is
 // false if a set tells of more than it is to have: it has not followed its last change yet,
 // and nothing can be said of it before.
-func (d *decision) cleanUp(old []*replicaSet, budget int32) (cleaned, known bool) {
+func (d *decision) cleanUp(old []*replicaSet, budget int) (cleaned, known bool) {
 	for _, s := range old {
 		idle := s.size() - s.available()
 		switch {
@@ -143,8 +145,8 @@ func (d *decision) cleanUp(old []*replicaSet, budget int32) (cleaned, known bool
 		case idle == 0:
 			continue
 		}
-		n := min(budget, idle)
-		d.resize(s, s.size()-n)
+		n := min(budget, int(idle))
+		d.resize(s, s.size()-int32(n))
 		budget -= n
 		cleaned = true
 	}

@@ -3,10 +3,10 @@ package deployment
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/utils/integer"
 
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/reason"
@@ -79,9 +79,9 @@ func (d *decision) saturated() bool {
 // pods are added, the older when they are taken away.
 func (d *decision) scaleProportionally() {
 	sets := active(d.all())
-	most := int32(0)
+	most := 0
 	if d.want() > 0 {
-		most = d.want() + d.surge()
+		most = int(d.want() + d.surge())
 	}
 	add := most - total(sets)
 	slices.SortFunc(sets, func(a, b *replicaSet) int {
@@ -91,25 +91,25 @@ func (d *decision) scaleProportionally() {
 		}
 		return cmp.Or(cmp.Compare(b.size(), a.size()), older)
 	})
-	sizes := make([]int32, len(sets))
+	sizes := make([]int, len(sets))
 	left := add
 	for i, s := range sets {
 		share := d.share(s, add, left)
-		sizes[i] = s.size() + share
+		sizes[i] = int(s.size()) + share
 		left -= share
 	}
 	if len(sets) > 0 && add != 0 {
 		sizes[0] = max(sizes[0]+left, 0) // what rounding has left over
 	}
 	for i, s := range sets {
-		d.resize(s, sizes[i])
+		d.resize(s, int32(sizes[i]))
 		d.noteSize(s)
 	}
 }
 
 // share is how much of what is to be added, or taken away, falls to a ReplicaSet: no more
 // than what is left.
-func (d *decision) share(s *replicaSet, add, left int32) int32 {
+func (d *decision) share(s *replicaSet, add, left int) int {
 	switch {
 	case left == 0:
 		return 0
@@ -119,10 +119,11 @@ func (d *decision) share(s *replicaSet, add, left int32) int32 {
 	return max(d.fraction(s), left)
 }
 
-// fraction is how much a ReplicaSet would grow with the Deployment.
-func (d *decision) fraction(s *replicaSet) int32 {
+// fraction is how much a ReplicaSet would grow with the Deployment. What it had before is
+// in an annotation, and may be anything.
+func (d *decision) fraction(s *replicaSet) int {
 	if d.want() == 0 {
-		return -s.size()
+		return -int(s.size())
 	}
 	before, ok := notedSize(s, kind.DeploymentMaxReplicas)
 	if !ok || before == 0 {
@@ -131,7 +132,7 @@ func (d *decision) fraction(s *replicaSet) int32 {
 		}
 	}
 	size := float64(s.size()) * float64(d.want()+d.surge()) / float64(before)
-	return integer.RoundToInt32(size) - s.size()
+	return int(min(math.Round(size), math.MaxInt32)) - int(s.size())
 }
 
 // resize gives a ReplicaSet another size. It reports whether it had another.
@@ -151,9 +152,9 @@ func (d *decision) resize(s *replicaSet, size int32) bool {
 }
 
 // total is how many pods sets are to have together.
-func total(sets []*replicaSet) (n int32) {
+func total(sets []*replicaSet) (n int) {
 	for _, s := range sets {
-		n += s.size()
+		n += int(s.size())
 	}
 	return n
 }

@@ -47,7 +47,7 @@ func (d *decision) count() appsv1.DeploymentStatus {
 			*st.TerminatingReplicas += *of.TerminatingReplicas
 		}
 	}
-	st.UnavailableReplicas = max(total(d.all())-st.AvailableReplicas, 0)
+	st.UnavailableReplicas = int32(min(max(total(d.all())-int(st.AvailableReplicas), 0), math.MaxInt32))
 	if st.AvailableReplicas >= d.want()-d.mayMiss() {
 		d.setCondition(&st, appsv1.DeploymentAvailable, corev1.ConditionTrue, minimumReplicasAvailable, "Deployment has minimum availability.")
 	} else {

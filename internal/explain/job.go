@@ -227,7 +227,7 @@ func (s *jobStory) suspended() {
 	}
 	s.next("nothing until somebody resumes it: %s", s.command(fmt.Sprintf(`kubectl patch job %s -p '{"spec":{"suspend":false}}'`, s.job.Name)))
 	if limit := s.job.Spec.ActiveDeadlineSeconds; limit != nil {
-		s.next("then its deadline begins anew: %s", round(time.Duration(*limit)*time.Second))
+		s.next("then its deadline begins anew: %s", round(kind.Seconds(*limit)))
 	}
 }
 

@@ -36,7 +36,7 @@ func Pod(now time.Time, pod *corev1.Pod, events []*corev1.Event) Answer {
 	if kind.PodEnded(pod) {
 		a.afterEnd(pod)
 	} else if limit := pod.Spec.ActiveDeadlineSeconds; limit != nil && pod.Status.StartTime != nil {
-		deadline := pod.Status.StartTime.Add(time.Duration(*limit) * time.Second)
+		deadline := pod.Status.StartTime.Add(kind.Seconds(*limit))
 		a.wake(deadline)
 		a.next("it fails if it still runs %s (activeDeadlineSeconds)", c.at(deadline))
 	}

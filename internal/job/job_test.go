@@ -3,6 +3,7 @@ package job
 import (
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -130,6 +131,8 @@ func TestFixedCompletions(t *testing.T) {
 		{"restarts do not count with Never", newJob(started(1), backoffLimit(1)), one(restarted(5)), time.Minute,
 			want{counts: "1/0/0 0/0"}},
 		{"before the deadline", newJob(deadline, started(1)), one(), 59 * time.Second, want{counts: "1/0/0 0/0", wake: time.Minute}},
+		{"a deadline of centuries", newJob(func(j *batchv1.Job) { j.Spec.ActiveDeadlineSeconds = ptr.To[int64](math.MaxInt64) }, started(1)), one(), time.Minute,
+			want{counts: "1/0/0 0/0", wake: 9_223_372_036 * time.Second}},
 		{"at the deadline", newJob(deadline, started(1)), one(), time.Minute,
 			want{pods: "-a…", notes: "SuccessfulDelete", conditions: "FailureTarget(DeadlineExceeded)", counts: "0/0/1 0/1"}},
 		{"a pod that was given up before is ended, and not counted", newJob(deadline, started(1)), one(untracked), time.Minute,

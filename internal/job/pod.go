@@ -68,7 +68,7 @@ func endOf(pod *corev1.Pod) time.Time {
 		return c.LastTransitionTime.Time
 	}
 	if pod.DeletionTimestamp != nil {
-		return pod.DeletionTimestamp.Add(-time.Duration(ptr.Deref(pod.DeletionGracePeriodSeconds, 0)) * time.Second)
+		return pod.DeletionTimestamp.Add(-kind.Seconds(ptr.Deref(pod.DeletionGracePeriodSeconds, 0)))
 	}
 	return pod.CreationTimestamp.Time
 }

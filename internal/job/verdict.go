@@ -130,7 +130,7 @@ func deadline(now time.Time, job *batchv1.Job) (at time.Time, ok bool) {
 	if seconds == nil || start == nil || suspended(job) {
 		return time.Time{}, false
 	}
-	return start.Add(time.Duration(*seconds) * time.Second), true
+	return start.Add(kind.Seconds(*seconds)), true
 }
 
 // overByIndexes is what the indexes of an Indexed Job say of its end.

@@ -27,7 +27,7 @@ func (k *Kind) Removal(obj change.Object, rev uint64, now time.Time, asked *int6
 	if grace == 0 && !k.held(obj) {
 		return change.Write{Op: change.Delete, Key: key, Rev: rev}, true
 	}
-	at := metav1.NewTime(now.Add(time.Duration(grace) * time.Second).Truncate(time.Second))
+	at := metav1.NewTime(now.Add(Seconds(grace)).Truncate(time.Second))
 	// A later DELETE can only shorten what the first one granted.
 	if obj.GetDeletionTimestamp() != nil && ptr.Deref(obj.GetDeletionGracePeriodSeconds(), 0) <= grace {
 		return change.Write{}, false

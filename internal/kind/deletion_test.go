@@ -1,6 +1,7 @@
 package kind
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -32,6 +33,7 @@ func TestRemoval(t *testing.T) {
 		{"nothing holds it", ConfigMap(), &corev1.ConfigMap{}, nil, change.Delete, 0},
 		{"a finalizer holds it", ConfigMap(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Finalizers: []string{"a/b"}}}, nil, change.Update, 0},
 		{"grace", graceful, &corev1.ConfigMap{}, nil, change.Update, 30},
+		{"grace for longer than can be counted", graceful, &corev1.ConfigMap{}, ptr.To[int64](math.MaxInt64), change.Update, math.MaxInt64},
 		{"no grace", graceful, &corev1.ConfigMap{}, ptr.To[int64](0), change.Delete, 0},
 		{"grace again", graceful, deleted(30), nil, 0, 0},
 		{"longer grace", graceful, deleted(30), ptr.To[int64](60), 0, 0},
@@ -61,7 +63,7 @@ func TestRemoval(t *testing.T) {
 			t.Errorf("%s: the old object was changed", test.name)
 		}
 		at := w.Object.GetDeletionTimestamp()
-		if *w.Object.GetDeletionGracePeriodSeconds() != test.grace || !at.Equal(later(time.Duration(test.grace)*time.Second)) {
+		if *w.Object.GetDeletionGracePeriodSeconds() != test.grace || !at.Equal(later(Seconds(test.grace))) {
 			t.Errorf("%s: grace %d until %v", test.name, *w.Object.GetDeletionGracePeriodSeconds(), at)
 		}
 		if ns, ok := w.Object.(*corev1.Namespace); ok && ns.Status.Phase != corev1.NamespaceTerminating {

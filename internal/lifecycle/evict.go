@@ -96,7 +96,7 @@ func due(pod *corev1.Pod, taints []corev1.Taint) (at time.Time, ever bool) {
 			begun = t.TimeAdded.Time
 		}
 	}
-	return begun.Add(time.Duration(*shortest) * time.Second), true
+	return begun.Add(kind.Seconds(*shortest)), true
 }
 
 // evict begins the deletion of a pod, and says in it why, in one write.

@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -256,6 +257,7 @@ func TestEvictions(t *testing.T) {
 		{"not tolerated", lost, pod("p"), "now"},
 		{"tolerated for ever", lost, pod("p", tolerates("", nil)), ""},
 		{"for a while", lost, pod("p", tolerates(corev1.TaintNodeUnreachable, ptr.To[int64](300))), "5m0s"},
+		{"for longer than can be counted", lost, pod("p", tolerates(corev1.TaintNodeUnreachable, ptr.To[int64](math.MaxInt64))), "2562047h47m16s"},
 		{"not at all", lost, pod("p", tolerates(corev1.TaintNodeUnreachable, ptr.To[int64](0))), "now"},
 		{"one of two", twice, pod("p", tolerates("a", nil)), "now"},
 		{"both, one of them for a while, from the last on", twice, pod("p", tolerates("a", ptr.To[int64](minute)), tolerates("b", nil)), "2m0s"},

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // Decision is what is to be done now. Indexes are those of Pod.Containers. What
@@ -83,7 +85,7 @@ func (p *Pod) deadline(d *Decision, now time.Time) {
 	if limit == nil {
 		return
 	}
-	at := p.StartTime.Add(time.Duration(*limit) * time.Second)
+	at := p.StartTime.Add(kind.Seconds(*limit))
 	if now.Before(at) {
 		d.wake(at)
 		return
@@ -212,7 +214,7 @@ func (p *Pod) anyAlive() bool {
 // Grace is the grace period that the pod's own specification grants.
 func (p *Pod) Grace() time.Duration {
 	if s := p.Object.Spec.TerminationGracePeriodSeconds; s != nil {
-		return time.Duration(*s) * time.Second
+		return kind.Seconds(*s)
 	}
 	return corev1.DefaultTerminationGracePeriodSeconds * time.Second
 }

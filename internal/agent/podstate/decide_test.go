@@ -2,6 +2,7 @@ package podstate
 
 import (
 	"fmt"
+	"math"
 	"math/rand"
 	"slices"
 	"strings"
@@ -200,6 +201,21 @@ func TestDecide(t *testing.T) {
 		d := Decide(p, t0.Add(test.at))
 		if got := d.text(p); got != test.want {
 			t.Errorf("%s %s, %q at %v: got %q, want %q", test.pod, test.policy, test.state, test.at, got, test.want)
+		}
+	}
+}
+
+// TestLongGrace: a pod that may take for ever to end is not killed at once.
+func TestLongGrace(t *testing.T) {
+	t.Parallel()
+	for seconds, want := range map[int64]time.Duration{30: 30 * time.Second, 99_999_999_999: 9_223_372_036 * time.Second, math.MaxInt64: 9_223_372_036 * time.Second} {
+		p := newPod("main:a", corev1.RestartPolicyNever)
+		p.set("a=stopping")
+		p.Object.Spec.TerminationGracePeriodSeconds = &seconds
+		p.Ending = &Ending{Since: t0, Grace: p.Grace()}
+		p.Containers[0].Stop.Signaled, p.Containers[0].Stop.Grace = t0, p.Grace()
+		if d := Decide(p, t0.Add(29*time.Second)); d.text(p) != "" || !d.WakeAt.Equal(t0.Add(want)) {
+			t.Errorf("%d s: %q, and again at %v", seconds, d.text(p), d.WakeAt)
 		}
 	}
 }

@@ -20,6 +20,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // userAgent is how Kubernetes' probes introduce themselves.
@@ -191,7 +193,7 @@ func Hook(ctx context.Context, h *corev1.LifecycleHandler, t Target) error {
 		}
 		return resp.Body.Close() // any answer will do
 	case h.Sleep != nil:
-		timer := time.NewTimer(time.Duration(h.Sleep.Seconds) * time.Second)
+		timer := time.NewTimer(kind.Seconds(h.Sleep.Seconds))
 		defer timer.Stop()
 		select {
 		case <-timer.C:
