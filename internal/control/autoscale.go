@@ -23,7 +23,8 @@ import (
 // decided before. Who has no HorizontalPodAutoscaler pays for a watch in which nothing happens.
 type Autoscaler struct {
 	AutoscalerOptions
-	queue *work.Queue[change.Key]
+	queue   *work.Queue[change.Key]
+	sparing sparing
 
 	mu       sync.Mutex
 	memories map[change.Key]memory
@@ -134,7 +135,7 @@ func (a *Autoscaler) handle(ctx context.Context, key change.Key) (time.Time, err
 	if len(set.Writes) > 0 {
 		if _, err := a.Store.Apply(ctx, set); err != nil {
 			if !errors.As(err, new(*store.ConflictError)) && ctx.Err() == nil {
-				a.Logger.Error("decision was not stored", "controller", "autoscaler", "key", key.String(), "err", err)
+				a.sparing.tell(a.Logger, slog.LevelError, "decision was not stored", err, "controller", "autoscaler", "key", key.String())
 			}
 			return set.WakeAt, err
 		}

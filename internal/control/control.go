@@ -81,7 +81,8 @@ const MaxWorkers = 64
 // Loop runs the controllers.
 type Loop struct {
 	Options
-	queue *work.Queue[task]
+	queue   *work.Queue[task]
+	sparing sparing
 }
 
 // task is a key as one controller sees it.
@@ -180,7 +181,7 @@ func (l *Loop) handle(ctx context.Context, t task) (time.Time, error) {
 	set, err := l.carryOut(ctx, c, t.key)
 	if err != nil {
 		if !errors.Is(err, ErrConflict) && !errors.Is(err, work.ErrCrowded) && ctx.Err() == nil {
-			l.Logger.Error("decision was not stored", "controller", c.Name, "key", t.key.String(), "err", err)
+			l.sparing.tell(l.Logger, slog.LevelError, "decision was not stored", err, "controller", c.Name, "key", t.key.String())
 		}
 		return set.WakeAt, err
 	}

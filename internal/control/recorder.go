@@ -27,6 +27,8 @@ type Recorder struct {
 	log   *slog.Logger
 	wake  chan struct{} // holds something when notes wait
 
+	sparing sparing
+
 	mu      sync.Mutex
 	waiting []noted
 	dropped int
@@ -129,7 +131,7 @@ func (r *Recorder) write(notes []noted) {
 			return
 		case errors.As(err, &conflict) && attempt < 3:
 		default:
-			r.log.Warn("events were not stored", "count", len(notes), "err", err)
+			r.sparing.tell(r.log, slog.LevelWarn, "events were not stored", err, "count", len(notes))
 			return
 		}
 	}
