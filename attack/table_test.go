@@ -148,11 +148,13 @@ var table = []struct {
 	// Images.
 	{"unpacking follows links", []string{"internal/image.TestNothingFollowsLinks", "internal/image.TestHostileLayers", "internal/image.TestReplaced"}},
 	{"the same layer twice", []string{"internal/image.TestTheSameLayerTwice", "internal/image.TestLayersTwice"}},
-	{"archives of great size, number and compression", []string{"internal/image.TestBombs", "internal/image.TestLimits"}},
+	{"archives of great size, number and compression", []string{"internal/image.TestBombs", "internal/image.TestLimits", "internal/image.TestWindow"}},
 	{"archives with hostile names, links, whiteouts and attributes", []string{
 		"internal/image.TestHostileAndDamagedArchives", "internal/image.TestLinksEndAtTheRoot", "internal/image.TestWhiteouts", "internal/image.TestAttributes"}},
 	{"registries that lie or trickle", []string{
 		"internal/image.TestHostileRegistry", "internal/image.TestARegistryThatMakesNoProgress", "internal/image.TestPullEndsWithItsLastWaiter"}},
+	{"registries that lead to what only this machine reaches, and what that answers", []string{"internal/image.TestWhereARegistryLeads", "internal/image.TestWhatARegistrySays"}},
+	{"a private image by the credentials of another pod", []string{"internal/image.TestPrivateImages"}},
 	{"hostile /etc/passwd and /etc/group", []string{"internal/image.TestUserFiles", "number that the image makes root's name"}},
 	{"a FIFO where a hostPath is to be made", []string{"internal/agent/volume.TestHostPathWaitsForNobody"}},
 }

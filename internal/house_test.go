@@ -183,6 +183,7 @@ var homes = []struct {
 	{"github.com/tidwall/btree", []string{"internal/store"}, "what is in memory of the store is its own"},
 	{"github.com/robfig/cron/v3", []string{"internal/kind", "internal/cron"}, "schedules are read in one place and gone by in another"},
 	{"github.com/google/go-containerregistry", []string{"internal/image"}, "images are one room's"},
+	{"github.com/klauspost/compress", []string{"internal/image"}, "so is how their layers are compressed"},
 	{"github.com/google/uuid", []string{"internal/control", "internal/engine"}, "who applies a Set gives the uids"},
 	{"github.com/spf13/cobra", []string{"internal/cli"}, "commands are one room's"},
 	{"github.com/google/nftables", []string{"internal/network"}, "the rules of networks are one room's"},

@@ -32,9 +32,12 @@ type Progress struct {
 	Done, Total int64
 }
 
+// opener opens the content of a layer, uncompressed.
+type opener func(v1.Layer) (io.ReadCloser, error)
+
 // add stores img: its layers, then what is known of it. It returns the digest
 // under which names may point to it.
-func (s *Store) add(ctx context.Context, ref string, img v1.Image, progress func(Progress)) (digest string, err error) {
+func (s *Store) add(ctx context.Context, ref string, img v1.Image, open opener, progress func(Progress)) (digest string, err error) {
 	if m, err := img.Manifest(); err != nil {
 		return "", badImage("image %q has no usable manifest: %v", ref, err)
 	} else if m.Config.Size > s.limits.Metadata {
@@ -72,7 +75,7 @@ func (s *Store) add(ctx context.Context, ref string, img v1.Image, progress func
 		if diffID.Algorithm != "sha256" || len(diffID.Hex) != 2*sha256.Size {
 			return "", badImage("image %q names the layer %s; only sha256 is known", ref, diffID)
 		}
-		size, err := s.layer(ctx, layer, diffID, b, meter.layer(i))
+		size, err := s.layer(ctx, layer, diffID, open, b, meter.layer(i))
 		if err != nil {
 			return "", layerError(ref, i+1, len(layers), err)
 		}
@@ -116,12 +119,12 @@ func runsHere(ref string, c *v1.ConfigFile) error {
 }
 
 // layer unpacks a layer unless it is here already, and returns its size.
-func (s *Store) layer(ctx context.Context, l v1.Layer, diffID v1.Hash, b *budget, count func(int64)) (int64, error) {
+func (s *Store) layer(ctx context.Context, l v1.Layer, diffID v1.Hash, open opener, b *budget, count func(int64)) (int64, error) {
 	place := s.layerPath(diffID.String())
 	if size, err := s.layerSize(place); err == nil {
 		return size, nil
 	}
-	content, err := l.Uncompressed()
+	content, err := open(l)
 	if err != nil {
 		return 0, err
 	}

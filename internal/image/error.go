@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
@@ -35,6 +36,7 @@ func pullError(ref string, err error) error {
 	why := err.Error()
 	var answer *transport.Error
 	if errors.As(err, &answer) {
+		why = said(answer)
 		switch answer.StatusCode {
 		case http.StatusNotFound:
 			why = "not found"
@@ -44,11 +46,43 @@ func pullError(ref string, err error) error {
 			why = "the registry answered: too many requests"
 		}
 	}
+	if head, _, found := strings.Cut(why, noToken); found {
+		why = head + noToken // and not what it has answered instead
+	}
+	if len(why) > mostOfAnswer {
+		why = strings.ToValidUTF8(why[:mostOfAnswer], "") + "…"
+	}
 	return &Error{
 		Reason:  ErrImagePull,
 		Message: fmt.Sprintf("failed to pull image %q: %s", ref, why),
 		Err:     err,
 	}
+}
+
+// mostOfAnswer is how much of what a registry says is told, in bytes.
+const mostOfAnswer = 1000
+
+// noToken is how the library begins to tell of an answer that has no token, before the answer.
+const noToken = "no token in bearer response"
+
+// said is what a registry has answered, in the words that are meant for people. Whatever else there
+// is in an answer is not told: who writes manifests could read by it what only the engine reaches.
+func said(answer *transport.Error) string {
+	why := fmt.Sprintf("the registry answered %d %s", answer.StatusCode, http.StatusText(answer.StatusCode))
+	for i, d := range answer.Errors {
+		sep := "; "
+		if i == 0 {
+			sep = ": "
+		}
+		why += sep + string(d.Code)
+		if d.Message != "" {
+			why += " (" + d.Message + ")"
+		}
+		if len(why) > mostOfAnswer {
+			break
+		}
+	}
+	return why
 }
 
 // badImage is an image that must not be used, whoever offers it.

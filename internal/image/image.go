@@ -73,6 +73,7 @@ type Store struct {
 	read  *os.File
 	cache map[string]*record
 
+	roads roads
 	pulls flights
 }
 
@@ -111,7 +112,7 @@ func OpenWith(dir string, limits Limits) (*Store, error) {
 	}
 	s := &Store{
 		dir: dir, privileged: os.Geteuid() == 0, limits: limits.withDefaults(),
-		names: map[string]entry{}, cache: map[string]*record{},
+		names: map[string]entry{}, cache: map[string]*record{}, roads: newRoads(),
 	}
 	return s, nil
 }

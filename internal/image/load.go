@@ -208,7 +208,8 @@ func (s *Store) loadDocker(ctx context.Context, source, archive string, o LoadOp
 		if err != nil {
 			return nil, fmt.Errorf("load %s: %w", source, err)
 		}
-		loaded, err := s.adopt(ctx, source, img, names, o)
+		// Most have layers that are not compressed, and would be compressed first.
+		loaded, err := s.adopt(ctx, source, img, v1.Layer.Uncompressed, names, o)
 		if err != nil {
 			return nil, err
 		}
@@ -288,7 +289,7 @@ func (s *Store) loadLayout(ctx context.Context, source, dir string, o LoadOption
 		if err != nil {
 			return nil, err
 		}
-		loaded, err := s.adopt(ctx, source, img, names, o)
+		loaded, err := s.adopt(ctx, source, img, uncompressed, names, o)
 		if err != nil {
 			return nil, err
 		}
@@ -378,8 +379,8 @@ func pick(dir string, index v1.ImageIndex, d v1.Descriptor, l Limits) (v1.Image,
 }
 
 // adopt stores an image of an archive under names.
-func (s *Store) adopt(ctx context.Context, source string, img v1.Image, names []string, o LoadOptions) ([]*Image, error) {
-	digest, err := s.add(ctx, names[0], img, o.Progress)
+func (s *Store) adopt(ctx context.Context, source string, img v1.Image, open opener, names []string, o LoadOptions) ([]*Image, error) {
+	digest, err := s.add(ctx, names[0], img, open, o.Progress)
 	if err != nil {
 		return nil, fmt.Errorf("load %s: %w", source, err)
 	}

@@ -24,32 +24,49 @@ type PullOptions struct {
 
 // Pull fetches the image that ref names from its registry: this machine's
 // platform of an index, verified against every digest on the way. Pulls of one
-// name at the same time share one transfer, which ends when the last of them has
-// gone. The error is an *Error, or the cause of ctx's end.
+// name at the same time, by the same credentials, share one transfer, which ends
+// when the last of them has gone. The error is an *Error, or the cause of ctx's end.
 func (s *Store) Pull(ctx context.Context, ref string, o PullOptions) (*Image, error) {
 	r, err := parse(ref)
 	if err != nil {
 		return nil, err
 	}
-	flight, ticket := s.pulls.join(ctx, r.Name(), o.Progress, func(ctx context.Context, progress func(Progress)) (*Image, error) {
-		return s.pull(ctx, r, ref, PullOptions{Secrets: o.Secrets, Progress: progress})
+	what := errand{ref: r.Name()}
+	if what.as, err = shown(ctx, r, o.Secrets); err != nil {
+		return nil, pullError(ref, err)
+	}
+	flight, ticket := s.pulls.join(ctx, what, o.Progress, func(ctx context.Context, progress func(Progress)) (*Image, error) {
+		return s.pull(ctx, r, ref, what.as, progress)
 	})
 	select {
 	case <-flight.done:
 		return flight.img, flight.err
 	case <-ctx.Done():
-		s.pulls.leave(r.Name(), flight, ticket)
+		s.pulls.leave(what, flight, ticket)
 		return nil, context.Cause(ctx)
 	}
 }
 
-func (s *Store) pull(ctx context.Context, r name.Reference, ref string, o PullOptions) (*Image, error) {
-	w := &wire{base: remote.DefaultTransport, limits: s.limits}
+// shown is what the registry of an image is shown.
+func shown(ctx context.Context, r name.Reference, secrets []Credentials) (authn.AuthConfig, error) {
+	as, err := authn.Resolve(ctx, authn.NewMultiKeychain(keychain(secrets), authn.DefaultKeychain), r.Context())
+	if err != nil {
+		return authn.AuthConfig{}, err
+	}
+	config, err := authn.Authorization(ctx, as)
+	if err != nil {
+		return authn.AuthConfig{}, err
+	}
+	return *config, nil
+}
+
+func (s *Store) pull(ctx context.Context, r name.Reference, ref string, as authn.AuthConfig, progress func(Progress)) (*Image, error) {
+	w := &wire{base: &trip{roads: s.roads, registry: r.Context().RegistryStr()}, limits: s.limits}
 	img, err := remote.Image(r,
 		remote.WithContext(ctx),
 		remote.WithTransport(w),
 		remote.WithPlatform(v1.Platform{OS: "linux", Architecture: runtime.GOARCH}),
-		remote.WithAuthFromKeychain(authn.NewMultiKeychain(keychain(o.Secrets), authn.DefaultKeychain)),
+		remote.WithAuth(authn.FromConfig(as)),
 		remote.WithUserAgent("sampan"),
 	)
 	if err != nil {
@@ -60,9 +77,9 @@ func (s *Store) pull(ctx context.Context, r name.Reference, ref string, o PullOp
 		return nil, badImage("image %q has no usable manifest: %v", ref, err)
 	}
 	w.expect(m)
-	digest, err := s.add(ctx, ref, img, func(p Progress) {
+	digest, err := s.add(ctx, ref, img, uncompressed, func(p Progress) {
 		p.Done = min(w.got.Load(), p.Total) // what has come, not what it unpacks to
-		o.Progress(p)
+		progress(p)
 	})
 	if err != nil {
 		return nil, pullError(ref, err)
@@ -77,10 +94,17 @@ func (s *Store) pull(ctx context.Context, r name.Reference, ref string, o PullOp
 	return got, nil
 }
 
+// errand is what is pulled, and by which credentials. Who has others does not share the transfer:
+// he would get what his are not good for, or nothing, because those of another are good for nothing.
+type errand struct {
+	ref string
+	as  authn.AuthConfig
+}
+
 // flights lets pulls of one name share the work.
 type flights struct {
 	mu    sync.Mutex
-	byRef map[string]*flight
+	byRef map[errand]*flight
 }
 
 // flight is one pull; img and err are set when done is closed.
@@ -101,7 +125,7 @@ type ticket struct {
 
 // join waits with those who pull ref already, or starts pull with the values of
 // ctx and a life of its own.
-func (f *flights) join(ctx context.Context, ref string, progress func(Progress), pull func(context.Context, func(Progress)) (*Image, error)) (*flight, *ticket) {
+func (f *flights) join(ctx context.Context, ref errand, progress func(Progress), pull func(context.Context, func(Progress)) (*Image, error)) (*flight, *ticket) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	mine := &ticket{progress}
@@ -110,7 +134,7 @@ func (f *flights) join(ctx context.Context, ref string, progress func(Progress),
 		return fl, mine
 	}
 	if f.byRef == nil {
-		f.byRef = map[string]*flight{}
+		f.byRef = map[errand]*flight{}
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	fl := &flight{done: make(chan struct{}), waiting: []*ticket{mine}, cancel: cancel}
@@ -140,7 +164,7 @@ func (f *flights) tell(fl *flight, p Progress) {
 
 // leave is for who does not wait any longer. The last one ends the flight, and
 // nobody boards it after that.
-func (f *flights) leave(ref string, fl *flight, mine *ticket) {
+func (f *flights) leave(ref errand, fl *flight, mine *ticket) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if fl.waiting = slices.DeleteFunc(slices.Clone(fl.waiting), func(t *ticket) bool { return t == mine }); len(fl.waiting) == 0 {
@@ -149,7 +173,7 @@ func (f *flights) leave(ref string, fl *flight, mine *ticket) {
 	}
 }
 
-func (f *flights) forgetLocked(ref string, fl *flight) {
+func (f *flights) forgetLocked(ref errand, fl *flight) {
 	if f.byRef[ref] == fl {
 		delete(f.byRef, ref)
 	}

@@ -154,6 +154,7 @@ func TestPullEndsWithItsLastWaiter(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var f flights
+		x := errand{ref: "x"}
 		starts, told := 0, 0
 		pull := func(ctx context.Context, _ func(Progress)) (*Image, error) {
 			starts++
@@ -162,14 +163,14 @@ func TestPullEndsWithItsLastWaiter(t *testing.T) {
 			return nil, ctx.Err()
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		one, first := f.join(ctx, "x", func(Progress) { told++ }, pull)
-		two, second := f.join(t.Context(), "x", nil, pull)
+		one, first := f.join(ctx, x, func(Progress) { told++ }, pull)
+		two, second := f.join(t.Context(), x, nil, pull)
 		if one != two {
 			t.Fatal("two transfers of one image")
 		}
 		cancel() // the first caller's end is not the end
 		f.tell(one, Progress{})
-		f.leave("x", one, first)
+		f.leave(x, one, first)
 		if f.tell(one, Progress{}); told != 1 {
 			t.Errorf("who waited for one of two pieces of news was told %d", told)
 		}
@@ -179,8 +180,8 @@ func TestPullEndsWithItsLastWaiter(t *testing.T) {
 			t.Fatal("the pull ended under who still waits")
 		default:
 		}
-		f.leave("x", two, second)
-		three, third := f.join(t.Context(), "x", nil, pull)
+		f.leave(x, two, second)
+		three, third := f.join(t.Context(), x, nil, pull)
 		if three == two {
 			t.Error("boarded a pull that was ended")
 		}
@@ -189,11 +190,11 @@ func TestPullEndsWithItsLastWaiter(t *testing.T) {
 			t.Errorf("the pull that nobody waited for: %v", two.err)
 		}
 		f.mu.Lock()
-		if f.byRef["x"] != three {
+		if f.byRef[x] != three {
 			t.Error("the old pull took the new one off the table")
 		}
 		f.mu.Unlock()
-		f.leave("x", three, third)
+		f.leave(x, three, third)
 		<-three.done
 		if starts != 2 || len(f.byRef) != 0 {
 			t.Errorf("%d starts, %d are left", starts, len(f.byRef))
