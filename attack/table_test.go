@@ -132,6 +132,7 @@ var table = []struct {
 	{"webhooks that answer without end, with too much, or send the API elsewhere", []string{"internal/server/backend.TestWebhooksAreStrangers", "internal/server.TestHostileWebhooks"}},
 	{"servers of aggregated APIs that tell too much, or take what is not theirs", []string{"internal/server/aggregate.TestResources", "internal/server/aggregate.TestUpgrade", "internal/server.TestRegistrationIsNobodyElses"}},
 	{"definitions in a group of Kubernetes' own", []string{"internal/server.TestDefinitionInOurGroup"}},
+	{"columns of custom objects that find the same thing a billion times", []string{"internal/server.TestColumnsThatMultiply"}},
 	{"custom objects with a million fields", []string{"internal/server.TestCustomBulk"}},
 	{"a set that wants two billion pods", []string{"internal/statefulset.TestTwoBillion"}},
 	{"objects without end", []string{"internal/store.TestQuota"}},

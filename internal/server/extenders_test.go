@@ -104,6 +104,48 @@ func TestDefinitionInOurGroup(t *testing.T) {
 	f.awaits(t, "/apis", ours, true)
 }
 
+// TestColumnsThatMultiply: a column whose path finds the same place by every way to it is refused,
+// and keeps nobody from changing what is defined with it already.
+func TestColumnsThatMultiply(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	for i, tc := range []struct {
+		path   string
+		status int
+	}{
+		{".spec.a", http.StatusCreated},
+		{".spec..a", http.StatusCreated},
+		{`.status.conditions[?(@.type==\"Ready\")].status`, http.StatusCreated},
+		{".spec.list[0,1,2]", http.StatusCreated},
+		{".spec..a..a", http.StatusUnprocessableEntity},
+		{".spec..a}{..b", http.StatusUnprocessableEntity},
+		{".spec[?(@..a)]..b", http.StatusUnprocessableEntity},
+		{".spec[0,0,0,0][0,0,0,0]", http.StatusUnprocessableEntity},
+	} {
+		name := fmt.Sprintf("columns%d", i)
+		body := fmt.Sprintf(`{"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResourceDefinition","metadata":{"name":"%[1]ss.example.com"},"spec":{"group":"example.com",
+			"scope":"Namespaced","names":{"plural":"%[1]ss","singular":"%[1]s","kind":"Column%[2]d"},"versions":[{"name":"v1","served":true,"storage":true,
+			"schema":{"openAPIV3Schema":{"type":"object"}},"additionalPrinterColumns":[{"name":"A","type":"string","jsonPath":"%[3]s"}]}]}}`, name, i, tc.path)
+		resp, answer := f.http(t, "POST", definitions, body, nil)
+		if resp.StatusCode != tc.status {
+			t.Errorf("%s: %s %s", tc.path, resp.Status, answer)
+		}
+		if tc.status == http.StatusCreated {
+			resp, answer = f.http(t, "PATCH", definitions+"/"+name+"s.example.com", `{"spec":{"versions":[{"name":"v1","served":true,"storage":true,
+				"schema":{"openAPIV3Schema":{"type":"object"}},"additionalPrinterColumns":[{"name":"A","type":"string","jsonPath":".x..a..a"}]}]}}`,
+				map[string]string{"Content-Type": "application/merge-patch+json"})
+		}
+		if resp.StatusCode != http.StatusUnprocessableEntity || !strings.Contains(string(answer), "spec.versions[0].additionalPrinterColumns[0].jsonPath") {
+			t.Errorf("%s, changed: %s %s", tc.path, resp.Status, answer)
+		}
+		if tc.status == http.StatusCreated { // the library is done with it
+			f.awaits(t, "/apis/example.com/v1", `"name":"`+name+`s"`, true)
+			f.http(t, "DELETE", definitions+"/"+name+"s.example.com", "", nil)
+		}
+	}
+	f.awaits(t, "/apis", `"name":"example.com"`, false)
+}
+
 // What a custom object may have in it is what any object may.
 func TestCustomBulk(t *testing.T) {
 	t.Parallel()

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apiserver/pkg/storage"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/store"
 )
 
@@ -65,6 +66,16 @@ func (o *objects) encode(obj runtime.Object) (*unstructured.Unstructured, error)
 	return u, u.UnmarshalJSON(data)
 }
 
+// check refuses what may not be written besides what the library refuses; stored is nil for what
+// is new.
+func (o *objects) check(next *unstructured.Unstructured, stored change.Object) error {
+	if o.resource != kind.CustomResourceDefinitions {
+		return nil
+	}
+	before, _ := stored.(*unstructured.Unstructured)
+	return checkColumns(next, before)
+}
+
 // decode writes an object of the store's into one of the library's.
 func (o *objects) decode(stored change.Object, into runtime.Object) error {
 	u, isMap := stored.(*unstructured.Unstructured)
@@ -85,6 +96,9 @@ func (o *objects) decode(stored change.Object, into runtime.Object) error {
 func (o *objects) Create(ctx context.Context, path string, obj, out runtime.Object, _ uint64) error {
 	key := o.key(path)
 	next, err := o.encode(obj)
+	if err == nil {
+		err = o.check(next, nil)
+	}
 	if err != nil {
 		return err
 	}
@@ -322,6 +336,9 @@ func (o *objects) GuaranteedUpdate(ctx context.Context, path string, out runtime
 // change is not written.
 func (o *objects) write(ctx context.Context, key change.Key, rev uint64, stored change.Object, next runtime.Object) (change.Object, error) {
 	u, err := o.encode(next)
+	if err == nil {
+		err = o.check(u, stored)
+	}
 	if err != nil {
 		return nil, err
 	}
