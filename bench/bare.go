@@ -67,9 +67,29 @@ func prepare(ctx context.Context, o options) (*bench, error) {
 	return b, program.WriteImage(b.image, imageName, b.program, b.inside("sandbox"))
 }
 
+// programSource is a program that does what busybox does when it is called with "true" or
+// with "sleep" and a number of seconds.
+const programSource = `package main
+
+import (
+	"os"
+	"time"
+)
+
+func main() {
+	if len(os.Args) > 2 && os.Args[1] == "sleep" {
+		d, err := time.ParseDuration(os.Args[2] + "s")
+		if err != nil {
+			panic(err)
+		}
+		time.Sleep(d)
+	}
+}
+`
+
 func (b *bench) buildProgram(ctx context.Context) error {
 	source := filepath.Join(b.dir, "true.go")
-	if err := os.WriteFile(source, []byte("package main\n\nimport (\n\t\"os\"\n\t\"time\"\n)\n\nfunc main() {\n\tif len(os.Args) > 1 && os.Args[1] == \"sleep\" {\n\t\ttime.Sleep(time.Hour)\n\t}\n}\n"), 0o600); err != nil {
+	if err := os.WriteFile(source, []byte(programSource), 0o600); err != nil {
 		return err
 	}
 	b.program = filepath.Join(b.dir, "true")
