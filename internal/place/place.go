@@ -5,7 +5,8 @@
 // It owns no capacity book: what a node has left is summed from the pods that
 // are bound to it and not terminal, in the same view, when a decision needs it.
 //
-// In the order of events: place.go takes the pods one after the other, filter.go finds
+// In the order of events: place.go takes the pods one after the other (alike.go: those that are
+// as the one before for whom there was no place wait, too), filter.go finds
 // the nodes that a pod may have (match.go, room.go, affinity.go, spread.go), score.go the
 // best of them, preempt.go whom it may drive away, message.go the words for all that.
 package place
@@ -102,10 +103,16 @@ type decision struct {
 	// cleared are the nodes on which somebody has driven others away, and with which
 	// priority: whoever waited there with less need not wait there any more.
 	cleared map[string]int32
+	// refused holds why pods found no place since something was booked last.
+	refused verdicts
 }
 
 // place binds one pod, or has it wait.
 func (d *decision) place(pod *corev1.Pod) {
+	if why, known := d.refused.of(pod); known {
+		d.wait(pod, pod, why)
+		return
+	}
 	next := pod.DeepCopy()
 	if p, done := d.cleared[pod.Status.NominatedNodeName]; done && priorityOf(pod) < p {
 		next.Status.NominatedNodeName = ""
@@ -123,15 +130,32 @@ func (d *decision) place(pod *corev1.Pod) {
 	}
 	if best != nil {
 		best.take(pod)
+		d.refused = nil
 		d.set.Note(Bind(next, best.Node.Node.Name, d.now))
-	} else {
-		if why == "" {
-			why = d.preempt(t, next)
-		}
-		if !refuse(next, pod, why, d.now, &d.set) {
-			return
-		}
+		d.set.Update(d.row.KeyOf(pod), change.RevOf(pod), next)
+		return
 	}
+	if why == "" {
+		why = d.preempt(t, next)
+	}
+	if next.Status.NominatedNodeName != "" {
+		d.refused = nil
+	} else if t.plain() {
+		d.refused.add(verdict{pod, why})
+	}
+	d.wait(pod, next, why)
+}
+
+// wait has pod say that no node takes it, if it does not say so yet. next is the pod as it
+// will be, or pod itself, if nothing else of it changes.
+func (d *decision) wait(pod, next *corev1.Pod, why string) {
+	if says(pod, why) && next.Status.NominatedNodeName == pod.Status.NominatedNodeName {
+		return
+	}
+	if next == pod {
+		next = pod.DeepCopy()
+	}
+	refuse(next, why, d.now, &d.set)
 	d.set.Update(d.row.KeyOf(pod), change.RevOf(pod), next)
 }
 
@@ -186,34 +210,41 @@ func eligible(pod *corev1.Pod) bool {
 // asks reports whether pod needs something that nodes have only so much of,
 // besides a place among the node's pods.
 func asks(pod *corev1.Pod) bool {
-	if pod.Spec.Resources != nil || len(pod.Spec.Overhead) > 0 || len(pod.Spec.ResourceClaims) > 0 || claim.Any(pod) {
-		return true
-	}
-	hungry := func(c corev1.Container) bool {
-		return len(c.Resources.Requests) > 0 ||
-			slices.ContainsFunc(c.Ports, func(p corev1.ContainerPort) bool { return p.HostPort > 0 })
-	}
-	return slices.ContainsFunc(pod.Spec.Containers, hungry) || slices.ContainsFunc(pod.Spec.InitContainers, hungry)
+	hungry := func(c corev1.Container) bool { return len(c.Resources.Requests) > 0 || wantsPort(c) }
+	return asksBesides(pod) || slices.ContainsFunc(pod.Spec.Containers, hungry) || slices.ContainsFunc(pod.Spec.InitContainers, hungry)
 }
 
-// refuse records in pod, which the caller owns, that no node takes it. It reports false when
-// it says so already, as it was.
-func refuse(pod, was *corev1.Pod, message string, now time.Time, set *change.Set) bool {
-	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Message == message {
-			return pod.Status.NominatedNodeName != was.Status.NominatedNodeName
-		}
+// asksBesides reports whether pod needs such things besides what its containers do.
+func asksBesides(pod *corev1.Pod) bool {
+	return pod.Spec.Resources != nil || len(pod.Spec.Overhead) > 0 || len(pod.Spec.ResourceClaims) > 0 || claim.Any(pod)
+}
+
+func wantsPort(c corev1.Container) bool {
+	return slices.ContainsFunc(c.Ports, func(p corev1.ContainerPort) bool { return p.HostPort > 0 })
+}
+
+// says reports whether pod says already that no node takes it, for this reason.
+func says(pod *corev1.Pod, why string) bool {
+	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Message == why
+	})
+}
+
+// refuse records in pod, which the caller owns, that no node takes it, unless it says so, and
+// makes a note of it.
+func refuse(pod *corev1.Pod, why string, now time.Time, set *change.Set) {
+	if says(pod, why) {
+		return
 	}
 	podspec.SetCondition(&pod.Status, corev1.PodCondition{
 		Type: corev1.PodScheduled, Status: corev1.ConditionFalse,
-		Reason: corev1.PodReasonUnschedulable, Message: message,
+		Reason: corev1.PodReasonUnschedulable, Message: why,
 		LastTransitionTime: metav1.NewTime(now), ObservedGeneration: pod.Generation,
 	})
 	set.Note(change.Note{
 		Regarding: regarding(pod), Component: Component,
-		Type: corev1.EventTypeWarning, Reason: reason.FailedScheduling, Message: message,
+		Type: corev1.EventTypeWarning, Reason: reason.FailedScheduling, Message: why,
 	})
-	return true
 }
 
 func regarding(pod *corev1.Pod) corev1.ObjectReference {

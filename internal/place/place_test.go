@@ -2,12 +2,14 @@ package place
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
@@ -192,6 +194,80 @@ func TestRefusalIsSaidOnce(t *testing.T) {
 	if !again.Empty() {
 		t.Errorf("said again: %+v", again)
 	}
+}
+
+// What is decided of many pods at once is what is decided of each alone, after those before it.
+func TestOfManyAsOfEach(t *testing.T) {
+	t.Parallel()
+	edits := []func(*corev1.Pod){
+		cpu("100m"), cpu("700m"), port(80), priority(-5), priority(7),
+		func(p *corev1.Pod) { p.Spec.InitContainers = []corev1.Container{{Name: "i"}}; cpu("1500m")(p) },
+		func(p *corev1.Pod) {
+			p.Spec.InitContainers = []corev1.Container{{Name: "i", RestartPolicy: ptr.To(corev1.ContainerRestartPolicyAlways)}}
+			p.Spec.InitContainers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("300m")}
+		},
+		func(p *corev1.Pod) {
+			p.Spec.Tolerations = []corev1.Toleration{{Key: "team", Operator: corev1.TolerationOpExists, TolerationSeconds: ptr.To[int64](3)}}
+		},
+		func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"kubernetes.io/hostname": "b"} },
+		func(p *corev1.Pod) {
+			p.Spec.Overhead = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("200m")}
+		},
+		func(p *corev1.Pod) { p.Spec.PreemptionPolicy = ptr.To(corev1.PreemptNever) },
+		func(p *corev1.Pod) { p.Spec.Affinity = awayFrom("odd") },
+		func(p *corev1.Pod) { p.Labels = map[string]string{"app": "odd"} },
+		func(p *corev1.Pod) { p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "g"}} },
+	}
+	for seed := range uint64(60) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		names := []string{"a", "b"}
+		nodes := map[string]*corev1.Node{"a": node("a", "2", taint), "b": node("b", "1")}
+		bound := map[string][]*corev1.Pod{}
+		for i := range 8 { // of more importance than those that come, so that nobody goes for them
+			on := names[r.IntN(2)]
+			bound[on] = append(bound[on], pod(fmt.Sprint("was-", i), edits[r.IntN(2)], priority(100)))
+		}
+		state := func() (all []Node) {
+			for _, name := range names {
+				all = append(all, with(nodes[name], bound[name]...))
+			}
+			return all
+		}
+		var waiting []*corev1.Pod
+		for i := range 60 {
+			var chosen []func(*corev1.Pod)
+			for range r.IntN(3) {
+				chosen = append(chosen, edits[r.IntN(len(edits))])
+			}
+			waiting = append(waiting, pod(fmt.Sprint("p-", i), append(chosen, priority(0))...))
+		}
+		got := map[string]*corev1.Pod{}
+		for _, w := range decide(waiting, state()...).Writes {
+			got[w.Object.GetName()] = w.Object.(*corev1.Pod)
+		}
+		for _, p := range waiting {
+			set := decide([]*corev1.Pod{p}, state()...)
+			if len(set.Writes) == 0 {
+				if got[p.Name] != nil {
+					t.Fatalf("seed %d: %s alone: nothing, among others %+v", seed, p.Name, got[p.Name].Status.Conditions)
+				}
+				continue
+			}
+			alone, among := set.Writes[0].Object.(*corev1.Pod), got[p.Name]
+			if among == nil || !equality.Semantic.DeepEqual(alone.Status, among.Status) {
+				t.Fatalf("seed %d: %s: %v %v alone %v, among others %v", seed, p.Name, p.Labels, p.Spec.Affinity != nil, alone.Status.Conditions, among.Spec.NodeName)
+			}
+			if on := among.Spec.NodeName; on != "" { // of two that are as good, either
+				bound[on] = append(bound[on], among)
+			}
+		}
+	}
+}
+
+func awayFrom(app string) *corev1.Affinity {
+	return &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{
+		LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": app}}, TopologyKey: "kubernetes.io/hostname",
+	}}}}
 }
 
 func TestTrivial(t *testing.T) {

@@ -14,7 +14,8 @@ import (
 // tried who might go.
 type room struct {
 	*Node
-	delta int // of the number of pods since the decision began
+	delta int           // of the number of pods since the decision began
+	taken []*corev1.Pod // since the decision began, and before the others were looked at
 
 	// What follows is known when it was needed once.
 	loaded bool
@@ -49,9 +50,16 @@ func (r *room) load() {
 	}
 	r.loaded, r.used, r.ports = true, corev1.ResourceList{}, map[podspec.HostPort]int{}
 	for pod := range r.Active {
-		r.pods = append(r.pods, pod)
-		r.count(pod, 1)
+		r.add(pod)
 	}
+	for _, pod := range r.taken {
+		r.add(pod)
+	}
+}
+
+func (r *room) add(pod *corev1.Pod) {
+	r.pods = append(r.pods, pod)
+	r.count(pod, 1)
 }
 
 // count adds what a pod takes, or, with -1, subtracts it.
@@ -85,8 +93,9 @@ func (r *room) take(pod *corev1.Pod) {
 		r.affine = append(slices.Clip(r.affine), pod)
 	}
 	if r.loaded {
-		r.pods = append(r.pods, pod)
-		r.count(pod, 1)
+		r.add(pod)
+	} else {
+		r.taken = append(r.taken, pod)
 	}
 }
 
