@@ -41,6 +41,7 @@ type creation struct {
 // what refuses them behind the limits (judgedSteps).
 func ownSteps() []step {
 	return []step{
+		{name: "namespace", do: enter},
 		{name: "defaults", do: setDefaults},
 		{name: "admission", do: admit},
 		{name: "identity", do: identify},
@@ -159,6 +160,18 @@ func stamp(obj change.Object, now time.Time) {
 	if at := obj.GetCreationTimestamp(); at.IsZero() {
 		obj.SetCreationTimestamp(metav1.NewTime(now.Truncate(time.Second)))
 	}
+}
+
+// enter refuses what would be in a namespace that is being deleted, before anybody is asked about it.
+// (The store has the last word.)
+func enter(c *completion, k *kind.Kind, w *change.Write) error {
+	if !k.Namespaced {
+		return nil
+	}
+	if err := kind.MayEnter(c.view, w.Key.Namespace, k.GR(), w.Object.GetName()); kind.NamespaceTerminates(err) {
+		return err
+	}
+	return nil
 }
 
 func setDefaults(_ *completion, k *kind.Kind, w *change.Write) error {

@@ -180,7 +180,7 @@ func (l *Loop) handle(ctx context.Context, t task) (time.Time, error) {
 	c := &l.Controllers[t.controller]
 	set, err := l.carryOut(ctx, c, t.key)
 	if err != nil {
-		if !errors.Is(err, ErrConflict) && !errors.Is(err, work.ErrCrowded) && ctx.Err() == nil {
+		if !errors.Is(err, ErrConflict) && !errors.Is(err, work.ErrCrowded) && !kind.NamespaceTerminates(err) && ctx.Err() == nil {
 			l.sparing.tell(l.Logger, slog.LevelError, "decision was not stored", err, "controller", c.Name, "key", t.key.String())
 		}
 		return set.WakeAt, err

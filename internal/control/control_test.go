@@ -52,7 +52,7 @@ func judgedBubble(t *testing.T, admission Admission, test func(b *bundle)) {
 	path := filepath.Join(t.TempDir(), "store.db")
 	synctest.Test(t, func(t *testing.T) {
 		kinds := kind.Builtin()
-		s, err := store.Open(store.Options{Path: path, Codec: kind.NewCodec(kinds), Index: kinds.Index, Account: store.InTurn(address.Account, quota.Account), Strict: true})
+		s, err := store.Open(store.Options{Path: path, Codec: kind.NewCodec(kinds), Index: kinds.Index, Account: store.InTurn(kind.NamespaceLifecycle, address.Account, quota.Account), Strict: true})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -36,6 +36,9 @@ func (b *bundle) listen(grace time.Duration) (vigil *Vigil, stop func()) {
 // lease makes the lease of a node, which was renewed last at a time.
 func (b *bundle) lease(node string, renewed time.Time) {
 	var set change.Set
+	if key := kind.Namespaces.Key("", corev1.NamespaceNodeLease); at[*corev1.Namespace](b.store.View(), kind.Namespaces, "", key.Name) == nil {
+		set.Create(key, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: key.Name}})
+	}
 	set.Create(kind.Leases.Key(corev1.NamespaceNodeLease, node), &coordinationv1.Lease{
 		ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceNodeLease, Name: node},
 		Spec:       coordinationv1.LeaseSpec{RenewTime: ptr.To(metav1.NewMicroTime(renewed))},

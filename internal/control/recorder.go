@@ -119,16 +119,24 @@ func (r *Recorder) take() (notes []noted, dropped int) {
 func (r *Recorder) write(notes []noted) {
 	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
 	defer cancel()
+	closed := map[string]bool{} // namespaces that are being deleted, or are gone
 	for attempt := 0; ; attempt++ {
-		set := r.decide(r.store.View(), notes)
+		set := r.decide(r.store.View(), notes, closed)
+		if len(set.Writes) == 0 {
+			return
+		}
 		for _, w := range set.Writes {
 			stamp(w.Object, notes[0].at)
 		}
 		_, err := r.store.Apply(ctx, set)
 		var conflict *store.ConflictError
+		var refusal *change.Refusal
 		switch {
 		case err == nil || ctx.Err() != nil:
 			return
+		case errors.As(err, &refusal):
+			attempt--
+			closed[namespaceOf(set, refusal.Taken)] = true
 		case errors.As(err, &conflict) && attempt < 3:
 		default:
 			r.sparing.tell(r.log, slog.LevelWarn, "events were not stored", err, "count", len(notes))
@@ -137,8 +145,23 @@ func (r *Recorder) write(notes []noted) {
 	}
 }
 
-// decide returns the set that stores notes on top of view.
-func (r *Recorder) decide(view *store.View, notes []noted) change.Set {
+// namespaceOf returns where a set has its creation number n, counted from 0.
+func namespaceOf(set change.Set, n int) string {
+	for _, w := range set.Writes {
+		if w.Op != change.Create {
+			continue
+		}
+		if n == 0 {
+			return w.Key.Namespace
+		}
+		n--
+	}
+	return ""
+}
+
+// decide returns the set that stores notes on top of view; in closed namespaces there are no new
+// Events, as in Kubernetes.
+func (r *Recorder) decide(view *store.View, notes []noted, closed map[string]bool) change.Set {
 	set := change.Set{Lazy: true}
 	pending := make(map[change.Key]*corev1.Event, len(notes))
 	for _, n := range notes {
@@ -148,6 +171,8 @@ func (r *Recorder) decide(view *store.View, notes []noted) change.Set {
 			if old, ok := view.Get(key); ok {
 				ev = old.DeepCopyObject().(*corev1.Event)
 				set.Update(key, change.RevOf(ev), ev)
+			} else if closed[key.Namespace] {
+				continue
 			} else {
 				ev = r.event(key, n)
 				set.Create(key, ev)

@@ -1,12 +1,15 @@
 package control
 
 import (
+	"strings"
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
@@ -122,6 +125,8 @@ func TestAPodWithoutAJobIsFreed(t *testing.T) {
 	})
 }
 
+// A namespace goes with all that is in it: its pods first. What makes pods is there until they have ended, is
+// refused others, and nobody is told of that.
 func TestNamespaceGoesWithItsContents(t *testing.T) {
 	bubble(t, func(b *bundle) {
 		t := b.t
@@ -132,12 +137,44 @@ func TestNamespaceGoesWithItsContents(t *testing.T) {
 			t.Error("the namespace has no default service account")
 		}
 		b.create(newJob("j"))
+		b.create(&appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "r"}, Spec: appsv1.ReplicaSetSpec{
+			Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "r"}},
+			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": "r"}}, Spec: newJob("r").Spec.Template.Spec},
+		}})
 		b.settle()
+		pods := b.pods("default")
+		if len(pods) != 2 {
+			t.Fatalf("there are %d pods", len(pods))
+		}
 		key := change.Key{Resource: "namespaces", Name: "default"}
 		obj, _ := b.store.View().Get(key)
 		w, _ := b.kinds.ByResource("namespaces").Removal(obj, change.RevOf(obj), time.Now(), nil)
 		b.apply(change.Set{Writes: []change.Write{w}})
 		b.settle()
+		b.update(kind.Pods.Key("default", pods[0].Name), func(obj change.Object) {
+			obj.(*corev1.Pod).Status.Phase = corev1.PodFailed
+			obj.SetDeletionGracePeriodSeconds(ptr.To[int64](0))
+		})
+		time.Sleep(time.Minute) // whoever tries again has done so
+		for _, left := range b.pods("default") {
+			if left.Name != pods[1].Name || left.DeletionTimestamp == nil {
+				t.Errorf("there is the pod %s", left.Name)
+			}
+		}
+		for _, key := range []change.Key{kind.Jobs.Key("default", "j"), kind.ReplicaSets.Key("default", "r")} {
+			if obj, ok := b.store.View().Get(key); !ok || obj.GetDeletionTimestamp() != nil {
+				t.Errorf("while there are pods: %s is %v", key, obj)
+			}
+		}
+		set, _ := b.store.View().Get(kind.ReplicaSets.Key("default", "r"))
+		if said := set.(*appsv1.ReplicaSet).Status.Conditions; len(said) > 0 {
+			t.Errorf("the ReplicaSet says %+v", said)
+		}
+		for obj := range b.store.View().List(kind.Events, "") {
+			if ev := obj.(*corev1.Event); strings.HasPrefix(ev.Reason, "FailedCreate") {
+				t.Errorf("%s was told of: %s", ev.InvolvedObject.Name, ev.Message)
+			}
+		}
 		b.end("default", corev1.PodFailed)
 		b.settle()
 		if _, ok := b.store.View().Get(key); ok {

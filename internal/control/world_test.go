@@ -132,7 +132,7 @@ func (w *world) path() string { return fmt.Sprintf("%s/%d.db", w.dir, w.boots) }
 
 // start starts an engine on what the last one left.
 func (w *world) start() {
-	s, err := store.Open(store.Options{Path: w.path(), Codec: kind.NewCodec(w.kinds), Index: w.kinds.Index, Account: quota.Account})
+	s, err := store.Open(store.Options{Path: w.path(), Codec: kind.NewCodec(w.kinds), Index: w.kinds.Index, Account: store.InTurn(kind.NamespaceLifecycle, quota.Account)})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -33,7 +33,9 @@ func (d *decision) begin() bool {
 		return false
 	}
 	if d.Refused != nil {
-		d.refused(name)
+		if !kind.NamespaceTerminates(d.Refused) {
+			d.refused(name)
+		}
 		return false
 	}
 	revision := d.nextRevision()

@@ -79,7 +79,7 @@ func (c *Config) openStore(kinds *kind.Kinds) (*store.Store, error) {
 	}
 	s, err := store.Open(store.Options{
 		Path: path, Codec: kind.NewCodec(kinds), Index: kinds.Index,
-		Account: store.InTurn(address.Account, quota.Account), Erase: kinds.Erase, Reserve: c.storeReserve(), Most: c.storeQuota(), Volatile: c.Volatile,
+		Account: store.InTurn(kind.NamespaceLifecycle, address.Account, quota.Account), Erase: kinds.Erase, Reserve: c.storeReserve(), Most: c.storeQuota(), Volatile: c.Volatile,
 	})
 	if err != nil {
 		return nil, storeError(c.DataDir, err)

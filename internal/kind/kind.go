@@ -265,9 +265,6 @@ type Storage struct {
 	// Implied says in an object that was read what its stored form leaves out; nil: nothing.
 	// (StatefulSets: protobuf has no apiVersion and kind of what lies in an object)
 	Implied func(obj Object)
-	// Open is set for the resource in which the namespaced ones are: whether
-	// something may be created in obj. (Namespaces)
-	Open func(obj Object) bool
 }
 
 // Deletion is what a DELETE does.

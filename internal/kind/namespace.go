@@ -53,9 +53,6 @@ func Namespace() *Kind {
 				return []any{ns.Name, string(ns.Status.Phase), age(ns.CreationTimestamp, now)}
 			}),
 		},
-		Storage: Storage{Open: func(obj Object) bool {
-			return obj.GetDeletionTimestamp() == nil && obj.(*corev1.Namespace).Status.Phase != corev1.NamespaceTerminating
-		}},
 		Deletion: Deletion{
 			Refuse:   refuseNamespace,
 			Begin:    changes(func(ns *corev1.Namespace) { ns.Status.Phase = corev1.NamespaceTerminating }),

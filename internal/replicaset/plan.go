@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
 
+	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/podset"
 )
 
@@ -52,6 +53,9 @@ func (p *plan) replenish(now time.Time, s State, missing int) {
 	if s.Refused == nil || s.Room >= missing { // there may be more room than there was before
 		return
 	}
-	p.start, p.refused = s.Room, s.Refused
-	p.wakeAt = now.Add(refusedRetry)
+	p.start = s.Room
+	if kind.NamespaceTerminates(s.Refused) {
+		return
+	}
+	p.refused, p.wakeAt = s.Refused, now.Add(refusedRetry)
 }

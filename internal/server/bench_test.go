@@ -48,7 +48,7 @@ const (
 func serveBench(dir string) error {
 	start := time.Now()
 	kinds := kind.Builtin()
-	st, err := store.Open(store.Options{Path: filepath.Join(dir, "store.db"), Codec: kind.NewCodec(kinds), Index: kinds.Index, Account: quota.Account})
+	st, err := store.Open(store.Options{Path: filepath.Join(dir, "store.db"), Codec: kind.NewCodec(kinds), Index: kinds.Index, Account: store.InTurn(kind.NamespaceLifecycle, quota.Account)})
 	if err != nil {
 		return err
 	}

@@ -3,9 +3,7 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -41,8 +39,7 @@ func (r *resource) Create(ctx context.Context, obj runtime.Object, validate rest
 
 func (r *resource) create(ctx context.Context, obj change.Object, validate rest.ValidateObjectFunc, options *metav1.CreateOptions) (runtime.Object, error) {
 	view := r.store.View()
-	guard, err := r.admit(view, genericapirequest.NamespaceValue(ctx), obj)
-	if err != nil {
+	if err := r.admit(view, genericapirequest.NamespaceValue(ctx), obj); err != nil {
 		return nil, err
 	}
 	if err := r.mayGive(ctx, view, obj, nil); err != nil {
@@ -61,7 +58,7 @@ func (r *resource) create(ctx context.Context, obj change.Object, validate rest.
 		}
 		return r.rehearse(view, change.Write{Op: change.Create, Key: key, Object: obj})
 	}
-	return r.insert(ctx, key, obj, guard)
+	return r.insert(ctx, key, obj)
 }
 
 // prepareNew makes of what the client sent what is stored.
@@ -89,31 +86,20 @@ func (r *resource) prepareNew(ctx context.Context, obj change.Object, validate r
 	return nil
 }
 
-// insert commits the creation of obj. The namespace is guarded: it exists, and
-// is not being deleted, in the very state in which the object appears.
-func (r *resource) insert(ctx context.Context, key change.Key, obj change.Object, guard *change.Guard) (runtime.Object, error) {
-	for {
-		set := change.Set{Lazy: r.kind.Storage.BestEffort}
-		set.Create(key, obj)
-		if guard != nil {
-			set.Guards = append(set.Guards, *guard)
-		}
-		result, err := r.commit(ctx, set)
-		var conflict *store.ConflictError
-		switch {
-		case err == nil:
-			return shallow(result.Objects[0]), nil
-		case !errors.As(err, &conflict):
-			return nil, err
-		case conflict.Key == key:
-			old, _ := r.store.View().Get(key)
-			return nil, r.alreadyExists(ctx, obj, old)
-		}
-		// The namespace has changed meanwhile.
-		if guard, err = r.guardNamespace(r.store.View(), key.Namespace, obj.GetName()); err != nil {
-			return nil, err
-		}
+// insert commits the creation of obj. That its namespace takes it, the store has asked in the very state
+// in which it appears. (kind.NamespaceLifecycle)
+func (r *resource) insert(ctx context.Context, key change.Key, obj change.Object) (runtime.Object, error) {
+	set := change.Set{Lazy: r.kind.Storage.BestEffort}
+	set.Create(key, obj)
+	result, err := r.commit(ctx, set)
+	if errors.As(err, new(*store.ConflictError)) {
+		old, _ := r.store.View().Get(key)
+		return nil, r.alreadyExists(ctx, obj, old)
 	}
+	if err != nil {
+		return nil, err
+	}
+	return shallow(result.Objects[0]), nil
 }
 
 // rehearse returns the object as write would leave it in the state view, with nothing
@@ -135,28 +121,4 @@ func (r *resource) alreadyExists(ctx context.Context, obj, old change.Object) er
 		status.ErrStatus.Message = "object is being deleted: " + status.ErrStatus.Message
 	}
 	return err
-}
-
-// guardNamespace returns the guard under which an object may be created in
-// namespace, or why it may not. (NamespaceLifecycle)
-func (r *resource) guardNamespace(view *store.View, namespace, name string) (*change.Guard, error) {
-	if r.guarded == nil || !r.kind.Namespaced {
-		return nil, nil
-	}
-	key := r.guarded.Key("", namespace)
-	ns, ok := view.Get(key)
-	if !ok {
-		return nil, apierrors.NewNotFound(r.guarded.GR(), namespace)
-	}
-	if r.guarded.Storage.Open(ns) {
-		return &change.Guard{Key: key, Rev: revision(ns)}, nil
-	}
-	err := apierrors.NewForbidden(r.gr, name,
-		fmt.Errorf("unable to create new content in namespace %s because it is being terminated", namespace))
-	err.ErrStatus.Details.Causes = append(err.ErrStatus.Details.Causes, metav1.StatusCause{
-		Type:    corev1.NamespaceTerminatingCause,
-		Message: fmt.Sprintf("namespace %s is being terminated", namespace),
-		Field:   "metadata.namespace",
-	})
-	return nil, err
 }

@@ -3,12 +3,9 @@ package server
 import (
 	"net/http"
 
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	genericserver "k8s.io/apiserver/pkg/server"
 
-	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/server/custom"
-	"github.com/sampan-batch/sampan/internal/store"
 )
 
 // serveCustom serves what no row does: what CustomResourceDefinitions define.
@@ -31,13 +28,6 @@ func (s *Server) newCustom(shared *shared) *custom.Server {
 	config.BuildHandlerChainFunc = func(h http.Handler, _ *genericserver.Config) http.Handler { return h } // ours has done it
 	return custom.New(s.stopping, custom.Options{
 		Store: s.o.Store, Kinds: s.o.Kinds, Commit: shared.commit,
-		Guard: func(view *store.View, group schema.GroupResource, key change.Key) (*change.Guard, error) {
-			k := s.o.Kinds.ByResource(key.Resource)
-			if k == nil || !k.Namespaced {
-				return nil, nil
-			}
-			return (&resource{shared: shared, kind: k, gr: group}).guardNamespace(view, key.Namespace, key.Name)
-		},
 		Pin: shared.views.pin, At: shared.views.at, Expired: continueExpired,
 		Services: shared.services,
 		Config:   config, Groups: s.generic.DiscoveryGroupManager, Own: s.scheme.IsGroupRegistered,

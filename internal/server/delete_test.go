@@ -1,7 +1,9 @@
 package server
 
 import (
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -9,6 +11,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 func TestDelete(t *testing.T) {
@@ -96,17 +101,93 @@ func TestNamespaceLifecycle(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	f.namespace(t, "x")
+	f.define(t, "example.com", "boats", "Boat", "")
+	f.put(t, configMaps("x", "old")...)
+	f.put(t, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "x", Name: "p", UID: "u"}, Spec: corev1.PodSpec{NodeName: "n"}},
+		&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "x", Name: "sa", UID: "u"}})
+	const in = "/api/v1/namespaces/x"
+	const boats = "/apis/example.com/v1/namespaces/x/boats"
+	const boat = `{"apiVersion":"example.com/v1","kind":"Boat","metadata":{"name":"a"}}`
+	apply := map[string]string{"Content-Type": "application/apply-patch+yaml"}
+	refused := func(name, method, path, body, what string) probe {
+		return probe{name: name, method: method, path: path, body: body, code: 403, reason: "Forbidden",
+			message: what + " is forbidden: unable to create new content in namespace x because it is being terminated",
+			causes:  []string{"metadata.namespace: namespace x is being terminated"}}
+	}
+	applied := func(name, path, body, what string) probe {
+		p := refused(name, "PATCH", path+"?fieldManager=m", body, what)
+		p.header = apply
+		return p
+	}
 	f.run(t, []probe{
 		{name: "immortal", method: "DELETE", path: "/api/v1/namespaces/default", code: 403, message: `namespaces "default" is forbidden: this namespace may not be deleted`},
-		{name: "delete", method: "DELETE", path: "/api/v1/namespaces/x", code: 200, has: []string{`"phase":"Terminating"`, `"finalizers":["kubernetes"]`}},
-		{name: "create in it", method: "POST", path: "/api/v1/namespaces/x/configmaps", body: cmBody("a", "1"), code: 403, reason: "Forbidden",
-			message: `configmaps "a" is forbidden: unable to create new content in namespace x because it is being terminated`,
-			causes:  []string{"metadata.namespace: namespace x is being terminated"}},
-		{name: "finalize", method: "PUT", path: "/api/v1/namespaces/x/finalize", code: 200,
+		{name: "delete", method: "DELETE", path: in, code: 200, has: []string{`"phase":"Terminating"`, `"finalizers":["kubernetes"]`}},
+		refused("create in it", "POST", in+"/configmaps", cmBody("a", "1"), `configmaps "a"`),
+		refused("what is there already", "POST", in+"/configmaps", cmBody("old", "1"), `configmaps "old"`),
+		refused("without a name", "POST", in+"/configmaps", `{"metadata":{"generateName":"a-"}}`, `configmaps "a-"`),
+		refused("dry run", "POST", in+"/configmaps?dryRun=All", cmBody("a", "1"), `configmaps "a"`),
+		refused("an event", "POST", "/apis/events.k8s.io/v1/namespaces/x/events", `{"metadata":{"name":"e"}}`, `events.events.k8s.io "e"`),
+		refused("evict", "POST", in+"/pods/p/eviction", `{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"p"}}`, `pods "p"`),
+		refused("bind", "POST", in+"/pods/p/binding", `{"apiVersion":"v1","kind":"Binding","metadata":{"name":"p"},"target":{"name":"n"}}`, `pods "p"`),
+		refused("a token", "POST", in+"/serviceaccounts/sa/token", `{"apiVersion":"authentication.k8s.io/v1","kind":"TokenRequest","spec":{"audiences":[]}}`, `serviceaccounts "sa"`),
+		applied("apply", in+"/configmaps/a", cmBody("a", "1"), `configmaps "a"`),
+		refused("of a definition", "POST", boats, boat, `boats.example.com "a"`),
+		refused("of a definition, dry run", "POST", boats+"?dryRun=All", boat, `boats.example.com "a"`),
+		applied("of a definition, apply", boats+"/a", boat, `boats.example.com "a"`),
+		{name: "what there is may change", method: "PUT", path: in + "/configmaps/old", body: cmBody("old", "2"), code: 200},
+		{name: "and go", method: "DELETE", path: in + "/configmaps/old", code: 200},
+		{name: "who asks for rights is answered", method: "POST", path: "/apis/authorization.k8s.io/v1/namespaces/x/localsubjectaccessreviews", code: 201,
+			body: `{"apiVersion":"authorization.k8s.io/v1","kind":"LocalSubjectAccessReview","metadata":{"namespace":"x"},"spec":{"user":"ann","resourceAttributes":{"namespace":"x","verb":"get","resource":"pods"}}}`},
+		{name: "finalize", method: "PUT", path: in + "/finalize", code: 200,
 			body: `{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"x"},"spec":{"finalizers":[]}}`},
-		{name: "is gone", path: "/api/v1/namespaces/x", code: 404},
-		{name: "create in what is gone", method: "POST", path: "/api/v1/namespaces/x/configmaps", body: cmBody("a", "1"), code: 404},
+		{name: "is gone", path: in, code: 404},
+		{name: "create in what is gone", method: "POST", path: in + "/configmaps", body: cmBody("a", "1"), code: 404, message: `namespaces "x" not found`},
+		{name: "of a definition, too", method: "POST", path: boats, body: boat, code: 404, message: `namespaces "x" not found`},
 	})
+}
+
+// Whoever creates something while the namespace is being deleted, is before that or is refused, whether an
+// admission has seen it or not.
+func TestNobodyEntersLate(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.namespace(t, "x")
+	cms := f.client.CoreV1().ConfigMaps("x")
+	var creating sync.WaitGroup
+	var last [8]uint64 // the revision of what each has created last
+	begun := make(chan struct{}, len(last))
+	for i := range last {
+		creating.Go(func() {
+			for n := 0; ; n++ {
+				obj, err := cms.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("c-%d-%d", i, n)}}, metav1.CreateOptions{})
+				if err != nil {
+					if !kind.NamespaceTerminates(err) {
+						t.Error(err)
+					}
+					return
+				}
+				if last[i] = change.RevOf(obj); n == 0 {
+					begun <- struct{}{}
+				}
+			}
+		})
+	}
+	for range last {
+		<-begun
+	}
+	if err := f.client.CoreV1().Namespaces().Delete(t.Context(), "x", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	creating.Wait()
+	ns, ok := f.store.View().Get(kind.Namespaces.Key("", "x"))
+	if !ok || ns.GetDeletionTimestamp() == nil {
+		t.Fatalf("the namespace: %v", ns)
+	}
+	for _, rev := range last {
+		if rev > change.RevOf(ns) {
+			t.Errorf("something was created at %d, the namespace was deleted at %d", rev, change.RevOf(ns))
+		}
+	}
 }
 
 // Generated names that are taken are tried again.

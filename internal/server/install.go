@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	utilwaitgroup "k8s.io/apimachinery/pkg/util/waitgroup"
 	"k8s.io/apimachinery/pkg/version"
+	k8sadmission "k8s.io/apiserver/pkg/admission"
 	genericapi "k8s.io/apiserver/pkg/endpoints"
 	"k8s.io/apiserver/pkg/endpoints/discovery"
 	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
@@ -74,7 +75,8 @@ func (s *Server) install() error {
 	s.others = s.newAggregate(shared)
 	docs.further, docs.defined = furthers{s.others, s.custom}, s.custom.Swagger
 	s.judge = s.newJudge(shared, docs)
-	s.custom.Config.AdmissionControl = s.judge
+	s.admission = k8sadmission.NewChainHandler(lifecycle{shared}, s.judge)
+	s.custom.Config.AdmissionControl = s.admission
 	all, err := s.groups(shared, codecs)
 	if err != nil {
 		return fmt.Errorf("server: %w", err)
@@ -229,7 +231,7 @@ func (s *Server) groupVersion(info *genericserver.APIGroupInfo, gv schema.GroupV
 		Serializer:                  measuring{info.NegotiatedSerializer},
 		Creater:                     deepCreater{scheme},
 		Convertor:                   convertor{scheme},
-		Admit:                       s.judge,
+		Admit:                       s.admission,
 		ConvertabilityChecker:       scheme,
 		UnsafeConvertor:             runtime.UnsafeObjectConvertor(scheme),
 		Defaulter:                   scheme,

@@ -53,8 +53,7 @@ func (sh *shared) admitFirst(view *store.View, a k8sadmission.Attributes) error 
 	}
 	switch a.GetOperation() {
 	case k8sadmission.Create:
-		_, err := (&resource{shared: sh, kind: k, gr: gr}).admit(view, a.GetNamespace(), obj)
-		return err
+		return (&resource{shared: sh, kind: k, gr: gr}).admit(view, a.GetNamespace(), obj)
 	case k8sadmission.Update:
 		if old, ok := a.GetOldObject().(change.Object); ok && k.Update.Admit != nil {
 			k.Update.Admit(obj, old)

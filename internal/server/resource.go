@@ -41,8 +41,6 @@ type shared struct {
 	// stop ends the streams of those who exec, attach and forward ports.
 	stop     context.Context
 	sessions *sessions
-	// guarded: namespaces are served, so that what is created in one needs it.
-	guarded *kind.Kind
 }
 
 func newShared(s *Server) *shared {
@@ -53,11 +51,6 @@ func newShared(s *Server) *shared {
 		sessions: newSessions(o.sessions),
 	}
 	sh.services = backend.New(backend.Options{View: o.Store.View, Pod: sh.dialPod, API: s.LoopbackConfig, Bounds: tooMuch})
-	for _, k := range o.Kinds.All() {
-		if k.Storage.Open != nil {
-			sh.guarded = k
-		}
-	}
 	return sh
 }
 

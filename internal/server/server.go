@@ -7,8 +7,9 @@
 // whatever has to happen next is somebody else's reaction to the commit.
 //
 // Order of a write: decode, default (library, by the scheme); admit (a namespace
-// that exists, what Kubernetes' admission puts into pods); prepare, validate,
-// warn (the row); commit to the store; answer from what was committed.
+// that takes something new, webhooks and policies, what Kubernetes' admission puts into
+// pods); prepare, validate, warn (the row); commit to the store, which asks the namespace
+// once more; answer from what was committed.
 //
 // Objects in the store are immutable and shared. The library writes into the
 // objects that it is given (TypeMeta while encoding, managedFields while
@@ -31,6 +32,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 	utilwaitgroup "k8s.io/apimachinery/pkg/util/waitgroup"
+	k8sadmission "k8s.io/apiserver/pkg/admission"
 	genericserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/healthz"
 	"k8s.io/client-go/rest"
@@ -131,6 +133,8 @@ type Server struct {
 	custom   *custom.Server
 	judge    *admission.Judge
 	others   *aggregate.Server
+	// admission is what judges the writes of clients: the judge is last.
+	admission k8sadmission.Interface
 	// token authenticates LoopbackConfig.
 	token string
 

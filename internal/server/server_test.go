@@ -87,7 +87,7 @@ func setup(t testing.TB, options ...func(*Options)) *fixture {
 	f := &fixture{dir: t.TempDir(), kinds: kind.Builtin()}
 	var err error
 	f.store, err = store.Open(store.Options{
-		Path: filepath.Join(f.dir, "store.db"), Codec: kind.NewCodec(f.kinds), Index: f.kinds.Index, Account: store.InTurn(address.Account, quota.Account),
+		Path: filepath.Join(f.dir, "store.db"), Codec: kind.NewCodec(f.kinds), Index: f.kinds.Index, Account: store.InTurn(kind.NamespaceLifecycle, address.Account, quota.Account),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -145,11 +145,18 @@ func (f *fixture) namespace(t testing.TB, name string) {
 	}
 }
 
-// put stores objects without asking anybody, as the controllers do.
+// put stores objects without asking anybody, as the controllers do, in namespaces that are made where
+// there are none.
 func (f *fixture) put(t testing.TB, objects ...change.Object) {
 	t.Helper()
 	var set change.Set
+	view, made := f.store.View(), map[string]bool{"": true}
 	for _, obj := range objects {
+		key := kind.Namespaces.Key("", obj.GetNamespace())
+		if _, ok := view.Get(key); !ok && !made[key.Name] {
+			made[key.Name] = true
+			set.Create(key, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: key.Name}})
+		}
 		gvks, _, err := f.scheme.ObjectKinds(obj)
 		if err != nil {
 			t.Fatal(err)

@@ -94,8 +94,7 @@ func (u *update) createMissing(ctx context.Context, key change.Key, view *store.
 		return nil, err
 	}
 	obj := updated.(change.Object)
-	guard, err := u.admit(view, genericapirequest.NamespaceValue(ctx), obj)
-	if err != nil {
+	if err := u.admit(view, genericapirequest.NamespaceValue(ctx), obj); err != nil {
 		return nil, err
 	}
 	if err := u.mayGive(ctx, view, obj, nil); err != nil {
@@ -109,7 +108,7 @@ func (u *update) createMissing(ctx context.Context, key change.Key, view *store.
 	if u.dryRun {
 		return u.rehearse(view, change.Write{Op: change.Create, Key: key, Object: obj})
 	}
-	created, err := u.insert(ctx, key, obj, guard)
+	created, err := u.insert(ctx, key, obj)
 	if apierrors.IsAlreadyExists(err) {
 		return nil, &store.ConflictError{Key: key, Have: 1} // somebody was faster: update his
 	}

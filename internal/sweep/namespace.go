@@ -15,8 +15,8 @@ import (
 	"github.com/sampan-batch/sampan/internal/kind"
 )
 
-// Namespace decides for a namespace: one that is being deleted is emptied, of its pods and of what
-// makes them first, and let go when nothing is left in it. contents yields everything in the namespace that can
+// Namespace decides for a namespace: one that is being deleted is emptied, of its pods first (what
+// makes them is refused others), and let go when nothing is left in it. contents yields everything in the namespace that can
 // be read, unread the keys of the rest, which only a newer program can remove: the namespace
 // waits for it.
 func Namespace(now time.Time, item Item, contents iter.Seq[Item], unread iter.Seq[change.Key]) change.Set {
@@ -26,7 +26,7 @@ func Namespace(now time.Time, item Item, contents iter.Seq[Item], unread iter.Se
 		return set
 	}
 	e := emptying{set: &set, now: now}
-	if e.remove(contents, goesFirst); e.full {
+	if e.remove(contents, isPod); e.full {
 		set.Wake(now)
 		return set
 	}
@@ -34,7 +34,7 @@ func Namespace(now time.Time, item Item, contents iter.Seq[Item], unread iter.Se
 		describe(&set, now, item, nil)
 		return set
 	}
-	if e.remove(contents, func(in Item) bool { return !goesFirst(in) }); e.full {
+	if e.remove(contents, func(in Item) bool { return !isPod(in) }); e.full {
 		set.Wake(now)
 		return set
 	}
@@ -54,14 +54,8 @@ func Namespace(now time.Time, item Item, contents iter.Seq[Item], unread iter.Se
 	return set
 }
 
-// goesFirst reports whether an object is a pod, or makes pods: one that stayed would make others.
-func goesFirst(in Item) bool {
-	switch in.Kind.Resource {
-	case kind.Pods, kind.Jobs, kind.CronJobs, kind.ReplicationControllers, kind.ReplicaSets, kind.Deployments, kind.StatefulSets, kind.DaemonSets:
-		return true
-	}
-	return false
-}
+// isPod reports whether an object goes first.
+func isPod(in Item) bool { return in.Kind.Resource == kind.Pods }
 
 // emptying is how far a namespace is emptied by a set.
 type emptying struct {

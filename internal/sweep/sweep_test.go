@@ -337,8 +337,8 @@ func TestNamespace(t *testing.T) {
 		want     string
 	}{
 		{"stays", ns(false), []change.Object{job()}, ""},
-		{"is emptied of its pods first, and of what makes them", ns(true), []change.Object{job(), jobPod("a"), config},
-			"delete jobs.batch/ns/j\nupdate namespaces/ns deleting grace=-1 finalizers=[] owners=0\nupdate pods/ns/a deleting grace=30 finalizers=[batch.kubernetes.io/job-tracking] owners=1"},
+		{"is emptied of its pods first", ns(true), []change.Object{job(), jobPod("a"), config},
+			"update namespaces/ns deleting grace=-1 finalizers=[] owners=0\nupdate pods/ns/a deleting grace=30 finalizers=[batch.kubernetes.io/job-tracking] owners=1"},
 		{"is emptied then", ns(true), []change.Object{config}, "delete configmaps/ns/c\nupdate namespaces/ns deleting grace=-1 finalizers=[] owners=0"},
 		{"is emptied at once of pods that go at once", ns(true), []change.Object{job(), jobPod("a", func(p *corev1.Pod) { p.Spec.NodeName, p.Finalizers = "", nil })},
 			"delete jobs.batch/ns/j\ndelete pods/ns/a\nupdate namespaces/ns deleting grace=-1 finalizers=[] owners=0"},

@@ -47,8 +47,6 @@ type Options struct {
 	Kinds *kind.Kinds
 	// Commit applies a set: its error is one of the API, or a *store.ConflictError.
 	Commit func(ctx context.Context, set change.Set) (store.Result, error)
-	// Guard returns what an object may be created under, or why it may not.
-	Guard func(view *store.View, group schema.GroupResource, key change.Key) (*change.Guard, error)
 	// Pin keeps a state for the next page of a list, At returns one that was kept, and
 	// Expired the error when it is not.
 	Pin     func(*store.View)

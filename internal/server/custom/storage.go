@@ -102,27 +102,16 @@ func (o *objects) Create(ctx context.Context, path string, obj, out runtime.Obje
 	if err != nil {
 		return err
 	}
-	for {
-		set := change.Set{}
-		guard, err := o.Guard(o.Store.View(), o.group, key)
-		if err != nil {
-			return err
-		}
-		if guard != nil {
-			set.Guards = append(set.Guards, *guard)
-		}
-		set.Create(key, next.DeepCopy())
-		result, err := o.Commit(ctx, set)
-		var conflict *store.ConflictError
-		switch {
-		case err == nil:
-			return o.answer(result.Objects[0], out)
-		case !errors.As(err, &conflict):
-			return err
-		case conflict.Key == key:
-			return storage.NewKeyExistsError(path, 0)
-		} // else the namespace has changed meanwhile
+	set := change.Set{}
+	set.Create(key, next)
+	result, err := o.Commit(ctx, set)
+	switch {
+	case isConflict(err):
+		return storage.NewKeyExistsError(path, 0)
+	case err != nil:
+		return err
 	}
+	return o.answer(result.Objects[0], out)
 }
 
 func isConflict(err error) bool {
