@@ -159,7 +159,7 @@ func TestCompleteDecisions(t *testing.T) {
 // oneJob returns the parts of a loop with the Job j in its view.
 func oneJob(view shelf) (l *Loop, c *Controller, key change.Key) {
 	kinds := kind.Builtin()
-	controllers := Controllers(kinds, sweep.Plan{}, endpoint.API{}, "", Nodes{})
+	controllers := Controllers(kinds, sweep.Plan{}, endpoint.API{}, "", Nodes{}, nil)
 	l = New(Options{
 		Source: stillSource{view: view}, Kinds: kinds, Controllers: controllers, Logger: slog.New(slog.DiscardHandler),
 		Now: func() time.Time { return time.Date(2026, 1, 31, 7, 0, 0, 0, time.UTC) },

@@ -37,12 +37,18 @@ type Controller struct {
 	Every time.Duration
 	// After is how long after a write its keys are decided: what is to be decided about has so
 	// long to mend. Not with Every.
-	After time.Duration
-	// Decide decides for one key. It must not modify what it reads. The objects that
-	// it creates are bare, as a client would send them. refused, if not nil, is why one
-	// of those that it would create otherwise cannot be.
-	Decide func(now time.Time, view change.View, key change.Key, refused error) change.Set
+	After  time.Duration
+	Decide Decision
+	// Ask, if it is there, asks others before a key is decided, who may take their time, and returns what
+	// decides in Decide's place, knowing what they have said. It calls wait before it asks anybody, and
+	// asks nobody when that fails.
+	Ask func(ctx context.Context, view change.View, key change.Key, wait func() error) (Decision, error)
 }
+
+// Decision decides for one key. It must not modify what it reads. The objects that
+// it creates are bare, as a client would send them. refused, if not nil, is why one
+// of those that it would create otherwise cannot be.
+type Decision = func(now time.Time, view change.View, key change.Key, refused error) change.Set
 
 // Directories are those of the volumes of a local-path provisioner.
 type Directories interface {
@@ -238,9 +244,13 @@ func (l *Loop) carryOut(ctx context.Context, c *Controller, key change.Key) (set
 // refused, it is taken once more, in this knowledge; refused is what is known of before.
 // Those before it may be created, unless they are refused this time.
 func (l *Loop) decide(ctx context.Context, c *Controller, key change.Key, refused error) (set change.Set, err error) {
+	decide, err := l.ask(ctx, c, key)
+	if err != nil {
+		return set, err
+	}
 	for range refusals {
 		now, view := l.Now(), l.Source.View() // whoever refuses may have taken his time
-		set = c.Decide(now, view, key, refused)
+		set = decide(now, view, key, refused)
 		err = l.Complete(ctx, c.Name, now, view, key, &set)
 		if err == nil || ctx.Err() != nil || errors.Is(err, work.ErrCrowded) {
 			return set, err
@@ -252,6 +262,16 @@ func (l *Loop) decide(ctx context.Context, c *Controller, key change.Key, refuse
 		return set, err
 	}
 	now, view := l.Now(), l.Source.View()
-	set = c.Decide(now, view, key, refusal.Err) // with none at all
+	set = decide(now, view, key, refusal.Err) // with none at all
 	return set, l.Complete(ctx, c.Name, now, view, key, &set)
+}
+
+// ask returns what decides a key. While others are asked, another worker does the work of this one.
+func (l *Loop) ask(ctx context.Context, c *Controller, key change.Key) (Decision, error) {
+	if c.Ask == nil {
+		return c.Decide, nil
+	}
+	out := outside{aside: func() (func(), bool) { return work.Aside(ctx) }}
+	defer out.end()
+	return c.Ask(ctx, l.Source.View(), key, out.begin)
 }

@@ -48,6 +48,12 @@ func bubble(t *testing.T, test func(b *bundle)) {
 // judgedBubble is a bubble whose new objects are judged.
 func judgedBubble(t *testing.T, admission Admission, test func(b *bundle)) {
 	t.Helper()
+	bubbleWith(t, admission, nil, test)
+}
+
+// bubbleWith is a bubble with others outside.
+func bubbleWith(t *testing.T, admission Admission, others Others, test func(b *bundle)) {
+	t.Helper()
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "store.db")
 	synctest.Test(t, func(t *testing.T) {
@@ -60,7 +66,7 @@ func judgedBubble(t *testing.T, admission Admission, test func(b *bundle)) {
 		recorder := NewRecorder(s, "node", log)
 		b := &bundle{t: t, kinds: kinds, store: s, volumes: &directories{has: map[string]bool{}}}
 		loop := New(Options{
-			Source: FromStore(s), Kinds: kinds, Controllers: everybody(kinds, b.volumes.Dir()), Volumes: b.volumes, Recorder: recorder, Logger: log, Workers: 4, Admission: admission,
+			Source: FromStore(s), Kinds: kinds, Controllers: everybody(kinds, b.volumes.Dir(), others), Volumes: b.volumes, Recorder: recorder, Logger: log, Workers: 4, Admission: admission,
 		})
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 2)
@@ -79,8 +85,8 @@ func judgedBubble(t *testing.T, admission Admission, test func(b *bundle)) {
 }
 
 // everybody is all controllers, with keys that do not sign, but say what of.
-func everybody(kinds *kind.Kinds, volumes string) []Controller {
-	return append(Controllers(kinds, sweep.Plan{}, endpoint.API{}, volumes, Nodes{}), Identities(kinds, sweep.Plan{RootCA: []byte("CA")}, Keys{
+func everybody(kinds *kind.Kinds, volumes string, others Others) []Controller {
+	return append(Controllers(kinds, sweep.Plan{}, endpoint.API{}, volumes, Nodes{}, others), Identities(kinds, sweep.Plan{RootCA: []byte("CA")}, Keys{
 		Token: func(account *corev1.ServiceAccount, secret *corev1.Secret) (string, error) {
 			return secret.Name + " of " + account.Name, nil
 		},

@@ -13,8 +13,8 @@ import (
 
 // Controllers returns the table of controllers. plan is what namespaces are furnished with,
 // api where pods find the API, volumes the directory in which those of the local-path provisioner
-// are ("": there are none), and nodes how nodes are watched.
-func Controllers(kinds *kind.Kinds, plan sweep.Plan, api endpoint.API, volumes string, nodes Nodes) []Controller {
+// are ("": there are none), nodes how nodes are watched, and others, which may be nil, keep objects, too.
+func Controllers(kinds *kind.Kinds, plan sweep.Plan, api endpoint.API, volumes string, nodes Nodes, others Others) []Controller {
 	all := []Controller{
 		jobController(kinds, false),
 		cronController(kinds),
@@ -36,7 +36,7 @@ func Controllers(kinds *kind.Kinds, plan sweep.Plan, api endpoint.API, volumes s
 		expiryController(kinds),
 		accountController(kinds, plan),
 		publishController(kinds, plan),
-		namespaceController(kinds),
+		namespaceController(kinds, others),
 		unscheduledController(kinds),
 		podController(kinds),
 		orphanController(kinds),

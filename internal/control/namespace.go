@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"iter"
 	"time"
 
@@ -61,10 +62,30 @@ func publishController(kinds *kind.Kinds, plan sweep.Plan) Controller {
 	}
 }
 
-// namespaceController empties namespaces that are being deleted.
-func namespaceController(kinds *kind.Kinds) Controller {
+// Others are other servers that keep objects: those of aggregated APIs.
+type Others interface {
+	// Undiscovered returns why it is not known of all of them what they serve, in the words of the
+	// condition; "" if it is.
+	Undiscovered() string
+	// Empty deletes what they keep in a namespace. It returns the finalizers of each object that is left,
+	// by resource, and why what was not deleted.
+	Empty(ctx context.Context, namespace string) (left map[change.Resource][][]string, failures []string)
+}
+
+// namespaceController empties namespaces that are being deleted. others, if there are any, are asked for
+// what they keep.
+func namespaceController(kinds *kind.Kinds, others Others) Controller {
 	k := kinds.ByResource(kind.Namespaces)
-	return Controller{
+	decide := func(said sweep.Others) Decision {
+		return func(now time.Time, view change.View, key change.Key, _ error) change.Set {
+			obj, ok := view.Get(key)
+			if !ok {
+				return change.Set{}
+			}
+			return sweep.Namespace(now, sweep.Item{Kind: k, Object: obj}, contents(view, kinds, key.Name), view.Unread(key.Name), said)
+		}
+	}
+	c := Controller{
 		Name: "namespace",
 		Dirties: func(view change.View, ev change.Event, add func(change.Key)) {
 			switch {
@@ -77,16 +98,52 @@ func namespaceController(kinds *kind.Kinds) Controller {
 				if ok && ns.GetDeletionTimestamp() != nil {
 					add(k.Key("", ev.Key.Namespace))
 				}
+			case ev.Key.Resource == kind.APIServices:
+				for ns := range view.List(k.Resource, "") {
+					if ns.GetDeletionTimestamp() != nil {
+						add(k.KeyOf(ns))
+					}
+				}
 			}
 		},
-		Decide: func(now time.Time, view change.View, key change.Key, _ error) change.Set {
-			obj, ok := view.Get(key)
-			if !ok {
-				return change.Set{}
-			}
-			return sweep.Namespace(now, sweep.Item{Kind: k, Object: obj}, contents(view, kinds, key.Name), view.Unread(key.Name))
-		},
+		Decide: decide(sweep.Others{}),
 	}
+	if others != nil {
+		c.Ask = func(ctx context.Context, view change.View, key change.Key, wait func() error) (Decision, error) {
+			said, err := askOthers(ctx, others, view, key, wait)
+			return decide(said), err
+		}
+	}
+	return c
+}
+
+// askOthers asks others for what they keep in a namespace, if there are any, it is being deleted, and its
+// pods have gone.
+func askOthers(ctx context.Context, others Others, view change.View, key change.Key, wait func() error) (said sweep.Others, err error) {
+	ns, ok := view.Get(key)
+	if !ok || ns.GetDeletionTimestamp() == nil || !aggregated(view) {
+		return said, nil
+	}
+	said.Undiscovered = others.Undiscovered()
+	for range view.List(kind.Pods, key.Name) {
+		said.Unasked = true
+		return said, nil
+	}
+	if err := wait(); err != nil {
+		return said, err
+	}
+	said.Left, said.Failures = others.Empty(ctx, key.Name)
+	return said, nil
+}
+
+// aggregated reports whether other servers answer for a part of the API.
+func aggregated(view change.View) bool {
+	for obj := range view.List(kind.APIServices, "") {
+		if kind.ServedElsewhere(obj) {
+			return true
+		}
+	}
+	return false
 }
 
 // contents yields everything in a namespace.

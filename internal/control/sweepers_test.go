@@ -1,7 +1,9 @@
 package control
 
 import (
+	"context"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -9,6 +11,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	"k8s.io/utils/ptr"
 
 	"github.com/sampan-batch/sampan/internal/change"
@@ -179,6 +182,119 @@ func TestNamespaceGoesWithItsContents(t *testing.T) {
 		b.settle()
 		if _, ok := b.store.View().Get(key); ok {
 			t.Errorf("the namespace is still there, with %d pods", len(b.pods("default")))
+		}
+	})
+}
+
+// servers are Others of a test: what they keep, and why that is not known.
+type servers struct {
+	mu    sync.Mutex
+	fails string
+	left  int
+	asked int
+	hangs chan struct{} // nil: they answer
+}
+
+func (s *servers) Undiscovered() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fails
+}
+
+func (s *servers) Empty(ctx context.Context, _ string) (map[change.Resource][][]string, []string) {
+	s.mu.Lock()
+	s.asked++
+	left := map[change.Resource][][]string{}
+	for range s.left {
+		left["boats.example.com"] = append(left["boats.example.com"], []string{"example.com/anchor"})
+	}
+	hangs := s.hangs
+	s.mu.Unlock()
+	if hangs != nil {
+		select {
+		case <-hangs:
+		case <-ctx.Done():
+		}
+	}
+	return left, nil
+}
+
+func (s *servers) set(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
+}
+
+// A namespace goes when other servers have nothing of it any more. They are asked when there are any, when
+// its pods have gone, and again and again; while they do not answer, others are decided.
+func TestNamespaceWaitsForOthers(t *testing.T) {
+	s := &servers{}
+	bubbleWith(t, nil, s, func(b *bundle) {
+		t := b.t
+		b.node("n")
+		remove := func(name string) {
+			key := kind.Namespaces.Key("", name)
+			obj, _ := b.store.View().Get(key)
+			w, _ := b.kinds.ByResource(kind.Namespaces).Removal(obj, change.RevOf(obj), time.Now(), nil)
+			b.apply(change.Set{Writes: []change.Write{w}})
+			b.settle()
+		}
+		said := func(name string) string {
+			obj, ok := b.store.View().Get(kind.Namespaces.Key("", name))
+			if !ok {
+				return "gone"
+			}
+			for _, c := range obj.(*corev1.Namespace).Status.Conditions {
+				if c.Status == corev1.ConditionTrue {
+					return c.Message
+				}
+			}
+			return "nothing"
+		}
+		b.namespace("early")
+		remove("early")
+		if said("early") != "gone" || s.asked != 0 {
+			t.Errorf("without an APIService: %s, asked %d times", said("early"), s.asked)
+		}
+
+		b.namespace("default")
+		var set change.Set
+		set.Create(kind.APIServices.Key("", "v1.example.com"), &apiregistrationv1.APIService{
+			ObjectMeta: metav1.ObjectMeta{Name: "v1.example.com"},
+			Spec:       apiregistrationv1.APIServiceSpec{Group: "example.com", Version: "v1", Service: &apiregistrationv1.ServiceReference{Namespace: "default", Name: "s"}},
+		})
+		b.apply(set)
+		b.create(newJob("j"))
+		b.settle()
+		s.set(func() { s.fails, s.left = "Discovery failed", 2 })
+		remove("default")
+		if said("default") != "Discovery failed" || s.asked != 0 {
+			t.Errorf("while there are pods: %s, asked %d times", said("default"), s.asked)
+		}
+		b.end("default", corev1.PodFailed)
+		b.settle()
+		if said("default") != "Discovery failed" || s.asked == 0 {
+			t.Errorf("before all is known: %s, asked %d times", said("default"), s.asked)
+		}
+		s.set(func() { s.fails = "" })
+		time.Sleep(10 * time.Second)
+		b.settle()
+		if got := said("default"); got != "Some resources are remaining: boats.example.com has 2 resource instances" {
+			t.Errorf("while something is left: %s", got)
+		}
+		s.set(func() { s.hangs = make(chan struct{}) })
+		time.Sleep(10 * time.Second)
+		b.namespace("other")
+		b.create(&batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "j"}, Spec: newJob("j").Spec})
+		b.settle()
+		if len(b.pods("other")) != 1 {
+			t.Error("while they do not answer, a Job is not decided")
+		}
+		s.set(func() { close(s.hangs); s.hangs, s.left = nil, 0 })
+		time.Sleep(10 * time.Second)
+		b.settle()
+		if got := said("default"); got != "gone" {
+			t.Errorf("when nothing is left: %s", got)
 		}
 	})
 }

@@ -173,7 +173,7 @@ func (w *world) controllers() []Controller {
 	if w.volumes != nil {
 		dir = w.volumes.Dir()
 	}
-	return Controllers(w.kinds, sweep.Plan{}, endpoint.API{}, dir, Nodes{})
+	return Controllers(w.kinds, sweep.Plan{}, endpoint.API{}, dir, Nodes{}, nil)
 }
 
 func (w *world) workers() int {

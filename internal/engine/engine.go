@@ -153,7 +153,7 @@ func (e *Engine) wire(kinds *kind.Kinds) (err error) {
 		dir, options.Volumes = volumes.Dir(), volumes
 	}
 	nodes := control.Nodes{Grace: c.NodeMonitorGrace, Vigil: &e.vigil}
-	options.Controllers = slices.Concat(control.Controllers(kinds, plan, api, dir, nodes), control.Identities(kinds, plan, control.Keys{
+	options.Controllers = slices.Concat(control.Controllers(kinds, plan, api, dir, nodes, e.server.Others()), control.Identities(kinds, plan, control.Keys{
 		Certificate: e.server.SignCertificate, Token: e.server.SignSecretToken,
 	}))
 	e.loop = control.New(options)

@@ -3,6 +3,7 @@ package engine
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -17,8 +18,8 @@ import (
 
 // defaultRoles returns the roles and bindings that every Kubernetes cluster has: those
 // of Kubernetes itself, so that what refers to "view", "cluster-admin" or
-// "system:discovery" finds it. (Those of controllers are not among them: ours are no
-// users of the API.)
+// "system:discovery" finds it. (Of those of controllers there are the ones that other servers ask
+// about: else ours are no users of the API.)
 func defaultRoles() map[change.Resource][]change.Object {
 	all := map[change.Resource][]change.Object{}
 	add := func(resource change.Resource, obj change.Object) { all[resource] = append(all[resource], obj) }
@@ -26,7 +27,15 @@ func defaultRoles() map[change.Resource][]change.Object {
 		add(kind.ClusterRoles, &role)
 	}
 	add(kind.ClusterRoles, metricsReader())
-	for _, binding := range bootstrappolicy.ClusterRoleBindings() {
+	for _, role := range bootstrappolicy.ControllerRoles() {
+		if role.Name == ofNamespaces {
+			add(kind.ClusterRoles, &role)
+		}
+	}
+	for _, binding := range slices.Concat(bootstrappolicy.ClusterRoleBindings(), bootstrappolicy.ControllerRoleBindings()) {
+		if strings.HasPrefix(binding.Name, "system:controller:") && binding.Name != ofNamespaces {
+			continue
+		}
 		add(kind.ClusterRoleBindings, &binding)
 	}
 	roles, bindings := bootstrappolicy.NamespaceRoles(), bootstrappolicy.NamespaceRoleBindings()
@@ -42,6 +51,9 @@ func defaultRoles() map[change.Resource][]change.Object {
 	}
 	return all
 }
+
+// ofNamespaces is the role by which what the servers of aggregated APIs keep is deleted with its namespace.
+const ofNamespaces = "system:controller:namespace-controller"
 
 // metricsReader lets who may view pods see what they use. It comes with metrics-server, not with
 // Kubernetes; so does the API that it is about.

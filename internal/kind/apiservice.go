@@ -42,3 +42,10 @@ func apiServiceCells(s *apiregistrationv1.APIService, now time.Time) []any {
 	}
 	return []any{s.Name, service, available, age(s.CreationTimestamp, now)}
 }
+
+// ServedElsewhere reports whether an object is an APIService that another server answers for. Nobody else
+// answers for APIServices themselves.
+func ServedElsewhere(obj Object) bool {
+	api, ok := obj.(*apiregistrationv1.APIService)
+	return ok && api.Spec.Service != nil && api.Spec.Group != apiregistrationv1.GroupName
+}

@@ -37,6 +37,9 @@ func (s *Server) newAggregate(shared *shared) *aggregate.Server {
 	})
 }
 
+// Others are the other servers that answer for a part of the API, for who deletes what they keep.
+func (s *Server) Others() *aggregate.Server { return s.others }
+
 // aggregated has other servers answer what is theirs. They are known when the chain is in use.
 func (s *Server) aggregated(next http.Handler) http.Handler {
 	handler := sync.OnceValue(func() http.Handler { return s.others.Handler(next) })

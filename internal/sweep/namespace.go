@@ -15,11 +15,26 @@ import (
 	"github.com/sampan-batch/sampan/internal/kind"
 )
 
+// Others is what other servers say of what they keep in a namespace: those of aggregated APIs.
+type Others struct {
+	// Undiscovered is why it is not known of all of them what they serve; "": it is.
+	Undiscovered string
+	// Unasked: they have not been asked to delete anything, as there were pods.
+	Unasked bool
+	// Left are the finalizers of each object that is still there, by resource, Failures why what was
+	// not deleted.
+	Left     map[change.Resource][][]string
+	Failures []string
+}
+
+// othersRetry is when they are asked again: what becomes of what they keep, nobody tells.
+const othersRetry = 5 * time.Second
+
 // Namespace decides for a namespace: one that is being deleted is emptied, of its pods first (what
-// makes them is refused others), and let go when nothing is left in it. contents yields everything in the namespace that can
-// be read, unread the keys of the rest, which only a newer program can remove: the namespace
-// waits for it.
-func Namespace(now time.Time, item Item, contents iter.Seq[Item], unread iter.Seq[change.Key]) change.Set {
+// makes them is refused others), and let go when nothing is left in it, here or elsewhere. contents yields
+// everything in the namespace that can be read, unread the keys of the rest, which only a newer program can
+// remove: the namespace waits for it.
+func Namespace(now time.Time, item Item, contents iter.Seq[Item], unread iter.Seq[change.Key], others Others) change.Set {
 	ns := item.Object.(*corev1.Namespace)
 	var set change.Set
 	if ns.DeletionTimestamp == nil {
@@ -30,18 +45,27 @@ func Namespace(now time.Time, item Item, contents iter.Seq[Item], unread iter.Se
 		set.Wake(now)
 		return set
 	}
+	waits := others.failures()
 	if e.pods > 0 { // what they use stays as long as they do; of what that is, Kubernetes says nothing
-		describe(&set, now, item, nil)
+		describe(&set, now, item, waits)
 		return set
 	}
-	if e.remove(contents, func(in Item) bool { return !isPod(in) }); e.full {
+	if e.remove(contents, func(in Item) bool { return !isPod(in) }); e.full || others.Unasked {
 		set.Wake(now)
 		return set
 	}
 	for key := range unread {
 		e.count(key.Resource, nil)
 	}
-	if e.seen+e.remain == 0 {
+	for resource, objects := range others.Left {
+		for _, finalizers := range objects {
+			e.count(resource, finalizers)
+		}
+	}
+	if len(waits)+len(others.Left) > 0 {
+		set.Wake(now.Add(othersRetry))
+	}
+	if e.seen+e.remain+len(waits) == 0 {
 		release(&set, item, "", func(next change.Object) {
 			spec := &next.(*corev1.Namespace).Spec
 			spec.Finalizers = slices.DeleteFunc(spec.Finalizers, func(f corev1.FinalizerName) bool {
@@ -50,8 +74,25 @@ func Namespace(now time.Time, item Item, contents iter.Seq[Item], unread iter.Se
 		})
 		return set
 	}
-	describe(&set, now, item, e.waits())
+	describe(&set, now, item, append(waits, e.waits()...))
 	return set
+}
+
+// failures are the conditions for what others keep from being deleted.
+func (o *Others) failures() []corev1.NamespaceCondition {
+	var list []corev1.NamespaceCondition
+	if o.Undiscovered != "" {
+		list = append(list, corev1.NamespaceCondition{
+			Type: corev1.NamespaceDeletionDiscoveryFailure, Status: corev1.ConditionTrue, Reason: "DiscoveryFailed", Message: o.Undiscovered,
+		})
+	}
+	if n := len(o.Failures); n > 0 {
+		list = append(list, corev1.NamespaceCondition{
+			Type: corev1.NamespaceDeletionContentFailure, Status: corev1.ConditionTrue, Reason: "ContentDeletionFailed",
+			Message: fmt.Sprintf("Failed to delete all resource types, %d remaining: %s", n, strings.Join(slices.Sorted(slices.Values(o.Failures)), ", ")),
+		})
+	}
+	return list
 }
 
 // isPod reports whether an object goes first.
@@ -129,8 +170,7 @@ func (e *emptying) waits() []corev1.NamespaceCondition {
 	return list
 }
 
-// wellConditions are the conditions of a namespace whose deletion nothing holds up. (Nothing here fails
-// to be found or to be deleted.)
+// wellConditions are the conditions of a namespace whose deletion nothing holds up.
 func wellConditions() []corev1.NamespaceCondition {
 	return []corev1.NamespaceCondition{
 		{Type: corev1.NamespaceDeletionDiscoveryFailure, Reason: "ResourcesDiscovered", Message: "All resources successfully discovered"},

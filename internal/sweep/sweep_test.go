@@ -57,7 +57,7 @@ func TestNamespaceWithUnreadObjects(t *testing.T) {
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "old", DeletionTimestamp: &metav1.Time{Time: now}},
 		Spec: corev1.NamespaceSpec{Finalizers: []corev1.FinalizerName{corev1.FinalizerKubernetes}}}
 	fleet := change.Resource("fleets.sampan.dev").Key("old", "f")
-	set := Namespace(now, item(ns), each(), unread(fleet))
+	set := Namespace(now, item(ns), each(), unread(fleet), Others{})
 	if got := tell(set); !strings.Contains(got, "update namespaces/old") {
 		t.Fatalf("got %s", got)
 	}
@@ -65,10 +65,10 @@ func TestNamespaceWithUnreadObjects(t *testing.T) {
 	if len(next.Spec.Finalizers) != 1 || next.Status.Conditions[3].Message != "Some resources are remaining: fleets.sampan.dev has 1 resource instances" {
 		t.Errorf("%+v", next)
 	}
-	if again := Namespace(now, item(next), each(), unread(fleet)); !again.Empty() {
+	if again := Namespace(now, item(next), each(), unread(fleet), Others{}); !again.Empty() {
 		t.Errorf("it is said again: %s", tell(again))
 	}
-	if got := tell(Namespace(now, item(next), each(), unread())); !strings.Contains(got, "delete namespaces/old") && !strings.Contains(got, "update namespaces/old") {
+	if got := tell(Namespace(now, item(next), each(), unread(), Others{})); !strings.Contains(got, "delete namespaces/old") && !strings.Contains(got, "update namespaces/old") {
 		t.Errorf("nothing holds it any more: %s", got)
 	}
 }
@@ -347,7 +347,7 @@ func TestNamespace(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			if got := tell(Namespace(now, item(tc.ns), each(tc.contents...), unread())); got != tc.want {
+			if got := tell(Namespace(now, item(tc.ns), each(tc.contents...), unread(), Others{})); got != tc.want {
 				t.Errorf("got\n%s\nwant\n%s", got, tc.want)
 			}
 		})
@@ -362,22 +362,72 @@ func TestNamespace(t *testing.T) {
 	const well = "NamespaceDeletionDiscoveryFailure=False ResourcesDiscovered: All resources successfully discovered\n" +
 		"NamespaceDeletionGroupVersionParsingFailure=False ParsedGroupVersions: All legacy kube types successfully parsed\n" +
 		"NamespaceDeletionContentFailure=False ContentDeleted: All content successfully deleted, may be waiting on finalization\n"
-	said := Namespace(now, item(ns(true)), each(held, held, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "c", Finalizers: []string{"a.b/c"}}}), unread())
+	said := Namespace(now, item(ns(true)), each(held, held, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "c", Finalizers: []string{"a.b/c"}}}), unread(), Others{})
 	if got, want := words(said), well+"NamespaceContentRemaining=True SomeResourcesRemain: Some resources are remaining: configmaps. has 1 resource instances, jobs.batch has 2 resource instances\n"+
 		"NamespaceFinalizersRemaining=True SomeFinalizersRemain: Some content in the namespace has finalizers remaining: a.b/c in 1 resource instances, x.y/z in 2 resource instances"; got != want {
 		t.Errorf("conditions\n%s\nwant\n%s", got, want)
 	}
 	later := said.Writes[len(said.Writes)-1].Object.(*corev1.Namespace)
-	if again := Namespace(now, item(later), each(held, held), unread()); !strings.Contains(words(again), "remaining: jobs.batch has 2") {
+	if again := Namespace(now, item(later), each(held, held), unread(), Others{}); !strings.Contains(words(again), "remaining: jobs.batch has 2") {
 		t.Errorf("fewer are left: %s", words(again))
 	}
-	one := Namespace(now, item(ns(true)), each(held), unread()).Writes[0].Object.(*corev1.Namespace)
-	if again := Namespace(now.Add(time.Minute), item(one), each(held), unread()); !again.Empty() {
+	one := Namespace(now, item(ns(true)), each(held), unread(), Others{}).Writes[0].Object.(*corev1.Namespace)
+	if again := Namespace(now.Add(time.Minute), item(one), each(held), unread(), Others{}); !again.Empty() {
 		t.Errorf("said again: %s", tell(again))
 	}
-	pods := Namespace(now, item(ns(true)), each(jobPod("a"), held), unread())
+	pods := Namespace(now, item(ns(true)), each(jobPod("a"), held), unread(), Others{})
 	if got, want := words(pods), well+"NamespaceContentRemaining=False ContentRemoved: All content successfully removed\nNamespaceFinalizersRemaining=False ContentHasNoFinalizers: All content-preserving finalizers finished"; got != want {
 		t.Errorf("while there are pods\n%s\nwant\n%s", got, want)
+	}
+}
+
+// A namespace waits for what other servers keep in it, says so, and asks again.
+func TestNamespaceWithOthers(t *testing.T) {
+	t.Parallel()
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns", DeletionTimestamp: &metav1.Time{Time: now}},
+		Spec: corev1.NamespaceSpec{Finalizers: []corev1.FinalizerName{corev1.FinalizerKubernetes}}}
+	const stale = "Discovery failed for some groups, 1 failing: …"
+	for _, tc := range []struct {
+		name     string
+		others   Others
+		contents []change.Object
+		want     string // the conditions that are True; "": it goes
+		wake     time.Duration
+	}{
+		{"nothing", Others{Left: map[change.Resource][][]string{}}, nil, "", 0},
+		{"not discovered", Others{Undiscovered: stale}, nil, "NamespaceDeletionDiscoveryFailure DiscoveryFailed: " + stale, othersRetry},
+		{"not discovered, and there are pods", Others{Undiscovered: stale, Unasked: true}, []change.Object{jobPod("a")}, "NamespaceDeletionDiscoveryFailure DiscoveryFailed: " + stale, -1},
+		{"left, and not deleted", Others{Left: map[change.Resource][][]string{"boats.x.y": {{"a.b/c"}, nil}}, Failures: []string{"no", "never"}}, nil,
+			"NamespaceDeletionContentFailure ContentDeletionFailed: Failed to delete all resource types, 2 remaining: never, no\n" +
+				"NamespaceContentRemaining SomeResourcesRemain: Some resources are remaining: boats.x.y has 2 resource instances\n" +
+				"NamespaceFinalizersRemaining SomeFinalizersRemain: Some content in the namespace has finalizers remaining: a.b/c in 1 resource instances", othersRetry},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			set := Namespace(now, item(ns), each(tc.contents...), unread(), tc.others)
+			var said []string
+			for _, w := range set.Writes {
+				if ns, ok := w.Object.(*corev1.Namespace); ok {
+					for _, c := range ns.Status.Conditions {
+						if c.Status == corev1.ConditionTrue {
+							said = append(said, fmt.Sprintf("%s %s: %s", c.Type, c.Reason, c.Message))
+						}
+					}
+				}
+			}
+			if got := strings.Join(said, "\n"); got != tc.want {
+				t.Errorf("got\n%s\nwant\n%s", got, tc.want)
+			}
+			if gone := tell(set) == "delete namespaces/ns"; gone != (tc.want == "") {
+				t.Errorf("decided\n%s", tell(set))
+			}
+			if want := now.Add(tc.wake); tc.wake > 0 && !set.WakeAt.Equal(want) || tc.wake <= 0 && !set.WakeAt.IsZero() {
+				t.Errorf("it is decided again at %v", set.WakeAt)
+			}
+		})
+	}
+	if set := Namespace(now, item(ns), each(), unread(), Others{Unasked: true}); !set.Empty() || !set.WakeAt.Equal(now) {
+		t.Errorf("nobody was asked: %s, again at %v", tell(set), set.WakeAt)
 	}
 }
 

@@ -134,8 +134,8 @@ func (s *Server) wake(of func(corev1.ObjectReference) bool) {
 func (s *Server) adopt(ctx context.Context, view *store.View, running *sync.WaitGroup, backends func()) {
 	wanted := map[string]*apiregistrationv1.APIService{}
 	for obj := range view.List(kind.APIServices, "") {
-		if api := obj.(*apiregistrationv1.APIService); api.Spec.Service != nil && api.Spec.Group != apiregistrationv1.GroupName {
-			wanted[api.Name] = api
+		if kind.ServedElsewhere(obj) {
+			wanted[obj.GetName()] = obj.(*apiregistrationv1.APIService)
 		}
 	}
 	s.mu.Lock()

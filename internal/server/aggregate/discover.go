@@ -85,8 +85,7 @@ func (r *remote) discover(ctx context.Context) error {
 		r.stale()
 		return err
 	}
-	r.known = known
-	r.publish(apidiscoveryv2.DiscoveryFreshnessCurrent)
+	r.publish(known)
 	index := map[string]handler3.OpenAPIV3DiscoveryGroupVersion{}
 	err = r.ask(ctx, strings.TrimSuffix(documents, "/"), func(_ string, body []byte) error {
 		var all handler3.OpenAPIV3Discovery
@@ -143,20 +142,31 @@ func (r *remote) resources(ctx context.Context) (found resources, err error) {
 	return found, err
 }
 
-// stale says that what is told of the server is what was last known.
-func (r *remote) stale() { r.publish(apidiscoveryv2.DiscoveryFreshnessStale) }
-
-func (r *remote) publish(freshness apidiscoveryv2.DiscoveryFreshness) {
+// publish tells what the server serves.
+func (r *remote) publish(known resources) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.remotes[r.name] != r {
-		return // it was stopped
-	}
-	r.tellDiscovery(freshness)
+	r.known = known
+	r.tellDiscovery(true)
+}
+
+// stale says that what is told of the server is what was last known.
+func (r *remote) stale() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tellDiscovery(false)
 }
 
 // tellDiscovery is called with mu held.
-func (r *remote) tellDiscovery(freshness apidiscoveryv2.DiscoveryFreshness) {
+func (r *remote) tellDiscovery(fresh bool) {
+	if r.remotes[r.name] != r {
+		return // it was stopped
+	}
+	r.fresh = fresh
+	freshness := apidiscoveryv2.DiscoveryFreshnessStale
+	if fresh {
+		freshness = apidiscoveryv2.DiscoveryFreshnessCurrent
+	}
 	for i := range r.known { // clients have crashed without (kubernetes/kubernetes#118361)
 		resource := &r.known[i]
 		if resource.ResponseKind == nil {
@@ -179,7 +189,7 @@ func (r *remote) groupVersion() metav1.GroupVersion {
 // list lets clients discover that there is a version, before its server was asked. It is
 // called with mu held, as is forget.
 func (s *Server) list(view *store.View, r *remote) {
-	r.tellDiscovery(apidiscoveryv2.DiscoveryFreshnessStale)
+	r.tellDiscovery(false)
 	if g := groupOf(view, r.spec.Group); g != nil && !s.Own(g.Name) {
 		s.Groups.AddGroup(*g)
 	}

@@ -37,8 +37,10 @@ type remote struct {
 	look chan struct{} // has something when it is to look again
 	stop func()
 
-	documents map[string]handler3.OpenAPIV3DiscoveryGroupVersion // guarded by Server.mu
-	known     resources                                          // what was discovered last; only run uses it
+	// What was discovered last, and whether it is so now. These are guarded by Server.mu.
+	documents map[string]handler3.OpenAPIV3DiscoveryGroupVersion
+	known     resources
+	fresh     bool
 }
 
 func (r *remote) run(ctx context.Context) {
