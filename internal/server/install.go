@@ -29,6 +29,7 @@ import (
 	genericfilters "k8s.io/apiserver/pkg/server/filters"
 	basecompatibility "k8s.io/component-base/compatibility"
 	baseversion "k8s.io/component-base/version"
+	"k8s.io/kube-openapi/pkg/validation/spec"
 	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
 	"github.com/sampan-batch/sampan/internal/kind"
@@ -73,7 +74,8 @@ func (s *Server) install() error {
 	shared := newShared(s)
 	s.custom = s.newCustom(shared)
 	s.others = s.newAggregate(shared)
-	docs.further, docs.defined = furthers{s.others, s.custom}, s.custom.Swagger
+	docs.further = furthers{s.others, s.custom}
+	docs.added = []func() (*spec.Swagger, string, error){s.custom.Swagger, s.others.Swagger}
 	s.judge = s.newJudge(shared, docs)
 	s.admission = k8sadmission.NewChainHandler(lifecycle{shared}, s.judge)
 	s.custom.Config.AdmissionControl = s.admission

@@ -44,8 +44,8 @@ type openAPI struct {
 	v3        *handler3.OpenAPIService
 	paths     []string // "apis/batch/v1", …
 	further   further
-	// defined is what definitions add to /openapi/v2, with a tag that another document has not; nil: nothing.
-	defined   func() (doc *spec.Swagger, tag string, err error)
+	// added is what others add to /openapi/v2, each with a tag that another document has not; nil: nothing.
+	added     []func() (doc *spec.Swagger, tag string, err error)
 	hash      func() string
 	typesOnce func() (managedfields.TypeConverter, error)
 }

@@ -12,8 +12,8 @@ import (
 	"k8s.io/kube-openapi/pkg/validation/spec"
 )
 
-// swagger is /openapi/v2: what this program has, which is described once, and what definitions add,
-// which is merged with it when somebody asks for the first time after it has changed.
+// swagger is /openapi/v2: what this program has, which is described once, and what definitions and other servers
+// add, which is merged with it when somebody asks for the first time after it has changed.
 func (o *openAPI) swagger() cached.Value[*spec.Swagger] {
 	own := cached.Once(cached.Func(func() (*spec.Swagger, string, error) {
 		doc, err := builder2.BuildOpenAPISpecFromRoutes(restfuladapter.AdaptWebServices(o.services("")), o.v2Config())
@@ -23,7 +23,11 @@ func (o *openAPI) swagger() cached.Value[*spec.Swagger] {
 		doc.Definitions = handler.PruneDefaults(doc.Definitions)
 		return doc, o.hash(), nil
 	}))
-	return cached.MergeList(mergeSwagger, []cached.Value[*spec.Swagger]{own, cached.Func(o.defined)})
+	all := []cached.Value[*spec.Swagger]{own}
+	for _, added := range o.added {
+		all = append(all, cached.Func(added))
+	}
+	return cached.MergeList(mergeSwagger, all)
 }
 
 // mergeSwagger makes one document of several, of which all but the first may not be there. Where two

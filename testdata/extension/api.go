@@ -175,6 +175,19 @@ func (b *book) List(ctx context.Context, _ *internalversion.ListOptions) (runtim
 	return list, nil
 }
 
+// Delete takes one back.
+func (b *book) Delete(ctx context.Context, name string, _ rest.ValidateObjectFunc, _ *metav1.DeleteOptions) (runtime.Object, bool, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	at := types.NamespacedName{Namespace: genericapirequest.NamespaceValue(ctx), Name: name}
+	g := b.said[at]
+	if g == nil {
+		return nil, false, apierrors.NewNotFound(greetings.WithResource("greetings").GroupResource(), name)
+	}
+	delete(b.said, at)
+	return g, true, b.news.Action(watch.Deleted, g)
+}
+
 // Watch tells what is said from now on.
 func (b *book) Watch(context.Context, *internalversion.ListOptions) (watch.Interface, error) {
 	return b.news.Watch()

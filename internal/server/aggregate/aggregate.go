@@ -59,6 +59,8 @@ type Server struct {
 
 	mu      sync.Mutex
 	remotes map[string]*remote // by the name of their APIService
+
+	merged merged
 }
 
 // New returns the server. Nothing of it runs before Run.

@@ -21,17 +21,14 @@ import (
 	"github.com/sampan-batch/sampan/internal/store"
 )
 
-const (
-	// maxDocument is how much a server may tell of what it serves.
-	maxDocument = 16 << 20
-	documents   = "/openapi/v3/"
-)
+// maxDocument is how much a server may tell of what it serves.
+const maxDocument = 16 << 20
 
 // resources are what a server has in its version.
 type resources = []apidiscoveryv2.APIResourceDiscovery
 
-// aggregator is who asks servers for what they have.
-var aggregator = &user.DefaultInfo{Name: "system:kube-aggregator", Groups: []string{user.SystemPrivilegedGroup}}
+// aggregatorUser is who asks servers for what they have.
+var aggregatorUser = &user.DefaultInfo{Name: "system:kube-aggregator", Groups: []string{user.SystemPrivilegedGroup}}
 
 // ask asks the server for a path, as one that may ask for anything. read is given the answer;
 // nil: it is enough that there is one.
@@ -51,7 +48,7 @@ func (r *remote) ask(ctx context.Context, path string, read func(contentType str
 		return err
 	}
 	request.Header["Accept"] = accept
-	transport.SetAuthProxyHeaders(request, aggregator.Name, "", aggregator.Groups, nil)
+	transport.SetAuthProxyHeaders(request, aggregatorUser.Name, "", aggregatorUser.Groups, nil)
 	client := &http.Client{Transport: through, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	answer, err := client.Do(request)
 	if err != nil {
@@ -86,15 +83,15 @@ func (r *remote) discover(ctx context.Context) error {
 		return err
 	}
 	r.publish(known)
-	index := map[string]handler3.OpenAPIV3DiscoveryGroupVersion{}
+	var index handler3.OpenAPIV3DiscoveryGroupVersion
 	err = r.ask(ctx, strings.TrimSuffix(documents, "/"), func(_ string, body []byte) error {
 		var all handler3.OpenAPIV3Discovery
 		if err := json.Unmarshal(body, &all); err != nil {
 			return err
 		}
 		path := strings.TrimPrefix(r.root(), "/")
-		if d, ok := all.Paths[path]; ok && strings.HasPrefix(d.ServerRelativeURL, documents+path) {
-			index[path] = d
+		if d := all.Paths[path]; strings.HasPrefix(d.ServerRelativeURL, documents+path) {
+			index = d
 		}
 		return nil
 	}, "application/json")
@@ -103,9 +100,7 @@ func (r *remote) discover(ctx context.Context) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.remotes[r.name] == r {
-		r.documents = index
-	}
+	r.document = index
 	return nil
 }
 
@@ -205,35 +200,4 @@ func (s *Server) forget(view *store.View, r *remote) {
 	default:
 		s.Groups.RemoveGroup(r.spec.Group)
 	}
-}
-
-// Documents are the OpenAPI documents (version 3) of other servers, by their paths.
-func (s *Server) Documents(*http.Request) map[string]handler3.OpenAPIV3DiscoveryGroupVersion {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := map[string]handler3.OpenAPIV3DiscoveryGroupVersion{}
-	for _, r := range s.remotes {
-		for path, d := range r.documents {
-			all[path] = d
-		}
-	}
-	return all
-}
-
-// ServeDocument serves one of the Documents, as its server tells it.
-func (s *Server) ServeDocument(w http.ResponseWriter, r *http.Request) {
-	path := strings.TrimPrefix(r.URL.Path, documents)
-	s.mu.Lock()
-	var has *remote
-	for _, one := range s.remotes {
-		if _, ok := one.documents[path]; ok {
-			has = one
-		}
-	}
-	s.mu.Unlock()
-	if has == nil {
-		http.NotFound(w, r)
-		return
-	}
-	s.forward(w, r, &has.spec, aggregator)
 }

@@ -37,10 +37,13 @@ type remote struct {
 	look chan struct{} // has something when it is to look again
 	stop func()
 
-	// What was discovered last, and whether it is so now. These are guarded by Server.mu.
-	documents map[string]handler3.OpenAPIV3DiscoveryGroupVersion
-	known     resources
-	fresh     bool
+	// What was discovered last, and whether it is so now; where the OpenAPI document of version 3 is, if
+	// there is one. These are guarded by Server.mu.
+	known    resources
+	fresh    bool
+	document handler3.OpenAPIV3DiscoveryGroupVersion
+
+	description description
 }
 
 func (r *remote) run(ctx context.Context) {
