@@ -31,6 +31,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/utils/ptr"
 
+	"github.com/sampan-batch/sampan/internal/address"
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/quota"
@@ -41,14 +42,20 @@ import (
 // the CPU time of a process that does nothing else.
 const (
 	childDir  = "SAMPAN_BENCH_SERVER_DIR"
-	childJobs = "SAMPAN_BENCH_SERVER_JOBS" // how many it has stored
+	childJobs = "SAMPAN_BENCH_SERVER_JOBS"     // how many it has stored
+	childFree = "SAMPAN_BENCH_SERVER_UNJUDGED" // anything: nobody admits what is written
 )
 
 // serveBench is the child: a server with a namespace "default".
 func serveBench(dir string) error {
 	start := time.Now()
 	kinds := kind.Builtin()
-	st, err := store.Open(store.Options{Path: filepath.Join(dir, "store.db"), Codec: kind.NewCodec(kinds), Index: kinds.Index, Account: store.InTurn(kind.NamespaceLifecycle, quota.Account)})
+	unjudged := os.Getenv(childFree) != ""
+	account := store.InTurn(kind.NamespaceLifecycle, address.Account, quota.Account)
+	if unjudged {
+		account = store.InTurn(address.Account, quota.Account)
+	}
+	st, err := store.Open(store.Options{Path: filepath.Join(dir, "store.db"), Codec: kind.NewCodec(kinds), Index: kinds.Index, Account: account})
 	if err != nil {
 		return err
 	}
@@ -67,7 +74,7 @@ func serveBench(dir string) error {
 	if _, err := st.Apply(context.Background(), set); err != nil {
 		return err
 	}
-	s, err := New(Options{Store: st, Kinds: kinds, Listen: "127.0.0.1:0", CertDir: dir})
+	s, err := New(Options{Store: st, Kinds: kinds, Listen: "127.0.0.1:0", CertDir: dir, unjudged: unjudged})
 	if err != nil {
 		return err
 	}
@@ -105,11 +112,11 @@ type child struct {
 	config *rest.Config
 }
 
-func startChild(b *testing.B, jobs int) *child {
+func startChild(b *testing.B, jobs int, env ...string) *child {
 	b.Helper()
 	dir := b.TempDir()
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
-	cmd.Env = append(os.Environ(), childDir+"="+dir, fmt.Sprint(childJobs, "=", jobs))
+	cmd.Env = append(append(os.Environ(), childDir+"="+dir, fmt.Sprint(childJobs, "=", jobs)), env...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -204,6 +211,46 @@ func BenchmarkCreateJob(b *testing.B) {
 			b.ReportMetric(c.rss(b), "server-MB")
 		})
 	}
+}
+
+// BenchmarkAdmission measures what a Job's creation costs the server when all who may judge it are asked, of
+// whom none has anything to judge by, and when nobody is. The two servers take turns, so that what else the
+// machine does falls on both.
+func BenchmarkAdmission(b *testing.B) {
+	const turn = 500
+	body, err := json.Marshal(benchJob())
+	if err != nil {
+		b.Fatal(err)
+	}
+	type side struct {
+		*child
+		post   func() error
+		before time.Duration
+	}
+	var sides [2]side
+	for i, env := range []string{"", childFree + "=1"} {
+		c := startChild(b, 0, env)
+		sides[i] = side{child: c, post: c.requester(b, http.MethodPost, "/apis/batch/v1/namespaces/default/jobs?fieldManager=bench", runtime.ContentTypeJSON, body)}
+		for range turn {
+			if err := sides[i].post(); err != nil {
+				b.Fatal(err)
+			}
+		}
+		sides[i].before = c.cpu(b)
+	}
+	for b.Loop() {
+		for i := range sides {
+			for range turn {
+				if err := sides[i].post(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+	}
+	each := func(s side) float64 { return (s.cpu(b) - s.before).Seconds() * 1e6 / float64(b.N*turn) }
+	b.ReportMetric(each(sides[0]), "admitted-us/create")
+	b.ReportMetric(each(sides[1]), "bypassed-us/create")
+	b.ReportMetric(100*(each(sides[0])/each(sides[1])-1), "%more")
 }
 
 // run calls do b.N times, by workers at a time.

@@ -78,6 +78,9 @@ func (s *Server) install() error {
 	docs.added = []func() (*spec.Swagger, string, error){s.custom.Swagger, s.others.Swagger}
 	s.judge = s.newJudge(shared, docs)
 	s.admission = k8sadmission.NewChainHandler(lifecycle{shared}, s.judge)
+	if s.o.unjudged {
+		s.admission = k8sadmission.NewHandler()
+	}
 	s.custom.Config.AdmissionControl = s.admission
 	all, err := s.groups(shared, codecs)
 	if err != nil {

@@ -87,6 +87,8 @@ type Options struct {
 	pace         pace
 	strangerLife time.Duration
 	sessions     sessionLimits
+	// unjudged: nobody admits what is written, for a benchmark to compare with.
+	unjudged bool
 }
 
 func (o *Options) complete() error {
