@@ -155,7 +155,7 @@ var table = []struct {
 	{"registries that lie or trickle", []string{
 		"internal/image.TestHostileRegistry", "internal/image.TestARegistryThatMakesNoProgress", "internal/image.TestPullEndsWithItsLastWaiter"}},
 	{"registries that lead to what only this machine reaches, and what that answers", []string{"internal/image.TestWhereARegistryLeads", "internal/image.TestWhatARegistrySays"}},
-	{"a private image by the credentials of another pod", []string{"internal/image.TestPrivateImages"}},
+	{"a private image by the credentials of another pod", []string{"internal/image.TestPrivateImages", "internal/engine.TestPrivateImagesThatAreHere"}},
 	{"hostile /etc/passwd and /etc/group", []string{"internal/image.TestUserFiles", "number that the image makes root's name"}},
 	{"a FIFO where a hostPath is to be made", []string{"internal/agent/volume.TestHostPathWaitsForNobody"}},
 }

@@ -39,7 +39,7 @@ type ImageRequest struct {
 	// Secrets returns the pod's image pull secrets, of the types
 	// kubernetes.io/dockerconfigjson and kubernetes.io/dockercfg, in the order in
 	// which they are tried. They are shared objects. It is called only when a
-	// registry is asked.
+	// registry is asked, or the image is here and was pulled by such a secret.
 	Secrets func(ctx context.Context) []*corev1.Secret
 	// Pulling, if not nil, is called once when a registry is about to be asked.
 	Pulling func()

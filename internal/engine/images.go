@@ -62,6 +62,17 @@ func (n *nodeImages) Ensure(ctx context.Context, req agent.ImageRequest) (*agent
 	if err != nil {
 		return nil, imageError(err)
 	}
+	secrets := sync.OnceValues(func() ([]image.Credentials, error) { return credentials(req.Secrets(ctx)) })
+	if ok && !img.Loaded && img.Private() && req.Policy != corev1.PullAlways {
+		// That it is here is not told to who may not have it.
+		shown, err := secrets()
+		if err == nil {
+			ok, err = store.MayUse(ctx, img, shown)
+		}
+		if err != nil {
+			return nil, pullSecretError(err)
+		}
+	}
 	if ok && (img.Loaded || req.Policy != corev1.PullAlways) {
 		return n.use(req, img)
 	}
@@ -74,14 +85,14 @@ func (n *nodeImages) Ensure(ctx context.Context, req agent.ImageRequest) (*agent
 	if req.Pulling != nil {
 		req.Pulling()
 	}
-	secrets, err := credentials(req.Secrets(ctx))
+	shown, err := secrets()
 	if err != nil {
-		return nil, &agent.ImageError{Reason: agent.ErrImagePull, Message: err.Error()}
+		return nil, pullSecretError(err)
 	}
 	began := time.Now()
 	n.pulls.RLock()
 	defer n.pulls.RUnlock()
-	if img, err = store.Pull(ctx, req.Ref, image.PullOptions{Secrets: secrets, Progress: progressOf(req)}); err != nil {
+	if img, err = store.Pull(ctx, req.Ref, image.PullOptions{Secrets: shown, Progress: progressOf(req)}); err != nil {
 		return nil, imageError(err)
 	}
 	out, err := n.use(req, img)
@@ -234,6 +245,10 @@ func credentials(secrets []*corev1.Secret) ([]image.Credentials, error) {
 		all = append(all, creds)
 	}
 	return all, nil
+}
+
+func pullSecretError(err error) error {
+	return &agent.ImageError{Reason: agent.ErrImagePull, Message: err.Error()}
 }
 
 func imageError(err error) error {

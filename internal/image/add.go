@@ -223,17 +223,18 @@ func (s *Store) nameLoaded(digest string, names ...string) error {
 }
 
 // namePulled points a name at the image with that digest, which was pulled by it: a tag and,
-// since Kubernetes reports images by their digests, the digest.
-func (s *Store) namePulled(r name.Reference, digest string) error {
+// since Kubernetes reports images by their digests, the digest. by is whose credentials it was.
+func (s *Store) namePulled(r name.Reference, digest, by string) error {
 	at := time.Now().UTC().Truncate(time.Second)
 	return s.rename(func(table map[string]entry) {
-		table[r.Name()] = entry{Digest: digest, At: at}
+		old, known := table[r.Name()]
+		table[r.Name()] = entry{Digest: digest, At: at, By: grown(old, known && !old.Loaded, digest, by)}
 		if _, byTag := r.(name.Tag); !byTag {
 			return
 		}
 		byDigest := r.Context().Digest(digest).Name()
 		if old, ok := table[byDigest]; !ok || old.Implied {
-			table[byDigest] = entry{Digest: digest, Implied: true, At: at}
+			table[byDigest] = entry{Digest: digest, Implied: true, At: at, By: grown(old, ok, digest, by)}
 		}
 	})
 }

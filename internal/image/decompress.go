@@ -12,9 +12,9 @@ import (
 )
 
 // maxWindow is how far back a layer that is compressed by zstd may refer: as much memory it takes
-// to read it, whatever its size. It is what `zstd -d` takes without being asked; an encoder is to
-// stay below 8 MiB (RFC 8878), and beyond that only by --long or --ultra.
-const maxWindow = 128 << 20
+// to read it, whatever its size, and any number may be read at a time. Encoders are to stay below
+// 8 MiB (RFC 8878), as those do that make images; beyond are zstd's --ultra and --long.
+const maxWindow = 32 << 20
 
 // uncompressed opens the content of a layer. It knows by the content how that is compressed:
 // what the manifest says of it is often wrong.

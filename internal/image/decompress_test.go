@@ -60,8 +60,9 @@ func TestWindow(t *testing.T) {
 		want   string // "": it is taken
 	}{
 		"of 8 MiB":   {13 << 3, ""},
-		"of 512 MiB": {19 << 3, "layer 1 of 1: reading it takes more than 128 MiB of memory, by the window of its compression"},
-		"of 2 TiB":   {31 << 3, "layer 1 of 1: reading it takes more than 128 MiB of memory, by the window of its compression"},
+		"of 32 MiB":  {15 << 3, ""},
+		"of 512 MiB": {19 << 3, "layer 1 of 1: reading it takes more than 32 MiB of memory, by the window of its compression"},
+		"of 2 TiB":   {31 << 3, "layer 1 of 1: reading it takes more than 32 MiB of memory, by the window of its compression"},
 	} {
 		layer, err := partial.CompressedToLayer(zstdLayer{content, tc.window})
 		if err != nil {

@@ -56,6 +56,8 @@ type Image struct {
 	Size int64
 	// Config is what the image says about its processes.
 	Config v1.Config
+
+	by []string // see entry.By
 }
 
 // Store is a directory of images. All methods are safe for concurrent use, by
@@ -85,6 +87,8 @@ type entry struct {
 	// for it, and it goes with the last tag that leads to the image.
 	Implied bool      `json:"implied,omitempty"`
 	At      time.Time `json:"at"`
+	// By are the fingerprints of the secrets that it was pulled by; nil: it is everybody's.
+	By []string `json:"by,omitempty"`
 }
 
 // record is the file of one image.
@@ -196,7 +200,7 @@ func (s *Store) imageLocked(n string, e entry) (*Image, error) {
 	}
 	img := &Image{
 		Name: n, Digest: rec.Digest, ID: rec.ID, Loaded: e.Loaded, At: e.At,
-		Size: rec.Size, Config: rec.Config,
+		Size: rec.Size, Config: rec.Config, by: e.By,
 	}
 	if ref, err := name.ParseReference(n); err == nil && !e.Loaded {
 		img.Repo = ref.Context().Name()

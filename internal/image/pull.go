@@ -32,7 +32,7 @@ func (s *Store) Pull(ctx context.Context, ref string, o PullOptions) (*Image, er
 		return nil, err
 	}
 	what := errand{ref: r.Name()}
-	if what.as, err = shown(ctx, r, o.Secrets); err != nil {
+	if what.as, err = loginFor(ctx, r, o.Secrets); err != nil {
 		return nil, pullError(ref, err)
 	}
 	flight, ticket := s.pulls.join(ctx, what, o.Progress, func(ctx context.Context, progress func(Progress)) (*Image, error) {
@@ -47,26 +47,13 @@ func (s *Store) Pull(ctx context.Context, ref string, o PullOptions) (*Image, er
 	}
 }
 
-// shown is what the registry of an image is shown.
-func shown(ctx context.Context, r name.Reference, secrets []Credentials) (authn.AuthConfig, error) {
-	as, err := authn.Resolve(ctx, authn.NewMultiKeychain(keychain(secrets), authn.DefaultKeychain), r.Context())
-	if err != nil {
-		return authn.AuthConfig{}, err
-	}
-	config, err := authn.Authorization(ctx, as)
-	if err != nil {
-		return authn.AuthConfig{}, err
-	}
-	return *config, nil
-}
-
-func (s *Store) pull(ctx context.Context, r name.Reference, ref string, as authn.AuthConfig, progress func(Progress)) (*Image, error) {
+func (s *Store) pull(ctx context.Context, r name.Reference, ref string, as login, progress func(Progress)) (*Image, error) {
 	w := &wire{base: &trip{roads: s.roads, registry: r.Context().RegistryStr()}, limits: s.limits}
 	img, err := remote.Image(r,
 		remote.WithContext(ctx),
 		remote.WithTransport(w),
 		remote.WithPlatform(v1.Platform{OS: "linux", Architecture: runtime.GOARCH}),
-		remote.WithAuth(authn.FromConfig(as)),
+		remote.WithAuth(authn.FromConfig(as.AuthConfig)),
 		remote.WithUserAgent("sampan"),
 	)
 	if err != nil {
@@ -84,7 +71,7 @@ func (s *Store) pull(ctx context.Context, r name.Reference, ref string, as authn
 	if err != nil {
 		return nil, pullError(ref, err)
 	}
-	if err := s.namePulled(r, digest); err != nil {
+	if err := s.namePulled(r, digest, as.by); err != nil {
 		return nil, pullError(ref, err)
 	}
 	got, ok, err := s.Get(ref)
@@ -98,7 +85,7 @@ func (s *Store) pull(ctx context.Context, r name.Reference, ref string, as authn
 // he would get what his are not good for, or nothing, because those of another are good for nothing.
 type errand struct {
 	ref string
-	as  authn.AuthConfig
+	as  login
 }
 
 // flights lets pulls of one name share the work.

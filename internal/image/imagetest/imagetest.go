@@ -6,18 +6,25 @@ import (
 	"archive/tar"
 	"bytes"
 	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
@@ -115,6 +122,30 @@ func ImageFor(t testing.TB, platform string, config v1.Config, layers ...[]byte)
 		t.Fatal(err)
 	}
 	return img
+}
+
+// Registry serves img from a registry of the test's own, to whoever shows the password, and
+// returns its name there. Without a password it is everybody's.
+func Registry(t testing.TB, repo string, img v1.Image, password string) (ref string) {
+	t.Helper()
+	content := registry.New(registry.Logger(slog.NewLogLogger(slog.DiscardHandler, 0)))
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, shown, _ := r.BasicAuth(); shown != password && password != "" {
+			w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		content.ServeHTTP(w, r)
+	}))
+	t.Cleanup(srv.Close)
+	r, err := name.ParseReference(strings.TrimPrefix(srv.URL, "http://") + "/" + repo)
+	if err == nil {
+		err = remote.Write(r, img, remote.WithAuth(&authn.Basic{Username: "test", Password: password}))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Name()
 }
 
 // Save writes img under ref as `docker save` does, and returns the file.
