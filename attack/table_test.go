@@ -136,6 +136,7 @@ var table = []struct {
 	{"custom objects with a million fields", []string{"internal/server.TestCustomBulk"}},
 	{"a set that wants two billion pods", []string{"internal/statefulset.TestTwoBillion"}},
 	{"objects without end", []string{"internal/store.TestQuota"}},
+	{"Events without end, by what the probes of a pod say", []string{"internal/control.TestTextsOfStrangers"}},
 	{"a request that makes its handler panic", []string{"internal/server.TestPanics", "internal/server.TestPanicInAnAnswer", "internal/server.TestOddPatches"}},
 	{"forged and expired certificates, paths without credentials", []string{
 		"internal/server.TestForgedCertificates", "internal/server.TestExpiredCertificate", "internal/server.TestNothingWithoutCredentials", "internal/server.TestListensOnLoopback"}},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"hash/fnv"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,7 +19,8 @@ import (
 )
 
 // Recorder turns notes into Events. An Event's name derives from what it says
-// about whom, so that the same note again raises the count of the same Event.
+// about whom, so that the same note again raises the count of the same Event;
+// of a pod, many that differ in their message only are one (see similar).
 // It is best effort: when more notes arrive than can be stored, notes are
 // dropped and counted, and nobody waits.
 type Recorder struct {
@@ -32,12 +34,14 @@ type Recorder struct {
 	mu      sync.Mutex
 	waiting []noted
 	dropped int
+	similar similar
 }
 
 // noted is a note and when it was taken.
 type noted struct {
 	change.Note
-	at time.Time
+	at       time.Time
+	combined bool // told in the Event of all that are like it
 }
 
 const (
@@ -64,7 +68,12 @@ func (r *Recorder) Record(notes ...change.Note) {
 	defer r.mu.Unlock()
 	room := min(len(notes), recorderQueue-len(r.waiting))
 	for _, n := range notes[:room] {
-		r.waiting = append(r.waiting, noted{n, now})
+		n.Message = bounded(n.Message) // what waits takes memory
+		combined := r.similar.combine(n, now)
+		if combined {
+			n.Message = combinedPrefix + n.Message
+		}
+		r.waiting = append(r.waiting, noted{n, now, combined})
 	}
 	r.dropped += len(notes) - room
 	select {
@@ -165,7 +174,7 @@ func (r *Recorder) decide(view *store.View, notes []noted, closed map[string]boo
 	set := change.Set{Lazy: true}
 	pending := make(map[change.Key]*corev1.Event, len(notes))
 	for _, n := range notes {
-		key := eventKey(n.Note)
+		key := eventKey(n)
 		ev := pending[key]
 		if ev == nil {
 			if old, ok := view.Get(key); ok {
@@ -179,7 +188,9 @@ func (r *Recorder) decide(view *store.View, notes []noted, closed map[string]boo
 			}
 			pending[key] = ev
 		}
-		ev.Count++
+		if ev.Count++; n.combined {
+			ev.Message = bounded(n.Message) // the last one is told
+		}
 		ev.LastTimestamp = metav1.NewTime(n.at.Truncate(time.Second))
 		ev.InvolvedObject.ResourceVersion = n.Regarding.ResourceVersion
 	}
@@ -188,10 +199,6 @@ func (r *Recorder) decide(view *store.View, notes []noted, closed map[string]boo
 
 // event returns a new Event, not counted yet.
 func (r *Recorder) event(key change.Key, n noted) *corev1.Event {
-	message := n.Message
-	if len(message) > maxMessage {
-		message = message[:maxMessage]
-	}
 	source := corev1.EventSource{Component: n.Component}
 	if n.Component == "kubelet" {
 		source.Host = r.node
@@ -200,7 +207,7 @@ func (r *Recorder) event(key change.Key, n noted) *corev1.Event {
 		ObjectMeta:          metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name},
 		InvolvedObject:      n.Regarding,
 		Reason:              n.Reason,
-		Message:             message,
+		Message:             bounded(n.Message),
 		Type:                n.Type,
 		Source:              source,
 		FirstTimestamp:      metav1.NewTime(n.at.Truncate(time.Second)),
@@ -209,11 +216,23 @@ func (r *Recorder) event(key change.Key, n noted) *corev1.Event {
 	}
 }
 
+// bounded is a message as an Event may have it.
+func bounded(message string) string {
+	if len(message) <= maxMessage {
+		return message
+	}
+	return strings.ToValidUTF8(message[:maxMessage], "")
+}
+
 // eventKey derives the Event's key from what the note says.
-func eventKey(n change.Note) change.Key {
+func eventKey(n noted) change.Key {
+	message := n.Message
+	if n.combined {
+		message = combinedPrefix
+	}
 	h := fnv.New64a()
 	for _, s := range []string{
-		n.Regarding.Kind, string(n.Regarding.UID), n.Regarding.FieldPath, n.Component, n.Type, n.Reason, n.Message,
+		n.Regarding.Kind, string(n.Regarding.UID), n.Regarding.FieldPath, n.Component, n.Type, n.Reason, message,
 	} {
 		h.Write([]byte(s))
 		h.Write([]byte{0})
