@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -21,12 +22,30 @@ import (
 // probably meant.
 func wrongFlag(cmd *cobra.Command, err error) error {
 	hint := fmt.Sprintf("See '%s --help'", cmd.CommandPath())
+	if invalid := (*pflag.InvalidValueError)(nil); errors.As(err, &invalid) && !errors.Is(err, strconv.ErrRange) {
+		if want := formOf(invalid.GetFlag().Value.Type()); want != "" {
+			return usage(fmt.Errorf("--%s: %q is not %s\n%s", invalid.GetFlag().Name, invalid.GetValue(), want, hint))
+		}
+	}
 	if wrong := (*pflag.NotExistError)(nil); errors.As(err, &wrong) {
 		if near := nearestFlag(cmd, wrong.GetSpecifiedName()); near != "" {
 			hint = fmt.Sprintf("Did you mean --%s?", near)
 		}
 	}
 	return usage(fmt.Errorf("%w\n%s", err, hint))
+}
+
+// formOf says how a flag of some type is written, "" if there is nothing to say.
+func formOf(flagType string) string {
+	switch flagType {
+	case "duration":
+		return "a time, as 90s, 10m or 1h30m"
+	case "int", "int32", "int64":
+		return "a number"
+	case "bool":
+		return "true or false"
+	}
+	return ""
 }
 
 // nearestFlag is the flag whose name is most like another, "" if none is like it.

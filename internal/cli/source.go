@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	neturl "net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -61,6 +62,9 @@ type inputs struct {
 	stdin     io.Reader
 }
 
+// none: nothing is named.
+func (in inputs) none() bool { return len(in.paths)+len(in.kustomize) == 0 }
+
 // read returns the objects of all sources. The error joins all that is wrong; there are
 // objects besides it.
 func (in inputs) read(ctx context.Context) ([]manifest.Object, error) {
@@ -80,7 +84,11 @@ func (in inputs) read(ctx context.Context) ([]manifest.Object, error) {
 	if err := errors.Join(errs...); err != nil || len(all) > 0 {
 		return all, err
 	}
-	return nil, fmt.Errorf("%s: no objects found", strings.Join(append(in.kustomize, in.paths...), ", "))
+	names := append(slices.Clone(in.kustomize), in.paths...)
+	if i := slices.Index(names, "-"); i >= 0 {
+		names[i] = "stdin"
+	}
+	return nil, fmt.Errorf("%s: no objects found", strings.Join(names, ", "))
 }
 
 // sources lists what the paths name; those that can be read come besides the error.
@@ -169,7 +177,10 @@ func get(ctx context.Context, url string) (io.ReadCloser, error) {
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		cancel()
-		return nil, err
+		if at := (*neturl.Error)(nil); errors.As(err, &at) {
+			err = at.Err // it names where it was redirected to, at most
+		}
+		return nil, fmt.Errorf("%s: %w", url, err)
 	}
 	if resp.StatusCode != http.StatusOK {
 		resp.Body.Close()

@@ -52,7 +52,7 @@ func TestRead(t *testing.T) {
 		{name: "nothing there", paths: []string{"none.yaml", "many/a.json"}, want: "a", wrong: `none.yaml" does not exist`},
 		{name: "an empty directory", paths: []string{"empty"}, wrong: `empty" has no .yaml, .yml or .json file`},
 		{name: "a deep directory", paths: []string{"deep"}, wrong: "-R looks into the directories below, too"},
-		{name: "empty input", paths: []string{"-"}, stdin: "\n---\n", wrong: "-: no objects found"},
+		{name: "empty input", paths: []string{"-"}, stdin: "\n---\n", wrong: "stdin: no objects found"},
 		{name: "kustomize", paths: []string{"kustom"}, wrong: "give it by -k "},
 		{name: "its file", paths: []string{"kustom/kustomization.yaml"}, wrong: "kustomize's own file"},
 		{name: "a chart", paths: []string{"chart"}, wrong: "helm template "},
@@ -86,18 +86,21 @@ func TestRead(t *testing.T) {
 func TestReadURL(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/job.yaml" {
+		switch r.URL.Path {
+		case "/job.yaml":
+			fmt.Fprint(w, namedJob("far"))
+		case "/loop":
+			http.Redirect(w, r, "/loop", http.StatusFound)
+		default:
 			http.NotFound(w, r)
-			return
 		}
-		fmt.Fprint(w, namedJob("far"))
 	}))
 	defer server.Close()
-	objects, err := inputs{paths: []string{server.URL + "/job.yaml", server.URL + "/none"}}.read(t.Context())
+	objects, err := inputs{paths: []string{server.URL + "/job.yaml", server.URL + "/none", server.URL + "/loop"}}.read(t.Context())
 	if len(objects) != 1 || objects[0].GetName() != "far" || objects[0].Where() != server.URL+"/job.yaml:1" {
 		t.Errorf("got %v", objects)
 	}
-	if want := server.URL + `/none: the server answers "404 Not Found"`; err == nil || err.Error() != want {
+	if want := server.URL + `/none: the server answers "404 Not Found"` + "\n" + server.URL + "/loop: stopped after 10 redirects"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }

@@ -23,8 +23,8 @@ import (
 // plain makes every control character visible as an escape.
 func plain(s string) string { return escape(s, "") }
 
-// plainLines is plain for text of several lines.
-func plainLines(s string) string { return escape(s, "\n") }
+// plainLines is plain for text of several lines, with tabs.
+func plainLines(s string) string { return escape(s, "\n\t") }
 
 // escape shows what controls a terminal, but for the characters of keep.
 func escape(s, keep string) string {

@@ -139,6 +139,7 @@ func newDescribe() *cobra.Command {
 // manifestFlags are those of commands that read manifests.
 func manifestFlags(f *pflag.FlagSet, in *inputs) {
 	f.StringSliceVarP(&in.paths, "filename", "f", nil, `a file, a directory, a URL or "-" for standard input`)
+	f.StringArrayVarP(&in.kustomize, "kustomize", "k", nil, "a kustomization, which an installed kustomize or kubectl builds")
 	f.BoolVarP(&in.recursive, "recursive", "R", false, "read the directories below a directory, too")
 }
 
@@ -164,8 +165,8 @@ func newWriter(cmd *cobra.Command, force bool, write func(*verb.API, context.Con
 	var dryRun string
 	cmd.Args = cobra.ArbitraryArgs
 	cmd = verbCommand(cmd, &c, func(ctx context.Context, api *verb.API, out, _ io.Writer, args []string) error {
-		if in.paths = append(in.paths, args...); len(in.paths) == 0 {
-			return usage(errors.New("which manifests? Give -f PATH"))
+		if in.paths = append(in.paths, args...); in.none() {
+			return usage(errors.New("which manifests? Give -f PATH, or -k DIR"))
 		}
 		switch dryRun {
 		case "none", "server":
@@ -232,10 +233,10 @@ func newDelete() *cobra.Command {
 			defer cancel()
 		}
 		switch {
-		case len(in.paths) == 0:
+		case in.none():
 			return api.Delete(ctx, out, args, d)
 		case len(args) > 0 || d.All || d.Selection != (verb.Selection{}):
-			return usage(errors.New("-f names the objects already; leave out names, selectors, -A and --all"))
+			return usage(errors.New("-f and -k name the objects already; leave out names, selectors, -A and --all"))
 		}
 		objects, err := manifests(ctx, in)
 		if err != nil {

@@ -297,10 +297,20 @@ func (st *state) pullError(waiting string, events []*corev1.Event) {
 	}
 	for _, ev := range byTime(events) {
 		if ev.Reason == reason.Failed && !strings.HasPrefix(ev.Message, "Error: ") {
-			st.why = []string{FirstLine(ev.Message)}
+			st.why = []string{onceSaid(FirstLine(ev.Message))}
 			return
 		}
 	}
+}
+
+// onceSaid takes off what a node says of a pull in front of the same, which is what it said of
+// the try before: one cause is not to look like two.
+func onceSaid(message string) string {
+	const again = ": failed to pull image "
+	if i := strings.Index(message, again); i >= 0 && strings.HasPrefix(message, "Failed to pull image ") {
+		return message[i+len(": "):]
+	}
+	return message
 }
 
 // crashLoop says why a container ended again and again, and when it is tried

@@ -32,6 +32,9 @@ func Decode(name string, data []byte) ([]Object, error) {
 
 // decode reads a document: JSON values, one after the other, or YAML.
 func (d document) decode() ([]Object, error) {
+	if page.Match(d.text) {
+		return nil, fmt.Errorf("%s:%d: this is a web page, not a manifest%s", d.file, d.begin(), rawHint(d.file))
+	}
 	if c := bytes.TrimSpace(d.text)[0]; c == '{' || c == '[' {
 		if objects, err, isJSON := d.decodeJSON(); isJSON {
 			return objects, err
@@ -170,7 +173,11 @@ func (d document) syntax(err error) error {
 		line = d.line + n - 1
 		text = text[:m[0]] + text[m[1]:]
 	}
-	if hint := templateHint(d.text); hint != "" {
+	switch hint := templateHint(d.text); {
+	case hint == "":
+	case strings.HasPrefix(text, "invalid map key"): // of Go's types: it is {{ }} itself
+		text = hint
+	default:
 		text += "; " + hint
 	}
 	return fmt.Errorf("%s:%d: %s", d.file, line, firstLines(text))

@@ -54,6 +54,20 @@ func scripted(top map[string]any) bool {
 // helm is what only templates of Helm have.
 var helm = regexp.MustCompile(`\{\{-?\s*(\.(Values|Release|Chart|Capabilities|Files)\b|include |template |tpl |toYaml |if |range |with |end\b|define |\$)`)
 
+// page is how web pages begin.
+var page = regexp.MustCompile(`(?i)^\s*<(!doctype html|html)\b`)
+
+// blob is where GitHub shows a file.
+var blob = regexp.MustCompile(`^https://github\.com/([^/]+/[^/]+)/blob/(.+)$`)
+
+// rawHint says where the text of a file is that a web page shows.
+func rawHint(url string) string {
+	if m := blob.FindStringSubmatch(url); m != nil {
+		return fmt.Sprintf("; the file itself is at https://raw.githubusercontent.com/%s/%s", m[1], m[2])
+	}
+	return ""
+}
+
 // braces are what most templates have.
 var braces = regexp.MustCompile(`\{\{-?\s*[.$A-Za-z]`)
 

@@ -61,6 +61,8 @@ func TestDecode(t *testing.T) {
 		{"no kind", "apiVersion: v1\nmetadata: {name: x}\n", "", "x:1: not a Kubernetes object: kind is not set"},
 		{"a tab", "kind: Job\n\tspec: 1\n", "", "x:2: found a tab character that violates indentation"},
 		{"a template", "{{- if .Values.on }}\nkind: Job\n{{- end }}\n", "", "x:1: did not find expected node content; this looks like a template of Helm: helm template CHART | sampan run -"},
+		{"nothing but a template", "{{ .Values.x }}\n", "", "x:1: this looks like a template of Helm: helm template CHART | sampan run -"},
+		{"a web page", "\n<!DOCTYPE html>\n<html lang='en'>\n", "", "x:2: this is a web page, not a manifest"},
 		{"a chart", "apiVersion: v2\nname: x\nversion: 1.0.0\n", "", "x:1: this describes a Helm chart: helm template . | sampan run -"},
 		{"a compose file", "services:\n  db: {image: postgres}\n", "", "x:1: this looks like a compose file; sampan runs Kubernetes manifests (kompose converts the one into the other)"},
 		{"a pipeline of GitLab", "build: {stage: build, script: [make]}\n", "", "x:1: this looks like a pipeline of GitLab; sampan runs Kubernetes manifests"},
@@ -137,4 +139,13 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("no place: %v", err)
 		}
 	})
+}
+
+// A page of GitHub's that shows a file says where the file is.
+func TestRawHint(t *testing.T) {
+	t.Parallel()
+	_, err := Decode("https://github.com/o/r/blob/main/deploy/job.yaml", []byte("<html>"))
+	if want := "; the file itself is at https://raw.githubusercontent.com/o/r/main/deploy/job.yaml"; err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("got %v", err)
+	}
 }
