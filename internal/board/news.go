@@ -92,6 +92,9 @@ func (b *Board) podEnded(now time.Time, p *pod) {
 		b.units++
 		return
 	}
+	if r.StoppedByJob {
+		return
+	}
 	b.failed = append(b.failed, r)
 	b.add(piece{now, "✗ pod " + p.Name + ": ", b.then(now, p.work), r})
 }
@@ -125,19 +128,24 @@ func tries(failures, limit int32) string {
 	return fmt.Sprintf(" (%d of %d)", failures+1, limit+1)
 }
 
-// restarted tells of containers that failed and are started again in their pod.
-func (b *Board) restarted(now time.Time, p *pod) {
+// restarted tells of containers that failed and are started again in their pod, and reports
+// whether there are any.
+func (b *Board) restarted(now time.Time, p *pod) (any bool) {
 	for _, s := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
-		last := s.LastTerminationState.Terminated
-		if last == nil || s.RestartCount == 0 || last.ExitCode == 0 {
+		last, attempt := s.LastTerminationState.Terminated, int(s.RestartCount)
+		if s.State.Waiting == nil {
+			attempt-- // the one after it has begun
+		}
+		if last == nil || attempt < 0 || last.ExitCode == 0 {
 			continue
 		}
-		key := fmt.Sprintf("restart %s %s %d", p.UID, s.Name, s.RestartCount)
+		any = true
+		key := fmt.Sprintf("restart %s %s %d", p.UID, s.Name, attempt)
 		if b.told[key] {
 			continue
 		}
 		r := PodResult{Containers: []ContainerResult{containerResult(&s, last)}}
-		b.credit(p.UID, int(s.RestartCount)-1, &r.Containers[0])
+		b.credit(p.UID, attempt, &r.Containers[0])
 		next := ""
 		if o, ok := explain.ObstacleOf(now, p.Pod, b.events[p.UID]); ok && o.Until.After(now) {
 			next = fmt.Sprintf("; next try in %s", Duration(o.Until.Sub(now).Round(time.Second)))
@@ -145,12 +153,15 @@ func (b *Board) restarted(now time.Time, p *pod) {
 		b.told[key] = true
 		b.add(piece{now, "✗ pod " + p.Name + ": ", next, &r})
 	}
+	return any
 }
+
+// patience is how long what is waited for is no news.
+const patience = 2 * time.Second
 
 // Look finds out what is waited for, and tells each cause once. It is called now and
 // then, for a pod that is slow has no event.
 func (b *Board) Look(now time.Time) {
-	const patience = 2 * time.Second // what takes no longer is no news
 	for _, w := range b.order {
 		if w.ended() || w.began.IsZero() {
 			continue
@@ -168,25 +179,30 @@ func (b *Board) Look(now time.Time) {
 // lookAt tells what keeps a pod from going on.
 func (b *Board) lookAt(now time.Time, p *pod) {
 	if o, ok := explain.ObstacleOf(now, p.Pod, b.events[p.UID]); ok {
-		if o.Class == "crash loop" {
-			return // restarted tells
-		}
-		if o.Crowded && strings.Contains(strings.Join(o.Why, "\n"), "Too many pods") {
-			return // the run's own limit
-		}
-		text := o.Now
-		if why := strings.Join(o.Why, "; "); why != "" {
-			text += ": " + why
-		}
-		if !o.Helpless || !b.closed {
-			for _, next := range o.Next[:min(1, len(o.Next))] {
-				text += "; " + next
-			}
-		}
-		b.tellOnce(p.work.name(b)+o.Class+strings.Join(o.Why, "; "), "… pod %s %s", p.Name, text)
+		b.tellObstacle(p.work.name(b), p, o)
 		return
 	}
 	b.lingers(now, p)
+}
+
+// tellObstacle tells what keeps a pod of somebody from going on.
+func (b *Board) tellObstacle(whose string, p *pod, o explain.Obstacle) {
+	if o.Class == "crash loop" {
+		return // restarted tells
+	}
+	if o.Crowded && strings.Contains(strings.Join(o.Why, "\n"), "Too many pods") {
+		return // the run's own limit
+	}
+	text := o.Now
+	if why := strings.Join(o.Why, "; "); why != "" {
+		text += ": " + why
+	}
+	if !o.Helpless || !b.closed {
+		for _, next := range o.Next[:min(1, len(o.Next))] {
+			text += "; " + next
+		}
+	}
+	b.tellOnce(whose+o.Class+strings.Join(o.Why, "; "), "… pod %s %s", p.Name, text)
 }
 
 // lingers tells which container keeps a pod whose work has ended.

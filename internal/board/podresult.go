@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -26,6 +27,9 @@ type PodResult struct {
 	Status  string `json:"status"` // Succeeded or Failed
 	Reason  string `json:"reason,omitempty"`
 	Message string `json:"message,omitempty"`
+	// StoppedByJob: the Job did not need it any more, because it succeeded or failed without
+	// it, or was suspended. How it ended then says nothing of its work.
+	StoppedByJob bool `json:"stoppedByJob,omitempty"`
 	// ExitCode is that of the first container that failed; nil if none had an end.
 	ExitCode *int32 `json:"exitCode,omitempty"`
 	// From the start of the first container to the end of the last. A pod of which none
@@ -60,6 +64,7 @@ type ContainerResult struct {
 // resultOf takes down how a pod ended.
 func (b *Board) resultOf(now time.Time, p *pod) *PodResult {
 	r := &PodResult{work: p.work, Name: p.Name, Status: string(p.Status.Phase), Reason: p.Status.Reason, Message: p.Status.Message, EndTime: milli(now)}
+	r.StoppedByJob = p.Status.Phase == corev1.PodFailed && b.Stopped(p.Pod)
 	if i, indexed := kind.CompletionIndex(p.Pod); indexed {
 		r.Index = &i
 	}
@@ -73,6 +78,39 @@ func (b *Board) resultOf(now time.Time, p *pod) *PodResult {
 		b.credit(p.UID, int(c.Restarts), c)
 	}
 	return r
+}
+
+// Stopped reports whether the Job of a pod ends it, and not somebody else or something that
+// went wrong. Where others may delete pods, a Job does so only once it is decided.
+func (b *Board) Stopped(p *corev1.Pod) bool {
+	w := b.workOf(p)
+	if w == nil || w.job == nil || p.DeletionTimestamp == nil {
+		return false
+	}
+	disrupted := func(c corev1.PodCondition) bool {
+		return c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue
+	}
+	if slices.ContainsFunc(p.Status.Conditions, disrupted) {
+		return false
+	}
+	decided := []batchv1.JobConditionType{batchv1.JobComplete, batchv1.JobFailed, batchv1.JobSuccessCriteriaMet, batchv1.JobFailureTarget}
+	return b.closed || kind.JobCondition(&w.job.Status, decided...) != nil
+}
+
+// Culprit is the pod that tells best why a work failed: the last that did by itself, else the
+// last that was stopped; nil if no pod failed.
+func Culprit(pods []*PodResult) *PodResult {
+	var stopped *PodResult
+	for _, p := range slices.Backward(pods) {
+		switch {
+		case p.Status != string(corev1.PodFailed):
+		case !p.StoppedByJob:
+			return p
+		case stopped == nil:
+			stopped = p
+		}
+	}
+	return stopped
 }
 
 // Work names the Job or Pod that a pod belongs to.

@@ -107,12 +107,7 @@ func (b *Board) FirstFailure(now time.Time) string {
 	if w == nil {
 		return ""
 	}
-	var last *PodResult
-	for _, r := range w.results {
-		if r.Status == string(corev1.PodFailed) {
-			last = r
-		}
-	}
+	last := Culprit(w.results)
 	if now.Sub(w.end) < moment && (last == nil || b.owes(last)) {
 		return ""
 	}

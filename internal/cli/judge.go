@@ -30,5 +30,5 @@ func (f *follower) judgeLife(pod *corev1.Pod, s *corev1.ContainerStatus, t *core
 	f.judged[t.ContainerID] = true
 	// A helper is ended by a signal when the work is done.
 	failed := t.ExitCode != 0 && (!kind.Sidecar(pod, s.Name) || pod.Status.Phase == corev1.PodFailed)
-	f.logs.stage.judge(logID{logKey{pod.UID, s.Name}, attempt}, failed && f.leaving == nil)
+	f.logs.stage.judge(logID{logKey{pod.UID, s.Name}, attempt}, failed && f.leaving == nil && !f.board.Stopped(pod))
 }

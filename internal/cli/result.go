@@ -190,12 +190,7 @@ func failure(w *board.WorkResult) string {
 	case "Stopped":
 		return ""
 	}
-	var last *board.PodResult
-	for _, p := range w.Pods {
-		if p.Status == "Failed" {
-			last = p
-		}
-	}
+	last := board.Culprit(w.Pods)
 	if last == nil {
 		if w.Message == "" {
 			return ""

@@ -90,6 +90,8 @@ func suiteOf(w *board.WorkResult) suite {
 	if w.StartTime != nil {
 		s.Timestamp = w.StartTime.UTC().Format(time.DateOnly + "T15:04:05")
 	}
+	culprit := board.Culprit(w.Pods)
+	blameless := culprit == nil || culprit.StoppedByJob
 	byIndex := make([]*board.PodResult, 0, len(w.Pods))
 	for _, p := range w.Pods {
 		switch {
@@ -98,7 +100,7 @@ func suiteOf(w *board.WorkResult) suite {
 		case w.Status == statusOK && p.Status == "Failed":
 			s.SystemErr += text(tried(p))
 		default:
-			s.Cases = append(s.Cases, caseOf(w, []*board.PodResult{p}))
+			s.Cases = append(s.Cases, caseOf(w, []*board.PodResult{p}, blameless))
 		}
 	}
 	slices.SortStableFunc(byIndex, func(a, b *board.PodResult) int { return cmp.Compare(*a.Index, *b.Index) })
@@ -107,7 +109,7 @@ func suiteOf(w *board.WorkResult) suite {
 		for n < len(byIndex) && *byIndex[n].Index == *byIndex[0].Index {
 			n++
 		}
-		s.Cases = append(s.Cases, caseOf(w, byIndex[:n]))
+		s.Cases = append(s.Cases, caseOf(w, byIndex[:n], blameless))
 		byIndex = byIndex[n:]
 	}
 	s.count()
@@ -133,7 +135,8 @@ func (s *suite) count() {
 }
 
 // caseOf is the case of a pod or of all the tries of an index, of which the last counts.
-func caseOf(w *board.WorkResult, tries []*board.PodResult) testcase {
+// blameless: no pod failed by itself.
+func caseOf(w *board.WorkResult, tries []*board.PodResult, blameless bool) testcase {
 	last := tries[len(tries)-1]
 	c := testcase{Name: text(last.Name), Class: text(w.Namespace + "." + w.Name), Time: inSeconds(last.Seconds)}
 	if last.Index != nil {
@@ -146,10 +149,14 @@ func caseOf(w *board.WorkResult, tries []*board.PodResult) testcase {
 		return c
 	}
 	why := &outcome{Message: text(last.How()), Type: text(last.Reason), Text: text(tried(last))}
-	if w.Status == statusOK {
+	switch {
+	case w.Status == statusOK:
 		why.Message = text("the Job is Complete without it: " + last.How())
 		c.Skipped = why
-	} else {
+	case last.StoppedByJob && !blameless:
+		why.Message = text("the Job failed without it: " + last.How())
+		c.Skipped = why
+	default:
 		c.Failure = why
 	}
 	return c
