@@ -6,8 +6,8 @@
 // last words, and all that is shown fits the screen.
 //
 // In the order of events: board.go takes what was seen, news.go words what changed,
-// stuck.go finds out when nothing can change any more, frame.go draws, result.go and
-// podresult.go are what remains.
+// beside.go has an eye on what the works may need, stuck.go finds out when nothing can change
+// any more, frame.go draws, result.go and podresult.go are what remains.
 package board
 
 import (
@@ -31,6 +31,8 @@ type Board struct {
 	works           map[types.UID]*work
 	queued          map[string]*work // those whose turn has not come, by name
 	order           []*work
+	beside          map[string]*companion       // by namespace and name
+	awaited         []*companion                // those of them that the works wait for
 	pods            map[types.UID]*pod          // those that have not succeeded
 	lives           map[lifeID]Life             // of containers whose pods have not told their end yet
 	owed            map[lifeID]*ContainerResult // of those whose lives are not known yet
@@ -114,7 +116,7 @@ func New(now time.Time, closed bool) *Board {
 		began: now, changed: now, closed: closed,
 		works: map[types.UID]*work{}, queued: map[string]*work{}, pods: map[types.UID]*pod{}, lives: map[lifeID]Life{}, owed: map[lifeID]*ContainerResult{},
 		events: map[types.UID][]*corev1.Event{}, told: map[string]bool{},
-		done: map[types.UID]struct{}{}, space: map[string]bool{},
+		done: map[types.UID]struct{}{}, space: map[string]bool{}, beside: map[string]*companion{},
 	}
 }
 
@@ -165,10 +167,11 @@ func (b *Board) Job(now time.Time, j *batchv1.Job, gone bool) {
 	}
 }
 
-// Pod takes note of a pod: one of a Job, or one alone.
+// Pod takes note of a pod: one of a Job, one alone, or one of a companion.
 func (b *Board) Pod(now time.Time, p *corev1.Pod, gone bool) {
 	w := b.workOf(p)
 	if w == nil {
+		b.podBeside(now, p, gone)
 		return
 	}
 	b.changed = now
@@ -219,6 +222,7 @@ func (b *Board) forget(p *pod) {
 func (b *Board) Event(now time.Time, ev *corev1.Event) {
 	const enough = 20 // for an object
 	uid := ev.InvolvedObject.UID
+	b.podless(ev)
 	if b.works[uid] == nil && b.pods[uid] == nil && ev.InvolvedObject.Kind != "Pod" {
 		return
 	}

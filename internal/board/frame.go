@@ -95,6 +95,13 @@ func (b *Board) state() state {
 			}
 		}
 	}
+	for _, c := range b.beside {
+		for _, p := range c.pods {
+			if pull := explain.PullOf(p.Pod); pull != "" && (s.pulling == "" || pull < s.pulling) {
+				s.pulling = pull
+			}
+		}
+	}
 	return s
 }
 
@@ -157,6 +164,9 @@ func (b *Board) Line(now time.Time, columns int) string {
 	add(len(b.queued), "queued")
 	if s.pulling != "" {
 		does = append(does, s.pulling)
+	}
+	if names := b.Awaited(now); names != "" {
+		does = append(does, "waiting for "+names)
 	}
 	parts := []part{{text: count}, {text: bar(p), rank: 4}, {text: strings.Join(does, ", "), rank: 1}}
 	rate, left := b.rate(now, p)

@@ -162,6 +162,7 @@ const patience = 2 * time.Second
 // Look finds out what is waited for, and tells each cause once. It is called now and
 // then, for a pod that is slow has no event.
 func (b *Board) Look(now time.Time) {
+	b.lookBeside(now)
 	for _, w := range b.order {
 		if w.ended() || w.began.IsZero() {
 			continue
@@ -259,7 +260,7 @@ var covered = []string{
 
 // warn tells of an event that warns, unless it is told otherwise; one cause is told once.
 func (b *Board) warn(ev *corev1.Event) {
-	if ev.Type != corev1.EventTypeWarning || slices.Contains(covered, ev.Reason) {
+	if ev.Type != corev1.EventTypeWarning || slices.Contains(covered, ev.Reason) || b.becoming(ev) {
 		return
 	}
 	b.tellOnce("event "+ev.Reason+ev.Message, "warning: %s %s: %s: %s",

@@ -44,7 +44,7 @@ func apply(ctx context.Context, config *rest.Config, p *plan.Plan, goesOn bool) 
 			if o.Role == plan.Support {
 				continue
 			}
-			obj, err = replace(ctx, client, o) // one that ended with the earlier run
+			obj, err = replace(ctx, client, o) // one of the earlier run
 		}
 		if err != nil {
 			return companions, fmt.Errorf("%s: %w", o.Where, err)
@@ -56,9 +56,16 @@ func apply(ctx context.Context, config *rest.Config, p *plan.Plan, goesOn bool) 
 	return companions, nil
 }
 
-// replace creates a pod anew.
+// replace creates a pod anew, and returns what makes pods as it is: they are new.
 func replace(ctx context.Context, client dynamic.Interface, o plan.Object) (kind.Object, error) {
 	at := client.Resource(o.Kind.GVK.GroupVersion().WithResource(o.Kind.Plural())).Namespace(o.GetNamespace())
+	if _, pod := o.Object.(*corev1.Pod); !pod {
+		got, err := at.Get(ctx, o.GetName(), metav1.GetOptions{})
+		if err != nil {
+			return nil, err
+		}
+		return typed(o, got)
+	}
 	err := at.Delete(ctx, o.GetName(), metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](0)})
 	if err != nil && !apierrors.IsNotFound(err) {
 		return nil, err
@@ -66,8 +73,7 @@ func replace(ctx context.Context, client dynamic.Interface, o plan.Object) (kind
 	return create(ctx, client, o)
 }
 
-// create creates one object, and returns it if it is one that runs. A namespace may be
-// there.
+// create creates one object, and returns it. A namespace may be there.
 func create(ctx context.Context, client dynamic.Interface, o plan.Object) (kind.Object, error) {
 	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o.Object)
 	if err != nil {
@@ -88,9 +94,11 @@ func create(ctx context.Context, client dynamic.Interface, o plan.Object) (kind.
 	if err != nil {
 		return nil, err
 	}
-	if _, runs := o.Object.(*corev1.Pod); !runs {
-		return nil, nil
-	}
-	typed := &corev1.Pod{}
-	return typed, runtime.DefaultUnstructuredConverter.FromUnstructured(got.Object, typed)
+	return typed(o, got)
+}
+
+// typed is an object that the API has answered with.
+func typed(o plan.Object, got *unstructured.Unstructured) (kind.Object, error) {
+	obj := o.Kind.New()
+	return obj, runtime.DefaultUnstructuredConverter.FromUnstructured(got.Object, obj)
 }

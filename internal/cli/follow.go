@@ -126,7 +126,9 @@ func (f *follower) Run(ctx context.Context) error {
 				return &failedFast{why}
 			}
 		}
-		f.queue.next(time.Now())
+		if f.board.Awaited(time.Now()) == "" {
+			f.queue.next(time.Now())
+		}
 		select {
 		case u := <-f.streams.updates:
 			f.take(u)
@@ -287,6 +289,9 @@ func (f *follower) takePod(pod *corev1.Pod, gone bool) {
 		f.readLogs(pod)
 	}
 	f.judge(pod)
+	if f.leaving != nil && !gone && f.board.IsBeside(pod) {
+		f.works[pod.UID], f.leaving[pod.UID] = true, true
+	}
 	if f.works[pod.UID] {
 		f.queue.weigh(pod, gone)
 		f.left(pod, gone)

@@ -77,7 +77,7 @@ func newLogReaders(ctx context.Context, c *console, o logOutput) *logReaders {
 // measures how long it lives: until its log ends.
 func (l *logReaders) take(pod *corev1.Pod, container string, restarts int, log io.ReadCloser) {
 	of := life{logKey: logKey{pod.UID, container}, attempt: restarts, Life: board.Life{Began: time.Now()}}
-	of.endless = len(pod.OwnerReferences) == 0 && pod.Spec.RestartPolicy == corev1.RestartPolicyAlways
+	of.endless = pod.Spec.RestartPolicy == corev1.RestartPolicyAlways
 	r := l.reading(logName(pod, container), of)
 	r.file = l.records.create(pod, container)
 	l.start(r, func(context.Context) (io.ReadCloser, error) { return log, nil })

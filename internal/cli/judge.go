@@ -10,7 +10,10 @@ import (
 
 // judge tells where logs are held back which containers of a pod have failed.
 func (f *follower) judge(pod *corev1.Pod) {
-	if _, followed := f.workOf(pod); !followed || f.logs.stage == nil {
+	if f.logs.stage == nil {
+		return
+	}
+	if _, followed := f.workOf(pod); !followed && !f.board.IsBeside(pod) {
 		return
 	}
 	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {

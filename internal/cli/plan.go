@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sampan-batch/sampan/internal/engine"
+	"github.com/sampan-batch/sampan/internal/image"
 	"github.com/sampan-batch/sampan/internal/plan"
 )
 
@@ -25,8 +26,8 @@ func (o *runOptions) plan(ctx context.Context, paths []string, dir string) (*pla
 		return nil, err
 	}
 	w := plan.World{
-		Now: time.Now(), Zones: time.LoadLocation, Namespace: o.namespace, Node: node, Runtime: o.runtime,
-		Volumes: filepath.Join(dir, engine.RunVolumes), Kept: o.volumes != "", Strict: o.strict,
+		Now: time.Now(), Zones: time.LoadLocation, ImageName: imageName, Namespace: o.namespace, Node: node, Runtime: o.runtime,
+		Volumes: filepath.Join(dir, engine.RunVolumes), Kept: o.volumes != "", Strict: o.strict, OnlyJobs: o.onlyJobs,
 		Overrides: overrides,
 	}
 	if w.Kept {
@@ -100,4 +101,9 @@ func makeClaims(claims []string) error {
 		}
 	}
 	return nil
+}
+
+func imageName(text string) error {
+	_, err := image.Canonical(text)
+	return err
 }

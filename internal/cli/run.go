@@ -21,6 +21,7 @@ type runOptions struct {
 	kustomize []string
 	recursive bool
 	strict    bool
+	onlyJobs  bool
 	dryRun    bool
 	namespace string
 	runtime   string
@@ -42,9 +43,11 @@ All of it is checked before anything starts. Nobody else can change anything in 
 that what refers to something that is not there, or asks for more than this machine has, is
 refused; and when nothing can go on any more, the run ends and says why.
 
-A CronJob's Job runs once, now. A Pod that never ends runs as long as the others do; Services
-lead to it. PersistentVolumeClaims are directories, which --volumes keeps. Objects that a run
-does not need (Ingresses, roles, …) are left out with a warning, which --strict makes an error.
+A CronJob's Job runs once, now. What never ends (Deployments, StatefulSets, Pods that restart
+always, …) runs as long as the others do, and Services lead to it: Jobs begin when it is ready,
+or does not come any closer to that for 10 s; --only-jobs leaves it out. PersistentVolumeClaims
+are directories, which --volumes keeps. Objects that a run does not need (Ingresses, roles, …)
+are left out with a warning, which --strict makes an error.
 
 -j N runs at most N pods at a time: Jobs are begun in the order of the input, as others end, and
 none has more pods than that at a time. --fail-fast ends the run, gracefully and with 1, when
@@ -110,6 +113,7 @@ func (o *runOptions) addFlags(cmd *cobra.Command) {
 	f.StringArrayVarP(&o.kustomize, "kustomize", "k", nil, "a kustomization, which an installed kustomize or kubectl builds")
 	f.BoolVarP(&o.recursive, "recursive", "R", false, "read the directories below a directory, too")
 	f.BoolVar(&o.strict, "strict", false, "refuse objects that would be left out")
+	f.BoolVar(&o.onlyJobs, "only-jobs", false, "leave out what never ends: Deployments, StatefulSets, Pods that restart always, …")
 	f.BoolVar(&o.dryRun, "dry-run", false, "check everything, say what has no effect here, and start nothing")
 	f.StringVar(&o.runtime, "runtime", string(runner.Sandbox), `how containers run: "sandbox" (isolated, from their image) or "host" (a plain process of this machine)`)
 	f.StringVar(&o.volumes, "volumes", "", "keep PersistentVolumeClaims in this directory, as NAMESPACE/NAME (default: they end with the run)")
@@ -257,7 +261,7 @@ func (o *runOptions) dataDir() (dir string, cleanUp func(), err error) {
 	}
 	dir, err = os.MkdirTemp("", "sampan-run-*")
 	if err != nil {
-		return "", nil, err
+		return "", nil, usage(fmt.Errorf("no place for the run: %w; TMPDIR or --keep name another", err))
 	}
 	return dir, func() {
 		// What containers made, their supervisor has removed, which may do what this

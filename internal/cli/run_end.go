@@ -2,9 +2,11 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -29,6 +31,11 @@ func (r *running) end(open []kind.Object) {
 	ctx, cancel := context.WithTimeout(r.stops.kill, patience)
 	defer cancel()
 	f.leave(leaving, r.keep != "")
+	if len(open) == 0 { // else it was said why, and that it may take a while
+		defer time.AfterFunc(2*time.Second, func() {
+			r.console.Note("ending what ran beside, gracefully, within %s (Ctrl-C twice kills it)", patience)
+		}).Stop()
+	}
 	if obj, err := r.dismiss(ctx, leaving); err != nil {
 		if r.stops.kill.Err() == nil {
 			r.console.Note("warning: %s %s: %v; killing the pods", r.farewell(), obj.GetName(), err)
@@ -95,7 +102,15 @@ func (f *follower) leave(all []kind.Object, resting bool) {
 	f.board.Leave()
 	f.resting = resting
 	f.leaving = make(map[types.UID]bool, len(all))
+	for _, pod := range f.board.PodsBeside() {
+		f.works[pod.UID], f.leaving[pod.UID] = true, true
+	}
 	for _, obj := range all {
+		switch obj.(type) {
+		case *batchv1.Job, *corev1.Pod:
+		default:
+			continue // it leaves with its pods
+		}
 		f.works[obj.GetUID()] = true // its end is awaited, if it was not before
 		if job, ok := obj.(*batchv1.Job); ok {
 			f.jobs[job.UID] = job
@@ -117,25 +132,59 @@ func (f *follower) left(obj kind.Object, gone bool) {
 	}
 }
 
-// remove deletes a Job with its pods, or a pod.
+// remove deletes what runs: a pod, or what makes pods, with these.
 func remove(ctx context.Context, client kubernetes.Interface, obj kind.Object) error {
+	ns, name := obj.GetNamespace(), obj.GetName()
 	options := metav1.DeleteOptions{PropagationPolicy: ptr.To(metav1.DeletePropagationForeground)}
-	if _, ok := obj.(*corev1.Pod); ok {
-		return client.CoreV1().Pods(obj.GetNamespace()).Delete(ctx, obj.GetName(), metav1.DeleteOptions{})
+	switch obj.(type) {
+	case *corev1.Pod:
+		return client.CoreV1().Pods(ns).Delete(ctx, name, metav1.DeleteOptions{})
+	case *batchv1.Job:
+		return client.BatchV1().Jobs(ns).Delete(ctx, name, options)
+	case *appsv1.Deployment:
+		return client.AppsV1().Deployments(ns).Delete(ctx, name, options)
+	case *appsv1.StatefulSet:
+		return client.AppsV1().StatefulSets(ns).Delete(ctx, name, options)
+	case *appsv1.DaemonSet:
+		return client.AppsV1().DaemonSets(ns).Delete(ctx, name, options)
+	case *appsv1.ReplicaSet:
+		return client.AppsV1().ReplicaSets(ns).Delete(ctx, name, options)
+	case *corev1.ReplicationController:
+		return client.CoreV1().ReplicationControllers(ns).Delete(ctx, name, options)
 	}
-	return client.BatchV1().Jobs(obj.GetNamespace()).Delete(ctx, obj.GetName(), options)
+	return fmt.Errorf("%T does not run", obj)
 }
 
 // patienceWith is how long the pods of what runs may take to end.
 func patienceWith(running []kind.Object) time.Duration {
 	var grace int64
 	for _, obj := range running {
-		switch obj := obj.(type) {
-		case *batchv1.Job:
-			grace = max(grace, ptr.Deref(obj.Spec.Template.Spec.TerminationGracePeriodSeconds, 30))
-		case *corev1.Pod:
-			grace = max(grace, ptr.Deref(obj.Spec.TerminationGracePeriodSeconds, 30))
+		if spec := podSpecOf(obj); spec != nil {
+			grace = max(grace, ptr.Deref(spec.TerminationGracePeriodSeconds, 30))
 		}
 	}
 	return time.Duration(grace)*time.Second + 10*time.Second
+}
+
+// podSpecOf is the spec of the pods that an object is, or makes; nil if it makes none.
+func podSpecOf(obj kind.Object) *corev1.PodSpec {
+	switch obj := obj.(type) {
+	case *corev1.Pod:
+		return &obj.Spec
+	case *batchv1.Job:
+		return &obj.Spec.Template.Spec
+	case *appsv1.Deployment:
+		return &obj.Spec.Template.Spec
+	case *appsv1.StatefulSet:
+		return &obj.Spec.Template.Spec
+	case *appsv1.DaemonSet:
+		return &obj.Spec.Template.Spec
+	case *appsv1.ReplicaSet:
+		return &obj.Spec.Template.Spec
+	case *corev1.ReplicationController:
+		if obj.Spec.Template != nil {
+			return &obj.Spec.Template.Spec
+		}
+	}
+	return nil
 }

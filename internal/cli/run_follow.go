@@ -65,21 +65,31 @@ func (r *running) begin(ctx context.Context, config *rest.Config, p *plan.Plan) 
 	}
 	r.tell(turns)
 	r.follower.await(newQueue(r.stops.kill, r.maxPods, turns), r.revision)
+	for _, o := range p.Objects {
+		if o.Role == plan.Companion {
+			r.follower.board.Beside(time.Now(), o.Kind.GVK.Kind, o.GetNamespace(), o.GetName(), int(o.Pods))
+		}
+	}
 	if r.companions, err = apply(ctx, config, p, r.earlier.goesOn); err != nil {
 		return usage(err)
 	}
 	return nil
 }
 
-// works is how many Jobs and Pods a plan is about, companions how many pods run beside them.
-func works(p *plan.Plan) int64      { return count(p, plan.Work) }
-func companions(p *plan.Plan) int64 { return count(p, plan.Companion) }
-
-func count(p *plan.Plan, role plan.Role) (n int64) {
+// works is how many Jobs and Pods a plan is about.
+func works(p *plan.Plan) (n int64) {
 	for _, o := range p.Objects {
-		if o.Role == role {
+		if o.Role == plan.Work {
 			n++
 		}
+	}
+	return n
+}
+
+// companions is how many pods run beside them.
+func companions(p *plan.Plan) (n int64) {
+	for _, o := range p.Objects {
+		n += int64(o.Pods)
 	}
 	return n
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,7 +16,8 @@ import (
 // clean takes off an object what an API has put on it, so that what `kubectl get -o json`
 // printed can be run again. Owners stay where they are.
 func clean(obj kind.Object) {
-	if obj.GetResourceVersion() != "" || obj.GetUID() != "" {
+	served := obj.GetResourceVersion() != "" || obj.GetUID() != ""
+	if served {
 		obj.SetFinalizers(nil)
 	}
 	obj.SetUID("")
@@ -30,6 +32,7 @@ func clean(obj kind.Object) {
 	if notes := obj.GetAnnotations(); notes != nil {
 		delete(notes, corev1.LastAppliedConfigAnnotation)
 		delete(notes, "batch.kubernetes.io/job-tracking")
+		delete(notes, kind.DeploymentRevision)
 		obj.SetAnnotations(notes)
 	}
 	switch obj := obj.(type) {
@@ -43,6 +46,32 @@ func clean(obj kind.Object) {
 		obj.Spec, obj.Status = corev1.NamespaceSpec{}, corev1.NamespaceStatus{}
 	case *corev1.ServiceAccount:
 		obj.Secrets = nil
+	case *corev1.Service:
+		obj.Status = corev1.ServiceStatus{}
+		if served {
+			cleanService(obj)
+		}
+	case *appsv1.Deployment:
+		obj.Status = appsv1.DeploymentStatus{}
+	case *appsv1.StatefulSet:
+		obj.Status = appsv1.StatefulSetStatus{}
+	case *appsv1.DaemonSet:
+		obj.Status = appsv1.DaemonSetStatus{}
+	case *appsv1.ReplicaSet:
+		obj.Status = appsv1.ReplicaSetStatus{}
+	case *corev1.ReplicationController:
+		obj.Status = corev1.ReplicationControllerStatus{}
+	}
+}
+
+// cleanService takes off the addresses and ports that another cluster has given a Service.
+func cleanService(s *corev1.Service) {
+	if s.Spec.ClusterIP != corev1.ClusterIPNone {
+		s.Spec.ClusterIP, s.Spec.ClusterIPs = "", nil
+	}
+	s.Spec.IPFamilies, s.Spec.IPFamilyPolicy, s.Spec.HealthCheckNodePort = nil, nil, 0
+	for i := range s.Spec.Ports {
+		s.Spec.Ports[i].NodePort = 0
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -42,8 +43,11 @@ func (p *planner) decode(in manifest.Object, k *kind.Kind, name string) *item {
 	case *corev1.Pod:
 		it.role, it.pod = Work, &corev1.PodTemplateSpec{ObjectMeta: obj.ObjectMeta, Spec: obj.Spec}
 		if obj.Spec.RestartPolicy == "" || obj.Spec.RestartPolicy == corev1.RestartPolicyAlways {
-			it.role = Companion
+			it.role, it.pods = Companion, 1
 		}
+	}
+	if slices.Contains(workloads, k.Resource) {
+		p.workload(it)
 	}
 	if it.pod != nil {
 		p.mountClaims(it)

@@ -34,13 +34,24 @@ func (p *planner) fit(it *item) {
 		if class == "host" && len(c.Command) == 0 {
 			it.refuse(at+".command", "has to be set: the runtime class host runs commands of this machine, and uses no image")
 		}
-		if why := manifest.Unfilled(c.Image); why != "" && class != "host" {
+		if why := p.noImage(c.Image); why != "" && class != "host" {
 			it.refuse(at+".image", "%q: %s", c.Image, why)
 		}
 	})
 	if len(spec.ResourceClaims) > 0 {
 		it.refuse(it.spec("resourceClaims"), "there are no devices here that could be claimed")
 	}
+}
+
+// noImage says why a text, which validation has found not empty, names no image.
+func (p *planner) noImage(text string) string {
+	if why := manifest.Unfilled(text); why != "" {
+		return why
+	}
+	if err := p.ImageName(text); text != "" && err != nil {
+		return "is no name of an image, as registry.example.com/team/app:1.2 is"
+	}
+	return ""
 }
 
 // place asks the core that places pods.
@@ -92,7 +103,7 @@ func (p *planner) volumes(it *item) {
 		case s.Image != nil && p.class(&it.pod.Spec) == "host":
 			it.refuse(it.spec("volumes[%d].image", i), "the runtime class host has no file system of its own, and mounts no image")
 		case s.Image != nil:
-			if why := manifest.Unfilled(s.Image.Reference); why != "" {
+			if why := p.noImage(s.Image.Reference); why != "" {
 				it.refuse(it.spec("volumes[%d].image.reference", i), "%q: %s", s.Image.Reference, why)
 			}
 		case s.EmptyDir != nil, s.HostPath != nil, s.ConfigMap != nil, s.Secret != nil, s.DownwardAPI != nil, s.Projected != nil, s == corev1.VolumeSource{}:

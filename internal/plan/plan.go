@@ -9,8 +9,9 @@
 //
 // In the order of events: select.go takes, leaves out or refuses each object by its kind,
 // decode.go reads it strictly, clean.go takes off what another API has put on,
-// cronjob.go and claim.go make of CronJobs and claims what can run here, override.go
-// changes what the user wants otherwise this time, check.go asks the kind's row, and refer.go and fit.go find out what could never start.
+// cronjob.go, workload.go and claim.go make of CronJobs, of Deployments and their like, and
+// of claims what can run here, override.go changes what the user wants otherwise this time,
+// check.go asks the kind's row, and refer.go and fit.go find out what could never start.
 package plan
 
 import (
@@ -34,6 +35,8 @@ import (
 type World struct {
 	Now   time.Time
 	Zones cron.Zones
+	// ImageName says why a text is no name of an image.
+	ImageName func(string) error
 	// Namespace is that of objects that name none.
 	Namespace string
 	// Node is this machine, with its labels and what it has to give.
@@ -49,6 +52,8 @@ type World struct {
 	Partial bool
 	// Strict refuses what is otherwise left out with a warning.
 	Strict bool
+	// OnlyJobs leaves out what never ends.
+	OnlyJobs bool
 	// Overrides are for what the run is about.
 	Overrides Overrides
 }
@@ -58,7 +63,7 @@ type Role uint8
 
 const (
 	Support   Role = iota // is there for others
-	Companion             // a pod that never ends by itself: it runs as long as there is work
+	Companion             // never ends by itself: it runs as long as there is work
 	Work                  // is followed to its end
 )
 
@@ -67,6 +72,8 @@ type Object struct {
 	kind.Object
 	Kind *kind.Kind
 	Role Role
+	// Pods is how many a companion has.
+	Pods int32
 	// Where it stands in the input.
 	Where string
 }
@@ -100,6 +107,7 @@ func Make(w World, input []manifest.Object) (*Plan, error) {
 	for _, in := range input {
 		if it := p.take(in); it != nil {
 			items = append(items, it)
+			items = append(items, p.claimsOf(it)...)
 		}
 	}
 	items = p.unique(items)
@@ -108,7 +116,12 @@ func Make(w World, input []manifest.Object) (*Plan, error) {
 	refs := newReferences(items)
 	for _, it := range items {
 		p.check(it)
-		if it.pod != nil {
+		switch {
+		case it.pod == nil:
+		case p.elsewhere(it):
+			it.pods = 0
+			p.note("%s has no pod here: it is for other nodes than this one", it.origin)
+		default:
 			p.refer(it, refs)
 			p.fit(it)
 			p.idle(it)
@@ -130,13 +143,13 @@ type planner struct {
 	scheme *runtime.Scheme
 	sets   sets
 
-	errs           []error
-	skipped, unrun []string
-	notes          []string
-	ineffect       map[string]*ineffective // by field and reason
-	ineffects      []*ineffective          // the same, in the order of the input
-	claims         []string
-	work           int
+	errs      []error
+	skipped   []string
+	notes     []string
+	ineffect  map[string]*ineffective // by field and reason
+	ineffects []*ineffective          // the same, in the order of the input
+	claims    []string
+	work      int
 }
 
 // item is an object on its way into the plan.
@@ -151,6 +164,7 @@ type item struct {
 	// pod is what it makes pods from, or is: at podPath in the input.
 	pod     *corev1.PodTemplateSpec
 	podPath string
+	pods    int32 // how many a companion has
 	claims  []claimed
 	errs    []error
 }
@@ -240,7 +254,7 @@ func (p *planner) plan(items []*item) *Plan {
 			known[ns] = true
 			plan.Namespaces = append(plan.Namespaces, ns)
 		}
-		plan.Objects = append(plan.Objects, Object{Object: it.obj, Kind: it.kind, Role: it.role, Where: it.in.Where()})
+		plan.Objects = append(plan.Objects, Object{Object: it.obj, Kind: it.kind, Role: it.role, Pods: it.pods, Where: it.in.Where()})
 	}
 	slices.Sort(plan.Claims)
 	plan.Claims = slices.Compact(plan.Claims)

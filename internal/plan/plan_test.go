@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -19,7 +20,7 @@ import (
 
 func world() World {
 	return World{
-		Now: time.Date(2026, 3, 7, 12, 0, 0, 0, time.UTC), Zones: time.LoadLocation, Namespace: "default", Runtime: "sandbox", Volumes: "/v",
+		Now: time.Date(2026, 3, 7, 12, 0, 0, 0, time.UTC), Zones: time.LoadLocation, ImageName: imageName, Namespace: "default", Runtime: "sandbox", Volumes: "/v",
 		Node: &corev1.Node{
 			ObjectMeta: metav1.ObjectMeta{Name: "here", Labels: map[string]string{"kubernetes.io/hostname": "here", "kubernetes.io/os": "linux"}},
 			Status: corev1.NodeStatus{Allocatable: corev1.ResourceList{
@@ -27,6 +28,14 @@ func world() World {
 			}},
 		},
 	}
+}
+
+// imageName knows the images of the tests.
+func imageName(text string) error {
+	if strings.Contains(text, " ") {
+		return errors.New("has a blank")
+	}
+	return nil
 }
 
 // made returns what becomes of an input: the objects in order, marked "*" as work and "+"
@@ -91,14 +100,33 @@ spec:
 `, fields)
 }
 
+// workload is one of apps/v1, whose spec and pod's spec have these fields more.
+func workload(kind, name, spec, pod string) string {
+	return fmt.Sprintf(`
+apiVersion: apps/v1
+kind: %s
+metadata: {name: %s}
+spec:
+  %s
+  selector: {matchLabels: {a: b}}
+  template:
+    metadata: {labels: {a: b}}
+    spec:
+      %s
+      containers:
+      - {name: c, image: i, command: ["true"]}
+---
+`, kind, name, spec, pod)
+}
+
 func pod(name, policy string) string {
 	return object("v1", "Pod", name, "spec: {restartPolicy: "+policy+", containers: [{name: c, image: i}]}")
 }
 
 func TestMake(t *testing.T) {
 	t.Parallel()
-	strict, host, kept := world(), world(), world()
-	strict.Strict, host.Runtime, kept.Kept = true, "host", true
+	strict, host, kept, onlyJobs := world(), world(), world(), world()
+	strict.Strict, host.Runtime, kept.Kept, onlyJobs.OnlyJobs = true, "host", true, true
 	configMap := object("v1", "ConfigMap", "cm", "data: {k: v}")
 	for _, c := range []struct {
 		name, in string
@@ -108,7 +136,11 @@ func TestMake(t *testing.T) {
 		{"a Job", job("j", "", ""), nil, "*job/j"},
 		{"what others need comes first", job("j", "", "serviceAccountName: sa") + object("v1", "ServiceAccount", "sa", "") + object("v1", "Namespace", "ns", ""),
 			nil, "namespace/ns serviceaccount/sa *job/j"},
-		{"nothing to run", configMap + object("v1", "ResourceQuota", "s", ""), nil, "!there is nothing to run: no Job, CronJob or Pod is among the 2 objects"},
+		{"nothing to run", configMap + object("v1", "ResourceQuota", "s", ""), nil, "!there is nothing to run: no Job, CronJob or Pod is among the 2 objects; a run does not need resourcequota/s"},
+		{"a group that is misspelt", object("bacth/v1", "Job", "j", ""), nil, `!x:2: job/j: there is no kind "Job" in bacth/v1: did you mean batch/v1?`},
+		{"a kind of somebody else's", object("batch.volcano.sh/v1alpha1", "Job", "j", ""), nil, "!there is nothing to run: no Job, CronJob or Pod is among the 1 object; a run does not need job/j"},
+		{"no name of an image", strings.Replace(job("j", "", ""), "image: i", `image: "My Image"`, 1), nil, `!x:12: job/j: spec.template.spec.containers[0].image: "My Image": is no name of an image, as registry.example.com/team/app:1.2 is`},
+
 		{"two of one name", job("j", "", "") + configMap + job("j", "completions: 2", ""), nil, "!x:22: job/j: the name is taken: job/j has it at x:4"},
 		{"the same twice", job("j", "", "") + job("j", "", ""), nil, "*job/j"},
 		{"one name in two namespaces", job("j", "", "") + strings.Replace(job("j", "", ""), "{name: j}", "{name: j, namespace: ns}", 1), nil, "*job/j *job/j"},
@@ -123,14 +155,33 @@ func TestMake(t *testing.T) {
 		{"a Pod that never ends", pod("p", "Always"), nil, "!x:4: pod/p: spec.restartPolicy: is Always, which is the default, so that the pod never ends; OnFailure or Never let it"},
 		{"one beside a Job", job("j", "", "") + pod("p", "Always"), nil, "+pod/p *job/j"},
 
-		{"kinds that a run does not need", job("j", "", "") + object("v1", "ResourceQuota", "s", "") + object("apps/v1", "Deployment", "d", "") + object("example.com/v1", "Widget", "w", ""), nil, "*job/j"},
+		{"kinds that a run does not need", job("j", "", "") + object("v1", "ResourceQuota", "s", "") + object("example.com/v1", "Widget", "w", ""), nil, "*job/j"},
 		{"how pods find each other", job("j", "", "") + object("v1", "Service", "s", "spec: {ports: [{port: 1}]}"), nil, "service/s *job/j"},
 		{"a Service that is wrong", job("j", "", "") + object("v1", "Service", "s", "spec: {ports: [{port: 0}]}"), nil,
 			"!x:17: service/s: spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive\nx:17: service/s: spec.ports[0].targetPort: Invalid value: 0: must be between 1 and 65535, inclusive"},
 		{"a class of the input", job("j", "", "priorityClassName: low") + object("scheduling.k8s.io/v1", "PriorityClass", "low", "value: 1"), nil, "priorityclass/low *job/j"},
 		{"a class that there is not", job("j", "", "priorityClassName: low"), nil, "!x:10: job/j: spec.template.spec.priorityClassName: no PriorityClass with name low was found in the input"},
-		{"the same, strictly", job("j", "", "") + object("v1", "ResourceQuota", "s", "") + object("apps/v1", "Deployment", "d", ""), &strict,
-			"!--strict: skipped 1 object that a run does not need: resourcequota/s\n--strict: skipped 1 workload, for only Jobs, CronJobs and Pods run here: deployment/d"},
+		{"the same, strictly", job("j", "", "") + object("v1", "ResourceQuota", "s", ""), &strict, "!--strict: skipped 1 object that a run does not need: resourcequota/s"},
+
+		{"what never ends, beside a Job", job("j", "", "") + workload("Deployment", "d", "", "") + workload("StatefulSet", "s", "serviceName: s", "") + workload("DaemonSet", "e", "", "") +
+			workload("ReplicaSet", "r", "", "") + object("v1", "ReplicationController", "c", "spec: {template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i}]}}}"),
+			&strict, "+deployment/d +statefulset/s +daemonset/e +replicaset/r +replicationcontroller/c *job/j"},
+		{"only Jobs", job("j", "", "") + workload("Deployment", "d", "replicas: -1", "") + pod("p", "Always") + pod("q", "Never"), &onlyJobs, "*job/j *pod/q"},
+		{"what never ends, alone", workload("Deployment", "d", "", "") + pod("p", "Always"), nil,
+			`!x:3: deployment/d: kind: a Deployment never ends, and there is no Job, CronJob or Pod here that does; "sampan serve" and "sampan apply" run it` + "\n" +
+				"x:18: pod/p: spec.restartPolicy: is Always, which is the default, so that the pod never ends; OnFailure or Never let it"},
+		{"one that is wrong", job("j", "", "") + workload("Deployment", "d", "replicas: -1", ""), nil, "!x:19: deployment/d: spec.replicas: Invalid value: -1: must be greater than or equal to 0"},
+		{"one that could not start", job("j", "", "") + workload("Deployment", "d", "", "serviceAccountName: sa"), nil,
+			`!x:24: deployment/d: spec.template.spec.serviceAccountName: the ServiceAccount "sa" is not in the input, so that no pod could be made`},
+		{"one of an old group", job("j", "", "") + strings.Replace(workload("Deployment", "d", "", ""), "apps/v1", "extensions/v1beta1", 1), nil,
+			`!x:16: deployment/d: there is no kind "Deployment" in extensions/v1beta1: did you mean kind Deployment in apps/v1?`},
+		{"a Deployment for other nodes", job("j", "", "") + workload("Deployment", "d", "", "nodeSelector: {kubernetes.io/os: windows}"), nil,
+			"!x:24: deployment/d: spec.template.spec.nodeSelector: this machine does not match; its labels are kubernetes.io/hostname=here, kubernetes.io/os=linux"},
+		{"a DaemonSet for other nodes", job("j", "", "") + workload("DaemonSet", "d", "", "nodeSelector: {kubernetes.io/os: windows}\n      serviceAccountName: none"), nil, "+daemonset/d *job/j"},
+		{"claims of a StatefulSet", job("j", "", "") + workload("StatefulSet", "s", "serviceName: s\n  replicas: 2\n  ordinals: {start: 3}\n  volumeClaimTemplates: [{metadata: {name: data}, spec: {accessModes: [ReadWriteOnce], storageClassName: ssd, resources: {requests: {storage: 1Gi}}}}]", ""), nil,
+			"persistentvolume/run-03f6ec8d507c697ed695 persistentvolume/run-073839b8cd1cb317c6b2 +statefulset/s *job/j"},
+		{"a block device", job("j", "", "") + workload("StatefulSet", "s", "serviceName: s\n  volumeClaimTemplates: [{metadata: {name: data}, spec: {accessModes: [ReadWriteOnce], volumeMode: Block, resources: {requests: {storage: 1Gi}}}}]", ""), nil,
+			"!x:20: statefulset/s: spec.volumeClaimTemplates[0].spec.volumeMode: there are no block devices here that could be claimed; Filesystem gets a directory"},
 		{"tests of a chart", job("j", "", "") + strings.Replace(pod("t", "Never"), "{name: t}", `{name: t, annotations: {helm.sh/hook: test}}`, 1), nil, "*job/j"},
 		{"an old group", object("extensions/v1beta1", "Job", "j", ""), nil, `!x:2: job/j: there is no kind "Job" in extensions/v1beta1: did you mean kind Job in batch/v1?`},
 		{"a version that there is not", object("batch/v7", "Job", "j", ""), nil, `!x:2: job/j: there is no kind "Job" in batch/v7: did you mean kind Job in batch/v1?`},
@@ -210,15 +261,16 @@ func TestNotes(t *testing.T) {
 	t.Parallel()
 	plan, got := made(t, world(), cronJob("ttlSecondsAfterFinished: 5")+
 		strings.Replace(job("j", "ttlSecondsAfterFinished: 5", "topologySpreadConstraints: [{maxSkew: 1, topologyKey: a, whenUnsatisfiable: ScheduleAnyway}]"), "{name: j}", "{name: j, namespace: ns}", 1)+
-		job("k", "ttlSecondsAfterFinished: 5", "")+pod("p", "Always")+object("v1", "ResourceQuota", "s", "")+object("apps/v1", "StatefulSet", "db", ""))
+		job("k", "ttlSecondsAfterFinished: 5", "")+pod("p", "Always")+object("v1", "ResourceQuota", "s", "")+workload("StatefulSet", "db", "serviceName: db", "")+workload("Deployment", "q", "", "")+workload("DaemonSet", "d", "", "nodeSelector: {a: b}"))
 	if plan == nil {
 		t.Fatal(got)
 	}
 	want := []string{
 		`cronjob/nightly: its Job runs once, now; its schedule "30 2 * * *" would be due next on Sun, 08 Mar 2026 02:30:00 UTC`,
 		"pod/p runs as long as the others do (restartPolicy Always)",
+		"statefulset/db, deployment/q, daemonset/d run as long as the others do",
+		"daemonset/d has no pod here: it is for other nodes than this one",
 		"skipped 1 object that a run does not need: resourcequota/s",
-		"skipped 1 workload, for only Jobs, CronJobs and Pods run here: statefulset/db",
 	}
 	if !slices.Equal(plan.Notes, want) {
 		t.Errorf("got %q", plan.Notes)

@@ -1,10 +1,12 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -25,9 +27,6 @@ var builtIn = map[string][]string{
 	"policy":      {"PodDisruptionBudget", "PodSecurityPolicy"},
 }
 
-// workloads are kinds that have pods, which do not run here.
-var workloads = []string{"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController"}
-
 // needed reports whether a run takes objects of the kind: those that run, what they refer
 // to, by what they find each other, and what they may reach. Not those that the engine writes
 // itself, those that say who may do what, since no pod of a run reaches the API, and those that
@@ -38,7 +37,7 @@ func needed(k *kind.Kind) bool {
 		kind.Services, kind.EndpointsOf, kind.EndpointSlices, kind.NetworkPolicies:
 		return true
 	}
-	return false
+	return slices.Contains(workloads, k.Resource)
 }
 
 // take makes an item of an object; nil when it is left out, or refused.
@@ -53,8 +52,14 @@ func (p *planner) take(in manifest.Object) *item {
 	case gvk.Group == "" && gvk.Kind == "PersistentVolumeClaim":
 		p.claim(in)
 		return nil
+	case p.OnlyJobs && k != nil && slices.Contains(workloads, k.Resource):
 	case k != nil && needed(k):
-		return p.decode(in, k, name)
+		it := p.decode(in, k, name)
+		if it != nil && it.role == Companion && p.OnlyJobs {
+			p.skipped = append(p.skipped, name)
+			return nil
+		}
+		return it
 	}
 	if k == nil {
 		if wrong := misnamed(p.served(), gvk); wrong != "" {
@@ -62,11 +67,7 @@ func (p *planner) take(in manifest.Object) *item {
 			return nil
 		}
 	}
-	if slices.Contains(workloads, gvk.Kind) && builtIn[gvk.Group] != nil {
-		p.unrun = append(p.unrun, name)
-	} else {
-		p.skipped = append(p.skipped, name)
-	}
+	p.skipped = append(p.skipped, name)
 	return nil
 }
 
@@ -74,7 +75,7 @@ func (p *planner) take(in manifest.Object) *item {
 func (p *planner) served() []schema.GroupVersionKind {
 	var all []schema.GroupVersionKind
 	for _, k := range p.kinds.All() {
-		if k.NoEffect == "" && !slices.Contains(workloads, k.GVK.Kind) {
+		if k.NoEffect == "" {
 			all = append(all, k.GVKs()...)
 		}
 	}
@@ -88,6 +89,10 @@ func misnamed(served []schema.GroupVersionKind, gvk schema.GroupVersionKind) str
 		// The same kind, in a group or version that it was in once, or never.
 		if strings.EqualFold(k.Kind, gvk.Kind) && (builtIn[gvk.Group] != nil || strings.HasPrefix(gvk.Group, "batch.k8s")) {
 			return fmt.Sprintf("there is no kind %q in %s: did you mean kind %s in %s?", gvk.Kind, in, k.Kind, k.GroupVersion())
+		}
+		// The kind, in a group that is misspelt.
+		if k.Kind == gvk.Kind && gvk.Group != "" && k.Group != "" && Distance(k.Group, gvk.Group) <= 2 {
+			return fmt.Sprintf("there is no kind %q in %s: did you mean %s?", gvk.Kind, in, k.GroupVersion())
 		}
 	}
 	known := builtIn[gvk.Group]
@@ -163,24 +168,44 @@ func (s sets) makes(in manifest.Object) bool {
 	return owner != nil && s[owner.UID]
 }
 
-// companions are pods that never end; without work they are what cannot be run.
+// companions are pods, and what makes pods, that never end; without work they are what
+// cannot be run.
 func (p *planner) companions(items []*item) {
 	for _, it := range items {
 		if it.role == Work {
 			p.work++
 		}
 	}
+	var beside []string
 	for _, it := range items {
+		_, pod := it.obj.(*corev1.Pod)
 		switch {
 		case it.role != Companion:
-		case p.work == 0:
+		case p.work > 0 && pod:
+			p.note("%s runs as long as the others do (restartPolicy Always)", it.origin)
+		case p.work > 0:
+			beside = append(beside, it.origin)
+		case pod:
 			it.refuse(it.spec("restartPolicy"), "is Always, which is the default, so that the pod never ends; OnFailure or Never let it")
+		case !p.Partial:
+			it.refuse("kind", "a %s never ends, and there is no Job, CronJob or Pod here that does; \"sampan serve\" and \"sampan apply\" run it", it.kind.GVK.Kind)
+		}
+		if it.role == Companion && p.work == 0 {
 			p.errs = append(p.errs, it.errs...)
 			it.errs = nil
-		default:
-			p.note("%s runs as long as the others do (restartPolicy Always)", it.origin)
 		}
 	}
+	if len(beside) > 0 {
+		p.note("%s run%s as long as the others do", some(beside), singular(len(beside)))
+	}
+}
+
+// singular is what the verb of one thing ends with.
+func singular(n int) string {
+	if n == 1 {
+		return "s"
+	}
+	return ""
 }
 
 // leftOut says what is not run, or refuses that.
@@ -192,11 +217,12 @@ func (p *planner) leftOut(taken int) {
 	if n := len(p.skipped); n > 0 {
 		say("skipped %s that a run does not need: %s", count(n, "object"), some(p.skipped))
 	}
-	if n := len(p.unrun); n > 0 {
-		say("skipped %s, for only Jobs, CronJobs and Pods run here: %s", count(n, "workload"), some(p.unrun))
-	}
 	if p.work == 0 && len(p.errs) == 0 && !p.Partial {
-		p.errs = append(p.errs, fmt.Errorf("there is nothing to run: no Job, CronJob or Pod is among the %s", count(taken+len(p.skipped)+len(p.unrun), "object")))
+		text := "there is nothing to run: no Job, CronJob or Pod is among the " + count(taken+len(p.skipped), "object")
+		if len(p.skipped) > 0 {
+			text += "; a run does not need " + some(p.skipped)
+		}
+		p.errs = append(p.errs, errors.New(text))
 	}
 }
 
