@@ -102,9 +102,29 @@ func (c *companion) ready() bool {
 	return n >= c.want
 }
 
-// standstill is how long nothing of a companion has to change until nobody waits for it any
-// more: it may need what the works do before it is ready.
-const standstill = 10 * time.Second
+// How long nothing of a companion has to change until nobody waits for it any more. One that
+// runs may need what the works do before it is ready; one that does not run yet is slow.
+const (
+	standstill = 10 * time.Second
+	slowStart  = time.Minute
+)
+
+// namesCome is how long after its pods are ready a Service leads to them at the latest, and
+// their names are known.
+const namesCome = 500 * time.Millisecond
+
+// patience is how long the companion is waited for without a change.
+func (c *companion) patience() time.Duration {
+	for _, p := range c.pods {
+		if p.Status.Phase != corev1.PodRunning {
+			return slowStart
+		}
+	}
+	if len(c.pods) == 0 {
+		return slowStart
+	}
+	return standstill
+}
 
 // Awaited names the companions that the works should have before they begin, and which are on
 // their way; "" when that is none. Each is waited for once.
@@ -114,9 +134,9 @@ func (b *Board) Awaited(now time.Time) string {
 	}
 	b.awaited = slices.DeleteFunc(b.awaited, func(c *companion) bool {
 		switch {
-		case c.ready(), c.trouble:
+		case c.trouble, c.ready() && (c.want == 0 || now.Sub(c.moved) >= namesCome):
 			return true
-		case now.Sub(c.moved) <= standstill:
+		case now.Sub(c.moved) <= c.patience():
 			return false
 		}
 		b.tell("… %s is not ready%s; it is not waited for any longer", c.name, b.unreadiness(c))

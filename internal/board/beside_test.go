@@ -46,13 +46,14 @@ func TestAwaited(t *testing.T) {
 	}
 	b.Pod(after(1), readyPod(ofDeployment("redis", "redis-7d9f-a", "running")), false)
 	b.Pod(after(1), readyPod(aPod(nil, "helper", "running")), false)
-	is(1, "deployment/redis")
+	is(1.1, "deployment/redis, pod/helper") // Services do not lead there yet
+	is(1.5, "deployment/redis")
 	b.Pod(after(2), ofDeployment("redis", "redis-7d9f-b", "ContainerCreating"), false)
-	is(11.5, "deployment/redis") // something happened at 2
-	b.Pod(after(12), readyPod(ofDeployment("redis", "redis-7d9f-b", "running")), false)
-	is(12, "")
-	b.Pod(after(13), ofDeployment("redis", "redis-7d9f-b", "running"), false)
-	is(13, "") // once is enough
+	is(50, "deployment/redis") // its containers are not there yet
+	b.Pod(after(52), readyPod(ofDeployment("redis", "redis-7d9f-b", "running")), false)
+	is(52.5, "")
+	b.Pod(after(53), ofDeployment("redis", "redis-7d9f-b", "running"), false)
+	is(53, "") // once is enough
 	if state := b.state(); state != (state0) || !b.IsBeside(ofDeployment("redis", "x", "running")) || b.IsBeside(aPod(aJob("j", 1), "j-x", "running")) {
 		t.Errorf("pods beside count as works': %+v", state)
 	}

@@ -88,6 +88,9 @@ func create(ctx context.Context, client dynamic.Interface, o plan.Object) (kind.
 		resource = target.Namespace(o.GetNamespace())
 	}
 	got, err := resource.Create(ctx, obj, strict)
+	if apierrors.IsAlreadyExists(err) && o.Kind.Resource == kind.ServiceAccounts && o.GetName() == "default" {
+		got, err = resource.Update(ctx, obj, metav1.UpdateOptions{FieldManager: fieldManager, FieldValidation: metav1.FieldValidationStrict}) // each namespace has one
+	}
 	if apierrors.IsAlreadyExists(err) && o.Kind.Resource == "namespaces" {
 		return nil, nil
 	}

@@ -156,6 +156,9 @@ func TestMake(t *testing.T) {
 		{"one beside a Job", job("j", "", "") + pod("p", "Always"), nil, "+pod/p *job/j"},
 
 		{"kinds that a run does not need", job("j", "", "") + object("v1", "ResourceQuota", "s", "") + object("example.com/v1", "Widget", "w", ""), nil, "*job/j"},
+		{"what each cluster has", job("j", "", "") + object("v1", "ConfigMap", "kube-root-ca.crt", "") +
+			strings.Replace(object("v1", "Service", "kubernetes", "spec: {ports: [{port: 443}]}"), "{name: kubernetes}", "{name: kubernetes, labels: {provider: kubernetes}}", 1) +
+			strings.Replace(object("v1", "Endpoints", "web", ""), "{name: web}", "{name: web, labels: {endpoints.kubernetes.io/managed-by: endpoint-controller}}", 1), nil, "*job/j"},
 		{"how pods find each other", job("j", "", "") + object("v1", "Service", "s", "spec: {ports: [{port: 1}]}"), nil, "service/s *job/j"},
 		{"a Service that is wrong", job("j", "", "") + object("v1", "Service", "s", "spec: {ports: [{port: 0}]}"), nil,
 			"!x:17: service/s: spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive\nx:17: service/s: spec.ports[0].targetPort: Invalid value: 0: must be between 1 and 65535, inclusive"},

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -46,7 +47,7 @@ func (p *planner) take(in manifest.Object) *item {
 	k := p.kinds.ByGVK(gvk)
 	name := nameOf(gvk.Kind, in.GetName(), in.GetGenerateName())
 	switch {
-	case p.sets.makes(in), hookOf(in):
+	case p.sets.makes(in), hookOf(in), everywhere(in):
 		p.skipped = append(p.skipped, name)
 		return nil
 	case gvk.Group == "" && gvk.Kind == "PersistentVolumeClaim":
@@ -132,6 +133,18 @@ func Distance(a, b string) int {
 		}
 	}
 	return row[len(b)]
+}
+
+// everywhere: each cluster makes the object by itself, and this one its own.
+func everywhere(in manifest.Object) bool {
+	switch in.GetKind() {
+	case "ConfigMap":
+		return in.GetName() == "kube-root-ca.crt"
+	case "Service", "Endpoints", "EndpointSlice":
+		return in.GetName() == "kubernetes" && in.GetLabels()["provider"]+in.GetLabels()[discoveryv1.LabelServiceName]+in.GetLabels()[discoveryv1.LabelSkipMirror] != "" ||
+			in.GetLabels()["endpoints.kubernetes.io/managed-by"] != "" || in.GetLabels()[discoveryv1.LabelManagedBy] == "endpointslice-controller.k8s.io"
+	}
+	return false
 }
 
 // hookOf: Helm runs the object at another time than at an installation.
