@@ -126,20 +126,48 @@ func (g *grant) address() error {
 	if spec.Type == corev1.ServiceTypeExternalName || spec.ClusterIP == corev1.ClusterIPNone {
 		return nil
 	}
-	if len(spec.ClusterIPs) > 0 && spec.ClusterIPs[0] != "" {
-		return g.wanted(spec)
+	ips := slices.Clone(spec.ClusterIPs)
+	for i, family := range families(spec) {
+		if i < len(ips) && ips[i] != "" {
+			if err := g.wanted(ips[i], family); err != nil {
+				return err
+			}
+			continue
+		}
+		ip, ok := g.anyAddress(family)
+		if !ok {
+			return apierrors.NewInternalError(fmt.Errorf("failed to allocate a serviceIP for Service %q: range is full", g.service.Name))
+		}
+		ips, g.given = append(ips[:min(i, len(ips))], ip), true
 	}
-	ip, ok := g.anyAddress()
-	if !ok {
-		return apierrors.NewInternalError(fmt.Errorf("failed to allocate a serviceIP for Service %q: range is full", g.service.Name))
+	if g.given {
+		spec.ClusterIP, spec.ClusterIPs = ips[0], ips
 	}
-	spec.ClusterIP, spec.ClusterIPs, g.given = ip, []string{ip}, true
 	return nil
 }
 
-// wanted checks the address that the Service names.
-func (g *grant) wanted(spec *corev1.ServiceSpec) error {
-	ip := spec.ClusterIPs[0]
+// families are those of which the Service has an address each. One that was stored before Services had
+// families has IPv4's.
+func families(spec *corev1.ServiceSpec) []corev1.IPFamily {
+	if len(spec.IPFamilies) == 0 {
+		return []corev1.IPFamily{corev1.IPv4Protocol}
+	}
+	return spec.IPFamilies
+}
+
+// rangeOf returns the range of a family's addresses, and how many of them Services get: not the first, which
+// is the network's, nor the last, which with IPv4 is the one for all.
+func rangeOf(family corev1.IPFamily) (r netip.Prefix, size int) {
+	if family == corev1.IPv6Protocol {
+		return kind.ServiceRangeIPv6, 1<<(128-kind.ServiceRangeIPv6.Bits()) - 1
+	}
+	return kind.ServiceRange, 1<<(32-kind.ServiceRange.Bits()) - 2
+}
+
+// wanted checks an address that the Service names.
+func (g *grant) wanted(ip string, family corev1.IPFamily) error {
+	spec := &g.service.Spec
+	in, size := rangeOf(family)
 	refuse := func(why string) error {
 		return g.invalid(field.NewPath("spec", "clusterIPs"), spec.ClusterIPs, fmt.Sprintf("failed to allocate IP %v: %s", ip, why))
 	}
@@ -147,30 +175,28 @@ func (g *grant) wanted(spec *corev1.ServiceSpec) error {
 	switch {
 	case g.had[kind.ServicesAt(ip)]:
 		return nil
-	case err != nil, !kind.ServiceRange.Contains(addr), addr == kind.ServiceRange.Addr(), addr == lastAddress:
-		return refuse(fmt.Sprintf("the provided IP (%v) is not in the valid range. The range of valid IPs is %s", ip, kind.ServiceRange))
+	case err != nil, !in.Contains(addr), addr == in.Addr(), nth(in, size).Less(addr):
+		return refuse(fmt.Sprintf("the provided IP (%v) is not in the valid range. The range of valid IPs is %s", ip, in))
 	case !g.free(kind.ServicesAt(ip)):
 		return refuse("provided IP is already allocated")
 	}
 	return nil
 }
 
-// lastAddress is the one of the range that is nobody's: a network's broadcast address.
-var lastAddress = func() netip.Addr {
-	at := kind.ServiceRange.Masked().Addr().As4()
-	for i := kind.ServiceRange.Bits(); i < 32; i++ {
-		at[i/8] |= 1 << (7 - i%8)
+// nth returns an address of a range by its number.
+func nth(in netip.Prefix, i int) netip.Addr {
+	at := in.Masked().Addr().AsSlice()
+	for k := len(at) - 1; i > 0; k-- {
+		at[k] |= byte(i)
+		i >>= 8
 	}
-	return netip.AddrFrom4(at)
-}()
+	ip, _ := netip.AddrFromSlice(at)
+	return ip
+}
 
-func (g *grant) anyAddress() (string, bool) {
-	base := kind.ServiceRange.Masked().Addr().As4()
-	size := 1<<(32-kind.ServiceRange.Bits()) - 2 // without the first and the last
-	at := func(i int) string {
-		n := i + 1
-		return netip.AddrFrom4([4]byte{base[0], base[1] | byte(n>>16), base[2] | byte(n>>8), base[3] | byte(n)}).String()
-	}
+func (g *grant) anyAddress(family corev1.IPFamily) (string, bool) {
+	in, size := rangeOf(family)
+	at := func(i int) string { return nth(in, i+1).String() }
 	i, ok := g.draw(size, reserved(size, 16, 256), func(i int) bool { return g.free(kind.ServicesAt(at(i))) })
 	return at(i), ok
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"net/netip"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -126,10 +127,53 @@ func TestAddressesRunOut(t *testing.T) {
 			return
 		}
 		ip := w.services[kind.Services.Key("ns", name)].Spec.ClusterIP
-		if addr := netip.MustParseAddr(ip); seen[ip] || !kind.ServiceRange.Contains(addr) || addr == kind.ServiceRange.Addr() || addr == lastAddress {
+		if addr := netip.MustParseAddr(ip); seen[ip] || !kind.ServiceRange.Contains(addr) || addr == kind.ServiceRange.Addr() || addr == netip.MustParseAddr("10.96.255.255") {
 			t.Fatalf("%s got %s", name, ip)
 		}
 		seen[ip] = true
+	}
+}
+
+// TestBothFamilies: a Service gets an address of each family that it has, in their order; one that it names or
+// has stays.
+func TestBothFamilies(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	write := func(name string, families []corev1.IPFamily, ips ...string) (*corev1.Service, error) {
+		s := service(name, corev1.ServiceTypeClusterIP)
+		spec := &s.Object.(*corev1.Service).Spec
+		spec.IPFamilies, spec.ClusterIPs = families, ips
+		if len(ips) > 0 {
+			spec.ClusterIP = ips[0]
+		}
+		err := w.store(s)
+		return w.services[s.Key], err
+	}
+	four, six := corev1.IPv4Protocol, corev1.IPv6Protocol
+	both := []corev1.IPFamily{six, four}
+	s, err := write("a", both)
+	if err != nil || len(s.Spec.ClusterIPs) != 2 || s.Spec.ClusterIP != s.Spec.ClusterIPs[0] ||
+		!kind.ServiceRangeIPv6.Contains(netip.MustParseAddr(s.Spec.ClusterIPs[0])) || !kind.ServiceRange.Contains(netip.MustParseAddr(s.Spec.ClusterIPs[1])) {
+		t.Fatalf("got %v, %v", s.Spec, err)
+	}
+	had := s.Spec.ClusterIPs
+	if s, err = write("a", both[:1], had[0]); err != nil || len(s.Spec.ClusterIPs) != 1 {
+		t.Errorf("one goes: %v, %v", s.Spec.ClusterIPs, err)
+	}
+	if s, err = write("a", both, had[0]); err != nil || len(s.Spec.ClusterIPs) != 2 || s.Spec.ClusterIPs[0] != had[0] {
+		t.Errorf("one comes: %v, %v", s.Spec.ClusterIPs, err)
+	}
+	if s, err = write("named", []corev1.IPFamily{four, six}, "10.96.0.77", "fd00:10:96::ffff"); err != nil || s.Spec.ClusterIPs[1] != "fd00:10:96::ffff" {
+		t.Errorf("both are named: %v, %v", s.Spec.ClusterIPs, err)
+	}
+	for ip, want := range map[string]string{
+		"fd00:10:96::ffff": "provided IP is already allocated",
+		"fd00:10:96::":     "the provided IP (fd00:10:96::) is not in the valid range. The range of valid IPs is fd00:10:96::/112",
+		"fd00:10:97::1":    "the provided IP (fd00:10:97::1) is not in the valid range. The range of valid IPs is fd00:10:96::/112",
+	} {
+		if _, err := write("b", []corev1.IPFamily{six}, ip); err == nil || !strings.Contains(err.Error(), "failed to allocate IP "+ip+": "+want) {
+			t.Errorf("%s: %v", ip, err)
+		}
 	}
 }
 

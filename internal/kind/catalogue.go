@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/sampan-batch/sampan/internal/change"
@@ -41,8 +42,21 @@ func NewKinds(rows ...*Kind) (*Kinds, error) {
 
 // Builtin returns a catalogue of Table. An error in that is an error in this
 // program, and panics.
-func Builtin() *Kinds {
-	ks, err := NewKinds(Table()...)
+func Builtin() *Kinds { return builtin(Table()) }
+
+// DualStack is Builtin for a cluster that has IPv6 beside IPv4.
+func DualStack() *Kinds {
+	rows := Table()
+	for i, k := range rows {
+		if k.Resource == Services {
+			rows[i] = serviceOf(corev1.IPv4Protocol, corev1.IPv6Protocol)
+		}
+	}
+	return builtin(rows)
+}
+
+func builtin(rows []*Kind) *Kinds {
+	ks, err := NewKinds(rows...)
 	if err != nil {
 		panic(err)
 	}

@@ -46,5 +46,5 @@ func ServiceCIDR() *Kind {
 	return serviceCIDRTable(kubernetes[networkingv1.ServiceCIDR, networkingv1.ServiceCIDRList](Names{
 		Resource: ServiceCIDRs, Singular: "servicecidr",
 		GVK: networkingv1.SchemeGroupVersion.WithKind("ServiceCIDR"),
-	}, servicecidr.Strategy, servicecidr.StatusStrategy).withoutEffect("services have addresses of " + ServiceRange.String() + " only"))
+	}, servicecidr.Strategy, servicecidr.StatusStrategy).withoutEffect("services have addresses of " + ServiceRange.String() + " and " + ServiceRangeIPv6.String() + " only"))
 }

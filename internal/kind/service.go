@@ -16,6 +16,9 @@ import (
 // ServiceRange are the addresses of Services, --service-cluster-ip-range of a cluster.
 var ServiceRange = netip.MustParsePrefix("10.96.0.0/16")
 
+// ServiceRangeIPv6 are those of IPv6, where there is a catalogue for that (DualStack).
+var ServiceRangeIPv6 = netip.MustParsePrefix("fd00:10:96::/112")
+
 // The addresses of the Services that a cluster has: the first of the range is the API's,
 // the tenth that of its DNS.
 const (
@@ -29,12 +32,15 @@ const (
 	LastNodePort  = 32767
 )
 
-// Service is the row of v1 services.
-func Service() *Kind {
+// Service is the row of v1 services, where they have addresses of IPv4.
+func Service() *Kind { return serviceOf(corev1.IPv4Protocol) }
+
+// serviceOf is the row of v1 services of a cluster that has these families of addresses.
+func serviceOf(families ...corev1.IPFamily) *Kind {
 	k := kubernetes[corev1.Service, corev1.ServiceList](Names{
 		Resource: Services, Singular: "service", ShortNames: []string{"svc"}, Categories: []string{"all"},
 		GVK: corev1.SchemeGroupVersion.WithKind("Service"),
-	}, upstream.Service(), service.StatusStrategy).answersObject()
+	}, upstream.Service(families...), service.StatusStrategy).answersObject()
 	k.Select.Fields = selects(func(s *corev1.Service) fields.Set {
 		return fields.Set{"spec.clusterIP": s.Spec.ClusterIP, "spec.type": string(s.Spec.Type)}
 	})

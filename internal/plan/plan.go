@@ -41,6 +41,8 @@ type World struct {
 	Namespace string
 	// Node is this machine, with its labels and what it has to give.
 	Node *corev1.Node
+	// IPv6: Services may have addresses of IPv6, too.
+	IPv6 bool
 	// Runtime is the class of pods that name none.
 	Runtime string
 	// Volumes is the directory in which claims are directories. Kept: it stays, so that
@@ -98,6 +100,9 @@ type Plan struct {
 // each with its place; there is no plan then.
 func Make(w World, input []manifest.Object) (*Plan, error) {
 	p := &planner{World: w, kinds: kind.Builtin(), ineffect: map[string]*ineffective{}}
+	if w.IPv6 {
+		p.kinds = kind.DualStack()
+	}
 	var err error
 	if p.scheme, err = kind.NewVersionedScheme(p.kinds.All()); err != nil {
 		return nil, err

@@ -117,6 +117,55 @@ func TestServicesGetAddresses(t *testing.T) {
 	}
 }
 
+// TestServicesOfBothFamilies: a cluster that has IPv6 gives a Service the families that it asks for, and takes one
+// back when it asks for that.
+func TestServicesOfBothFamilies(t *testing.T) {
+	t.Parallel()
+	f := setup(t, func(o *Options) { o.Kinds = kind.DualStack() })
+	got := func(s *corev1.Service, err error) string {
+		if err != nil {
+			return err.Error()
+		}
+		said := fmt.Sprintf("%s%v", *s.Spec.IPFamilyPolicy, s.Spec.IPFamilies)
+		for _, ip := range s.Spec.ClusterIPs {
+			if addr, err := netip.ParseAddr(ip); err == nil && kind.ServiceRange.Contains(addr) {
+				ip = "four"
+			} else if err == nil && kind.ServiceRangeIPv6.Contains(addr) {
+				ip = "six"
+			}
+			said += " " + ip
+		}
+		return said
+	}
+	invalid := func(name, what string) string { return fmt.Sprintf("Service %q is invalid: %s", name, what) }
+	for name, c := range map[string]struct{ spec, want string }{
+		"plain":    {"ports: [{port: 80}]", "SingleStack[IPv4] four"},
+		"prefers":  {"ipFamilyPolicy: PreferDualStack\nports: [{port: 80}]", "PreferDualStack[IPv4 IPv6] four six"},
+		"requires": {"ipFamilyPolicy: RequireDualStack\nipFamilies: [IPv6]\nports: [{port: 80}]", "RequireDualStack[IPv6 IPv4] six four"},
+		"six":      {"ipFamilies: [IPv6]\nports: [{port: 80}]", "SingleStack[IPv6] six"},
+		"named":    {"clusterIP: fd00:10:96::77\nports: [{port: 80}]", "SingleStack[IPv6] six"},
+		"both":     {"ipFamilyPolicy: PreferDualStack\nclusterIP: 10.96.0.99\nclusterIPs: [10.96.0.99, 'fd00:10:96::99']\nports: [{port: 80}]", "PreferDualStack[IPv4 IPv6] four six"},
+		"headless": {"ipFamilyPolicy: PreferDualStack\nclusterIP: None\nselector: {a: b}", "PreferDualStack[IPv4 IPv6] None"},
+		"single":   {"ipFamilies: [IPv4, IPv6]\nports: [{port: 80}]", invalid("single", `spec.ipFamilyPolicy: Invalid value: "SingleStack": must be 'RequireDualStack' or 'PreferDualStack' when multiple IP families are specified`)},
+		"out":      {"clusterIP: 2001:db8::1\nports: [{port: 80}]", invalid("out", `spec.clusterIPs: Invalid value: ["2001:db8::1"]: failed to allocate IP 2001:db8::1: the provided IP (2001:db8::1) is not in the valid range. The range of valid IPs is fd00:10:96::/112`)},
+	} {
+		if got := got(f.createService(t, name, c.spec)); got != c.want {
+			t.Errorf("%s: %s\n got %s\nwant %s", name, c.spec, got, c.want)
+		}
+	}
+	for _, c := range []struct{ patch, want string }{
+		{`{"spec":{"ipFamilyPolicy":"PreferDualStack"}}`, "PreferDualStack[IPv4 IPv6] four six"},
+		{`{"spec":{"ipFamilies":["IPv4"]}}`, invalid("plain", `spec.ipFamilyPolicy: Invalid value: "PreferDualStack": must be 'SingleStack' to release the secondary IP family`)},
+		{`{"spec":{"ipFamilyPolicy":"SingleStack"}}`, "SingleStack[IPv4] four"},
+		{`{"spec":{"ipFamilyPolicy":"RequireDualStack","clusterIPs":null}}`, "RequireDualStack[IPv4 IPv6] four six"},
+		{`{"metadata":{"labels":{"a":"b"}}}`, "RequireDualStack[IPv4 IPv6] four six"},
+	} {
+		if got := got(f.client.CoreV1().Services("default").Patch(t.Context(), "plain", types.MergePatchType, []byte(c.patch), metav1.PatchOptions{})); got != c.want {
+			t.Errorf("%s\n got %s\nwant %s", c.patch, got, c.want)
+		}
+	}
+}
+
 // TestServicesChangeType: what a Service does not need any more is free for others at once.
 func TestServicesChangeType(t *testing.T) {
 	t.Parallel()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/registry/rest"
@@ -15,12 +16,19 @@ import (
 	netutils "k8s.io/utils/net"
 )
 
-// Service is the strategy of Services, for a cluster whose addresses are all IPv4. Besides
+// Service is the strategy of Services, for a cluster that has addresses of these families, of which the
+// first is what a Service gets that asks for none. Besides
 // what Kubernetes' strategy does it fills in what depends on other fields, or on what was
 // there before: Kubernetes does this in the storage of Services, before the strategy is
 // asked. The addresses and ports themselves are not given here, as nobody here knows which
 // are free.
-func Service() Strategy { return serviceStrategy{service.Strategy} }
+func Service(families ...corev1.IPFamily) Strategy {
+	own := make(clusterFamilies, len(families))
+	for i, f := range families {
+		own[i] = core.IPFamily(f)
+	}
+	return serviceStrategy{service.Strategy, own}
+}
 
 // resetting is a strategy that says which fields it resets.
 type resetting interface {
@@ -28,13 +36,21 @@ type resetting interface {
 	rest.ResetFieldsStrategy
 }
 
-type serviceStrategy struct{ resetting }
+type serviceStrategy struct {
+	resetting
+	families clusterFamilies
+}
+
+// clusterFamilies are the families of addresses that Services of a cluster may have.
+type clusterFamilies []core.IPFamily
+
+func (c clusterFamilies) has(family core.IPFamily) bool { return slices.Contains(c, family) }
 
 // PrepareForCreate overrides Kubernetes'.
 func (s serviceStrategy) PrepareForCreate(ctx context.Context, obj runtime.Object) {
 	svc := obj.(*core.Service)
 	normalizeClusterIPs(svc, nil)
-	initFamilies(svc, nil) // what is wrong, Validate says
+	s.families.prepare(svc, nil)
 	dropTrafficPolicy(svc)
 	s.resetting.PrepareForCreate(ctx, obj)
 }
@@ -44,7 +60,7 @@ func (s serviceStrategy) PrepareForUpdate(ctx context.Context, obj, old runtime.
 	svc, before := obj.(*core.Service), old.(*core.Service)
 	keepAllocated(svc, before)
 	normalizeClusterIPs(svc, before)
-	initFamilies(svc, before)
+	s.families.prepare(svc, before)
 	dropTrafficPolicy(svc)
 	s.resetting.PrepareForUpdate(ctx, obj, old)
 }
@@ -52,7 +68,7 @@ func (s serviceStrategy) PrepareForUpdate(ctx context.Context, obj, old runtime.
 // Validate overrides Kubernetes'.
 func (s serviceStrategy) Validate(ctx context.Context, obj runtime.Object) field.ErrorList {
 	svc := allocated(obj)
-	if errs := initFamilies(svc, nil); len(errs) > 0 {
+	if errs := s.families.init(svc, nil); len(errs) > 0 {
 		return errs
 	}
 	return s.resetting.Validate(ctx, svc)
@@ -61,7 +77,7 @@ func (s serviceStrategy) Validate(ctx context.Context, obj runtime.Object) field
 // ValidateUpdate overrides Kubernetes'.
 func (s serviceStrategy) ValidateUpdate(ctx context.Context, obj, old runtime.Object) field.ErrorList {
 	svc := allocated(obj)
-	if errs := initFamilies(svc, old.(*core.Service)); len(errs) > 0 {
+	if errs := s.families.init(svc, old.(*core.Service)); len(errs) > 0 {
 		return errs
 	}
 	return s.resetting.ValidateUpdate(ctx, svc, old)
@@ -154,10 +170,16 @@ func needsNodePort(svc *core.Service) bool {
 	return svc.Spec.Type == core.ServiceTypeNodePort
 }
 
-// initFamilies fills in ipFamilyPolicy and ipFamilies, or says why what the client wants
-// of them cannot be; old is nil if the Service is new. It is Kubernetes' initIPFamilyFields
-// where IPv4 is the only family.
-func initFamilies(svc, old *core.Service) field.ErrorList {
+// prepare is init for a Service in which all is right. What is wrong, Validate says, of what the client has sent.
+func (c clusterFamilies) prepare(svc, old *core.Service) {
+	if next := svc.DeepCopy(); len(c.init(next, old)) == 0 {
+		svc.Spec = next.Spec
+	}
+}
+
+// init fills in ipFamilyPolicy and ipFamilies, or says why what the client wants
+// of them cannot be; old is nil if the Service is new. It is Kubernetes' initIPFamilyFields.
+func (c clusterFamilies) init(svc, old *core.Service) field.ErrorList {
 	if !needsClusterIP(svc) || keepsPreference(svc, old) {
 		return nil
 	}
@@ -184,21 +206,25 @@ func initFamilies(svc, old *core.Service) field.ErrorList {
 		if i < len(spec.IPFamilies) {
 			continue
 		}
+		family := core.IPv4Protocol
 		if netutils.IsIPv6String(ip) {
+			family = core.IPv6Protocol
+		}
+		if !c.has(family) {
 			errs = append(errs, field.Invalid(field.NewPath("spec", "clusterIPs").Index(i), spec.ClusterIPs,
-				fmt.Sprintf("%s is not configured on this cluster", core.IPv6Protocol)))
+				fmt.Sprintf("%s is not configured on this cluster", family)))
 			continue
 		}
-		spec.IPFamilies = append(spec.IPFamilies, core.IPv4Protocol)
+		spec.IPFamilies = append(spec.IPFamilies, family)
 	}
 	switch {
 	case len(errs) > 0:
 		return errs
 	case headless:
-		initHeadless(spec)
+		c.initHeadless(spec)
 		return nil
 	}
-	return onlyIPv4(spec)
+	return c.assign(spec)
 }
 
 // keepsPreference reports whether an update leaves all as it is that a Service with
@@ -239,32 +265,41 @@ func familiesFit(svc, old *core.Service) (errs field.ErrorList) {
 
 // initHeadless fills in the families of a Service without address and selector, which may
 // have both: what its endpoints are is up to whoever writes them.
-func initHeadless(spec *core.ServiceSpec) {
+func (c clusterFamilies) initHeadless(spec *core.ServiceSpec) {
 	if len(spec.IPFamilies) == 0 {
-		spec.IPFamilies = []core.IPFamily{core.IPv4Protocol}
+		spec.IPFamilies = []core.IPFamily{c[0]}
 	}
 	if len(spec.IPFamilies) > 1 || *spec.IPFamilyPolicy == core.IPFamilyPolicySingleStack {
 		return
 	}
-	other := core.IPv6Protocol
-	if spec.IPFamilies[0] == core.IPv6Protocol {
-		other = core.IPv4Protocol
-	}
-	spec.IPFamilies = append(spec.IPFamilies, other)
+	spec.IPFamilies = append(spec.IPFamilies, otherThan(spec.IPFamilies[0]))
 }
 
-// onlyIPv4 refuses what only a cluster with IPv6 has.
-func onlyIPv4(spec *core.ServiceSpec) (errs field.ErrorList) {
-	if *spec.IPFamilyPolicy == core.IPFamilyPolicyRequireDualStack {
+func otherThan(family core.IPFamily) core.IPFamily {
+	if family == core.IPv6Protocol {
+		return core.IPv4Protocol
+	}
+	return core.IPv6Protocol
+}
+
+// assign gives a Service families of the cluster's, and refuses others.
+func (c clusterFamilies) assign(spec *core.ServiceSpec) (errs field.ErrorList) {
+	if *spec.IPFamilyPolicy == core.IPFamilyPolicyRequireDualStack && len(c) < 2 {
 		errs = append(errs, field.Invalid(field.NewPath("spec", "ipFamilyPolicy"), spec.IPFamilyPolicy, "this cluster is not configured for dual-stack services"))
 	}
 	for i, family := range spec.IPFamilies {
-		if family != core.IPv4Protocol {
+		if !c.has(family) {
 			errs = append(errs, field.Invalid(field.NewPath("spec", "ipFamilies").Index(i), family, "not configured on this cluster"))
 		}
 	}
-	if len(errs) == 0 && len(spec.IPFamilies) == 0 {
-		spec.IPFamilies = []core.IPFamily{core.IPv4Protocol}
+	if len(errs) > 0 {
+		return errs
 	}
-	return errs
+	if len(spec.IPFamilies) == 0 {
+		spec.IPFamilies = []core.IPFamily{c[0]}
+	}
+	if other := otherThan(spec.IPFamilies[0]); len(spec.IPFamilies) == 1 && *spec.IPFamilyPolicy != core.IPFamilyPolicySingleStack && c.has(other) {
+		spec.IPFamilies = append(spec.IPFamilies, other)
+	}
+	return nil
 }
