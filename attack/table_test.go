@@ -56,6 +56,9 @@ var table = []struct {
 	{"what the machine has for itself: its loopback addresses, by whatever way", []string{"services that the machine has for itself", "internal/network.TestOutside"}},
 	{"a socket that a pod hands to another hears what is for who has the address next", []string{"internal/network.TestAgain"}},
 	{"a network that a pod has changed is another's next", []string{"internal/network.TestAgain", "internal/runner/sandbox.TestNetworkOfThePod"}},
+	{"what is closed to a pod by IPv4, by IPv6: in the name of others, of routers and of neighbours, by headers and by a way of its own", []string{
+		"internal/network.TestStrangers", "internal/network.TestPoliciesByIPv6"}},
+	{"an address of IPv4 that is written as one of IPv6", []string{"internal/network.TestOutsideByIPv6"}},
 	{"a Service with so many ports or endpoints that no other has any", []string{"internal/network.TestServicesOfOneAreNotAll", "internal/agent/proxy.TestBound"}},
 	{"a Service that names as its own the address of another, of pods, or of the cluster's names", []string{"internal/agent/proxy.TestTable"}},
 	{"the pause process as a way around filter and limits", []string{"pause process as a way around the filter", "internal/runner/sandbox.TestPauseIsWeak"}},

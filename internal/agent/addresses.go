@@ -26,25 +26,31 @@ func newAddressBook(node []string) *addressBook {
 // It returns whether that is new.
 func (b *addressBook) share() bool { return b.shared.CompareAndSwap(false, true) }
 
-// set says which address a pod has in a network of its own; "" is that it has left.
-func (b *addressBook) set(uid, address string) {
+// set says which addresses a pod has in a network of its own; none is that it has left.
+func (b *addressBook) set(uid string, addresses ...netip.Addr) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if address == "" {
+	if len(addresses) == 0 {
 		delete(b.own, uid)
 		return
 	}
-	b.own[uid] = []string{address}
+	own := make([]string, len(addresses))
+	for i, ip := range addresses {
+		own[i] = ip.String()
+	}
+	b.own[uid] = own
 }
 
 // all returns the addresses of pods that have a network of their own.
-func (b *addressBook) all() map[string]netip.Addr {
+func (b *addressBook) all() map[string][]netip.Addr {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	all := make(map[string]netip.Addr, len(b.own))
+	all := make(map[string][]netip.Addr, len(b.own))
 	for uid, list := range b.own {
-		if at, err := netip.ParseAddr(list[0]); err == nil {
-			all[uid] = at
+		for _, text := range list {
+			if at, err := netip.ParseAddr(text); err == nil {
+				all[uid] = append(all[uid], at)
+			}
 		}
 	}
 	return all

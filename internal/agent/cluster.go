@@ -124,11 +124,11 @@ func (c *cluster) keepOpen(ctx context.Context) {
 	}
 }
 
-// lead has the machine's ports that a pod asks for lead to it, or, without an address, no more.
-func (c *cluster) lead(ctx context.Context, pod *corev1.Pod, uid string, address netip.Addr) {
+// lead has the machine's ports that a pod asks for lead to its addresses, or, without any, no more.
+func (c *cluster) lead(ctx context.Context, pod *corev1.Pod, uid string, addresses ...netip.Addr) {
 	var ports []network.Service
-	if address.IsValid() {
-		ports = proxy.HostPorts(pod, address)
+	for _, at := range addresses {
+		ports = append(ports, proxy.HostPorts(pod, at)...)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -73,7 +73,7 @@ func (p *police) tellLocked(ctx context.Context) error {
 	}
 	config := network.DefaultConfig()
 	table := policy.Table(&policy.Node{
-		Name: p.options.Node.Name(), Pods: p.book.all(), Cluster: config.Cluster, Names: config.Names, Hosts: p.options.Hosts,
+		Name: p.options.Node.Name(), Pods: p.book.all(), IsPod: config.IsPod, Names: config.Names, Hosts: p.options.Hosts,
 	}, &world)
 	if p.told != nil && reflect.DeepEqual(*p.told, table) {
 		return nil

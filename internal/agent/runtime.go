@@ -116,14 +116,18 @@ func (r *containerRuntime) join(ctx context.Context, pod *corev1.Pod) error {
 	if err == nil {
 		err = r.cluster.joined(ctx, joined.Network)
 	}
+	at := []netip.Addr{joined.Address}
+	if joined.IPv6.IsValid() {
+		at = append(at, joined.IPv6)
+	}
 	if err == nil {
-		r.book.set(string(pod.UID), joined.Address.String())
+		r.book.set(string(pod.UID), at...)
 		err = r.cluster.police.isolate(ctx, pod)
 	}
 	if err != nil {
 		return &filesError{fmt.Errorf("the pod's network: %w", err)}
 	}
-	r.cluster.lead(ctx, pod, string(pod.UID), joined.Address)
+	r.cluster.lead(ctx, pod, string(pod.UID), at...)
 	return nil
 }
 
@@ -242,8 +246,8 @@ func (r *containerRuntime) release(ctx context.Context, ref runner.PodRef, pod *
 			r.Log.Warn("cannot release a pod", "ns", ref.Namespace, "name", ref.Name, "uid", ref.UID, "err", err)
 		}
 	}
-	r.book.set(ref.UID, "")
-	r.cluster.lead(ctx, nil, ref.UID, netip.Addr{})
+	r.book.set(ref.UID)
+	r.cluster.lead(ctx, nil, ref.UID)
 	r.Images.Release(ref.UID)
 	if pod == nil || r.class(pod) != runner.Host {
 		r.files.RemoveEtc(ref.UID)

@@ -26,7 +26,7 @@ func (o *runOptions) plan(ctx context.Context, paths []string, dir string) (*pla
 		return nil, err
 	}
 	w := plan.World{
-		Now: time.Now(), Zones: time.LoadLocation, ImageName: imageName, Namespace: o.namespace, Node: node, Runtime: o.runtime,
+		Now: time.Now(), Zones: time.LoadLocation, ImageName: imageName, Namespace: o.namespace, Node: node, IPv6: config.HasIPv6(), Runtime: o.runtime,
 		Volumes: filepath.Join(dir, engine.RunVolumes), Kept: o.volumes != "", Strict: o.strict, OnlyJobs: o.onlyJobs,
 		Overrides: overrides,
 	}

@@ -81,6 +81,7 @@ func clusterFlags(f *pflag.FlagSet, config *engine.Config) {
 	f.DurationVar(&config.NodeMonitorGrace, "node-monitor-grace-period", engine.DefaultNodeMonitorGrace, "how long a node may be silent before it is NotReady")
 	f.Int64Var(&config.StoreQuota, "quota-backend-bytes", 0, "how large the store may become until nothing new is taken (default a sixteenth of the memory; -1: any size)")
 	f.StringVar(&config.NodePortAddresses, "nodeport-addresses", "", `at which of this machine's addresses node ports are: ranges, as "192.0.2.0/24,127.0.0.0/8", or "primary" (default 127.0.0.1)`)
+	f.StringVar(&config.IPFamily, "ip-family", "", `what addresses pods and Services have: "ipv4", or "dual" for IPv6 as well (default "dual" where this machine has IPv6)`)
 	f.BoolVar(&config.PodRoutes, "pod-routes", false, "give this machine a link and routes to the addresses of pods and Services (as root)")
 	f.BoolVar(&config.AutomountDefaultToken, "automount-default-token", false, "mount the token of the account \"default\" of new namespaces into pods that do not refuse it, as Kubernetes does")
 	f.Int64Var(&config.MaxPods, "max-pods", config.MaxPods, "how many pods may run at a time, on all nodes together")

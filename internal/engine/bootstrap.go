@@ -40,11 +40,11 @@ func storageClasses() []*storagev1.StorageClass {
 	return all
 }
 
-// serviceCIDR is the range of addresses that Services have, as a cluster tells it.
-func serviceCIDR(now metav1.Time) *networkingv1.ServiceCIDR {
+// serviceCIDR are the ranges of addresses that Services have, as a cluster tells them.
+func serviceCIDR(now metav1.Time, ranges []string) *networkingv1.ServiceCIDR {
 	return &networkingv1.ServiceCIDR{
 		ObjectMeta: metav1.ObjectMeta{Name: "kubernetes"},
-		Spec:       networkingv1.ServiceCIDRSpec{CIDRs: []string{kind.ServiceRange.String()}},
+		Spec:       networkingv1.ServiceCIDRSpec{CIDRs: ranges},
 		Status: networkingv1.ServiceCIDRStatus{Conditions: []metav1.Condition{{
 			Type: networkingv1.ServiceCIDRConditionReady, Status: metav1.ConditionTrue, LastTransitionTime: now,
 			Message: "Kubernetes default Service CIDR is ready",
@@ -56,7 +56,7 @@ func serviceCIDR(now metav1.Time) *networkingv1.ServiceCIDR {
 // that the first pod need not wait for that, and, unless the engine is private, the classes
 // of pods and claims, the range of Services, the default roles and what trust is, by which servers of aggregated APIs
 // know this one: nobody but its maker can reach that one.
-func bootstrap(ctx context.Context, s *store.Store, kinds *kind.Kinds, plan sweep.Plan, trust *corev1.ConfigMap) error {
+func bootstrap(ctx context.Context, s *store.Store, kinds *kind.Kinds, plan sweep.Plan, trust *corev1.ConfigMap, services []string) error {
 	view := s.View()
 	now := metav1.NewTime(time.Now().Truncate(time.Second))
 	var set change.Set
@@ -94,7 +94,7 @@ func bootstrap(ctx context.Context, s *store.Store, kinds *kind.Kinds, plan swee
 		for _, class := range storageClasses() {
 			create(kind.StorageClasses, class)
 		}
-		create(kind.ServiceCIDRs, serviceCIDR(now))
+		create(kind.ServiceCIDRs, serviceCIDR(now, services))
 		for resource, objects := range defaultRoles() {
 			for _, obj := range objects {
 				create(resource, obj)

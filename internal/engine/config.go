@@ -17,6 +17,7 @@ import (
 	"github.com/sampan-batch/sampan/internal/agent/eviction"
 	"github.com/sampan-batch/sampan/internal/agent/node"
 	"github.com/sampan-batch/sampan/internal/image"
+	"github.com/sampan-batch/sampan/internal/network"
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/server"
 )
@@ -66,6 +67,9 @@ type Config struct {
 	// PodRoutes has this machine reach pods and Services by their addresses, which takes rights over its
 	// network. It holds for nodes whose supervisors are started.
 	PodRoutes bool
+	// IPFamily is IPv4Only or DualStack, which is to have pods and Services with addresses of IPv6 beside those of
+	// IPv4; "" means DualStack where the machine has IPv6.
+	IPFamily string
 	// PressureTransition is how long the node says that it had too little after it
 	// has enough; 0 means a kubelet's five minutes.
 	PressureTransition time.Duration
@@ -92,7 +96,14 @@ type Config struct {
 	Logger  *slog.Logger
 
 	eviction eviction.Config
+	ipv6     bool
 }
+
+// What Config.IPFamily may be, in kind's words.
+const (
+	IPv4Only  = "ipv4"
+	DualStack = "dual"
+)
 
 // DefaultMaxPods is far above Kubernetes' 110, which is about a machine's
 // network and kubelet, neither of which is here.
@@ -189,6 +200,9 @@ func (c *Config) complete() error {
 	if err := c.completeName(); err != nil {
 		return err
 	}
+	if err := c.completeFamily(); err != nil {
+		return err
+	}
 	if len(c.Nodes) > MaxNodes {
 		return fmt.Errorf("%d nodes: at most %d can be on one machine", len(c.Nodes), MaxNodes)
 	}
@@ -227,6 +241,36 @@ func (c *Config) completeName() error {
 	}
 	c.NodeName = node.NameOf(host)
 	return nil
+}
+
+// completeFamily says whether there is IPv6.
+func (c *Config) completeFamily() error {
+	has := network.HasIPv6()
+	switch c.IPFamily {
+	case "":
+		c.ipv6 = has
+	case IPv4Only:
+		c.ipv6 = false
+	case DualStack:
+		if c.ipv6 = has; !has {
+			return fmt.Errorf("IP family %q: this machine has no IPv6", c.IPFamily)
+		}
+	default:
+		return fmt.Errorf("IP family %q: want %q or %q", c.IPFamily, IPv4Only, DualStack)
+	}
+	return nil
+}
+
+// HasIPv6 tells whether pods and Services get addresses of IPv6, too.
+func (c *Config) HasIPv6() bool {
+	return c.IPFamily != IPv4Only && network.HasIPv6()
+}
+
+// network is what all nodes' networks have in common.
+func (c *Config) network() network.Config {
+	n := network.DefaultConfig()
+	n.IPv6 = c.ipv6
+	return n
 }
 
 // SetNodes sets the nodes to those that list returns; first is the name of this machine's node,

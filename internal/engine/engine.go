@@ -83,7 +83,16 @@ func (e *Engine) open() (err error) {
 	if e.lock, err = lockDir(c.DataDir, c.Command); err != nil {
 		return err
 	}
-	kinds := kind.Builtin()
+	kinds := kind.Builtin
+	if c.ipv6 {
+		kinds = kind.DualStack
+	}
+	return e.openWith(kinds())
+}
+
+// openWith opens what needs to know what kinds of objects there are.
+func (e *Engine) openWith(kinds *kind.Kinds) (err error) {
+	c := &e.config
 	if e.store, err = c.openStore(kinds); err != nil {
 		return err
 	}
@@ -132,7 +141,7 @@ func (e *Engine) wire(kinds *kind.Kinds) (err error) {
 			return err
 		}
 	}
-	if err := bootstrap(context.Background(), e.store, kinds, plan, trust); err != nil {
+	if err := bootstrap(context.Background(), e.store, kinds, plan, trust, c.network().ServiceRanges()); err != nil {
 		return err
 	}
 	api := endpoint.API{}

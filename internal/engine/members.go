@@ -16,7 +16,6 @@ import (
 	"github.com/sampan-batch/sampan/internal/agent"
 	"github.com/sampan-batch/sampan/internal/agent/node"
 	"github.com/sampan-batch/sampan/internal/kind"
-	"github.com/sampan-batch/sampan/internal/network"
 	"github.com/sampan-batch/sampan/internal/runner"
 	"github.com/sampan-batch/sampan/internal/runner/supervisor"
 	"github.com/sampan-batch/sampan/internal/server"
@@ -120,7 +119,7 @@ func (e *Engine) newMember(object *corev1.Node, neighbours *supervisor.Neighbour
 	m.connect = func() (*supervisor.Client, error) {
 		return supervisor.New(filepath.Join(dir, "run"), supervisor.ClientOptions{
 			Private: c.Private, Log: c.Logger,
-			Pods: podRange(object), Cluster: network.DefaultConfig().Cluster, Machine: c.PodRoutes, Neighbours: neighbours,
+			Pods: podRange(object), Cluster: c.network().Cluster, Machine: c.PodRoutes, IPv6: c.ipv6, Neighbours: neighbours,
 		})
 	}
 	m.health = e.health.addNode(object.Name, m.runners)

@@ -230,7 +230,7 @@ func (c *nodeClient) RegisterNode(ctx context.Context, node *corev1.Node) (*core
 		done = present.DeepCopy()
 		done.Labels = merged(done.Labels, node.Labels)
 		done.Annotations = merged(done.Annotations, node.Annotations)
-		if done.Spec.PodCIDR == "" {
+		if done.Spec.PodCIDR == "" || done.Spec.PodCIDR == node.Spec.PodCIDR { // the latter may be of more families now
 			done.Spec.PodCIDR, done.Spec.PodCIDRs = node.Spec.PodCIDR, slices.Clone(node.Spec.PodCIDRs)
 		}
 		if !equality.Semantic.DeepEqual(present, done) {

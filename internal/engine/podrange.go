@@ -9,14 +9,13 @@ import (
 
 	"github.com/sampan-batch/sampan/internal/address"
 	"github.com/sampan-batch/sampan/internal/kind"
-	"github.com/sampan-batch/sampan/internal/network"
 )
 
 // assignPodRanges gives each node the range of its pods' addresses, as kube-controller-manager does
 // with --allocate-node-cidrs: what it has in the store, else what its manifest says, else one that
 // is free. A node keeps it: its pods outlive the engine, and so do their addresses.
 func (e *Engine) assignPodRanges() error {
-	cluster := network.DefaultConfig().Cluster
+	cluster := e.config.network().Cluster
 	view := e.store.View()
 	var taken, others []netip.Prefix
 	stored := make(map[string]string)
@@ -42,7 +41,7 @@ func (e *Engine) assignPodRanges() error {
 			continue
 		}
 		taken = append(taken, r)
-		setPodRange(n, r)
+		e.setPodRange(n, r)
 	}
 	for _, n := range open {
 		pods := n.Status.Capacity.Pods().Value()
@@ -54,19 +53,27 @@ func (e *Engine) assignPodRanges() error {
 			return fmt.Errorf("node %s: no addresses are left for its pods in %s", n.Name, cluster)
 		}
 		taken = append(taken, r)
-		setPodRange(n, r)
+		e.setPodRange(n, r)
 	}
 	return nil
 }
 
-func setPodRange(n *corev1.Node, r netip.Prefix) {
-	n.Spec.PodCIDR, n.Spec.PodCIDRs = r.String(), []string{r.String()}
+// setPodRange gives a node a range of IPv4, and the one of IPv6 that goes with it.
+func (e *Engine) setPodRange(n *corev1.Node, r netip.Prefix) {
+	c := e.config.network()
+	n.Spec.PodCIDR, n.Spec.PodCIDRs = r.String(), nil
+	for _, own := range c.PodRanges(r) {
+		n.Spec.PodCIDRs = append(n.Spec.PodCIDRs, own.String())
+	}
 }
 
 // hosts are the addresses that the nodes themselves have among their pods'.
 func (e *Engine) hosts() (list []netip.Addr) {
+	c := e.config.network()
 	for _, n := range e.config.Nodes {
-		list = append(list, podRange(n).Addr().Next())
+		for _, own := range c.PodRanges(podRange(n)) {
+			list = append(list, own.Addr().Next())
+		}
 	}
 	return list
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/component-helpers/auth/rbac/validation"
@@ -78,6 +79,11 @@ func completed(stored, today change.Object) change.Object {
 	if trust, ok := today.(*corev1.ConfigMap); ok && trust.Name == server.AuthenticationConfigName && !maps.Equal(trust.Data, stored.(*corev1.ConfigMap).Data) {
 		next := stored.(*corev1.ConfigMap).DeepCopy()
 		next.Data = trust.Data
+		return next
+	}
+	if cidr, ok := today.(*networkingv1.ServiceCIDR); ok && !slices.Equal(cidr.Spec.CIDRs, stored.(*networkingv1.ServiceCIDR).Spec.CIDRs) {
+		next := stored.(*networkingv1.ServiceCIDR).DeepCopy()
+		next.Spec.CIDRs = cidr.Spec.CIDRs // it is another machine now, or has other families
 		return next
 	}
 	if stored.GetAnnotations()[rbacv1.AutoUpdateAnnotationKey] != "true" {

@@ -67,11 +67,7 @@ func (n *Network) connect(ns, kind int, to netip.AddrPort) (fd int, err error) {
 		}
 		defer n.back()
 	}
-	family := unix.AF_INET
-	if to.Addr().Is6() {
-		family = unix.AF_INET6
-	}
-	if fd, err = unix.Socket(family, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0); err != nil {
+	if fd, err = unix.Socket(familyOf(to.Addr()).socket, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0); err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
 	if err = unix.Connect(fd, sockaddr(to)); err != nil && err != unix.EINPROGRESS {
@@ -115,14 +111,18 @@ func connected(ctx context.Context, file *os.File) error {
 }
 
 // bound returns a socket of the calling thread's namespace that is bound to an address, and
-// listens if that is its kind.
+// listens if that is its kind. The options are those of the address's family.
 func bound(kind int, at netip.AddrPort, options ...int) (int, error) {
-	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	family := familyOf(at.Addr())
+	fd, err := unix.Socket(family.socket, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
+	if family.six {
+		options = append(options, unix.IPV6_V6ONLY)
+	}
 	for _, option := range append(options, 0) {
-		level := unix.SOL_IP
+		level := family.level
 		if option == 0 {
 			level, option = unix.SOL_SOCKET, unix.SO_REUSEADDR
 		}

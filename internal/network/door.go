@@ -76,7 +76,7 @@ func (n *Network) newDoor(at Port) (*door, error) {
 		d.packets, err = newPackets(d)
 		run = d.receive
 	} else {
-		d.listener, err = net.Listen("tcp4", netip.AddrPortFrom(at.Address, at.Port).String())
+		d.listener, err = net.Listen(familyOf(at.Address).network("tcp"), netip.AddrPortFrom(at.Address, at.Port).String())
 	}
 	if err != nil {
 		stop()
@@ -112,7 +112,7 @@ func (d *door) choose(client netip.Addr, itself bool) (netip.AddrPort, bool) {
 	endpoints, sticky := d.endpoints, d.sticky
 	d.mu.Unlock()
 	if !itself {
-		endpoints = slices.DeleteFunc(slices.Clone(endpoints), func(e netip.AddrPort) bool { return !d.n.rules.admits(client, e) })
+		endpoints = slices.DeleteFunc(slices.Clone(endpoints), func(e netip.AddrPort) bool { return !d.n.admits(client, e) })
 	}
 	switch {
 	case len(endpoints) == 0:

@@ -25,6 +25,9 @@ const (
 // hubAddress is what the hub is called on its links.
 var hubAddress = netip.AddrFrom4([4]byte{169, 254, 0, 1})
 
+// hubAddress6 is what it is called by IPv6.
+func (c *Config) hubAddress6() netip.Addr { return c.at6(partOfHub, 1) }
+
 // Hub returns a descriptor of the namespace that connects this node to others of the machine,
 // which is the caller's. The first one to be asked makes it.
 func (n *Network) Hub() (_ *os.File, err error) {
@@ -66,9 +69,10 @@ func furnishHub() (int, error) {
 		return -1, err
 	}
 	for name, value := range map[string]string{
-		"ip_forward":              "1",
-		"conf/all/rp_filter":      "1", // nobody sends in the name of another node's pod
-		"conf/all/send_redirects": "0",
+		"ip_forward":                  "1",
+		"conf/all/rp_filter":          "1", // nobody sends in the name of another node's pod
+		"conf/all/send_redirects":     "0",
+		"conf/default/send_redirects": "0", // of the links to come: either of the two is enough to send them
 	} {
 		if err := sysctl("ipv4/"+name, value); err != nil {
 			return hub, err
@@ -97,13 +101,32 @@ func (n *Network) connectTo(hub int) error {
 	l.neighbour(fabricLink, hubAddress, theirs)
 	l.route(fabricLink, netip.PrefixFrom(hubAddress, 32), netip.Addr{}, n.gateway)
 	l.route(fabricLink, n.config.Cluster, hubAddress, n.gateway)
+	if n.gateway6.IsValid() {
+		l.neighbour(fabricLink, n.config.hubAddress6(), theirs)
+		l.route(fabricLink, n.config.Cluster6, n.config.hubAddress6(), n.gateway6)
+	}
 	if size := 1 << (32 - n.config.Pods.Bits()); size > podsOfParent && n.config.Pods != n.config.Cluster {
-		l.unreachable(n.config.Pods) // else what is for nobody here would come back from the hub
+		for _, own := range n.config.PodRanges(n.config.Pods) {
+			l.unreachable(own) // else what is for nobody here would come back from the hub
+		}
 	}
 	if err := errors.Join(l.do(), l.ready(fabricLink)); err != nil {
 		return fmt.Errorf("connect to other nodes: %w", err)
 	}
 	n.hub = hub
+	return nil
+}
+
+// furnishHub6 has the hub, in whose namespace the thread is, pass packets of IPv6 on. It may have been made
+// by a node that has none of these.
+func (n *Network) furnishHub6(links *rtnetlink) error {
+	if err := errors.Join(forward6(), guardHub()); err != nil {
+		return err
+	}
+	links.address(loopback, n.config.hubAddress6())
+	if err := links.do(); err != nil && !errors.Is(err, unix.EEXIST) {
+		return err
+	}
 	return nil
 }
 
@@ -118,6 +141,11 @@ func (n *Network) attach(hub int, own, theirs []byte) error {
 		return err
 	}
 	defer links.close()
+	if n.gateway6.IsValid() {
+		if err := n.furnishHub6(links); err != nil {
+			return err
+		}
+	}
 	index := hubLinks + indexOf(n.config.Cluster, n.config.Pods.Addr())
 	// A node that was killed may not have left yet: the kernel takes its time.
 	links.remove(index)
@@ -128,5 +156,9 @@ func (n *Network) attach(hub int, own, theirs []byte) error {
 	links.up(index)
 	links.neighbour(index, n.gateway, own)
 	links.route(index, n.config.Pods, n.gateway, netip.Addr{})
+	if n.gateway6.IsValid() {
+		links.neighbour(index, n.gateway6, own)
+		links.route(index, n.config.PodsIPv6(n.config.Pods), n.gateway6, netip.Addr{})
+	}
 	return errors.Join(links.do(), links.ready(index))
 }

@@ -9,9 +9,16 @@ import (
 // nodes are several networks of one machine; each is connected to the one before.
 func nodes(tb testing.TB, ranges ...string) []*Network {
 	tb.Helper()
+	return nodesOf(tb, func(*Config) {}, ranges...)
+}
+
+// nodesOf is nodes with something else in the configuration of each.
+func nodesOf(tb testing.TB, change func(*Config), ranges ...string) []*Network {
+	tb.Helper()
 	var all []*Network
 	for _, r := range ranges {
 		config := DefaultConfig()
+		change(&config)
 		config.Pods = netip.MustParsePrefix(r)
 		if len(all) > 0 {
 			hub, err := all[len(all)-1].Hub()

@@ -25,10 +25,10 @@ const flowIdle = 60 * time.Second
 
 // receive takes the packets of which a flow begins; for those that follow, the kernel finds the
 // flow's own socket.
-func (o *outside) receive() {
+func (o *outside) receive(udp *net.UDPConn) {
 	packet, control := make([]byte, maxPacket), make([]byte, 256)
 	for o.ctx.Err() == nil {
-		n, m, _, from, err := o.udp.ReadMsgUDPAddrPort(packet, control)
+		n, m, _, from, err := udp.ReadMsgUDPAddrPort(packet, control)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -45,7 +45,7 @@ func (o *outside) receive() {
 	}
 }
 
-// flow returns the flow of a packet, nil if there can be none. It is called by receive alone.
+// flow returns the flow of a packet, nil if there can be none. It is called by the receive of its family alone.
 func (o *outside) flow(key flowKey) *flow {
 	o.mu.Lock()
 	f := o.flows[key]
@@ -81,7 +81,7 @@ func (o *outside) openFlow(f *flow) error {
 	}
 	var fd int
 	o.n.thread.do(func() {
-		if fd, err = bound(unix.SOCK_DGRAM, f.to, unix.IP_TRANSPARENT); err == nil {
+		if fd, err = bound(unix.SOCK_DGRAM, f.to, familyOf(f.to.Addr()).transparent); err == nil {
 			if err = os.NewSyscallError("connect", unix.Connect(fd, sockaddr(f.pod))); err != nil {
 				_ = unix.Close(fd)
 			}

@@ -34,6 +34,14 @@ func (c *Config) machineAddress() netip.Addr {
 	return netip.AddrFrom4([4]byte{169, 254, 96, byte(1 + c.number())})
 }
 
+// machineAddress6 is what it is called by IPv6.
+func (c *Config) machineAddress6() netip.Addr {
+	if !c.IPv6 {
+		return netip.Addr{}
+	}
+	return c.at6(partOfMachines, 1+c.number())
+}
+
 // connectMachine makes the link. It is called in a thread that is in the machine's namespace.
 func (n *Network) connectMachine() error {
 	machine, err := openNamespace()
@@ -47,6 +55,7 @@ func (n *Network) connectMachine() error {
 	}
 	defer links.close()
 	name, at := fmt.Sprintf("sampan%d", n.config.number()), n.config.machineAddress()
+	at6 := n.config.machineAddress6()
 	own, theirs := macOf(macMachine, n.gateway), macOf(macMachine, at)
 	n.thread.do(func() {
 		l := n.links
@@ -54,6 +63,10 @@ func (n *Network) connectMachine() error {
 		l.silent(machineLink)
 		l.neighbour(machineLink, at, theirs)
 		l.route(machineLink, netip.PrefixFrom(at, 32), netip.Addr{}, n.gateway)
+		if n.gateway6.IsValid() {
+			l.neighbour(machineLink, at6, theirs)
+			l.route(machineLink, netip.PrefixFrom(at6, 128), netip.Addr{}, n.gateway6)
+		}
 		err = l.do()
 	})
 	if err != nil {
@@ -70,11 +83,18 @@ func (n *Network) connectMachine() error {
 		// Each node leads to all Services: one that dies leaves the route to another.
 		links.routeBy(link.Index, to, n.gateway, at, routesMetric+n.config.number())
 	}
+	if n.gateway6.IsValid() {
+		links.address(link.Index, at6)
+		links.neighbour(link.Index, n.gateway6, own)
+		for _, to := range []netip.Prefix{n.config.PodsIPv6(n.config.Pods), n.config.Services6} {
+			links.routeBy(link.Index, to, n.gateway6, at6, routesMetric+n.config.number())
+		}
+	}
 	if err := errors.Join(links.do(), links.ready(link.Index)); err != nil {
 		n.disconnectMachine()
 		return err
 	}
-	n.outside.join(at) // to what Services lead to that is no pod
+	n.outside.join(at, at6) // to what Services lead to that is no pod
 	return nil
 }
 
@@ -90,14 +110,14 @@ func (n *Network) disconnectMachine() {
 
 // fromMachine goes on with packets from the machine.
 func (r *rules) fromMachine() []expr.Any {
-	return within(sourceOffset, expr.CmpOpEq, netip.PrefixFrom(r.config.machineAddress(), 32))
+	return r.within(r.source, expr.CmpOpEq, netip.PrefixFrom(r.machine, r.machine.BitLen()))
 }
 
 // asGateway has packets come from the gateway.
 func (r *rules) asGateway() []expr.Any {
 	return []expr.Any{
 		&expr.Immediate{Register: 1, Data: r.gateway.AsSlice()},
-		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1},
+		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: r.number, RegAddrMin: 1},
 	}
 }
 

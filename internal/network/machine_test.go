@@ -42,7 +42,7 @@ func elsewhere(tb testing.TB, f func()) {
 
 // fetch connects to an address from the namespace of the caller, and returns what is answered.
 func fetch(to string) (string, error) {
-	conn, err := net.DialTimeout("tcp4", to, 3*time.Second)
+	conn, err := net.DialTimeout("tcp", to, 3*time.Second)
 	if err != nil {
 		return "", err
 	}
@@ -50,6 +50,56 @@ func fetch(to string) (string, error) {
 	_ = conn.SetDeadline(time.Now().Add(3 * time.Second))
 	answer, err := io.ReadAll(conn)
 	return string(answer), err
+}
+
+// TestMachineByIPv6 is TestMachine for the other family.
+func TestMachineByIPv6(t *testing.T) {
+	t.Parallel()
+	if !HasIPv6() {
+		t.Skip("this machine has no IPv6")
+	}
+	elsewhere(t, func() {
+		config := DefaultConfig()
+		config.Machine, config.IPv6, config.Pods = true, true, netip.MustParsePrefix("10.244.0.0/24")
+		n, err := New(config)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer n.Close()
+		hub, err := n.Hub()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer hub.Close()
+		config.Pods, config.Hub = netip.MustParsePrefix("10.244.1.0/24"), hub
+		second, err := New(config)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer second.Close()
+		a, b := joined6(t, n, "a"), joined6(t, second, "b")
+		serve6(t, n, "a", 80, "a")
+		serve6(t, second, "b", 80, "b")
+		web := Port{netip.MustParseAddr("fd00:10:96::77"), 80, TCP}
+		for _, node := range []*Network{n, second} {
+			if err := node.SetServices([]Service{{At: web, Endpoints: []netip.AddrPort{netip.AddrPortFrom(b.IPv6, 80)}}}); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := n.SetPolicies(&Policies{Lists: map[string][]Rule{"none": nil}, Ingress: map[netip.Addr]string{a.IPv6: "none"}, Hosts: []netip.Addr{n.gateway6, second.gateway6}}); err != nil {
+			t.Error(err)
+		}
+		for to, want := range map[string]string{
+			at6(a.IPv6, 80): "a to " + n.gateway6.String(), at6(b.IPv6, 80): "b to " + second.gateway6.String(), "[fd00:10:96::77]:80": "b to " + n.gateway6.String(),
+		} {
+			if got, err := fetch(to); got != want || err != nil {
+				t.Errorf("%s answers %q, %v; want %q", to, got, err, want)
+			}
+		}
+	})
 }
 
 // TestMachine: the machine reaches pods and Services by their addresses, of all its nodes, whatever the

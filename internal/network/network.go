@@ -27,6 +27,10 @@ type Config struct {
 	// the cluster's names are asked at.
 	Services netip.Prefix
 	Names    netip.Addr
+	// IPv6 gives each pod an address of IPv6 as well, of Cluster6 the one that belongs to its other
+	// (see PodsIPv6), and Services6 is the range of the Services' such addresses.
+	IPv6                bool
+	Cluster6, Services6 netip.Prefix
 	// Machine has the machine, in whose network the caller is, reach pods and Services by their
 	// addresses. If that cannot be, the log says so.
 	Machine bool
@@ -41,7 +45,10 @@ func DefaultConfig() Config {
 		Cluster:  netip.MustParsePrefix("10.244.0.0/16"),
 		Services: netip.MustParsePrefix("10.96.0.0/16"),
 		Names:    netip.MustParseAddr("10.96.0.10"),
-		Log:      slog.New(slog.DiscardHandler),
+
+		Cluster6:  netip.MustParsePrefix("fd00:10:244::/56"),
+		Services6: netip.MustParsePrefix("fd00:10:96::/112"),
+		Log:       slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -59,14 +66,17 @@ var (
 type Network struct {
 	config  Config
 	gateway netip.Addr
-	thread  *thread
-	node    int        // the node's namespace
-	hub     int        // what it is connected to others by, -1: nothing; the thread's
-	links   *rtnetlink // in it
-	rules   *rules
-	outside *outside
-	doors   doors
-	names   [2]*os.File // where names are asked for: UDP and TCP
+	// gateway6 is the same for IPv6, not valid without; so are rules6.
+	gateway6 netip.Addr
+	thread   *thread
+	node     int        // the node's namespace
+	hub      int        // what it is connected to others by, -1: nothing; the thread's
+	links    *rtnetlink // in it
+	rules    *rules
+	rules6   *rules
+	outside  *outside
+	doors    doors
+	names    [2]*os.File // where names are asked for: UDP and TCP
 
 	// making is held by who makes a space, and taken before mu.
 	making  sync.Mutex
@@ -99,8 +109,13 @@ func New(config Config) (_ *Network, err error) {
 		return nil, err
 	}
 	n.outside = newOutside(n)
-	if err = n.outside.run(&n.rules.proxy); err != nil {
-		return nil, err
+	for _, r := range []*rules{n.rules, n.rules6} {
+		if r == nil {
+			continue
+		}
+		if err = n.outside.run(&r.proxy); err != nil {
+			return nil, err
+		}
 	}
 	if config.Machine {
 		if err := n.connectMachine(); err != nil {
@@ -126,25 +141,29 @@ func (n *Network) begin() error {
 		return err
 	}
 	for name, value := range map[string]string{
-		"ip_forward":              "1",
-		"conf/all/rp_filter":      "1", // nobody sends in the name of a pod that is elsewhere
-		"conf/all/send_redirects": "0", // pods reach each other by the gateway and not otherwise
+		"ip_forward":                  "1",
+		"conf/all/rp_filter":          "1", // nobody sends in the name of a pod that is elsewhere
+		"conf/all/send_redirects":     "0", // pods reach each other by the gateway and not otherwise
+		"conf/default/send_redirects": "0", // of the links to come: either of the two is enough to send them
 	} {
 		if err := sysctl("ipv4/"+name, value); err != nil {
 			return err
 		}
 	}
+	n.begin6()
 	n.links.up(loopback)
 	n.links.address(loopback, n.config.Names)
 	// What nothing else is known of is for the outside, which begins here.
-	n.links.outside()
+	for _, s := range n.config.sides() {
+		n.links.outside(s.family)
+	}
 	if err := n.links.do(); err != nil {
 		return err
 	}
 	if err := n.addParent(); err != nil {
 		return err
 	}
-	if n.rules, err = newRules(n.config, n.gateway); err != nil {
+	if n.rules, err = newRules(n.config.sides()[0]); err != nil {
 		return err
 	}
 	if err := n.listenForNames(); err != nil || n.config.Hub == nil {
@@ -155,6 +174,24 @@ func (n *Network) begin() error {
 		return os.NewSyscallError("fcntl", err)
 	}
 	return n.connectTo(hub)
+}
+
+// begin6 makes what IPv6 takes that a kernel may not have. Without, pods have the addresses of IPv4 alone.
+// The rules are there before anything is that a packet could come by.
+func (n *Network) begin6() {
+	if !n.config.IPv6 {
+		return
+	}
+	err := forward6()
+	if err == nil {
+		n.rules6, err = newRules(n.config.sides()[1])
+	}
+	if err != nil {
+		n.config.Log.Warn("pods have no addresses of IPv6", "err", err)
+		n.config.IPv6, n.rules6 = false, nil
+		return
+	}
+	n.gateway6 = n.config.beside(n.gateway)
 }
 
 // listenForNames opens the sockets at which names are asked for. Whoever answers is given
@@ -205,8 +242,10 @@ func (n *Network) Close() error {
 		s.close()
 	}
 	n.pool.close()
-	if n.rules != nil {
-		n.rules.close()
+	for _, r := range []*rules{n.rules, n.rules6} {
+		if r != nil {
+			r.close()
+		}
 	}
 	if n.links != nil {
 		n.links.close()

@@ -51,11 +51,11 @@ func newNetwork(tb testing.TB) *Network {
 
 func joined(tb testing.TB, n *Network, uid string) netip.Addr {
 	tb.Helper()
-	ip, err := n.Join(uid)
+	at, err := n.Join(uid)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return ip
+	return at.IPv4
 }
 
 // inside calls f in a thread that is in the pod's namespace, as the pod's processes are.
@@ -69,10 +69,15 @@ func inside(tb testing.TB, n *Network, uid string, f func()) {
 // serve has a pod answer each connection to a port with a word and where it came from.
 func serve(tb testing.TB, n *Network, uid, address, word string) {
 	tb.Helper()
+	serveBy(tb, n, uid, "tcp4", address, word)
+}
+
+func serveBy(tb testing.TB, n *Network, uid, protocol, address, word string) {
+	tb.Helper()
 	var l net.Listener
 	inside(tb, n, uid, func() {
 		var err error
-		if l, err = net.Listen("tcp4", address); err != nil {
+		if l, err = net.Listen(protocol, address); err != nil {
 			tb.Error(err)
 		}
 	})
@@ -507,8 +512,12 @@ func ownAddress(t *testing.T) netip.Addr {
 	return netip.Addr{}
 }
 
-func BenchmarkJoin(b *testing.B) {
-	n := newNetwork(b)
+func BenchmarkJoin(b *testing.B) { benchmarkJoin(b, newNetwork(b)) }
+
+// BenchmarkJoinDual is BenchmarkJoin with IPv6.
+func BenchmarkJoinDual(b *testing.B) { benchmarkJoin(b, newDual(b)) }
+
+func benchmarkJoin(b *testing.B, n *Network) {
 	for i := range b.N {
 		if _, err := n.Join(fmt.Sprint(i)); err != nil {
 			b.Fatal(err)
@@ -516,8 +525,12 @@ func BenchmarkJoin(b *testing.B) {
 	}
 }
 
-func BenchmarkJoinAgain(b *testing.B) {
-	n := newNetwork(b)
+func BenchmarkJoinAgain(b *testing.B) { benchmarkJoinAgain(b, newNetwork(b)) }
+
+// BenchmarkJoinAgainDual is BenchmarkJoinAgain with IPv6.
+func BenchmarkJoinAgainDual(b *testing.B) { benchmarkJoinAgain(b, newDual(b)) }
+
+func benchmarkJoinAgain(b *testing.B, n *Network) {
 	for i := range 2 * enoughSpaces {
 		joined(b, n, fmt.Sprint("first", i))
 	}
@@ -532,9 +545,18 @@ func BenchmarkJoinAgain(b *testing.B) {
 	}
 }
 
-func BenchmarkNew(b *testing.B) {
+func BenchmarkNew(b *testing.B) { benchmarkNew(b, DefaultConfig()) }
+
+// BenchmarkNewDual is BenchmarkNew with IPv6.
+func BenchmarkNewDual(b *testing.B) {
+	config := DefaultConfig()
+	config.IPv6 = true
+	benchmarkNew(b, config)
+}
+
+func benchmarkNew(b *testing.B, config Config) {
 	for range b.N {
-		n, err := New(DefaultConfig())
+		n, err := New(config)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -26,8 +26,8 @@ type outside struct {
 	ctx  context.Context
 	stop context.CancelFunc
 	work sync.WaitGroup
-	tcp  net.Listener
-	udp  *net.UDPConn
+	tcp  []net.Listener // one for each family, as the next
+	udp  []*net.UDPConn
 
 	mu     sync.Mutex // taken after Network.mu
 	places *share.Pool[netip.Addr]
@@ -35,10 +35,12 @@ type outside struct {
 	flows  map[flowKey]*flow
 }
 
-// presence is the time in which a pod has its address. What it does outside ends with it.
+// presence is the time in which a pod has its address. What it does outside ends with it. Whoever has
+// two has one part of what there is, by the first.
 type presence struct {
-	ctx context.Context
-	end context.CancelFunc
+	first netip.Addr
+	ctx   context.Context
+	end   context.CancelFunc
 }
 
 const dialTime = 30 * time.Second
@@ -56,49 +58,55 @@ func newOutside(n *Network) *outside {
 	}
 }
 
-// run begins.
+// run begins to take what comes to the ports.
 func (o *outside) run(ports *proxyPorts) error {
-	var err error
-	if o.tcp, err = net.FileListener(ports.tcp); err != nil {
-		return err
-	}
-	udp, err := net.FilePacketConn(ports.udp)
+	tcp, err := net.FileListener(ports.tcp)
 	if err != nil {
 		return err
 	}
-	o.udp = udp.(*net.UDPConn)
-	o.work.Go(o.accept)
-	o.work.Go(o.receive)
+	o.tcp = append(o.tcp, tcp)
+	packets, err := net.FilePacketConn(ports.udp)
+	if err != nil {
+		return err
+	}
+	udp := packets.(*net.UDPConn)
+	o.udp = append(o.udp, udp)
+	o.work.Go(func() { o.accept(tcp) })
+	o.work.Go(func() { o.receive(udp) })
 	return nil
 }
 
 func (o *outside) close() {
 	o.stop()
-	if o.tcp != nil {
-		o.tcp.Close()
+	for _, l := range o.tcp {
+		l.Close()
 	}
-	if o.udp != nil {
-		o.udp.Close()
+	for _, conn := range o.udp {
+		conn.Close()
 	}
 	o.work.Wait()
 }
 
-// join notes that a pod has an address now.
-func (o *outside) join(pod netip.Addr) {
+// join notes that a pod has its addresses now, of which the second may not be valid.
+func (o *outside) join(pod, beside netip.Addr) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	ctx, end := context.WithCancel(o.ctx)
-	o.pods[pod] = presence{ctx, end}
+	o.pods[pod] = presence{pod, ctx, end}
+	if beside.IsValid() {
+		o.pods[beside] = o.pods[pod]
+	}
 }
 
-// leave ends all that the pod with the address does outside: else others would go on to send to who has
-// the address next.
-func (o *outside) leave(pod netip.Addr) {
+// leave ends all that the pod with the addresses does outside: else others would go on to send to who has
+// these next.
+func (o *outside) leave(pod, beside netip.Addr) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if p, ok := o.pods[pod]; ok {
 		p.end()
 		delete(o.pods, pod)
+		delete(o.pods, beside)
 	}
 }
 
@@ -111,14 +119,14 @@ func (o *outside) take(pod netip.Addr) (ctx context.Context, release func(), ok 
 	if !ok {
 		return nil, nil, false
 	}
-	release, ok = o.places.Take(pod)
+	release, ok = o.places.Take(p.first)
 	return p.ctx, release, ok
 }
 
 // accept takes connections.
-func (o *outside) accept() {
+func (o *outside) accept(l net.Listener) {
 	for o.ctx.Err() == nil {
-		conn, err := o.tcp.Accept()
+		conn, err := l.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -180,14 +188,15 @@ func reset(conn *net.TCPConn) {
 func (o *outside) dial(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
-	endpoints := o.n.rules.endpoints(Port{to.Addr(), to.Port(), TCP})
+	rules := o.n.of(to.Addr())
+	endpoints := rules.endpoints(Port{to.Addr(), to.Port(), TCP})
 	if len(endpoints) == 0 {
 		if !o.reachable(to.Addr()) {
 			return nil, os.ErrPermission
 		}
 		endpoints = []netip.AddrPort{to}
 	}
-	endpoints = slices.DeleteFunc(slices.Clone(endpoints), func(e netip.AddrPort) bool { return !o.n.rules.lets(from, e) })
+	endpoints = slices.DeleteFunc(slices.Clone(endpoints), func(e netip.AddrPort) bool { return !o.n.lets(from, e) })
 	if len(endpoints) == 0 {
 		return nil, os.ErrPermission
 	}
@@ -200,7 +209,7 @@ func (n *Network) dialOne(ctx context.Context, endpoints []netip.AddrPort) (*net
 	to := endpoints[rand.IntN(len(endpoints))]
 	var conn net.Conn
 	var err error
-	if n.config.Cluster.Contains(to.Addr()) {
+	if n.config.IsPod(to.Addr()) {
 		conn, err = n.Dial(ctx, to)
 	} else {
 		var d net.Dialer
@@ -212,9 +221,16 @@ func (n *Network) dialOne(ctx context.Context, endpoints []netip.AddrPort) (*net
 	return conn.(*net.TCPConn), nil
 }
 
-// reachable tells whether pods are taken to an address outside.
+// reachable tells whether pods are taken to an address outside. An address of IPv4 that is written as
+// one of IPv6 would be taken for what it stands for, past all that is said of that.
 func (o *outside) reachable(ip netip.Addr) bool {
-	return ip.IsGlobalUnicast() && !o.n.config.Cluster.Contains(ip) && !o.n.config.Services.Contains(ip) || ip.IsLinkLocalUnicast()
+	switch {
+	case ip.Is4In6():
+		return false
+	case ip.Is4() && ip.IsLinkLocalUnicast():
+		return true
+	}
+	return ip.IsGlobalUnicast() && !o.n.config.IsPod(ip) && !o.n.config.IsService(ip)
 }
 
 func unmapped(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }

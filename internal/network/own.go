@@ -53,13 +53,16 @@ func (n *Network) relink(s *space) error {
 	}
 	l.vethInto(fmt.Sprintf("pod%d", index-ownLinks), index, gatewayMAC, "eth0", eth0, mac, s.ns)
 	l.silent(index)
-	l.neighbour(index, s.address, mac)
+	l.neighbours(index, s, mac)
 	l.route(index, netip.PrefixFrom(s.address, 32), netip.Addr{}, n.gateway)
+	if s.address6.IsValid() {
+		l.route(index, netip.PrefixFrom(s.address6, 128), netip.Addr{}, n.gateway6)
+	}
 	if err := l.do(); err != nil {
 		return err
 	}
 	s.link = index
-	n.settle(own, s.address)
+	n.settle(own, s)
 	return errors.Join(own.do(), l.ready(index))
 }
 

@@ -40,7 +40,8 @@ type guest struct {
 
 // newPackets takes the port.
 func newPackets(d *door) (*packets, error) {
-	conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(d.at.Address, d.at.Port)))
+	family := familyOf(d.at.Address)
+	conn, err := net.ListenUDP(family.network("udp"), net.UDPAddrFromAddrPort(netip.AddrPortFrom(d.at.Address, d.at.Port)))
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +49,7 @@ func newPackets(d *door) (*packets, error) {
 	if err == nil {
 		var failed error
 		err = raw.Control(func(fd uintptr) {
-			failed = os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_PKTINFO, 1))
+			failed = os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), family.level, family.pktInfo, 1))
 		})
 		err = errors.Join(err, failed)
 	}
@@ -155,10 +156,18 @@ func (p *packets) answer(g *guest) {
 	if err != nil {
 		return
 	}
-	from := unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: g.local.As4()})
+	from := sentFrom(g.local)
 	for w.answer(from, g.client) == nil {
 		g.rest()
 	}
+}
+
+// sentFrom has a packet sent from an address of the machine.
+func sentFrom(local netip.Addr) []byte {
+	if local.Is4() {
+		return unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: local.As4()})
+	}
+	return unix.PktInfo6(&unix.Inet6Pktinfo{Addr: local.As16()})
 }
 
 // answer passes on one packet to where it belongs, from where it was asked for.
@@ -183,7 +192,7 @@ func (g *guest) rest() { _ = g.inner.SetReadDeadline(time.Now().Add(flowIdle)) }
 // dialPackets connects to where packets go: a pod from the node's namespace, anything else from the
 // machine's.
 func (n *Network) dialPackets(ctx context.Context, to netip.AddrPort) (*net.UDPConn, error) {
-	if !n.config.Cluster.Contains(to.Addr()) {
+	if !n.config.IsPod(to.Addr()) {
 		var d net.Dialer
 		conn, err := d.DialContext(ctx, "udp", to.String())
 		if err != nil {
@@ -217,6 +226,9 @@ func receivedAt(control []byte) (netip.Addr, bool) {
 		if h.Header.Level == unix.SOL_IP && h.Header.Type == unix.IP_PKTINFO && len(h.Data) >= unix.SizeofInet4Pktinfo {
 			// ipi_ifindex, ipi_spec_dst, ipi_addr: the second is the one to answer from.
 			return netip.AddrFrom4([4]byte(h.Data[4:8])), true
+		}
+		if h.Header.Level == unix.SOL_IPV6 && h.Header.Type == unix.IPV6_PKTINFO && len(h.Data) >= unix.SizeofInet6Pktinfo {
+			return netip.AddrFrom16([16]byte(h.Data[:16])), true
 		}
 	}
 	return netip.Addr{}, false

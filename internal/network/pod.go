@@ -37,12 +37,18 @@ func (n *Network) addParent() error {
 	l.silent(linkHost(i))
 	if i == 0 {
 		l.address(linkHost(0), n.gateway)
+		if n.gateway6.IsValid() {
+			l.address(linkHost(0), n.gateway6)
+		}
 	}
 	block := netip.PrefixFrom(first, 32)
 	for 1<<(32-block.Bits()) < podsOfParent && block.Bits() > n.config.Pods.Bits() {
 		block = netip.PrefixFrom(first, block.Bits()-1)
 	}
 	l.route(linkHost(i), block, netip.Addr{}, n.gateway)
+	if n.gateway6.IsValid() {
+		l.route(linkHost(i), n.config.PodsIPv6(block), netip.Addr{}, n.gateway6)
+	}
 	if err := l.do(); err != nil {
 		return err
 	}
@@ -55,13 +61,13 @@ func (n *Network) addParent() error {
 	return nil
 }
 
-// Join returns the address of a pod, and gives it one if it has none. While a space is made for it,
+// Join returns the addresses of a pod, and gives it some if it has none. While a space is made for it,
 // others come and go.
-func (n *Network) Join(uid string) (netip.Addr, error) {
+func (n *Network) Join(uid string) (Addresses, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if s := n.takeLocked(uid); s != nil {
-		return s.address, nil
+		return s.addresses(), nil
 	}
 	n.joining[uid] = true
 	n.mu.Unlock()
@@ -69,24 +75,32 @@ func (n *Network) Join(uid string) (netip.Addr, error) {
 	defer n.making.Unlock()
 	n.mu.Lock()
 	if s := n.pods[uid]; s == nil && !n.joining[uid] {
-		return netip.Addr{}, ErrNotFound // it has left again
+		return Addresses{}, ErrNotFound // it has left again
 	}
 	s := n.takeLocked(uid) // what a pod has left meanwhile
 	if s != nil {
-		return s.address, nil
+		return s.addresses(), nil
 	}
 	s, err := n.makeLocked()
 	if err != nil {
 		delete(n.joining, uid)
-		return netip.Addr{}, err
+		return Addresses{}, err
 	}
 	if !n.joining[uid] {
 		n.pool.put(s, time.Now())
-		return netip.Addr{}, ErrNotFound
+		return Addresses{}, ErrNotFound
 	}
 	n.placeLocked(uid, s)
-	return s.address, nil
+	return s.addresses(), nil
 }
+
+// Addresses are those of a pod.
+type Addresses struct {
+	IPv4 netip.Addr
+	IPv6 netip.Addr // not valid if it has none
+}
+
+func (s *space) addresses() Addresses { return Addresses{s.address, s.address6} }
 
 // takeLocked returns the space of a pod, if it has one or there is one for it.
 func (n *Network) takeLocked(uid string) *space {
@@ -104,7 +118,7 @@ func (n *Network) takeLocked(uid string) *space {
 func (n *Network) placeLocked(uid string, s *space) {
 	delete(n.joining, uid)
 	n.pods[uid] = s
-	n.outside.join(s.address)
+	n.outside.join(s.address, s.address6)
 	if n.pool.ready(time.Now()) < spareSpaces {
 		n.ahead.soon()
 	}
@@ -175,7 +189,7 @@ func (n *Network) Leave(uid string) {
 	delete(n.joining, uid)
 	if s := n.pods[uid]; s != nil {
 		delete(n.pods, uid)
-		n.outside.leave(s.address)
+		n.outside.leave(s.address, s.address6)
 		n.unlinkLocked(s)
 		n.pool.put(s, time.Now())
 	}
@@ -190,7 +204,7 @@ func (n *Network) makeLocked() (*space, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &space{address: address, ns: -1}
+	s := &space{address: address, address6: n.config.beside(address), ns: -1}
 	n.mu.Unlock()
 	n.thread.do(func() { err = n.furnish(s) })
 	n.mu.Lock()
@@ -229,25 +243,40 @@ func (n *Network) furnish(s *space) (err error) {
 	up, host := n.parent(s.address)
 	mac := macOf(macPod, s.address)
 	n.links.macvlan(up, eth0, "eth0", mac, s.ns)
-	n.links.neighbour(host, s.address, mac)
+	n.links.neighbours(host, s, mac)
 	if err := n.links.do(); err != nil {
 		return err
 	}
 	own.up(loopback)
-	n.settle(own, s.address)
+	n.settle(own, s)
 	return own.do()
+}
+
+// neighbours says for ever which MAC address a pod has on a link.
+func (r *rtnetlink) neighbours(index int, s *space, mac net.HardwareAddr) {
+	r.neighbour(index, s.address, mac)
+	if s.address6.IsValid() {
+		r.neighbour(index, s.address6, mac)
+	}
 }
 
 // eth0 is the index of a pod's link.
 const eth0 = 2
 
-// settle has a pod's link lead to the gateway.
-func (n *Network) settle(own *rtnetlink, address netip.Addr) {
+// settle has a pod's link lead to the gateway. It is not silent: one that needs not ask who has an address
+// would follow whoever tells it of a way around the gateway.
+func (n *Network) settle(own *rtnetlink, s *space) {
+	mac := n.gatewayMAC(s.address)
 	own.up(eth0)
-	own.address(eth0, address)
-	own.neighbour(eth0, n.gateway, n.gatewayMAC(address))
+	own.address(eth0, s.address)
+	own.neighbour(eth0, n.gateway, mac)
 	own.route(eth0, netip.PrefixFrom(n.gateway, 32), netip.Addr{}, netip.Addr{})
 	own.route(eth0, netip.PrefixFrom(netip.IPv4Unspecified(), 0), n.gateway, netip.Addr{})
+	if s.address6.IsValid() {
+		own.address(eth0, s.address6)
+		own.neighbour(eth0, n.gateway6, mac)
+		own.route(eth0, netip.PrefixFrom(netip.IPv6Unspecified(), 0), n.gateway6, netip.Addr{})
+	}
 }
 
 // gatewayMAC is the MAC address that the gateway has for a pod.

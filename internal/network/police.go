@@ -2,6 +2,7 @@ package network
 
 import (
 	"encoding/binary"
+	"net"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -41,23 +42,25 @@ type hooker func(name string, typ nftables.ChainType, hook *nftables.ChainHook, 
 func (r *rules) beginPolice(hook hooker) error {
 	p := &r.policies
 	p.lists, p.groups = make(map[string]*nftables.Chain), make(map[string]*nftables.Set)
-	p.ingress = &nftables.Set{Table: r.table, Name: "ingress", IsMap: true, KeyType: nftables.TypeIPAddr, DataType: nftables.TypeVerdict}
-	p.egress = &nftables.Set{Table: r.table, Name: "egress", IsMap: true, KeyType: nftables.TypeIPAddr, DataType: nftables.TypeVerdict}
-	p.hosts = &nftables.Set{Table: r.table, Name: "hosts", KeyType: nftables.TypeIPAddr}
+	p.ingress = &nftables.Set{Table: r.table, Name: "ingress", IsMap: true, KeyType: r.address, DataType: nftables.TypeVerdict}
+	p.egress = &nftables.Set{Table: r.table, Name: "egress", IsMap: true, KeyType: r.address, DataType: nftables.TypeVerdict}
+	p.hosts = &nftables.Set{Table: r.table, Name: "hosts", KeyType: r.address}
 	for _, set := range []*nftables.Set{p.ingress, p.egress, p.hosts} {
 		if err := r.addSet(set, nil); err != nil {
 			return err
 		}
 	}
 	known, itself := concat(established(), accept()), concat(r.fromItself(), accept())
-	sent, received := lead(sourceOffset, p.egress), lead(targetOffset, p.ingress)
+	sent, received := r.lead(r.source, p.egress), r.lead(r.target, p.ingress)
 	before, filter := nftables.ChainPriorityRef(*nftables.ChainPriorityMangle-1), *nftables.ChainPriorityFilter
 	hook("leave", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, before, known, concat(r.outside(), sent))
-	hook("names", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityRef(filter-1),
-		known, concat(to(expr.CmpOpEq, netip.PrefixFrom(r.config.Names, 32)), sent))
+	if r.name.IsValid() {
+		hook("names", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityRef(filter-1),
+			known, concat(r.to(expr.CmpOpEq, netip.PrefixFrom(r.name, r.name.BitLen())), sent))
+	}
 	hook("egress", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityRef(filter), known, itself, sent)
 	hook("ingress", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityRef(filter+1),
-		known, itself, concat(member(sourceOffset, p.hosts), accept()), concat(r.fromMachine(), accept()), received)
+		known, itself, concat(r.member(r.source, p.hosts), accept()), concat(r.fromMachine(), accept()), received)
 	return nil
 }
 
@@ -145,7 +148,7 @@ func (r *rules) regroup(next map[string][]netip.Addr) (map[string]*nftables.Set,
 		set := p.groups[name]
 		if set == nil {
 			p.made++
-			set = &nftables.Set{Table: r.table, Name: "g" + strconv.Itoa(p.made), KeyType: nftables.TypeIPAddr}
+			set = &nftables.Set{Table: r.table, Name: "g" + strconv.Itoa(p.made), KeyType: r.address}
 			if err := r.addSet(set, nil); err != nil {
 				return nil, err
 			}
@@ -240,18 +243,18 @@ func (r *rules) newList(list []Rule, groups map[string]*nftables.Set) (*nftables
 	chain := r.conn.AddChain(&nftables.Chain{Name: "p" + strconv.Itoa(r.policies.made), Table: r.table})
 	for i := range list {
 		rule := &list[i]
-		other := uint32(targetOffset)
+		other := r.target
 		if rule.Ingress {
-			other = sourceOffset
+			other = r.source
 		}
 		var exprs []expr.Any
 		switch {
 		case rule.Group != "":
-			exprs = member(other, groups[rule.Group])
+			exprs = r.member(other, groups[rule.Group])
 		case rule.Block.IsValid():
-			exprs = within(other, expr.CmpOpEq, rule.Block)
+			exprs = r.within(other, expr.CmpOpEq, rule.Block)
 			for _, except := range rule.Except {
-				exprs = append(exprs, within(other, expr.CmpOpNeq, except)...)
+				exprs = append(exprs, r.within(other, expr.CmpOpNeq, except)...)
 			}
 		}
 		if rule.Protocol != 0 {
@@ -299,33 +302,36 @@ func established() []expr.Any {
 
 // fromItself goes on with packets from an endpoint to itself.
 func (r *rules) fromItself() []expr.Any {
-	const source, target = 8, 9
-	return []expr.Any{load(source, sourceOffset), load(target, targetOffset), &expr.Lookup{SourceRegister: 1, SetName: r.loops.Name, SetID: r.loops.ID}}
+	const source = 8
+	return []expr.Any{r.load(source, r.source), r.load(source+r.words(), r.target), &expr.Lookup{SourceRegister: 1, SetName: r.loops.Name, SetID: r.loops.ID}}
 }
 
-func load(register, offset uint32) *expr.Payload {
-	return &expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4}
+// load loads the address at offset.
+func (f *family) load(register, offset uint32) *expr.Payload {
+	return &expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: f.size}
 }
 
 // lead goes on in the chain that a map has for the address at offset, if it has one.
-func lead(offset uint32, by *nftables.Set) []expr.Any {
-	return []expr.Any{load(1, offset), &expr.Lookup{SourceRegister: 1, DestRegister: 0, IsDestRegSet: true, SetName: by.Name, SetID: by.ID}}
+func (f *family) lead(offset uint32, by *nftables.Set) []expr.Any {
+	return []expr.Any{f.load(1, offset), &expr.Lookup{SourceRegister: 1, DestRegister: 0, IsDestRegSet: true, SetName: by.Name, SetID: by.ID}}
 }
 
 // member goes on with packets whose address at offset is in a set.
-func member(offset uint32, set *nftables.Set) []expr.Any {
-	return []expr.Any{load(1, offset), &expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID}}
+func (f *family) member(offset uint32, set *nftables.Set) []expr.Any {
+	return []expr.Any{f.load(1, offset), &expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID}}
 }
 
 // within goes on with packets whose address at offset is, or is not, in the range.
-func within(offset uint32, op expr.CmpOp, in netip.Prefix) []expr.Any {
-	mask := netip.PrefixFrom(netip.AddrFrom4([4]byte{255, 255, 255, 255}), in.Bits()).Masked().Addr()
+func (f *family) within(offset uint32, op expr.CmpOp, in netip.Prefix) []expr.Any {
 	return []expr.Any{
-		load(1, offset),
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: mask.AsSlice(), Xor: make([]byte, 4)},
+		f.load(1, offset),
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: f.size, Mask: mask(in), Xor: make([]byte, f.size)},
 		&expr.Cmp{Op: op, Register: 1, Data: in.Masked().Addr().AsSlice()},
 	}
 }
+
+// mask has the bits set that addresses of a range have in common.
+func mask(in netip.Prefix) []byte { return net.CIDRMask(in.Bits(), in.Addr().BitLen()) }
 
 // ports goes on with packets to one of the ports.
 func ports(first, last uint16) []expr.Any {

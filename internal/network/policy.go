@@ -83,6 +83,71 @@ func (p *Policies) allows(lists map[netip.Addr]string, pod, other netip.Addr, pr
 	return slices.ContainsFunc(p.Lists[name], func(r Rule) bool { return p.matches(&r, other, protocol, port) })
 }
 
+// IPv4 returns what the policies say of addresses of IPv4.
+func (p *Policies) IPv4() *Policies { return p.of(&ipv4) }
+
+// of returns what the policies say of one family. A rule about a range of the other lets nothing
+// through here.
+func (p *Policies) of(f *family) *Policies {
+	only := func(list []netip.Addr) []netip.Addr {
+		own := []netip.Addr{}
+		for _, a := range list {
+			if familyOf(a) == f {
+				own = append(own, a)
+			}
+		}
+		return own
+	}
+	own := Policies{
+		Ingress: make(map[netip.Addr]string), Egress: make(map[netip.Addr]string), Hosts: only(p.Hosts),
+		Lists: make(map[string][]Rule), Groups: make(map[string][]netip.Addr),
+	}
+	for _, lists := range []struct{ from, to map[netip.Addr]string }{{p.Ingress, own.Ingress}, {p.Egress, own.Egress}} {
+		for a, name := range lists.from {
+			if familyOf(a) != f {
+				continue
+			}
+			lists.to[a] = name
+			if own.Lists[name] == nil {
+				own.Lists[name] = rulesOf(p.Lists[name], f)
+			}
+		}
+	}
+	for _, list := range own.Lists {
+		for i := range list {
+			if g := list[i].Group; g != "" && own.Groups[g] == nil {
+				own.Groups[g] = only(p.Groups[g])
+			}
+		}
+	}
+	return &own
+}
+
+func rulesOf(list []Rule, f *family) []Rule {
+	own := []Rule{}
+	for i := range list {
+		r := list[i]
+		if r.Block.IsValid() && familyOf(r.Block.Addr()) != f {
+			continue
+		}
+		r.Except = slices.DeleteFunc(slices.Clone(r.Except), func(e netip.Prefix) bool { return familyOf(e.Addr()) != f })
+		own = append(own, r)
+	}
+	return own
+}
+
+// lets tells whether a pod may reach an address that this process reaches in its place.
+func (n *Network) lets(pod netip.Addr, to netip.AddrPort) bool {
+	r := n.of(pod)
+	return r == nil || r.lets(pod, to)
+}
+
+// admits tells whether a pod may be reached from an address outside.
+func (n *Network) admits(from netip.Addr, pod netip.AddrPort) bool {
+	r := n.of(pod.Addr())
+	return r == nil || r.admits(from, pod)
+}
+
 func (p *Policies) matches(r *Rule, other netip.Addr, protocol Protocol, port uint16) bool {
 	switch {
 	case r.Protocol != 0 && r.Protocol != protocol:
@@ -106,13 +171,19 @@ func (n *Network) SetPolicies(p *Policies) error {
 	for _, group := range p.Groups {
 		slices.SortFunc(group, netip.Addr.Compare)
 	}
-	if err := n.rules.police(p); err != nil {
-		return fmt.Errorf("network: set the policies: %w", err)
+	for _, r := range []*rules{n.rules, n.rules6} {
+		if r == nil {
+			continue
+		}
+		if err := r.police(p.of(r.family)); err != nil {
+			return fmt.Errorf("network: set the policies: %w", err)
+		}
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, s := range n.pods {
-		if _, ok := p.Egress[s.address]; ok {
+		_, ok := p.Egress[s.address]
+		if _, ok6 := p.Egress[s.address6]; ok || ok6 {
 			if err := n.ownLocked(s); err != nil {
 				return err
 			}

@@ -190,10 +190,15 @@ func TestEgress(t *testing.T) {
 // heard returns what comes to a port of a pod, one packet after the other.
 func heard(tb testing.TB, n *Network, uid string, port int) <-chan string {
 	tb.Helper()
+	return heardBy(tb, n, uid, "udp4", port)
+}
+
+func heardBy(tb testing.TB, n *Network, uid, protocol string, port int) <-chan string {
+	tb.Helper()
 	var conn net.PacketConn
 	inside(tb, n, uid, func() {
 		var err error
-		if conn, err = net.ListenPacket("udp4", fmt.Sprint(":", port)); err != nil {
+		if conn, err = net.ListenPacket(protocol, fmt.Sprint(":", port)); err != nil {
 			tb.Error(err)
 		}
 	})

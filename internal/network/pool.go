@@ -13,9 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// space is the namespace of a pod, with its address.
+// space is the namespace of a pod, with its addresses.
 type space struct {
 	address  netip.Addr
+	address6 netip.Addr // not valid without IPv6
 	ns       int
 	sockets  *os.File  // says how many sockets there are in it
 	released time.Time // when the last pod left it

@@ -16,8 +16,8 @@ type proxyPorts struct {
 }
 
 // listen opens them, in the namespace of the calling thread.
-func (p *proxyPorts) listen() error {
-	any := netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
+func (p *proxyPorts) listen(f *family) error {
+	any := netip.AddrPortFrom(f.unspecified(), 0)
 	tcp, err := bound(unix.SOCK_STREAM, any)
 	if err != nil {
 		return err
@@ -26,7 +26,7 @@ func (p *proxyPorts) listen() error {
 	if p.tcpPort, err = portOf(tcp); err != nil {
 		return err
 	}
-	udp, err := bound(unix.SOCK_DGRAM, any, unix.IP_TRANSPARENT, unix.IP_RECVORIGDSTADDR)
+	udp, err := bound(unix.SOCK_DGRAM, any, f.transparent, f.wasFor)
 	if err != nil {
 		return err
 	}
@@ -48,7 +48,13 @@ func portOf(fd int) (uint16, error) {
 	if err != nil {
 		return 0, os.NewSyscallError("getsockname", err)
 	}
-	return uint16(sa.(*unix.SockaddrInet4).Port), nil
+	switch a := sa.(type) {
+	case *unix.SockaddrInet4:
+		return uint16(a.Port), nil
+	case *unix.SockaddrInet6:
+		return uint16(a.Port), nil
+	}
+	return 0, os.NewSyscallError("getsockname", unix.EAFNOSUPPORT)
 }
 
 // wanted returns the address that the client of a redirected connection has connected to.
@@ -60,19 +66,32 @@ func wanted(conn *net.TCPConn) (netip.AddrPort, error) {
 	var to netip.AddrPort
 	var failed error
 	err = raw.Control(func(fd uintptr) {
-		// A struct sockaddr_in has the size of the first part of this one.
-		mreq, err := unix.GetsockoptIPv6Mreq(int(fd), unix.SOL_IP, unix.SO_ORIGINAL_DST)
-		if err != nil {
-			failed = os.NewSyscallError("getsockopt", err)
-			return
-		}
-		b := mreq.Multiaddr
-		to = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[4:8])), binary.BigEndian.Uint16(b[2:4]))
+		to, failed = originalTarget(int(fd), familyOf(addressOf(conn.RemoteAddr())))
 	})
 	if err == nil {
 		err = failed
 	}
 	return to, err
+}
+
+// originalTarget returns what a socket was meant for before its target was translated.
+func originalTarget(fd int, f *family) (netip.AddrPort, error) {
+	if f.six {
+		// A struct sockaddr_in6 is the first part of this one.
+		info, err := unix.GetsockoptIPv6MTUInfo(fd, f.level, f.original)
+		if err != nil {
+			return netip.AddrPort{}, os.NewSyscallError("getsockopt", err)
+		}
+		port := binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, info.Addr.Port))
+		return netip.AddrPortFrom(netip.AddrFrom16(info.Addr.Addr), port), nil
+	}
+	// A struct sockaddr_in has the size of the first part of this one.
+	mreq, err := unix.GetsockoptIPv6Mreq(fd, f.level, f.original)
+	if err != nil {
+		return netip.AddrPort{}, os.NewSyscallError("getsockopt", err)
+	}
+	b := mreq.Multiaddr
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[4:8])), binary.BigEndian.Uint16(b[2:4])), nil
 }
 
 // targetOf returns the address that a packet was sent to, from what came with it.
@@ -86,8 +105,11 @@ func targetOf(control []byte) (netip.AddrPort, bool) {
 		if err != nil {
 			continue
 		}
-		if a, ok := sa.(*unix.SockaddrInet4); ok {
+		switch a := sa.(type) {
+		case *unix.SockaddrInet4:
 			return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port)), true
+		case *unix.SockaddrInet6:
+			return netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port)), true
 		}
 	}
 	return netip.AddrPort{}, false

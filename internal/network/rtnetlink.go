@@ -227,9 +227,13 @@ func (r *rtnetlink) about(typ uint16, name string, index int, up uint32, flags u
 // address gives a link an address without a network around it.
 func (r *rtnetlink) address(index int, ip netip.Addr) {
 	m := r.add("add the address "+ip.String(), unix.RTM_NEWADDR, create)
-	m.raw(unix.AF_INET, uint8(ip.BitLen()), 0, unix.RT_SCOPE_UNIVERSE)
+	m.raw(byte(familyOf(ip).socket), uint8(ip.BitLen()), 0, unix.RT_SCOPE_UNIVERSE)
 	m.u32(uint32(index))
 	m.attr(unix.IFA_LOCAL, ip.AsSlice())
+	if !ip.Is4() {
+		// Nobody is asked whether somebody else has it, and there is no network around it.
+		m.attrU32(unix.IFA_FLAGS, unix.IFA_F_NODAD|unix.IFA_F_NOPREFIXROUTE)
+	}
 	m.end()
 }
 
@@ -247,7 +251,7 @@ func (r *rtnetlink) routeBy(index int, to netip.Prefix, via, source netip.Addr, 
 	if via.IsValid() {
 		scope, flags = unix.RT_SCOPE_UNIVERSE, unix.RTNH_F_ONLINK
 	}
-	m.raw(unix.AF_INET, uint8(to.Bits()), 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, scope, unix.RTN_UNICAST)
+	m.raw(byte(familyOf(to.Addr()).socket), uint8(to.Bits()), 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, scope, unix.RTN_UNICAST)
 	m.u32(flags)
 	if to.Bits() > 0 {
 		m.attr(unix.RTA_DST, to.Addr().AsSlice())
@@ -268,16 +272,16 @@ func (r *rtnetlink) routeBy(index int, to netip.Prefix, via, source netip.Addr, 
 // unreachable has those told who send to where no narrower route leads.
 func (r *rtnetlink) unreachable(to netip.Prefix) {
 	m := r.add("add the end of "+to.String(), unix.RTM_NEWROUTE, create)
-	m.raw(unix.AF_INET, uint8(to.Bits()), 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNREACHABLE)
+	m.raw(byte(familyOf(to.Addr()).socket), uint8(to.Bits()), 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNREACHABLE)
 	m.u32(0)
 	m.attr(unix.RTA_DST, to.Addr().AsSlice())
 	m.end()
 }
 
-// outside has what no other route is for taken in as if it were for this machine.
-func (r *rtnetlink) outside() {
+// outside has what no other route of a family is for taken in as if it were for this machine.
+func (r *rtnetlink) outside(f *family) {
 	m := r.add("add the route to the outside", unix.RTM_NEWROUTE, create)
-	m.raw(unix.AF_INET, 0, 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, unix.RT_SCOPE_HOST, unix.RTN_LOCAL)
+	m.raw(byte(f.socket), 0, 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, unix.RT_SCOPE_HOST, unix.RTN_LOCAL)
 	m.u32(0)
 	m.attrU32(unix.RTA_OIF, loopback)
 	m.end()
@@ -318,7 +322,7 @@ func (r *rtnetlink) queue(index int) (string, error) {
 // neighbour says for ever which MAC address an address has on a link.
 func (r *rtnetlink) neighbour(index int, ip netip.Addr, mac net.HardwareAddr) {
 	m := r.add("add the neighbour "+ip.String(), unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
-	m.raw(unix.AF_INET, 0, 0, 0)
+	m.raw(byte(familyOf(ip).socket), 0, 0, 0)
 	m.u32(uint32(index))
 	m.raw(byte(unix.NUD_PERMANENT), 0, 0, 0)
 	m.attr(unix.NDA_DST, ip.AsSlice())

@@ -25,12 +25,13 @@ import (
 //	            answer would never come back here; so do those that the machine sends to
 //	carry       UDP to the outside: this process, as it is
 //	refuse      a port of a Service that has nobody who answers
+//
+// That of IPv6 has one more, first of all; see strangers.go.
 type rules struct {
-	config  Config
-	gateway netip.Addr
-	conn    *nftables.Conn
-	link    *netlink.Conn // below conn
-	table   *nftables.Table
+	side
+	conn  *nftables.Conn
+	link  *netlink.Conn // below conn
+	table *nftables.Table
 	// services leads from a Port to its chain; loops has the endpoints; led has those of UDP that have
 	// an address outside, which nobody is to carry there.
 	services, loops, led *nftables.Set
@@ -52,7 +53,7 @@ type ruled struct {
 }
 
 // newRules makes the table. It is called in the thread, in whose namespace it is.
-func newRules(config Config, gateway netip.Addr) (*rules, error) {
+func newRules(s side) (*rules, error) {
 	// What is done at once is one message to the kernel, and there is an answer to each part. An
 	// ordinary user's may be no longer than net.core.wmem_max lets them.
 	const most = 64 << 20
@@ -65,8 +66,8 @@ func newRules(config Config, gateway netip.Addr) (*rules, error) {
 	if err != nil {
 		return nil, fmt.Errorf("nftables: %w", err)
 	}
-	r := &rules{config: config, gateway: gateway, conn: conn, link: link, now: make(map[Port]*ruled), uses: make(map[netip.Addr]int)}
-	if err = r.proxy.listen(); err == nil {
+	r := &rules{side: s, conn: conn, link: link, now: make(map[Port]*ruled), uses: make(map[netip.Addr]int)}
+	if err = r.proxy.listen(r.family); err == nil {
 		err = r.begin()
 	}
 	if err != nil {
@@ -82,10 +83,10 @@ func (r *rules) close() error {
 
 // begin makes what does not change.
 func (r *rules) begin() error {
-	r.table = r.conn.AddTable(&nftables.Table{Name: "sampan", Family: nftables.TableFamilyIPv4})
-	port := nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService)
+	r.table = r.conn.AddTable(&nftables.Table{Name: "sampan", Family: r.family.table})
+	port := nftables.MustConcatSetType(r.address, nftables.TypeInetProto, nftables.TypeInetService)
 	r.services = &nftables.Set{Table: r.table, Name: "ports", IsMap: true, Concatenation: true, KeyType: port, DataType: nftables.TypeVerdict}
-	pair := nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIPAddr)
+	pair := nftables.MustConcatSetType(r.address, r.address)
 	r.loops = &nftables.Set{Table: r.table, Name: "loops", Concatenation: true, KeyType: pair}
 	r.led = &nftables.Set{Table: r.table, Name: "led", Concatenation: true, KeyType: port}
 	for _, set := range []*nftables.Set{r.services, r.loops, r.led} {
@@ -106,24 +107,33 @@ func (r *rules) begin() error {
 	hook("back", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource,
 		r.toItself(), concat(r.fromMachine(), r.asGateway()))
 	hook("carry", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityMangle,
-		concat(protocol(UDP), outside, r.notLed(), carry(r.proxy.udpPort)))
+		concat(protocol(UDP), outside, r.notLed(), r.carry(r.proxy.udpPort)))
 	hook("refuse", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter,
-		concat(to(expr.CmpOpEq, r.config.Services), not(r.config.Names), []expr.Any{
-			&expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: icmpPortUnreachable}}))
+		concat(r.to(expr.CmpOpEq, r.serviceRange), r.notNames(), []expr.Any{
+			&expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: r.unreachable}}))
+	if r.six {
+		r.strangers(hook)
+	}
 	if err := r.beginPolice(hook); err != nil {
 		return err
 	}
 	return r.conn.Flush()
 }
 
-const icmpPortUnreachable = 3
+// notNames goes on with packets to anyone but the one who is asked for names.
+func (r *rules) notNames() []expr.Any {
+	if !r.name.IsValid() {
+		return nil
+	}
+	return r.not(r.name)
+}
 
 // A message to the kernel is no longer than what any socket takes, by default 208 KiB, and so are the
 // answers, one to each part of it. What a Service takes, and each of its endpoints, is estimated.
 const (
 	maxMessage    = 128 << 10
 	costOfService = 4 << 10
-	costOfOne     = 96
+	costOfOne     = 128
 	// maxEndpoints is how many a port can have: the list of them is one attribute, of 64 KiB.
 	maxEndpoints = 1000
 )
@@ -282,7 +292,7 @@ func (r *rules) add(s *ruled) error {
 	s.chain = r.conn.AddChain(&nftables.Chain{Name: "s" + strconv.Itoa(r.chains), Table: r.table})
 	pods, others := r.split(&s.Service)
 	if len(others) > 0 { // by this process, as often as it is one of them
-		exprs := append(choose(&s.Service, len(s.Endpoints)),
+		exprs := append(r.choose(&s.Service, len(s.Endpoints)),
 			&expr.Byteorder{SourceRegister: chosen, DestRegister: chosen, Op: expr.ByteorderHton, Len: 4, Size: 4}, // as numbers are compared
 			&expr.Cmp{Op: expr.CmpOpLt, Register: chosen, Data: binary.BigEndian.AppendUint32(nil, uint32(len(others)))})
 		if len(pods) == 0 {
@@ -318,7 +328,7 @@ func (r *rules) add(s *ruled) error {
 
 // ledIn tells whether packets to a Service would be carried outside if nobody knew that they are for it.
 func (r *rules) ledIn(at Port) bool {
-	return at.Protocol == UDP && !r.config.Cluster.Contains(at.Address) && !r.config.Services.Contains(at.Address)
+	return at.Protocol == UDP && !r.cluster.Contains(at.Address) && !r.serviceRange.Contains(at.Address)
 }
 
 // split tells who of the endpoints is reached through this process: the kernel can only lead to
@@ -328,7 +338,7 @@ func (r *rules) split(s *Service) (pods, others []netip.AddrPort) {
 		return s.Endpoints, nil
 	}
 	for _, e := range s.Endpoints {
-		if r.config.Cluster.Contains(e.Addr()) {
+		if r.cluster.Contains(e.Addr()) {
 			pods = append(pods, e)
 		} else {
 			others = append(others, e)
@@ -366,19 +376,20 @@ func (r *rules) addSet(set *nftables.Set, elements []nftables.SetElement) error 
 // chosen is the register in which choose leaves a number below n: one by lot, or by who asks.
 const chosen = 1
 
-func choose(s *Service, n int) []expr.Any {
+func (f *family) choose(s *Service, n int) []expr.Any {
 	if !s.Sticky {
 		return []expr.Any{&expr.Numgen{Register: chosen, Type: unix.NFT_NG_RANDOM, Modulus: uint32(n)}}
 	}
 	return []expr.Any{
-		load(chosen, sourceOffset),
-		&expr.Hash{SourceRegister: chosen, DestRegister: chosen, Length: 4, Modulus: uint32(n), Seed: 1, Type: expr.HashTypeJenkins},
+		f.load(chosen, f.source),
+		&expr.Hash{SourceRegister: chosen, DestRegister: chosen, Length: f.size, Modulus: uint32(n), Seed: 1, Type: expr.HashTypeJenkins},
 	}
 }
 
 // pick goes to one of the endpoints.
 func (r *rules) pick(s *Service, endpoints []netip.AddrPort) ([]expr.Any, error) {
-	const addressRegister, portRegister = 8, 9 // chosen is 8 and those behind it
+	const addressRegister = 8 // chosen is 8 and those behind it
+	portRegister := addressRegister + r.words()
 	elements := make([]nftables.SetElement, len(endpoints))
 	for i, e := range endpoints {
 		elements[i] = nftables.SetElement{
@@ -388,13 +399,13 @@ func (r *rules) pick(s *Service, endpoints []netip.AddrPort) ([]expr.Any, error)
 	}
 	set := &nftables.Set{
 		Table: r.table, Anonymous: true, Constant: true, IsMap: true, KeyType: nftables.TypeInteger,
-		DataType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetService),
+		DataType: nftables.MustConcatSetType(r.address, nftables.TypeInetService),
 	}
 	if err := r.addSet(set, elements); err != nil {
 		return nil, err
 	}
-	return append(choose(s, len(endpoints)),
+	return append(r.choose(s, len(endpoints)),
 		&expr.Lookup{SourceRegister: chosen, DestRegister: chosen, IsDestRegSet: true, SetName: set.Name, SetID: set.ID},
-		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: addressRegister, RegProtoMin: portRegister, Specified: true},
+		&expr.NAT{Type: expr.NATTypeDestNAT, Family: r.number, RegAddrMin: addressRegister, RegProtoMin: portRegister, Specified: true},
 	), nil
 }

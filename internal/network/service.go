@@ -23,13 +23,15 @@ type Port struct {
 	Protocol Protocol
 }
 
-func (p Port) String() string { return fmt.Sprintf("%s:%d/%d", p.Address, p.Port, p.Protocol) }
+func (p Port) String() string {
+	return fmt.Sprintf("%s/%d", netip.AddrPortFrom(p.Address, p.Port), p.Protocol)
+}
 
 // Service is one port of a Service, and who answers there.
 type Service struct {
 	At Port
-	// Endpoints are pods, or whatever else this machine reaches. Without one, a client is
-	// refused.
+	// Endpoints are pods, or whatever else this machine reaches, of the family of the Service's
+	// address. Without one, a client is refused.
 	Endpoints []netip.AddrPort
 	// Machine says that the address is one of this machine, from which it is led to the pods.
 	// A client from there has no other way in.
@@ -41,6 +43,11 @@ type Service struct {
 // same tells whether clients would see no difference.
 func (s *Service) same(o *Service) bool {
 	return s.Sticky == o.Sticky && slices.Equal(s.Endpoints, o.Endpoints)
+}
+
+// ServicesOfIPv4 are those of a list that are at an address of IPv4.
+func ServicesOfIPv4(list []Service) []Service {
+	return slices.DeleteFunc(slices.Clone(list), func(s Service) bool { return !s.At.Address.Is4() })
 }
 
 // SetServices makes the Services those of the list, of which each is at another Port, each at
@@ -56,7 +63,11 @@ func (n *Network) SetServices(list []Service) error {
 			inside = append(inside, s)
 		}
 	}
-	failed, closed := n.rules.set(inside), n.doors.set(doors)
+	failed := n.rules.set(ServicesOfIPv4(inside))
+	if n.rules6 != nil {
+		failed = errors.Join(failed, n.rules6.set(slices.DeleteFunc(inside, func(s Service) bool { return s.At.Address.Is4() })))
+	}
+	closed := n.doors.set(doors)
 	switch {
 	case failed != nil:
 		return fmt.Errorf("network: set the Services: %w", errors.Join(failed, closed))

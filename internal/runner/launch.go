@@ -121,10 +121,10 @@ type LauncherEnv struct {
 	// when it runs as root. The supervisor of the sandbox class also has a
 	// mount namespace of its own, from which nothing propagates.
 	NoNamespaces string
-	// Pods, Cluster, Hub and Machine are those of network.Config; without, it is the only node.
+	// Pods, Cluster, Hub, Machine and IPv6 are those of network.Config; without, it is the only node.
 	Pods, Cluster netip.Prefix
 	Hub           *os.File
-	Machine       bool
+	Machine, IPv6 bool
 }
 
 // What a manifest or an image may make a launcher put together. Both can say megabytes,

@@ -144,6 +144,8 @@ func (e *StartError) Error() string { return e.Message }
 // Joined is where a pod is.
 type Joined struct {
 	Address netip.Addr
+	// IPv6 is its address of IPv6, which is not valid if it has none.
+	IPv6 netip.Addr `json:",omitzero"`
 	// Network says which network it is in: another, without Services, after the supervisor has
 	// died.
 	Network uint64

@@ -243,7 +243,11 @@ func servicePort(service *corev1.Service, number int64) *corev1.ServicePort {
 // isItself reports whether an endpoint is the pod of the namespace that it says it is: whoever
 // writes EndpointSlices shall not have requests passed on to what he cannot reach.
 func isItself(e *backend.Endpoint, namespace string) bool {
-	return e.Pod != nil && e.Pod.Namespace == namespace && e.Address == e.Pod.Status.PodIP && global(e.Address)
+	if e.Pod == nil || e.Pod.Namespace != namespace || !global(e.Address) {
+		return false
+	}
+	s := &e.Pod.Status
+	return s.PodIP == e.Address || slices.Contains(s.PodIPs, corev1.PodIP{IP: e.Address})
 }
 
 // kubeletPort is where a kubelet listens.

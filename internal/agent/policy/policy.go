@@ -32,9 +32,9 @@ type World struct {
 type Node struct {
 	Name string
 	// Pods are the addresses that its own pods have, by uid. Their status may say so later.
-	Pods map[string]netip.Addr
-	// Cluster is the range of all pods' addresses.
-	Cluster netip.Prefix
+	Pods map[string][]netip.Addr
+	// IsPod tells whether an address is in a range of pods' addresses.
+	IsPod func(netip.Addr) bool
 	// Names is where names are asked for. Policies that let pods ask select, elsewhere, the pods
 	// of kube-dns; here there are none, and this address stands for them.
 	Names netip.Addr
@@ -63,7 +63,7 @@ func Table(node *Node, w *World) network.Policies {
 	}
 	t.peers = append(t.peers, names(node.Names))
 	for _, pod := range w.Pods {
-		if at := node.address(pod); at.IsValid() {
+		for _, at := range node.addresses(pod) {
 			t.peers = append(t.peers, peer{pod, at})
 		}
 	}
@@ -79,7 +79,7 @@ func Table(node *Node, w *World) network.Policies {
 	return t.out
 }
 
-// peer is a pod with an address of its own.
+// peer is a pod with one of the addresses of its own. All that is said of the pod is said of each.
 type peer struct {
 	pod *corev1.Pod
 	at  netip.Addr
@@ -95,18 +95,24 @@ func names(at netip.Addr) peer {
 	}, at}
 }
 
-// address returns that of a pod which has one of its own, else an invalid one.
-func (n *Node) address(pod *corev1.Pod) netip.Addr {
+// addresses returns those of a pod which has some of its own.
+func (n *Node) addresses(pod *corev1.Pod) (list []netip.Addr) {
 	if pod.Spec.HostNetwork || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
-		return netip.Addr{}
+		return nil
 	}
 	if pod.Spec.NodeName == n.Name {
 		return n.Pods[string(pod.UID)]
 	}
-	if at, err := netip.ParseAddr(pod.Status.PodIP); err == nil && n.Cluster.Contains(at) {
-		return at
+	ips := pod.Status.PodIPs
+	if len(ips) == 0 { // it was stored by who knew of one
+		ips = []corev1.PodIP{{IP: pod.Status.PodIP}}
 	}
-	return netip.Addr{}
+	for _, ip := range ips {
+		if at, err := netip.ParseAddr(ip.IP); err == nil && n.IsPod(at) {
+			list = append(list, at)
+		}
+	}
+	return list
 }
 
 // table is a Table that is being made.
@@ -266,15 +272,15 @@ func (t *table) group(namespace string, p *networkingv1.NetworkPolicyPeer, at *p
 	return name
 }
 
-// block returns who is in a block; false: nobody who has an address of IPv4.
+// block returns who is in a block; false: it is none.
 func block(b *networkingv1.IPBlock) (network.Rule, bool) {
 	in, err := netip.ParsePrefix(b.CIDR)
-	if err != nil || !in.Addr().Is4() {
+	if err != nil {
 		return network.Rule{}, false
 	}
 	r := network.Rule{Block: in.Masked()}
 	for _, text := range b.Except {
-		if out, err := netip.ParsePrefix(text); err == nil && out.Addr().Is4() {
+		if out, err := netip.ParsePrefix(text); err == nil {
 			r.Except = append(r.Except, out.Masked())
 		}
 	}

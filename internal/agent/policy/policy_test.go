@@ -22,9 +22,10 @@ import (
 // the node have no address in their status yet; db's port "sql" is another one at db-2.
 func world(policies ...*networkingv1.NetworkPolicy) (*Node, *World) {
 	at := func(last byte) netip.Addr { return netip.AddrFrom4([4]byte{10, 244, 0, last}) }
+	config := network.DefaultConfig()
 	node := &Node{
-		Name: "here", Cluster: netip.MustParsePrefix("10.244.0.0/16"), Names: netip.MustParseAddr("10.96.0.10"), Hosts: []netip.Addr{at(1)},
-		Pods: map[string]netip.Addr{"web": at(2), "db": at(3), "host": at(9)},
+		Name: "here", IsPod: config.IsPod, Names: netip.MustParseAddr("10.96.0.10"), Hosts: []netip.Addr{at(1)},
+		Pods: map[string][]netip.Addr{"web": {at(2)}, "db": {at(3)}, "host": {at(9)}},
 	}
 	pod := func(ns, name, app, node string, edit func(*corev1.Pod)) *corev1.Pod {
 		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name, Labels: map[string]string{"app": app}}}
@@ -195,7 +196,7 @@ func TestTable(t *testing.T) {
 			p.Namespace = "other"
 			return p
 		}()}, ""},
-		"IPv6 is nobody": {[]*networkingv1.NetworkPolicy{ingress("db", from{From: []networkingv1.NetworkPolicyPeer{{IPBlock: &networkingv1.IPBlock{CIDR: "fd00::/8"}}}})}, "to 10.244.0.3:"},
+		"IPv6": {[]*networkingv1.NetworkPolicy{ingress("db", from{From: []networkingv1.NetworkPolicyPeer{{IPBlock: &networkingv1.IPBlock{CIDR: "fd00::/8"}}}})}, "to 10.244.0.3: fd00::/8 []/0:0-0"},
 	} {
 		node, w := world(test.policies...)
 		got := Table(node, w)
@@ -213,10 +214,35 @@ func TestRulesStay(t *testing.T) {
 	if len(before.Lists) != 1 || len(before.Ingress) != 2 {
 		t.Errorf("%d lists for %d pods", len(before.Lists), len(before.Ingress))
 	}
-	node.Pods["late"] = netip.MustParseAddr("10.244.0.8")
+	node.Pods["late"] = []netip.Addr{netip.MustParseAddr("10.244.0.8")}
 	after := Table(node, w)
 	if !maps.Equal(keys(before.Lists), keys(after.Lists)) || !maps.Equal(keys(before.Groups), keys(after.Groups)) || len(after.Ingress) != 3 {
 		t.Errorf("got %v, was %v", after, before)
+	}
+}
+
+// TestBothFamilies: what is said of a pod is said of each of its addresses, here and elsewhere.
+func TestBothFamilies(t *testing.T) {
+	t.Parallel()
+	node, w := world(ingress("db", from{From: peers("-/")}), egress("web"))
+	six := netip.MustParseAddr("fd00:10:244::3")
+	node.Pods["db"] = append(node.Pods["db"], six)
+	for _, pod := range w.Pods {
+		if pod.Spec.NodeName != node.Name && pod.Status.PodIP != "" {
+			pod.Status.PodIPs = []corev1.PodIP{{IP: pod.Status.PodIP}, {IP: "fd00:10:244::77"}, {IP: "2001:db8::1"}}
+		}
+	}
+	got := Table(node, w)
+	if list := got.Ingress[six]; list == "" || list != got.Ingress[node.Pods["db"][0]] {
+		t.Errorf("the lists of db: %v", got.Ingress)
+	}
+	if len(got.Egress) != 1 {
+		t.Errorf("the lists of web: %v", got.Egress)
+	}
+	for name, group := range got.Groups {
+		if !slices.Contains(group, six) || slices.Contains(group, netip.MustParseAddr("2001:db8::1")) {
+			t.Errorf("%s are %v", name, group)
+		}
 	}
 }
 

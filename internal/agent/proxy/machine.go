@@ -21,17 +21,20 @@ type Machine struct {
 
 // loopback is where node ports are unless others are asked for: who is on the machine reaches them, and
 // nobody else.
-var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+var loopback = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
 
 // PrimaryAddress stands for the machine's first address among those that node ports are at, as for kube-proxy.
 const PrimaryAddress = "primary"
 
 // NodePortAddresses reads kube-proxy's --nodeport-addresses: ranges of addresses, with commas, or "primary";
-// "" is the machine's loopback address.
+// "" are the machine's loopback addresses.
 func NodePortAddresses(text string) (ranges []netip.Prefix, primary bool, err error) {
 	switch text {
 	case "":
-		return []netip.Prefix{netip.PrefixFrom(loopback, 32)}, false, nil
+		for _, ip := range loopback {
+			ranges = append(ranges, netip.PrefixFrom(ip, ip.BitLen()))
+		}
+		return ranges, false, nil
 	case PrimaryAddress:
 		return nil, true, nil
 	}
@@ -40,9 +43,7 @@ func NodePortAddresses(text string) (ranges []netip.Prefix, primary bool, err er
 		if err != nil {
 			return nil, false, fmt.Errorf("%q is no range of addresses, as 192.0.2.0/24, and not %q", part, PrimaryAddress)
 		}
-		if p.Addr().Is4() {
-			ranges = append(ranges, p.Masked())
-		}
+		ranges = append(ranges, p.Masked())
 	}
 	return ranges, false, nil
 }
@@ -57,13 +58,15 @@ func MachineOf(addresses []string, nodePorts string) (m Machine, err error) {
 	all := parsed(addresses)
 	own := network.DefaultConfig()
 	m.ForPods = slices.DeleteFunc(slices.Clone(all), func(ip netip.Addr) bool {
-		return !ip.IsGlobalUnicast() || own.Cluster.Contains(ip) || own.Services.Contains(ip)
+		return !ip.IsGlobalUnicast() || own.IsPod(ip) || own.IsService(ip)
 	})
-	for i, ip := range append(all, loopback) {
+	first := map[bool]bool{} // of its family
+	for _, ip := range append(all, loopback...) {
 		within := slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(ip) })
-		if (within || primary && i == 0) && !slices.Contains(m.NodePorts, ip) {
+		if (within || primary && !first[ip.Is4()]) && !slices.Contains(m.NodePorts, ip) {
 			m.NodePorts = append(m.NodePorts, ip)
 		}
+		first[ip.Is4()] = true
 	}
 	return m, nil
 }

@@ -18,11 +18,11 @@ import (
 // a Service whose traffic policy is Local those on the node. An object that no node could use
 // (another family of addresses, another protocol) is left out, and what is too much (see bound).
 func Table(node string, machine Machine, services []*corev1.Service, endpoints []*discoveryv1.EndpointSlice) []network.Service {
-	of := make(map[string][]*discoveryv1.EndpointSlice)
+	of := make(map[string]behind)
 	for _, slice := range endpoints {
-		if _, headless := slice.Labels[corev1.IsHeadlessService]; slice.AddressType == discoveryv1.AddressTypeIPv4 && !headless {
+		if _, headless := slice.Labels[corev1.IsHeadlessService]; !headless {
 			key := slice.Namespace + "/" + slice.Labels[discoveryv1.LabelServiceName]
-			of[key] = append(of[key], slice)
+			of[key] = of[key].with(slice)
 		}
 	}
 	services = slices.DeleteFunc(slices.Clone(services), func(s *corev1.Service) bool {
@@ -44,22 +44,54 @@ func Table(node string, machine Machine, services []*corev1.Service, endpoints [
 	return bound(own)
 }
 
+// behind are the slices of a Service, by what family their addresses are of.
+type behind struct{ four, six []*discoveryv1.EndpointSlice }
+
+func (b behind) with(slice *discoveryv1.EndpointSlice) behind {
+	switch slice.AddressType {
+	case discoveryv1.AddressTypeIPv4:
+		b.four = append(b.four, slice)
+	case discoveryv1.AddressTypeIPv6:
+		b.six = append(b.six, slice)
+	}
+	return b
+}
+
+// at returns those that an address of the Service leads to: of its family.
+func (b behind) at(ip netip.Addr) []*discoveryv1.EndpointSlice {
+	if ip.Is4() {
+		return b.four
+	}
+	return b.six
+}
+
+// spoken are those of the addresses that are of a family which the Service has.
+func spoken(s *corev1.Service, list []netip.Addr) []netip.Addr {
+	return slices.DeleteFunc(slices.Clone(list), func(ip netip.Addr) bool {
+		family := corev1.IPv6Protocol
+		if ip.Is4() {
+			family = corev1.IPv4Protocol
+		}
+		return !slices.Contains(s.Spec.IPFamilies, family) && (len(s.Spec.IPFamilies) > 0 || family == corev1.IPv6Protocol)
+	})
+}
+
 // nodePorts are those of a Service as pods find them, at the addresses of the machine. Whoever comes
 // from a pod has all endpoints, whatever the policy for traffic from outside is.
-func nodePorts(s *corev1.Service, slices []*discoveryv1.EndpointSlice, machine []netip.Addr, seen map[network.Port]bool) (table []network.Service) {
+func nodePorts(s *corev1.Service, of behind, machine []netip.Addr, seen map[network.Port]bool) (table []network.Service) {
 	for i := range s.Spec.Ports {
 		p := &s.Spec.Ports[i]
 		protocol, ok := protocolOf(p.Protocol)
 		if p.NodePort == 0 || !ok {
 			continue
 		}
-		for _, ip := range machine {
+		for _, ip := range spoken(s, machine) {
 			port := network.Port{Address: ip, Port: uint16(p.NodePort), Protocol: protocol}
 			if seen[port] {
 				continue
 			}
 			seen[port] = true
-			table = append(table, network.Service{At: port, Endpoints: endpoints("", p.Name, p.Protocol, slices), Sticky: sticky(s)})
+			table = append(table, network.Service{At: port, Endpoints: endpoints("", p.Name, p.Protocol, of.at(ip)), Sticky: sticky(s)})
 		}
 	}
 	return table
@@ -69,7 +101,7 @@ func nodePorts(s *corev1.Service, slices []*discoveryv1.EndpointSlice, machine [
 func sticky(s *corev1.Service) bool { return s.Spec.SessionAffinity == corev1.ServiceAffinityClientIP }
 
 // machinePorts are those of a Service at the machine.
-func machinePorts(node string, at []netip.Addr, s *corev1.Service, slices []*discoveryv1.EndpointSlice) (table []network.Service) {
+func machinePorts(node string, at []netip.Addr, s *corev1.Service, of behind) (table []network.Service) {
 	if s.Spec.ExternalTrafficPolicy != corev1.ServiceExternalTrafficPolicyLocal {
 		node = ""
 	}
@@ -79,11 +111,11 @@ func machinePorts(node string, at []netip.Addr, s *corev1.Service, slices []*dis
 		if p.NodePort == 0 || !ok {
 			continue
 		}
-		list := endpoints(node, p.Name, p.Protocol, slices)
-		if node != "" && len(list) == 0 {
-			continue // it is another node's, who has one
-		}
-		for _, ip := range at {
+		for _, ip := range spoken(s, at) {
+			list := endpoints(node, p.Name, p.Protocol, of.at(ip))
+			if node != "" && len(list) == 0 {
+				continue // it is another node's, who has one
+			}
 			table = append(table, network.Service{
 				At:        network.Port{Address: ip, Port: uint16(p.NodePort), Protocol: protocol},
 				Endpoints: list, Machine: true, Sticky: sticky(s),
@@ -94,11 +126,11 @@ func machinePorts(node string, at []netip.Addr, s *corev1.Service, slices []*dis
 }
 
 // ports are those of a Service at some addresses, where nobody has been seen.
-func ports(node string, s *corev1.Service, slices []*discoveryv1.EndpointSlice, at []netip.Addr, seen map[network.Port]bool) (table []network.Service) {
+func ports(node string, s *corev1.Service, of behind, at []netip.Addr, seen map[network.Port]bool) (table []network.Service) {
 	if p := s.Spec.InternalTrafficPolicy; p == nil || *p != corev1.ServiceInternalTrafficPolicyLocal {
 		node = ""
 	}
-	for _, ip := range at {
+	for _, ip := range spoken(s, at) {
 		for i := range s.Spec.Ports {
 			p := &s.Spec.Ports[i]
 			protocol, ok := protocolOf(p.Protocol)
@@ -108,7 +140,7 @@ func ports(node string, s *corev1.Service, slices []*discoveryv1.EndpointSlice, 
 			}
 			seen[port] = true
 			table = append(table, network.Service{
-				At: port, Endpoints: endpoints(node, p.Name, p.Protocol, slices),
+				At: port, Endpoints: endpoints(node, p.Name, p.Protocol, of.at(ip)),
 				Sticky: sticky(s),
 			})
 		}
@@ -126,10 +158,13 @@ func HostPorts(pod *corev1.Pod, address netip.Addr) (list []network.Service) {
 			}
 			protocol, ok := protocolOf(p.Protocol)
 			at := netip.IPv4Unspecified()
+			if address.Is6() {
+				at = netip.IPv6Unspecified()
+			}
 			if p.HostIP != "" {
 				ip, err := netip.ParseAddr(p.HostIP)
-				if err != nil || !ip.Is4() {
-					continue
+				if err != nil || ip.Is4() != address.Is4() {
+					continue // it is for the pod's other address
 				}
 				at = ip
 			}
@@ -168,13 +203,13 @@ func outer(s *corev1.Service) []netip.Addr {
 		texts = append(texts, in.IP)
 	}
 	own := network.DefaultConfig()
-	return slices.DeleteFunc(parsed(texts), func(ip netip.Addr) bool { return own.Cluster.Contains(ip) || own.Services.Contains(ip) })
+	return slices.DeleteFunc(parsed(texts), func(ip netip.Addr) bool { return own.IsPod(ip) || own.IsService(ip) })
 }
 
-// parsed are those of the texts that are addresses of IPv4.
+// parsed are those of the texts that are addresses.
 func parsed(texts []string) (list []netip.Addr) {
 	for _, text := range texts {
-		if ip, err := netip.ParseAddr(text); err == nil && ip.Is4() {
+		if ip, err := netip.ParseAddr(text); err == nil && !ip.Is4In6() && ip.Zone() == "" {
 			list = append(list, ip)
 		}
 	}
@@ -216,7 +251,7 @@ func endpoints(node, name string, protocol corev1.Protocol, list []*discoveryv1.
 				if len(*to) == maxEndpoints {
 					break // a port has no more, and a Service may have thousands of ports
 				}
-				if ip, err := netip.ParseAddr(text); err == nil && ip.Is4() {
+				if ip, err := netip.ParseAddr(text); err == nil && ip.Is4() == (slice.AddressType == discoveryv1.AddressTypeIPv4) {
 					*to = append(*to, netip.AddrPortFrom(ip, number))
 				}
 			}

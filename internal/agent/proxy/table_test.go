@@ -45,7 +45,7 @@ func slice(conditions ...[3]bool) *discoveryv1.EndpointSlice {
 	return s
 }
 
-var local = Machine{NodePorts: []netip.Addr{loopback}}
+var local = Machine{NodePorts: loopback[:1]}
 
 var (
 	ready   = [3]bool{true, true, false}
@@ -126,12 +126,13 @@ func TestTable(t *testing.T) {
 func TestNodePortAddresses(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"":                          "[127.0.0.1]",
-		"primary":                   "[192.0.2.7]",
+		"":                          "[127.0.0.1 ::1]",
+		"primary":                   "[192.0.2.7 2001:db8::1]",
 		"198.51.100.0/24":           "[198.51.100.9]",
 		"0.0.0.0/0":                 "[192.0.2.7 198.51.100.9 127.0.0.1]",
 		"192.0.2.7/32, 127.0.0.0/8": "[192.0.2.7 127.0.0.1]",
-		"::/0":                      "[]",
+		"::/0":                      "[2001:db8::1 ::1]",
+		"2001:db8::/32,::1/128":     "[2001:db8::1 ::1]",
 		"203.0.113.0/24":            "[]",
 		"192.0.2.7":                 `"192.0.2.7" is no range of addresses, as 192.0.2.0/24, and not "primary"`,
 		"127.0.0.0/8,":              `"" is no range of addresses, as 192.0.2.0/24, and not "primary"`,
@@ -144,6 +145,39 @@ func TestNodePortAddresses(t *testing.T) {
 		if got != want {
 			t.Errorf("%q: got %s, want %s", text, got, want)
 		}
+	}
+}
+
+// TestBothFamilies: each address of a Service leads to endpoints of its family, and none is at an address of a
+// family that it has not.
+func TestBothFamilies(t *testing.T) {
+	t.Parallel()
+	machine, err := MachineOf([]string{"192.0.2.7", "2001:db8::1", "fd00:10:244::1"}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := service(func(s *corev1.Service) {
+		s.Spec.Ports[0].NodePort = 30080
+		s.Spec.ClusterIPs = []string{"10.96.1.1", "fd00:10:96::11"}
+		s.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
+		s.Spec.ExternalIPs = []string{"2001:db8::5", "fd00:10:244::5", "fd00:10:96::5", "::ffff:10.96.0.1"}
+	})
+	four, six, odd := slice(ready), slice(ready, unready), slice(ready)
+	six.AddressType, odd.AddressType = discoveryv1.AddressTypeIPv6, discoveryv1.AddressTypeIPv6
+	six.Endpoints[0].Addresses, six.Endpoints[1].Addresses = []string{"fd00:10:244::9"}, []string{"fd00:10:244::8"}
+	slices := []*discoveryv1.EndpointSlice{four, six, odd} // the last is about addresses of the other family
+	want := "[{127.0.0.1:30080/6 [10.244.0.9:8080] true false} {[::1]:30080/6 [[fd00:10:244::9]:8080] true false}" +
+		" {10.96.1.1:80/6 [10.244.0.9:8080] false false} {[fd00:10:96::11]:80/6 [[fd00:10:244::9]:8080] false false}" +
+		" {[2001:db8::5]:80/6 [[fd00:10:244::9]:8080] false false}" +
+		" {192.0.2.7:30080/6 [10.244.0.9:8080] false false} {[2001:db8::1]:30080/6 [[fd00:10:244::9]:8080] false false}]"
+	if got := fmt.Sprint(Table("one", machine, []*corev1.Service{s}, slices)); got != want {
+		t.Errorf("\n got %s\nwant %s", got, want)
+	}
+	s.Spec.ClusterIPs, s.Spec.IPFamilies, s.Spec.ExternalIPs = s.Spec.ClusterIPs[1:], s.Spec.IPFamilies[1:], nil
+	want = "[{[::1]:30080/6 [[fd00:10:244::9]:8080] true false} {[fd00:10:96::11]:80/6 [[fd00:10:244::9]:8080] false false}" +
+		" {[2001:db8::1]:30080/6 [[fd00:10:244::9]:8080] false false}]"
+	if got := fmt.Sprint(Table("one", machine, []*corev1.Service{s}, slices)); got != want {
+		t.Errorf("of IPv6 alone:\n got %s\nwant %s", got, want)
 	}
 }
 
@@ -182,6 +216,10 @@ func TestHostPorts(t *testing.T) {
 	}}}
 	want := "[{0.0.0.0:8080/6 [10.244.0.9:80] true false} {127.0.0.1:53/17 [10.244.0.9:53] true false}]"
 	if got := fmt.Sprint(HostPorts(pod, netip.MustParseAddr("10.244.0.9"))); got != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
+	want = "[{[::]:8080/6 [[fd00:10:244::9]:80] true false} {[::1]:9/6 [[fd00:10:244::9]:9] true false}]"
+	if got := fmt.Sprint(HostPorts(pod, netip.MustParseAddr("fd00:10:244::9"))); got != want {
 		t.Errorf("got %s\nwant %s", got, want)
 	}
 }

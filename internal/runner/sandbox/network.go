@@ -40,7 +40,7 @@ func (n *networks) get() (*network.Network, error) {
 		}
 		n.id = rand.Uint64() | 1
 		config := network.DefaultConfig()
-		config.Log, config.Hub, config.Machine = n.l.env.Log, n.l.env.Hub, n.l.env.Machine
+		config.Log, config.Hub, config.Machine, config.IPv6 = n.l.env.Log, n.l.env.Hub, n.l.env.Machine, n.l.env.IPv6
 		if n.l.env.Pods.IsValid() {
 			config.Pods, config.Cluster = n.l.env.Pods, n.l.env.Cluster
 		}
@@ -92,8 +92,8 @@ func (l *Launcher) Join(podUID string) (runner.Joined, error) {
 	if err != nil {
 		return runner.Joined{}, err
 	}
-	address, err := n.Join(podUID)
-	return runner.Joined{Address: address, Network: l.networks.id}, err
+	at, err := n.Join(podUID)
+	return runner.Joined{Address: at.IPv4, IPv6: at.IPv6, Network: l.networks.id}, err
 }
 
 // SetServices implements runner.Launcher.

@@ -27,9 +27,9 @@ type ClientOptions struct {
 	// Command starts this program as a supervisor; by default the running
 	// executable with the argument "supervise".
 	Command Command
-	// Pods, Cluster and Machine are those of network.Config, for the supervisors that this client starts.
+	// Pods, Cluster, Machine and IPv6 are those of network.Config, for the supervisors that this client starts.
 	Pods, Cluster netip.Prefix
-	Machine       bool
+	Machine, IPv6 bool
 	// Neighbours are the nodes whose pods those of this one reach; nil: there are none.
 	Neighbours *Neighbours
 	// Running: only supervisors that run already are connected to; none is started.
@@ -230,7 +230,7 @@ func (c *Client) link(class runner.Class) (*link, error) {
 	l := c.links[class]
 	if l == nil {
 		l = newLink(Options{
-			Dir: c.dir, Class: class, Private: c.opts.Private, LogLimits: c.opts.LogLimits, Pods: c.opts.Pods, Cluster: c.opts.Cluster, Machine: c.opts.Machine,
+			Dir: c.dir, Class: class, Private: c.opts.Private, LogLimits: c.opts.LogLimits, Pods: c.opts.Pods, Cluster: c.opts.Cluster, Machine: c.opts.Machine, IPv6: c.opts.IPv6,
 		}, c.opts, c.losses)
 		c.links[class] = l
 	}

@@ -36,9 +36,9 @@ type Options struct {
 	// Launchers makes the Launcher of each class.
 	Launchers map[runner.Class]func(runner.LauncherEnv) (runner.Launcher, error)
 
-	// Pods, Cluster and Machine are those of network.Config; the zero value is the default.
+	// Pods, Cluster, Machine and IPv6 are those of network.Config; the zero value is the default.
 	Pods, Cluster netip.Prefix
-	Machine       bool
+	Machine, IPv6 bool
 
 	// NoNamespaces is passed on to the Launcher; see runner.LauncherEnv.
 	NoNamespaces string
@@ -82,6 +82,9 @@ func (o Options) args() []string {
 	if o.Machine {
 		args = append(args, "--pod-routes")
 	}
+	if o.IPv6 {
+		args = append(args, "--ipv6")
+	}
 	if o.hub != nil {
 		args = append(args, "--hub")
 	}
@@ -103,6 +106,7 @@ func ParseArgs(args []string) (Options, error) {
 	flags.TextVar(&o.Pods, "pod-range", netip.Prefix{}, "range of the addresses of the node's pods")
 	flags.TextVar(&o.Cluster, "cluster-range", netip.Prefix{}, "range of the addresses of all nodes' pods")
 	flags.BoolVar(&o.Machine, "pod-routes", false, "have this machine reach pods by their addresses")
+	flags.BoolVar(&o.IPv6, "ipv6", false, "give pods addresses of IPv6 as well")
 	hub := flags.Bool("hub", false, "be connected to other nodes")
 	if err := flags.Parse(args); err != nil {
 		return Options{}, err

@@ -12,10 +12,12 @@ import (
 	"github.com/sampan-batch/sampan/internal/runner"
 )
 
-// The first versions of the protocol in which pods have networks, and policies.
+// The first versions of the protocol in which pods have networks, and policies, and IPv6: what is about
+// that, the kernel would refuse from a former one together with what is beside it.
 const (
 	withNetworks = 5
 	withPolicies = 7
+	withIPv6     = 8
 )
 
 // handleNetwork does what a request asks for about networks.
@@ -107,6 +109,9 @@ func (c *Client) SetServices(ctx context.Context, list []network.Service) error 
 	if err != nil {
 		return err
 	}
+	if conn, err := l.connected(ctx); err == nil && conn.protocol < withIPv6 {
+		list = network.ServicesOfIPv4(list)
+	}
 	return l.call(ctx, verbServices, list, nil)
 }
 
@@ -115,6 +120,9 @@ func (c *Client) SetPolicies(ctx context.Context, p *network.Policies) error {
 	l, err := c.since(ctx, withPolicies)
 	if err != nil {
 		return err
+	}
+	if conn, err := l.connected(ctx); err == nil && conn.protocol < withIPv6 {
+		p = p.IPv4()
 	}
 	return l.call(ctx, verbPolicies, p, nil)
 }

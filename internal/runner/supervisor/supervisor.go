@@ -90,7 +90,7 @@ func newLauncher(opts Options, r *reap.Reaper, log *slog.Logger) (runner.Launche
 		return nil, err
 	}
 	return build(runner.LauncherEnv{
-		Dir: dir, Reaper: r, Log: log, NoNamespaces: opts.NoNamespaces, Pods: opts.Pods, Cluster: opts.Cluster, Hub: opts.hub, Machine: opts.Machine,
+		Dir: dir, Reaper: r, Log: log, NoNamespaces: opts.NoNamespaces, Pods: opts.Pods, Cluster: opts.Cluster, Hub: opts.hub, Machine: opts.Machine, IPv6: opts.IPv6,
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -104,7 +105,7 @@ func find(view *store.View, at netip.AddrPort) (*corev1.Service, *corev1.Service
 	ip := at.Addr().String()
 	for obj := range view.List(kind.Services, "") {
 		service := obj.(*corev1.Service)
-		if service.Spec.ClusterIP != ip || service.Spec.Type == corev1.ServiceTypeExternalName {
+		if service.Spec.ClusterIP != ip && !slices.Contains(service.Spec.ClusterIPs, ip) || service.Spec.Type == corev1.ServiceTypeExternalName {
 			continue
 		}
 		for i := range service.Spec.Ports {
