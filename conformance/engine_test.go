@@ -86,7 +86,7 @@ func startEngine(t *testing.T, sampan, zone string) string {
 	t.Helper()
 	data := filepath.Join(t.TempDir(), "data")
 	var log bytes.Buffer
-	cmd := exec.Command(sampan, "serve", "--data-dir", data, "--listen", "127.0.0.1:0", "--runtime", "host")
+	cmd := exec.Command(sampan, "serve", "--data-dir", data, "--listen", "127.0.0.1:0", "--runtime", "host", "--ip-family", "ipv4") // as the recorded cluster
 	cmd.Env = append(os.Environ(), "TZ="+zone)
 	cmd.Stderr = &log
 	out, err := cmd.StdoutPipe()

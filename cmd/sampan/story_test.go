@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -72,6 +73,12 @@ func TestStories(t *testing.T) {
 				return os.Geteuid() == 0, nil
 			case "uidmap": // newuidmap, by which an ordinary user gets subordinate ids
 				_, err := exec.LookPath("newuidmap")
+				return err == nil, nil
+			case "ipv6": // on its own loopback at least
+				l, err := net.Listen("tcp6", "[::1]:0")
+				if err == nil {
+					l.Close()
+				}
 				return err == nil, nil
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
