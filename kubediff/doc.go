@@ -1,5 +1,5 @@
-// Package kubediff holds the rules of Jobs, CronJobs and Pods to Kubernetes' own
-// code. It has tests only, and is a module of its own, so that nothing of what
+// Package kubediff holds the rules that are ours (of Jobs, CronJobs, Pods, and of the small kinds
+// that were there before Kubernetes' own could be imported) to Kubernetes' code. It has tests only, and is a module of its own, so that nothing of what
 // Kubernetes' strategies drag in gets into the product:
 //
 //	cd kubediff && go test .

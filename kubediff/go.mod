@@ -26,6 +26,8 @@ require k8s.io/component-helpers v0.37.2 // indirect
 require k8s.io/controller-manager v0.37.2 // indirect
 
 require (
+	golang.org/x/crypto v0.55.0 // indirect
+	gopkg.in/go-jose/go-jose.v2 v2.6.3 // indirect
 	k8s.io/kube-aggregator v0.37.2 // indirect
 	k8s.io/kubelet v0.37.2 // indirect
 	k8s.io/pod-security-admission v0.37.2 // indirect

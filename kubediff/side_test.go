@@ -12,6 +12,7 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -23,11 +24,19 @@ import (
 	"k8s.io/apiserver/pkg/warning"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
 	_ "k8s.io/kubernetes/pkg/apis/batch/install"
+	_ "k8s.io/kubernetes/pkg/apis/coordination/install"
 	_ "k8s.io/kubernetes/pkg/apis/core/install"
 	"k8s.io/kubernetes/pkg/capabilities"
 	"k8s.io/kubernetes/pkg/registry/batch/cronjob"
 	"k8s.io/kubernetes/pkg/registry/batch/job"
+	"k8s.io/kubernetes/pkg/registry/coordination/lease"
+	"k8s.io/kubernetes/pkg/registry/core/configmap"
+	"k8s.io/kubernetes/pkg/registry/core/event"
+	"k8s.io/kubernetes/pkg/registry/core/namespace"
+	"k8s.io/kubernetes/pkg/registry/core/node"
 	"k8s.io/kubernetes/pkg/registry/core/pod"
+	"k8s.io/kubernetes/pkg/registry/core/secret"
+	"k8s.io/kubernetes/pkg/registry/core/serviceaccount"
 
 	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/server/strategy"
@@ -68,7 +77,17 @@ var (
 	cronJobKind     = batchv1.SchemeGroupVersion.WithKind("CronJob")
 	cronJobBetaKind = schema.GroupVersionKind{Group: batchv1.GroupName, Version: "v1beta1", Kind: "CronJob"}
 	podKind         = corev1.SchemeGroupVersion.WithKind("Pod")
-	resources       = map[schema.GroupVersionKind]string{jobKind: "jobs", cronJobKind: "cronjobs", cronJobBetaKind: "cronjobs", podKind: "pods"}
+	namespaceKind   = corev1.SchemeGroupVersion.WithKind("Namespace")
+	nodeKind        = corev1.SchemeGroupVersion.WithKind("Node")
+	configMapKind   = corev1.SchemeGroupVersion.WithKind("ConfigMap")
+	secretKind      = corev1.SchemeGroupVersion.WithKind("Secret")
+	accountKind     = corev1.SchemeGroupVersion.WithKind("ServiceAccount")
+	eventKind       = corev1.SchemeGroupVersion.WithKind("Event")
+	leaseKind       = coordinationv1.SchemeGroupVersion.WithKind("Lease")
+	resources       = map[schema.GroupVersionKind]string{
+		jobKind: "jobs", cronJobKind: "cronjobs", cronJobBetaKind: "cronjobs", podKind: "pods",
+		namespaceKind: "namespaces", nodeKind: "nodes", configMapKind: "configmaps", secretKind: "secrets", accountKind: "serviceaccounts", eventKind: "events", leaseKind: "leases",
+	}
 )
 
 // ours is Sampan: the rows, in the form in which the server uses them.
@@ -86,7 +105,10 @@ func ours() (*side, error) {
 	for gvk := range resources {
 		row := kinds.ByGVK(gvk)
 		write := strategy.Of(s.scheme, row, gvk.GroupVersion())
-		s.rules[request{gvk, false}], s.rules[request{gvk, true}] = write, write.Through(*row.Status)
+		s.rules[request{gvk, false}] = write
+		if row.Status != nil {
+			s.rules[request{gvk, true}] = write.Through(*row.Status)
+		}
 	}
 	return s, nil
 }
@@ -103,6 +125,15 @@ func theirs() *side {
 	}
 	s.rules[request{podKind, false}] = pod.Strategy
 	s.rules[request{podKind, true}] = pod.StatusStrategy
+	s.rules[request{namespaceKind, false}] = namespace.Strategy
+	s.rules[request{namespaceKind, true}] = namespace.StatusStrategy
+	s.rules[request{nodeKind, false}] = node.Strategy
+	s.rules[request{nodeKind, true}] = node.StatusStrategy
+	s.rules[request{configMapKind, false}] = configmap.Strategy
+	s.rules[request{secretKind, false}] = secret.Strategy
+	s.rules[request{accountKind, false}] = serviceaccount.Strategy
+	s.rules[request{eventKind, false}] = event.Strategy
+	s.rules[request{leaseKind, false}] = lease.Strategy
 	return s
 }
 
@@ -242,7 +273,7 @@ func (s *side) create(ctx context.Context, apply rules, obj runtime.Object) erro
 // withStatus returns a created object with the status that its manifest says.
 func withStatus(made, manifest runtime.Object) runtime.Object {
 	from, to := reflect.ValueOf(manifest).Elem().FieldByName("Status"), reflect.ValueOf(made).Elem().FieldByName("Status")
-	if !from.IsZero() {
+	if from.IsValid() && !from.IsZero() {
 		to.Set(from)
 	}
 	return made

@@ -143,7 +143,7 @@ func (r *Recorder) write(notes []noted) {
 		switch {
 		case err == nil || ctx.Err() != nil:
 			return
-		case errors.As(err, &refusal):
+		case errors.As(err, &refusal) && !closed[namespaceOf(set, refusal.Taken)]:
 			attempt--
 			closed[namespaceOf(set, refusal.Taken)] = true
 		case errors.As(err, &conflict) && attempt < 3:

@@ -27,13 +27,13 @@ func Lease() *Kind {
 		Create: Create{
 			Prepare: changes(dropElection),
 			Validate: checks(func(l *coordinationv1.Lease) field.ErrorList {
-				return append(validateMeta(&l.ObjectMeta, true, apivalidation.NameIsDNSSubdomain), validateLeaseSpec(&l.Spec)...)
+				return append(apivalidation.ValidateObjectMeta(&l.ObjectMeta, true, apivalidation.NameIsDNSSubdomain, field.NewPath("metadata")), validateLeaseSpec(&l.Spec)...)
 			}),
 		},
 		Update: Update{
 			Prepare: updates(func(l, _ *coordinationv1.Lease) { dropElection(l) }),
 			Validate: checksUpdate(func(l, old *coordinationv1.Lease) field.ErrorList {
-				return append(validateMetaUpdate(&l.ObjectMeta, &old.ObjectMeta), validateLeaseSpec(&l.Spec)...)
+				return append(apivalidation.ValidateObjectMetaUpdate(&l.ObjectMeta, &old.ObjectMeta, field.NewPath("metadata")), validateLeaseSpec(&l.Spec)...)
 			}),
 			MayCreate:   true,
 			Conditional: true,

@@ -78,6 +78,7 @@ func prepareNode(n *corev1.Node) {
 	//lint:ignore SA1019 what Kubernetes no longer reads, clients still send
 	n.Spec.ConfigSource = nil
 	n.Status.Config = nil
+	n.Spec.PodPreemptionPolicy = nil // behind a gate that is off by default
 }
 
 func prepareNodeUpdate(n, old *corev1.Node) {
@@ -86,6 +87,9 @@ func prepareNodeUpdate(n, old *corev1.Node) {
 	if old.Spec.ConfigSource == nil {
 		//lint:ignore SA1019 what Kubernetes no longer reads, clients still send
 		n.Spec.ConfigSource = nil
+	}
+	if old.Spec.PodPreemptionPolicy == nil {
+		n.Spec.PodPreemptionPolicy = nil
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -57,6 +58,8 @@ func TestUpdates(t *testing.T) {
 			func(o Object) { o.(*corev1.Secret).Data = map[string][]byte{"a": nil} },
 			[]string{"data: Forbidden: field is immutable when `immutable` is set"}},
 
+		{"finalizers of a lease are named as they like", Lease().Update.Validate, &coordinationv1.Lease{ObjectMeta: named("l")},
+			func(o Object) { o.SetFinalizers([]string{"mine"}) }, nil},
 		{"event as v1", Event().Update.Validate, &timed, func(o Object) { o.(*corev1.Event).Message = "m" }, nil},
 		{"event as events.k8s.io/v1", Event().Version(eventsv1.SchemeGroupVersion).Validate, &timed,
 			func(o Object) { o.(*corev1.Event).Message, o.(*corev1.Event).Reason = "m", "Other" },
@@ -226,5 +229,25 @@ func TestControllersKeepTheirAnnotations(t *testing.T) {
 				t.Errorf("%s: got %v, want %v", k.Singular, obj.GetAnnotations(), want)
 			}
 		}
+	}
+}
+
+// What is behind a gate that is off is dropped from a new Node, and from one that had none of it.
+func TestNodePreemptionPolicy(t *testing.T) {
+	t.Parallel()
+	with := func() *corev1.Node {
+		return &corev1.Node{Spec: corev1.NodeSpec{PodPreemptionPolicy: &corev1.NodePodPreemptionPolicy{}}}
+	}
+	n := with()
+	if Node().Create.Prepare(n); n.Spec.PodPreemptionPolicy != nil {
+		t.Error("a new Node has it")
+	}
+	n = with()
+	if Node().Update.Prepare(n, &corev1.Node{}); n.Spec.PodPreemptionPolicy != nil {
+		t.Error("a Node gets it")
+	}
+	n = with()
+	if Node().Update.Prepare(n, with()); n.Spec.PodPreemptionPolicy == nil {
+		t.Error("a Node loses it")
 	}
 }
