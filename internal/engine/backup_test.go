@@ -52,6 +52,9 @@ func usedDir(t *testing.T, objects int) string {
 	for i := range objects {
 		cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprint("cm-", i)}, Data: map[string]string{"a": fmt.Sprint(i)}}
 		var set change.Set
+		if i == 0 {
+			set.Create(kind.Namespaces.Key("", "default"), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}})
+		}
 		set.Create(change.Key{Resource: "configmaps", Namespace: "default", Name: cm.Name}, cm)
 		if _, err := s.Apply(t.Context(), set); err != nil {
 			t.Fatal(err)
@@ -161,7 +164,7 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	obj, ok := s.View().Get(change.Key{Resource: "configmaps", Namespace: "default", Name: "cm-7"})
-	if !ok || obj.(*corev1.ConfigMap).Data["a"] != "7" || obj.GetResourceVersion() != "8" || s.View().Len("configmaps") != 100 || s.View().Rev() != done.Revision {
+	if !ok || obj.(*corev1.ConfigMap).Data["a"] != "7" || obj.GetResourceVersion() != "9" || s.View().Len("configmaps") != 100 || s.View().Rev() != done.Revision {
 		t.Errorf("%v at revision %d", obj, s.View().Rev())
 	}
 	if err := s.Close(); err != nil {

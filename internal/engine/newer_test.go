@@ -164,7 +164,7 @@ func TestStoreOfANewerVersion(t *testing.T) {
 		found := newerStore(t, at)
 		for i, size := range []string{"a", "b", "c"} {
 			obj, ok := found.View().Get(fleets.Key("default", size))
-			if !ok || obj.(*corev1.ConfigMap).Data["size"] != size || obj.GetResourceVersion() != fmt.Sprint(4+i) {
+			if !ok || obj.(*corev1.ConfigMap).Data["size"] != size || obj.GetResourceVersion() != fmt.Sprint(5+i) {
 				t.Errorf("backup %s: %v", name, obj)
 			}
 		}
