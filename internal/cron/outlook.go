@@ -6,8 +6,6 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-
-	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // Outlook is what the rules say of a CronJob: which slot it owes, what keeps it from
@@ -73,5 +71,11 @@ func startingDeadline(c *batchv1.CronJob, slot time.Time) (_ time.Time, has bool
 	if seconds == nil {
 		return time.Time{}, false
 	}
-	return slot.Add(kind.Seconds(*seconds)), true
+	return slot.Add(within(*seconds)), true
+}
+
+// within is startingDeadlineSeconds as Kubernetes reckons with it: where more than 292 years are asked for, its
+// arithmetic overflows, and the deadline has passed. (Recorded: the session cronjob-deadline.)
+func within(startingDeadlineSeconds int64) time.Duration {
+	return time.Duration(startingDeadlineSeconds) * time.Second
 }

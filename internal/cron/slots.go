@@ -162,7 +162,7 @@ func (p slots) between(from, to time.Time, limit int) (first, last time.Time, n 
 func (p slots) missed(deadline *int64, now time.Time) int64 {
 	from := p.base
 	if deadline != nil {
-		from = later(from, now.Add(-kind.Seconds(*deadline)))
+		from = later(from, now.Add(-within(*deadline)))
 	}
 	first := p.next(from)
 	second := p.next(first)
