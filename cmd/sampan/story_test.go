@@ -271,13 +271,13 @@ func (e *engine) stop() {
 	_ = syscall.Unmount(e.data, syscall.MNT_DETACH) // it is a disk of its own in few scripts
 }
 
-// eventually runs a command until it succeeds, at most for two minutes.
+// eventually runs a command until it succeeds, at most for five minutes.
 func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) == 0 {
 		ts.Fatalf("usage: eventually command [args]")
 	}
 	var last string
-	deadline := time.Now().Add(2 * time.Minute)
+	deadline := time.Now().Add(5 * time.Minute)
 	for time.Now().Before(deadline) {
 		cmd := exec.Command(args[0], args[1:]...)
 		if found, err := lookIn(ts.Getenv("PATH"), args[0]); err == nil {
@@ -292,7 +292,7 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 		last = fmt.Sprintf("%v\n%s", err, out)
 		time.Sleep(50 * time.Millisecond)
 	}
-	ts.Fatalf("%s: not within two minutes: %s", strings.Join(args, " "), last)
+	ts.Fatalf("%s: not within five minutes: %s", strings.Join(args, " "), last)
 }
 
 func lookIn(path, name string) (string, error) {
