@@ -87,10 +87,7 @@ func (b *Board) Stopped(p *corev1.Pod) bool {
 	if w == nil || w.job == nil || p.DeletionTimestamp == nil {
 		return false
 	}
-	disrupted := func(c corev1.PodCondition) bool {
-		return c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue
-	}
-	if slices.ContainsFunc(p.Status.Conditions, disrupted) {
+	if c := kind.PodCondition(p, corev1.DisruptionTarget); c != nil && c.Status == corev1.ConditionTrue {
 		return false
 	}
 	decided := []batchv1.JobConditionType{batchv1.JobComplete, batchv1.JobFailed, batchv1.JobSuccessCriteriaMet, batchv1.JobFailureTarget}

@@ -159,32 +159,9 @@ func remove(ctx context.Context, client kubernetes.Interface, obj kind.Object) e
 func patienceWith(running []kind.Object) time.Duration {
 	var grace int64
 	for _, obj := range running {
-		if spec := podSpecOf(obj); spec != nil {
+		if _, spec := kind.PodOf(obj); spec != nil {
 			grace = max(grace, ptr.Deref(spec.TerminationGracePeriodSeconds, 30))
 		}
 	}
 	return time.Duration(grace)*time.Second + 10*time.Second
-}
-
-// podSpecOf is the spec of the pods that an object is, or makes; nil if it makes none.
-func podSpecOf(obj kind.Object) *corev1.PodSpec {
-	switch obj := obj.(type) {
-	case *corev1.Pod:
-		return &obj.Spec
-	case *batchv1.Job:
-		return &obj.Spec.Template.Spec
-	case *appsv1.Deployment:
-		return &obj.Spec.Template.Spec
-	case *appsv1.StatefulSet:
-		return &obj.Spec.Template.Spec
-	case *appsv1.DaemonSet:
-		return &obj.Spec.Template.Spec
-	case *appsv1.ReplicaSet:
-		return &obj.Spec.Template.Spec
-	case *corev1.ReplicationController:
-		if obj.Spec.Template != nil {
-			return &obj.Spec.Template.Spec
-		}
-	}
-	return nil
 }

@@ -71,7 +71,7 @@ func (r *Recorder) Record(notes ...change.Note) {
 		n.Message = bounded(n.Message) // what waits takes memory
 		combined := r.similar.combine(n, now)
 		if combined {
-			n.Message = combinedPrefix + n.Message
+			n.Message = bounded(combinedPrefix + n.Message)
 		}
 		r.waiting = append(r.waiting, noted{n, now, combined})
 	}
@@ -189,7 +189,7 @@ func (r *Recorder) decide(view *store.View, notes []noted, closed map[string]boo
 			pending[key] = ev
 		}
 		if ev.Count++; n.combined {
-			ev.Message = bounded(n.Message) // the last one is told
+			ev.Message = n.Message // the last one is told
 		}
 		ev.LastTimestamp = metav1.NewTime(n.at.Truncate(time.Second))
 		ev.InvolvedObject.ResourceVersion = n.Regarding.ResourceVersion
@@ -207,7 +207,7 @@ func (r *Recorder) event(key change.Key, n noted) *corev1.Event {
 		ObjectMeta:          metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name},
 		InvolvedObject:      n.Regarding,
 		Reason:              n.Reason,
-		Message:             bounded(n.Message),
+		Message:             n.Message,
 		Type:                n.Type,
 		Source:              source,
 		FirstTimestamp:      metav1.NewTime(n.at.Truncate(time.Second)),

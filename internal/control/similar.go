@@ -2,6 +2,7 @@ package control
 
 import (
 	"hash/maphash"
+	"slices"
 	"time"
 
 	"github.com/sampan-batch/sampan/internal/change"
@@ -50,12 +51,10 @@ func (s *similar) combine(n change.Note, now time.Time) bool {
 		s.known[kind] = a
 	}
 	message := maphash.String(s.seed, n.Message)
-	for _, known := range a.messages {
-		if known == message {
-			return false
-		}
-	}
-	if len(a.messages) >= mostAlike {
+	switch {
+	case slices.Contains(a.messages, message):
+		return false
+	case len(a.messages) >= mostAlike:
 		return true
 	}
 	a.messages = append(a.messages, message)

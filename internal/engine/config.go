@@ -245,18 +245,12 @@ func (c *Config) completeName() error {
 
 // completeFamily says whether there is IPv6.
 func (c *Config) completeFamily() error {
-	has := network.HasIPv6()
-	switch c.IPFamily {
-	case "":
-		c.ipv6 = has
-	case IPv4Only:
-		c.ipv6 = false
-	case DualStack:
-		if c.ipv6 = has; !has {
-			return fmt.Errorf("IP family %q: this machine has no IPv6", c.IPFamily)
-		}
-	default:
+	c.ipv6 = c.HasIPv6()
+	switch {
+	case c.IPFamily != "" && c.IPFamily != IPv4Only && c.IPFamily != DualStack:
 		return fmt.Errorf("IP family %q: want %q or %q", c.IPFamily, IPv4Only, DualStack)
+	case c.IPFamily == DualStack && !c.ipv6:
+		return fmt.Errorf("IP family %q: this machine has no IPv6", c.IPFamily)
 	}
 	return nil
 }

@@ -94,7 +94,7 @@ func SecurityWarnings(req *Request, obj, old Object) []string {
 		}
 		return warnOfPods(req, ns, old.(*corev1.Namespace))
 	}
-	meta, spec := podOf(obj)
+	meta, spec := PodOf(obj)
 	if spec == nil {
 		return nil
 	}
@@ -115,8 +115,8 @@ func SecurityWarnings(req *Request, obj, old Object) []string {
 	return []string{fmt.Sprintf("would violate PodSecurity %q: %s", level.Warn.String(), found.ForbiddenDetail())}
 }
 
-// podOf returns what an object has, or makes, of a pod; nil if it has to do with none.
-func podOf(obj Object) (*metav1.ObjectMeta, *corev1.PodSpec) {
+// PodOf returns what an object has, or makes, of a pod; nil if it has to do with none.
+func PodOf(obj Object) (*metav1.ObjectMeta, *corev1.PodSpec) {
 	var of *corev1.PodTemplateSpec
 	switch obj := obj.(type) {
 	case *corev1.Pod:
