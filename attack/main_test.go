@@ -55,14 +55,17 @@ func run(m *testing.M) int {
 // build makes the programs: Sampan as it is, Sampan with defences that can be
 // taken away, kubectl, and what runs in containers.
 func build() error {
-	for _, b := range []struct{ dir, pkg, out, tags string }{
-		{"..", "./cmd/sampan", "bin/sampan", ""},
-		{"..", "./cmd/sampan", "weak/sampan", "weak"},
-		{"../tools/kubectl", ".", "bin/kubectl", ""},
-		{"..", "./internal/runner/sandbox/testdata/probe", "probe", ""},
-		{"..", "./attack/testdata/attacker", "attacker", ""},
+	for _, b := range []struct {
+		dir, pkg, out string
+		flags         []string
+	}{
+		{"..", "./cmd/sampan", "bin/sampan", nil},
+		{"..", "./cmd/sampan", "weak/sampan", []string{"-tags=weak,grpcnotrace"}}, // the other as in scripts/flags.sh
+		{"../tools/kubectl", ".", "bin/kubectl", nil},
+		{"..", "./internal/runner/sandbox/testdata/probe", "probe", nil},
+		{"..", "./attack/testdata/attacker", "attacker", nil},
 	} {
-		cmd := exec.Command("go", "build", "-tags", b.tags, "-o", filepath.Join(base, b.out), b.pkg)
+		cmd := exec.Command("go", append(append([]string{"build"}, b.flags...), "-o", filepath.Join(base, b.out), b.pkg)...)
 		cmd.Dir, cmd.Env = b.dir, append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("go build %s: %w\n%s", b.pkg, err, out)

@@ -65,8 +65,7 @@ func (s *sameAddress) sampan(t *testing.T, args ...string) {
 // what is written afterwards arrives, and no watch resumes behind writes that it missed.
 func TestWatchAcrossRestores(t *testing.T) {
 	t.Parallel()
-	bin := filepath.Join(t.TempDir(), "sampan")
-	build(t, bin)
+	bin := filepath.Join(buildTools(t).bin, "sampan")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
