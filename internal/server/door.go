@@ -23,6 +23,9 @@ const (
 	strangerLife = 10 * time.Second
 	// strangerRequests is how many requests such a connection may have under way.
 	strangerRequests = 4
+	// littleBytes is what a stranger may send and still have sent little: the handshake, with a
+	// client's certificate, and a request with a token.
+	littleBytes = 16 << 10
 	// afterRefusal is how long a stranger may go on sending the body of a request
 	// that was answered: long enough for the answer to arrive before the reset
 	// that unread bytes cause.
@@ -38,14 +41,18 @@ const (
 type limits struct {
 	clients   int // that have shown who they are
 	strangers int // that have not (yet)
+	loud      int // strangers that have sent more than littleBytes, which take memory
 }
 
 // limitsFor divides what a process with so many files may hold. The rest, at
 // least half, is for the store, logs that are read, images, and supervisors.
+// The strangers are as many as the clients: these are all strangers when thousands of them
+// come at the same moment.
 func limitsFor(files uint64) limits {
 	return limits{
 		clients:   int(min(max(files/4, 16), 4096)),
-		strangers: int(min(max(files/16, 8), 512)),
+		strangers: int(min(max(files/4, 16), 4096)),
+		loud:      int(min(max(files/16, 8), 512)),
 	}
 }
 
@@ -77,6 +84,7 @@ type door struct {
 
 	mu        sync.Mutex
 	strangers list.List      // of *conn, the oldest first
+	loud      list.List      // of those that have sent much, who did so first first
 	clients   int            // all of them
 	of        map[string]int // by user
 }
@@ -89,9 +97,11 @@ type conn struct {
 	// requests of a stranger that are under way
 	requests atomic.Int32
 	client   atomic.Bool // set once, under door.mu
+	sent     int         // bytes of a stranger, for who reads
 
 	// Guarded by door.mu.
 	place  *list.Element // among the strangers
+	loud   *list.Element // among the loud ones; nil: it is none
 	user   string        // as whom it is a client
 	closed bool
 }
@@ -136,6 +146,44 @@ func (d *door) enter(nc net.Conn) *conn {
 	return c
 }
 
+// Read implements net.Conn. A stranger who sends much is one of the loud ones, of whom there
+// may be few: the one that has been for longest goes when one comes too many.
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if !c.client.Load() {
+		quiet := c.sent <= littleBytes
+		if c.sent += n; quiet && c.sent > littleBytes {
+			c.door.hear(c)
+		}
+	}
+	return n, err
+}
+
+// hear counts a stranger among the loud ones.
+func (d *door) hear(c *conn) {
+	var first *conn
+	d.mu.Lock()
+	if !c.closed && !c.client.Load() {
+		if d.loud.Len() >= d.limits.loud {
+			first = d.loud.Front().Value.(*conn)
+		}
+		c.loud = d.loud.PushBack(c)
+	}
+	d.mu.Unlock()
+	if first != nil {
+		first.Close()
+	}
+}
+
+// leave takes a connection from the strangers; d.mu is held.
+func (d *door) leave(c *conn) {
+	d.strangers.Remove(c.place)
+	if c.loud != nil {
+		d.loud.Remove(c.loud)
+	}
+	c.end.Stop()
+}
+
 // NetConn returns the connection below, as tls.Conn does.
 func (c *conn) NetConn() net.Conn { return c.Conn }
 
@@ -159,8 +207,7 @@ func (c *conn) welcome(who user.Info) bool {
 	if d.of[visitor.name] >= left {
 		return false
 	}
-	d.strangers.Remove(c.place)
-	c.end.Stop()
+	d.leave(c)
 	d.clients++
 	d.of[visitor.name]++
 	c.user = visitor.name
@@ -180,8 +227,7 @@ func (c *conn) Close() error {
 				delete(d.of, c.user)
 			}
 		} else {
-			d.strangers.Remove(c.place)
-			c.end.Stop()
+			d.leave(c)
 		}
 	}
 	d.mu.Unlock()

@@ -91,6 +91,40 @@ func TestStrangersTakeNoPlace(t *testing.T) {
 	}
 }
 
+// Strangers who send much are few: those who do first go, and whoever sends little stays.
+func TestLoudStrangers(t *testing.T) {
+	t.Parallel()
+	f := setup(t, openAs(128), func(o *Options) { o.strangerLife = time.Hour })
+	limit := limitsFor(128)
+	send := func(head int) net.Conn {
+		c := dialTLS(t, f, nil, "http/1.1")
+		fmt.Fprintf(c, "GET /api HTTP/1.1\r\nHost: x\r\nX-A: %s", strings.Repeat("a", head))
+		return c
+	}
+	quiet := []net.Conn{send(0), send(littleBytes / 4)}
+	var loud []net.Conn
+	for range 2 * limit.loud {
+		loud = append(loud, send(2*littleBytes))
+	}
+	gone := 0
+	for _, c := range loud {
+		if closed(c, 100*time.Millisecond) {
+			gone++
+		}
+	}
+	if want := len(loud) - limit.loud; gone != want {
+		t.Errorf("%d of %d were closed, want %d", gone, len(loud), want)
+	}
+	for _, c := range quiet {
+		if closed(c, 20*time.Millisecond) {
+			t.Error("one who has sent little was closed")
+		}
+	}
+	if got := len(loud) + len(quiet); got > limit.strangers {
+		t.Errorf("%d are too many in any case: the test shows nothing", got)
+	}
+}
+
 // A client's connections are not given up for strangers', however many come.
 func TestStrangersKeepNobodyOut(t *testing.T) {
 	t.Parallel()
@@ -355,7 +389,7 @@ func TestConnectionsAreShared(t *testing.T) {
 func TestConnectionLimits(t *testing.T) {
 	t.Parallel()
 	for files, want := range map[uint64]limits{
-		0: {16, 8}, 256: {64, 16}, 1024: {256, 64}, 20000: {4096, 512}, 1 << 20: {4096, 512}, 1<<64 - 1: {4096, 512},
+		0: {16, 16, 8}, 256: {64, 64, 16}, 1024: {256, 256, 64}, 20000: {4096, 4096, 512}, 1 << 20: {4096, 4096, 512}, 1<<64 - 1: {4096, 4096, 512},
 	} {
 		if got := limitsFor(files); got != want {
 			t.Errorf("%d files: got %+v, want %+v", files, got, want)
