@@ -78,7 +78,7 @@ func (s *Server) drain(web *http.Server) {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
 	s.stop(errStopping)
-	s.listener.Close()
+	_ = s.Close()
 
 	drained := make(chan struct{})
 	go func() {

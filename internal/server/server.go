@@ -128,6 +128,7 @@ type Server struct {
 	certs    *certs
 	ids      *identities
 	listener net.Listener
+	inside   *inside
 	scheme   *runtime.Scheme
 	generic  *genericserver.GenericAPIServer
 	gate     *gate
@@ -173,7 +174,7 @@ func New(o Options) (*Server, error) {
 	token := make([]byte, 32)
 	rand.Read(token)
 	s := &Server{
-		o: o, certs: certs, ids: ids, listener: listener, gate: newGate(o.Store), token: hex.EncodeToString(token),
+		o: o, certs: certs, ids: ids, listener: listener, inside: newInside(listener.Addr()), gate: newGate(o.Store), token: hex.EncodeToString(token),
 		ready: make(chan struct{}),
 	}
 	s.stopping, s.stop = context.WithCancelCause(context.Background())
@@ -241,7 +242,7 @@ func (s *Server) LoopbackConfig() *rest.Config {
 }
 
 // Close gives up the address of a server that does not run.
-func (s *Server) Close() error { return s.listener.Close() }
+func (s *Server) Close() error { return errors.Join(s.inside.Close(), s.listener.Close()) }
 
 // Run serves until ctx ends, then lets the requests that are under way finish.
 func (s *Server) Run(ctx context.Context) error {
@@ -254,8 +255,9 @@ func (s *Server) Run(ctx context.Context) error {
 	defer stopHooks()
 	defer s.generic.Destroy()
 
-	served := make(chan error, 1)
+	served := make(chan error, 2)
 	go func() { served <- web.ServeTLS(newDoor(s.listener, s.o), "", "") }()
+	go func() { served <- web.ServeTLS(s.inside, "", "") }() // nobody is a stranger there
 	s.generic.RunPostStartHooks(hooks)
 	if s.custom.Wanted() {
 		s.custom.Await(ctx)
@@ -273,6 +275,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("server: serve: %w", err)
 	}
 	s.drain(web)
+	<-served
 	<-served
 	return nil
 }
