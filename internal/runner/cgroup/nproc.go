@@ -108,22 +108,28 @@ func countsByNamespace() bool {
 
 // threads counts those of this process's user, and this process's own.
 func (m *Manager) threads() (user, ours int64) {
-	root := filepath.Join(m.cfg.Proc, "..")
-	uid := strconv.Itoa(os.Getuid())
 	_, ours = threadsOf(filepath.Join(m.cfg.Proc, "status"))
-	entries, err := os.ReadDir(root)
+	return max(ours, threadsIn(filepath.Join(m.cfg.Proc, ".."), os.Getuid())), ours
+}
+
+// ThreadsOf counts the processes and threads of a user, as far as they can be seen.
+func ThreadsOf(uid int) int64 { return threadsIn("/proc", uid) }
+
+func threadsIn(proc string, uid int) (all int64) {
+	user := strconv.Itoa(uid)
+	entries, err := os.ReadDir(proc)
 	if err != nil {
-		return ours, ours
+		return 0
 	}
 	for _, e := range entries {
 		if _, err := strconv.Atoi(e.Name()); err != nil {
 			continue
 		}
-		if owner, n := threadsOf(filepath.Join(root, e.Name(), "status")); owner == uid {
-			user += n
+		if owner, n := threadsOf(filepath.Join(proc, e.Name(), "status")); owner == user {
+			all += n
 		}
 	}
-	return user, ours
+	return all
 }
 
 // threadsOf reads a status file of a process.

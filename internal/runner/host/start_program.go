@@ -26,7 +26,7 @@ func (p *process) forkExec(ctx context.Context, args []string, streams [3]*os.Fi
 	prog := fork.NewProgram()
 	defer prog.Close()
 	if err := p.begin(prog, streams, tty); err != nil {
-		return nil, err
+		return nil, createError("start: %v", err)
 	}
 	// Before the change of user: the directories above may be the engine's alone.
 	made := prog.Len()
@@ -47,7 +47,14 @@ func (p *process) forkExec(ctx context.Context, args []string, streams [3]*os.Fi
 		return c.PID, c.PidFD, c, nil
 	})
 	var failed *fork.StepError
-	if errors.As(err, &failed) {
+	stepped := errors.As(err, &failed)
+	switch {
+	case err == nil:
+		return child, nil
+	case !stepped && ctx.Err() == nil || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE):
+		// Not the command's fault: the machine, or this process, has not enough of something.
+		return nil, createError("start: %v", err)
+	case stepped:
 		if failed.Index >= made && failed.Index < entered {
 			return nil, createError("create the working directory: %v", failed)
 		}
@@ -55,10 +62,7 @@ func (p *process) forkExec(ctx context.Context, args []string, streams [3]*os.Fi
 			return nil, err
 		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("start: %w", err)
-	}
-	return child, nil
+	return nil, fmt.Errorf("start: %w", err)
 }
 
 // begin is the first part of a program: the control group, a session, and no file
