@@ -119,7 +119,7 @@ var house = map[string][]string{
 
 	// what wires them, and what stands around the product
 	"internal/engine": {"internal/address", "internal/agent", "internal/agent/eviction", "internal/agent/machine", "internal/agent/node", "internal/agent/policy", "internal/agent/runspec", "internal/backup", "internal/change", "internal/control", "internal/disk", "internal/endpoint", "internal/image",
-		"internal/kind", "internal/localpath", "internal/network", "internal/quota", "internal/runner", "internal/runner/host", "internal/runner/sandbox", "internal/runner/supervisor", "internal/server", "internal/server/custom",
+		"internal/kind", "internal/localpath", "internal/network", "internal/quota", "internal/runner", "internal/runner/cgroup", "internal/runner/host", "internal/runner/sandbox", "internal/runner/supervisor", "internal/server", "internal/server/custom",
 		"internal/store", "internal/sweep", "internal/tree"},
 	"internal/unit":   nil,
 	"internal/doctor": {"internal/engine", "internal/runner"},

@@ -178,6 +178,9 @@ func (b *Board) Pod(now time.Time, p *corev1.Pod, gone bool) {
 	known := b.pods[p.UID]
 	if known == nil {
 		if _, done := b.done[p.UID]; gone || done {
+			if w.kind == "pod" && !w.ended() {
+				b.close(now, w, verdict{status: "Deleted"})
+			}
 			return
 		}
 		known = &pod{Pod: p, work: w, began: now}
@@ -206,7 +209,7 @@ func (b *Board) Pod(now time.Time, p *corev1.Pod, gone bool) {
 
 // workOf returns the work that a pod belongs to, nil if it is none of the run.
 func (b *Board) workOf(p *corev1.Pod) *work {
-	if owner := metav1.GetControllerOfNoCopy(p); owner != nil {
+	if owner := metav1.GetControllerOfNoCopy(p); owner != nil && b.works[owner.UID] != nil {
 		return b.works[owner.UID]
 	}
 	return b.works[p.UID]

@@ -496,3 +496,25 @@ func TestRateOfWhatGoesOn(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// A pod is followed without its Job, and may have gone before anybody saw it.
+func TestPodOfAnothersJob(t *testing.T) {
+	t.Parallel()
+	j := aJob("j", 1)
+	of, gone := aPod(j, "j-x", "running"), aPod(nil, "gone", "running")
+	b := New(t0, false)
+	b.Add(t0, of)
+	b.Add(t0, gone)
+	b.Pod(after(0.1), gone, true)
+	b.Pod(after(0.2), gone, true)
+	if b.Ended() {
+		t.Error("a pod still runs")
+	}
+	b.Pod(after(0.3), aPod(j, "j-x", "succeeded"), false)
+	if !b.Ended() {
+		t.Error("both have ended")
+	}
+	if got := b.Results(after(1)); got[0].Status != string(batchv1.JobComplete) || got[1].Status != "Deleted" {
+		t.Errorf("got %s and %s", got[0].Status, got[1].Status)
+	}
+}

@@ -59,9 +59,20 @@ func nearestFlag(cmd *cobra.Command, name string) (best string) {
 	return best
 }
 
+// reachable refuses an address to listen on that nobody would reach, not even on this machine.
+func reachable(address string) error {
+	if doctor.Reachable(address) {
+		return nil
+	}
+	return usage(fmt.Errorf("nobody could reach the API at %s: %s: `%s`", address, doctor.LoopbackDown, doctor.LoopbackUp))
+}
+
 // explainListen says of an address at which an engine cannot listen what to do.
 func explainListen(err error, address string) error {
-	if !errors.Is(err, unix.EADDRINUSE) {
+	switch {
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return usage(fmt.Errorf("the address %s is none of this machine's: name another by --listen", address))
+	case !errors.Is(err, unix.EADDRINUSE):
 		return err
 	}
 	return fmt.Errorf("the address %s is taken by %s: end that, or name another address by --listen (127.0.0.1:0 picks one)", address, doctor.Listening(address))

@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"github.com/sampan-batch/sampan/internal/backup"
@@ -63,8 +61,6 @@ mode 0600; "-" is standard output.`,
 // writeBackup has a backup written to a file, or to standard output, and checks
 // it on the way.
 func writeBackup(ctx context.Context, path string, write func(context.Context, io.Writer) error) error {
-	ctx, stop := signal.NotifyContext(ctx, unix.SIGINT)
-	defer stop()
 	out, err := newWholeFile(path)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -19,6 +20,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/sampan-batch/sampan/internal/doctor"
 	"github.com/sampan-batch/sampan/internal/engine"
 )
 
@@ -117,8 +119,11 @@ type answering struct {
 
 func (a answering) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := a.next.RoundTrip(req)
-	if errors.Is(err, unix.ECONNREFUSED) {
+	switch ip := net.ParseIP(req.URL.Hostname()); {
+	case errors.Is(err, unix.ECONNREFUSED):
 		err = &unservedError{req.URL.Host, a.used, err}
+	case errors.Is(err, unix.ENETUNREACH) && ip != nil && ip.IsLoopback():
+		err = fmt.Errorf("%w; %s: `%s`", err, doctor.LoopbackDown, doctor.LoopbackUp)
 	}
 	return resp, err
 }

@@ -12,6 +12,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
@@ -52,6 +53,7 @@ type follower struct {
 
 	jobs    map[types.UID]*batchv1.Job // that are followed, as seen last
 	works   map[types.UID]bool         // these and the Pods
+	missing map[types.UID]*corev1.Pod  // Pods that there were, and that no watch has seen yet
 	gone    map[types.UID]bool         // Jobs that are deleted
 	leaving map[types.UID]bool         // works that are waited for to leave nothing running, if not nil
 	read    map[types.UID]bool         // works of which a log is read, or was
@@ -67,7 +69,7 @@ func newFollower(client kubernetes.Interface, logs *logReaders, closed bool, wor
 	now := time.Now()
 	f := &follower{
 		began: now, client: client, console: logs.console, logs: logs, board: board.New(now, closed),
-		jobs: map[types.UID]*batchv1.Job{}, works: map[types.UID]bool{}, gone: map[types.UID]bool{}, read: map[types.UID]bool{}, reading: map[string]bool{}, judged: map[string]bool{},
+		jobs: map[types.UID]*batchv1.Job{}, works: map[types.UID]bool{}, missing: map[types.UID]*corev1.Pod{}, gone: map[types.UID]bool{}, read: map[types.UID]bool{}, reading: map[string]bool{}, judged: map[string]bool{},
 		queue: newQueue(context.Background(), 0, nil), early: map[string][]update{}, warned: map[string]bool{}, pace: pace{shown: now.Add(time.Second - calm)},
 	}
 	for _, w := range works {
@@ -106,6 +108,8 @@ func (e *stuckError) Error() string { return e.why }
 const (
 	lookEvery = 500 * time.Millisecond
 	drawEvery = 100 * time.Millisecond
+	// missPatience is how long the API may take to say what has become of pods.
+	missPatience = 5 * time.Second
 )
 
 // Run follows until all has ended, or ctx does (its cause is returned), or nothing can go
@@ -173,6 +177,7 @@ func (f *follower) Close() {
 func (f *follower) look() error {
 	now := time.Now()
 	f.board.Look(now)
+	f.miss()
 	if f.leaving != nil || f.queue.calls > 0 {
 		return nil
 	}
@@ -181,6 +186,26 @@ func (f *follower) look() error {
 		return &stuckError{why}
 	}
 	return nil
+}
+
+// miss takes note of Pods that were deleted before they could be watched.
+func (f *follower) miss() {
+	if len(f.missing) == 0 || !f.listed() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), missPatience)
+	defer cancel()
+	for uid, pod := range f.missing {
+		now, err := f.client.CoreV1().Pods(pod.Namespace).Get(ctx, pod.Name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) || err == nil && now.UID != uid {
+			f.takePod(pod, true)
+		}
+	}
+}
+
+// listed: what there was at the beginning has been delivered.
+func (f *follower) listed() bool {
+	return !slices.ContainsFunc(f.streams.listed, func(done cache.InformerSynced) bool { return !done() })
 }
 
 // over: all has ended or, where that is waited for, has left.
@@ -197,15 +222,12 @@ func (f *follower) drain(ctx context.Context) {
 	settle := time.NewTicker(50 * time.Millisecond)
 	defer settle.Stop()
 	updates := f.streams.updates
-	pending := func() bool {
-		return slices.ContainsFunc(f.streams.listed, func(done cache.InformerSynced) bool { return !done() })
-	}
 	for last := false; !last; {
 		select {
 		case u := <-updates:
 			f.take(u)
 		case <-settle.C:
-			last = !pending() && len(updates) == 0
+			last = f.listed() && len(updates) == 0
 		case <-limit:
 			last = true
 		case <-ctx.Done():
@@ -279,6 +301,7 @@ func (f *follower) takeJob(job *batchv1.Job, gone bool) {
 }
 
 func (f *follower) takePod(pod *corev1.Pod, gone bool) {
+	delete(f.missing, pod.UID)
 	if owner := metav1.GetControllerOfNoCopy(pod); owner == nil {
 		f.seen(pod)
 	} else if of := "job/" + pod.Namespace + "/" + owner.Name; f.queue.unseen[of] != nil && !f.works[owner.UID] {

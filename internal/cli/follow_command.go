@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
@@ -43,7 +44,7 @@ It exits with
   sampan follow job/train -n ml --kubeconfig ~/.kube/config -o json > result.json`,
 		Args: wantArgs(cobra.MinimumNArgs(1), "which Jobs? Give job/NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return o.run(context.WithoutCancel(cmd.Context()), args)
+			return o.run(cmd.Context(), args)
 		},
 		ValidArgsFunction: o.cluster.completeTargets(kindJob),
 	}
@@ -87,8 +88,9 @@ func (o *followOptions) run(ctx context.Context, args []string) error {
 // They go on without those who watch them.
 func (d *display) follow(ctx context.Context, client kubernetes.Interface, timeout time.Duration, jobs ...*batchv1.Job) error {
 	engine.RouteLibraryLogs(slog.New(slog.DiscardHandler)) // the follower says itself what goes wrong
-	stops := catchSignals()
+	stops := catchSignals(ctx)
 	defer stops.release()
+	ctx = context.WithoutCancel(ctx)
 	out := d.console()
 	defer out.Close()
 	f := newFollower(client, newLogReaders(stops.end, out, d.logOutput(out)), false)
@@ -124,4 +126,14 @@ func (f *follower) addExisting(job *batchv1.Job) {
 	if end := kind.JobEnd(job); end != nil {
 		f.board.Job(end.LastTransitionTime.Time, job, false)
 	}
+}
+
+// addPod follows a pod that may have begun before, or ended. One of a Job that is followed
+// ends with it.
+func (f *follower) addPod(pod *corev1.Pod) {
+	if _, followed := f.workOf(pod); followed {
+		return
+	}
+	f.missing[pod.UID] = pod
+	f.add(started{pod, pod.CreationTimestamp.Time})
 }

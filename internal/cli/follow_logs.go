@@ -35,6 +35,8 @@ type logReaders struct {
 type logOutput struct {
 	// mute: nothing is printed; the last words are wanted all the same.
 	mute bool
+	// bare: no names stand in front of lines.
+	bare bool
 	// stage shows logs one after the other; nil: they are printed line by line.
 	stage *stage
 	// stamped: every line that is read begins with its time, which is printed if

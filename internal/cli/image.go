@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 	utilduration "k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/sampan-batch/sampan/internal/engine"
@@ -53,8 +51,7 @@ func imagePull(open openImages) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			ctx, stop := signal.NotifyContext(cmd.Context(), unix.SIGINT)
-			defer stop()
+			ctx := cmd.Context()
 			meter := newMeter()
 			for _, ref := range args {
 				img, err := s.Pull(ctx, ref, image.PullOptions{Progress: meter.show})
@@ -85,8 +82,7 @@ or from standard input for "-".`,
 			if err != nil {
 				return err
 			}
-			ctx, stop := signal.NotifyContext(cmd.Context(), unix.SIGINT)
-			defer stop()
+			ctx := cmd.Context()
 			meter := newMeter()
 			o.Progress = meter.show
 			for _, path := range args {

@@ -150,7 +150,7 @@ func (o *jobOptions) start(cmd *cobra.Command, create func(context.Context, kube
 	if o.logs {
 		d.logs = logsAll
 	}
-	return d.follow(context.WithoutCancel(ctx), client, o.timeout, job)
+	return d.follow(ctx, client, o.timeout, job)
 }
 
 // runCronJob creates a Job from the template of a CronJob.

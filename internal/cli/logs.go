@@ -49,6 +49,7 @@ is wrong, and 130 on Ctrl-C.`,
   sampan logs cronjob/nightly                      # of its last run
   sampan logs job/render --index 7,100-199 --timestamps
   sampan logs job/import -f                        # goes on to the end of the Job
+  sampan logs pod/import-7-x2k4f -f -c main        # or of the pod, also where nothing has started yet
   sampan logs job/import -p -c main                # before it was started again`,
 		Args: wantArgs(cobra.MinimumNArgs(1), "of what? Give job/NAME, cronjob/NAME or pod/NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -61,7 +62,7 @@ is wrong, and 130 on Ctrl-C.`,
 	f.StringVar(&o.selection.indexes, "index", "", "only of these indexes: 7 or 1,3-5")
 	f.StringVarP(&o.selection.container, "container", "c", "", "only of this container")
 	f.BoolVarP(&o.selection.previous, "previous", "p", false, "what a container wrote before it was started again")
-	f.BoolVarP(&o.follow, "follow", "f", false, "go on with what is written until the Jobs end")
+	f.BoolVarP(&o.follow, "follow", "f", false, "go on with what is written until the Jobs and Pods end")
 	f.BoolVar(&o.timestamps, "timestamps", false, "print the time in front of each line")
 	f.DurationVar(&o.since, "since", 0, "only what was written so long ago at most, as 90s or 2h")
 	f.Int64Var(&o.tail, "tail", -1, "only so many lines at the end of each log")
@@ -96,14 +97,12 @@ func (s *logSelection) check() error {
 	return nil
 }
 
-func (o *logsOptions) check(targets []target) error {
+func (o *logsOptions) check() error {
 	switch {
 	case o.since < 0 || o.since > 0 && o.since < time.Second:
 		return usage(errors.New("--since: give a second or more"))
 	case o.follow && o.selection.previous:
 		return usage(errors.New("--previous and --follow: what was written before has an end"))
-	case o.follow && slices.ContainsFunc(targets, func(t target) bool { return t.kind == kindPod }):
-		return usage(errors.New("--follow: give job/NAME or cronjob/NAME"))
 	}
 	return o.selection.check()
 }
@@ -116,7 +115,7 @@ func (o *logsOptions) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return usage(err)
 	}
-	if err := o.check(targets); err != nil {
+	if err := o.check(); err != nil {
 		return err
 	}
 	o.cluster.bulk = true
@@ -124,7 +123,7 @@ func (o *logsOptions) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	stops := catchSignals()
+	stops := catchSignals(ctx)
 	defer stops.release()
 	ctx, release := stops.limit(ctx, 0)
 	defer release()
@@ -227,6 +226,36 @@ func (s *logSelection) pod(pod *corev1.Pod) bool {
 
 func (s *logSelection) named(container string) bool {
 	return s.container == "" || s.container == container
+}
+
+// there refuses a container that no pod has.
+func (s *logSelection) there(t target, work kind.Object) error {
+	names := containersOf(work)
+	if s.container == "" || slices.Contains(names, s.container) {
+		return nil
+	}
+	return usage(fmt.Errorf("--container: %s/%s has no container %q; it has %s", t.kind, t.name, s.container, strings.Join(names, ", ")))
+}
+
+// single: there is but one log that can be meant, that of the only container of a pod.
+func (s *logSelection) single(works []kind.Object) bool {
+	if len(works) != 1 {
+		return false
+	}
+	_, alone := works[0].(*corev1.Pod)
+	return alone && (s.container != "" || len(containersOf(works[0])) == 1)
+}
+
+// containersOf names the containers of a pod, or of the pods of a Job.
+func containersOf(work kind.Object) (names []string) {
+	_, spec := kind.PodOf(work)
+	for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
+		names = append(names, c.Name)
+	}
+	for _, c := range spec.EphemeralContainers {
+		names = append(names, c.Name)
+	}
+	return names
 }
 
 // life returns the ID of the container whose log is meant, "" if none is.

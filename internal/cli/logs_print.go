@@ -14,6 +14,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/ptr"
+
+	"github.com/sampan-batch/sampan/internal/kind"
 )
 
 // podLog is one log, which the API has.
@@ -35,30 +37,41 @@ type logReport struct {
 
 func (r *logReport) print(ctx context.Context, namespace string, targets []target) error {
 	var logs []podLog
-	var jobs []*batchv1.Job
+	var works []kind.Object
+	meant := map[string]bool{}
 	for _, t := range targets {
 		pods, job, err := podsOf(ctx, r.client, namespace, t)
 		if err != nil {
 			return err
 		}
-		if job != nil {
-			jobs = append(jobs, job)
+		var work kind.Object = job
+		if job == nil {
+			work = pods[0]
 		}
+		if err := r.selection.there(t, work); err != nil {
+			return err
+		}
+		works = append(works, work)
 		found := r.selection.of(pods)
 		if len(found) == 0 && !r.follow {
 			r.console.Note("%s/%s: none of its %d pods has such a log", t.kind, t.name, len(pods))
 		}
-		logs = append(logs, found...)
+		for _, l := range found { // a pod may be named beside its Job
+			if !meant[l.id] {
+				meant[l.id] = true
+				logs = append(logs, l)
+			}
+		}
 		r.skipPrevious(pods)
 	}
-	r.bare = len(logs) == 1 && !r.follow
+	r.bare = len(logs) == 1 && !r.follow || r.follow && r.selection.single(works)
 	if r.follow {
 		logs = r.ended(logs)
 	}
 	if err := r.inOrder(ctx, logs); err != nil || !r.follow {
 		return err
 	}
-	return r.goOn(ctx, jobs)
+	return r.goOn(ctx, namespace, works)
 }
 
 // skipPrevious leaves out what was written before containers were started again. It is not
@@ -189,18 +202,27 @@ func (r *logReport) printLine(name, line string) {
 	r.console.GroupLog(name, "pod "+name, line)
 }
 
-// goOn prints what the pods of Jobs write from now on, until these end.
-func (r *logReport) goOn(ctx context.Context, jobs []*batchv1.Job) error {
+// goOn prints what the pods of Jobs, and pods, write from now on, until these end.
+func (r *logReport) goOn(ctx context.Context, namespace string, works []kind.Object) error {
 	d := &display{logs: logsAll, timestamps: r.timestamps}
 	if r.selection.failed {
 		d.logs = logsFailed
 	}
-	f := newFollower(r.client, newLogReaders(ctx, r.console, d.logOutput(r.console)), false)
+	output := d.logOutput(r.console)
+	output.bare = r.bare
+	f := newFollower(r.client, newLogReaders(ctx, r.console, output), false)
 	defer f.Close()
-	f.namespace, f.onlyLogs = jobs[0].Namespace, r
+	f.namespace, f.onlyLogs = namespace, r
 	f.reading = r.shown
-	for _, job := range jobs {
-		f.addExisting(job)
+	for _, work := range works {
+		if job, ok := work.(*batchv1.Job); ok {
+			f.addExisting(job)
+		}
+	}
+	for _, work := range works {
+		if pod, ok := work.(*corev1.Pod); ok {
+			f.addPod(pod)
+		}
 	}
 	return f.Run(ctx)
 }

@@ -74,9 +74,12 @@ func (r *reading) print(line string) {
 		return
 	}
 	r.count(1, 0)
-	if r.act != nil {
+	switch {
+	case r.act != nil:
 		r.act.line(line)
-	} else {
+	case r.bare:
+		r.console.Log("", line)
+	default:
 		r.console.Log(r.name, line)
 	}
 	r.count(-1, 1)

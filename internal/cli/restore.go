@@ -7,11 +7,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/sampan-batch/sampan/internal/backup"
 	"github.com/sampan-batch/sampan/internal/engine"
@@ -66,8 +64,6 @@ the certificates stay.`,
 }
 
 func restore(ctx context.Context, out io.Writer, dir, path string, o engine.RestoreOptions) error {
-	ctx, stop := signal.NotifyContext(ctx, unix.SIGINT)
-	defer stop()
 	in := os.Stdin
 	if path != "-" {
 		var err error

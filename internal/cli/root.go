@@ -10,10 +10,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/sampan-batch/sampan/internal/report"
 )
@@ -49,9 +47,11 @@ func Main(args []string) int {
 	root, out := newRoot(), &answer{w: os.Stdout}
 	root.SetArgs(args)
 	root.SetOut(out)
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
-	defer stop()
+	ctx, attention := attend()
 	err := root.ExecuteContext(ctx)
+	if attention.leave() && err != nil {
+		err = interruption(err)
+	}
 	if err == nil {
 		err = out.failed // whoever asked has not got all of the answer
 	}
@@ -67,6 +67,17 @@ func Main(args []string) int {
 	}
 	printError(exit.err)
 	return exit.code
+}
+
+// interruption is the error of a command that did not come to its end because it was asked to end.
+func interruption(err error) error {
+	if exit := (*exitError)(nil); errors.As(err, &exit) && exit.code == exitTimedOut {
+		return err
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, errInterrupted) {
+		err = nil // who has asked knows
+	}
+	return &exitError{exitInterrupted, err}
 }
 
 // answer is where commands print what they were asked for. They need not look at each

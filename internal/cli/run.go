@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -156,19 +156,19 @@ func (o *runOptions) run(ctx context.Context, paths []string) error {
 	}
 	out := o.console()
 	defer out.Close()
-	stops := catchSignals()
+	stops := catchSignals(ctx)
 	defer stops.release()
 	limited, release := stops.limit(ctx, 0)
 	defer release()
 
-	dir, cleanUp, err := o.dataDir()
+	dir, cleanUp, err := o.dataDir(out)
 	if err != nil {
 		return err
 	}
 	defer cleanUp()
 	p, err := o.plan(limited, paths, dir)
 	if cause := context.Cause(limited); cause != nil {
-		return &exitError{code: exitOf(cause), err: cause}
+		return &exitError{code: exitOf(cause)}
 	}
 	if err != nil {
 		return usage(few(err))
@@ -210,7 +210,7 @@ func few(err error) error {
 
 // withEngine calls do with a private engine, which logs to out, and ends the engine
 // afterwards.
-func (o *runOptions) withEngine(ctx context.Context, dir string, out io.Writer, stops *signals, do func(context.Context, *engine.Engine) error) error {
+func (o *runOptions) withEngine(ctx context.Context, dir string, out *console, stops *signals, do func(context.Context, *engine.Engine) error) error {
 	log := slog.New(slog.DiscardHandler)
 	if o.verbose {
 		log = newLogger(out, slog.LevelInfo)
@@ -223,8 +223,11 @@ func (o *runOptions) withEngine(ctx context.Context, dir string, out io.Writer, 
 	config.Volatile = o.keep == ""
 	config.Command, config.Version, config.Logger = "sampan run", Version(), log
 	e, err := engine.New(config)
+	if inUse := (*engine.InUseError)(nil); errors.As(err, &inUse) {
+		return usage(fmt.Errorf("--keep: %s is in use by %s: wait for its end, end it (`sampan stop --data-dir %[1]s`), or give another directory", inUse.Dir, inUse.Holder))
+	}
 	if err != nil {
-		return err
+		return preflightError(err)
 	}
 	engineCtx, stopEngine := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopEngine()
@@ -245,7 +248,9 @@ func (o *runOptions) withEngine(ctx context.Context, dir string, out io.Writer, 
 		cancel(fmt.Errorf("the engine ended: %w", err))
 	}()
 	context.AfterFunc(stops.kill, stopEngine)
+	awaitSweep := sweep(stops.kill, e, out)
 	err = do(ctx, e)
+	awaitSweep()
 	stopEngine()
 	if stopErr := <-engineErr; err == nil && stopErr != nil && !errors.Is(stopErr, context.Canceled) {
 		err = stopErr
@@ -254,20 +259,42 @@ func (o *runOptions) withEngine(ctx context.Context, dir string, out io.Writer, 
 }
 
 // dataDir returns where the engine works, and what to do afterwards.
-func (o *runOptions) dataDir() (dir string, cleanUp func(), err error) {
+func (o *runOptions) dataDir(out *console) (dir string, cleanUp func(), err error) {
 	if o.keep != "" {
 		o.keep, err = filepath.Abs(o.keep) // which is part of the paths of claims
 		return o.keep, func() {}, err
 	}
-	dir, err = os.MkdirTemp("", "sampan-run-*")
+	scratch, err := engine.NewScratch(os.TempDir())
 	if err != nil {
 		return "", nil, usage(fmt.Errorf("no place for the run: %w; TMPDIR or --keep name another", err))
 	}
-	return dir, func() {
+	return scratch.Dir, func() {
 		// What containers made, their supervisor has removed, which may do what this
-		// user may not. Nobody comes back to what is left.
-		if err := engine.Discard(dir); err != nil {
-			fmt.Fprintln(os.Stderr, "sampan: warning:", plain(err.Error())) // it names files that containers made
+		// user may not.
+		if err := scratch.Discard(); err != nil {
+			out.Note("warning: %v", err)
 		}
 	}, nil
+}
+
+// sweepPatience is how long a run that has ended goes on removing what others have left, who
+// were killed. The next one does the rest.
+const sweepPatience = 2 * time.Second
+
+// sweep removes what killed runs have left, beside this one. The end of it is awaited by await.
+func sweep(ctx context.Context, e *engine.Engine, out *console) (await func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := e.Sweep(ctx, os.TempDir()); err != nil {
+			out.Note("warning: %v", err)
+		}
+	}()
+	return func() {
+		select {
+		case <-done:
+		case <-time.After(sweepPatience):
+		case <-ctx.Done():
+		}
+	}
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -163,5 +164,6 @@ func patienceWith(running []kind.Object) time.Duration {
 			grace = max(grace, ptr.Deref(spec.TerminationGracePeriodSeconds, 30))
 		}
 	}
-	return time.Duration(grace)*time.Second + 10*time.Second
+	const more = 10 // to see it
+	return kind.Seconds(min(grace, math.MaxInt64-more) + more)
 }

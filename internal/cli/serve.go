@@ -84,19 +84,26 @@ func clusterFlags(f *pflag.FlagSet, config *engine.Config) {
 	f.StringVar(&config.IPFamily, "ip-family", "", `what addresses pods and Services have: "ipv4", or "dual" for IPv6 as well (default "dual" where this machine has IPv6)`)
 	f.BoolVar(&config.PodRoutes, "pod-routes", false, "give this machine a link and routes to the addresses of pods and Services (as root)")
 	f.BoolVar(&config.AutomountDefaultToken, "automount-default-token", false, "mount the token of the account \"default\" of new namespaces into pods that do not refuse it, as Kubernetes does")
-	f.Int64Var(&config.MaxPods, "max-pods", config.MaxPods, "how many pods may run at a time, on all nodes together")
+	f.Int64Var(&config.MaxPods, "max-pods", config.MaxPods, "how many pods may run at a time, on all nodes together; fewer where a process may not have so many files open (ulimit -n)")
 }
 
 func serve(ctx context.Context, config engine.Config, merge bool) error {
-	ctx, stop := signal.NotifyContext(ctx, stopSignals()...)
+	asked, stop := signal.NotifyContext(ctx, stopSignals()...)
 	defer stop()
+	if handOver(ctx) {
+		return nil
+	}
+	ctx = asked
 	// A reader of the log that goes away is no reason to end.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
 	engine.RouteLibraryLogs(config.Logger)
 	engine.HideMemory(config.Logger)
+	if err := reachable(config.Listen); err != nil {
+		return err
+	}
 	e, err := engine.New(config)
 	if err != nil {
-		return explainListen(err, config.Listen)
+		return explainListen(preflightError(err), config.Listen)
 	}
 	go func() {
 		select {
@@ -122,17 +129,10 @@ func preflightError(err error) error {
 	if isolation := (*engine.IsolationError)(nil); errors.As(err, &isolation) {
 		return usage(isolation)
 	}
-	return err
-}
-
-// stopSignals are those that stop the engine: a terminal that is closed does, too,
-// unless nohup has asked for the contrary.
-func stopSignals() []os.Signal {
-	signals := []os.Signal{unix.SIGINT, unix.SIGTERM}
-	if !signal.Ignored(unix.SIGHUP) {
-		signals = append(signals, unix.SIGHUP)
+	if limit := (*engine.LimitError)(nil); errors.As(err, &limit) {
+		return usage(limit)
 	}
-	return signals
+	return err
 }
 
 func newStop() *cobra.Command {
@@ -169,7 +169,7 @@ func newSupervise() *cobra.Command {
 		Hidden:             true,
 		DisableFlagParsing: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			// What SIGTERM means, the supervisor knows.
+			handOver(cmd.Context()) // what signals mean, the supervisor knows
 			return engine.Supervise(context.WithoutCancel(cmd.Context()), args)
 		},
 	}

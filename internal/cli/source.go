@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,7 +35,27 @@ type source struct {
 	open func(ctx context.Context) (io.ReadCloser, error)
 }
 
+// read returns the text. What it is read from may not answer, as a pipe that nobody writes to: then
+// the reading is left behind when ctx ends.
 func (s source) read(ctx context.Context) ([]byte, error) {
+	type text struct {
+		data []byte
+		err  error
+	}
+	read := make(chan text, 1)
+	go func() {
+		data, err := s.readAll(ctx)
+		read <- text{data, err}
+	}()
+	select {
+	case t := <-read:
+		return t.data, t.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (s source) readAll(ctx context.Context) ([]byte, error) {
 	in, err := s.open(ctx)
 	if err != nil {
 		return nil, err
@@ -60,6 +81,8 @@ type inputs struct {
 	// recursive reads the directories below a directory, too.
 	recursive bool
 	stdin     io.Reader
+	// patience is how long a URL may take; 0 is patienceWithURLs.
+	patience time.Duration
 }
 
 // none: nothing is named.
@@ -93,6 +116,7 @@ func (in inputs) read(ctx context.Context) ([]manifest.Object, error) {
 
 // sources lists what the paths name; those that can be read come besides the error.
 func (in inputs) sources() ([]source, error) {
+	in.patience = cmp.Or(in.patience, patienceWithURLs)
 	var all []source
 	var errs []error
 	stdin := false
@@ -107,7 +131,7 @@ func (in inputs) sources() ([]source, error) {
 			stdin = true
 			all = append(all, source{"stdin", func(context.Context) (io.ReadCloser, error) { return io.NopCloser(in.stdin), nil }})
 		case strings.HasPrefix(path, "http://"), strings.HasPrefix(path, "https://"):
-			all = append(all, source{path, func(ctx context.Context) (io.ReadCloser, error) { return get(ctx, path) }})
+			all = append(all, source{path, func(ctx context.Context) (io.ReadCloser, error) { return get(ctx, path, in.patience) }})
 		default:
 			files, err := in.expand(path)
 			if err != nil {
@@ -166,9 +190,9 @@ func (in inputs) directory(path string) ([]string, error) {
 	return files, err
 }
 
-// get opens a URL.
-func get(ctx context.Context, url string) (io.ReadCloser, error) {
-	ctx, cancel := context.WithTimeout(ctx, patienceWithURLs)
+// get opens a URL, which has to be read within its time.
+func get(ctx context.Context, url string, patience time.Duration) (io.ReadCloser, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("the server has not answered with all of it within %s", patience))
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		cancel()
@@ -176,24 +200,33 @@ func get(ctx context.Context, url string) (io.ReadCloser, error) {
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		cancel()
+		defer cancel()
 		if at := (*neturl.Error)(nil); errors.As(err, &at) {
 			err = at.Err // it names where it was redirected to, at most
 		}
-		return nil, fmt.Errorf("%s: %w", url, err)
+		return nil, fmt.Errorf("%s: %w", url, cmp.Or(context.Cause(ctx), err))
 	}
 	if resp.StatusCode != http.StatusOK {
 		resp.Body.Close()
 		cancel()
 		return nil, fmt.Errorf("%s: the server answers %q", url, resp.Status)
 	}
-	return body{resp.Body, cancel}, nil
+	return body{resp.Body, ctx, cancel}, nil
 }
 
 // body is an answer whose request ends when it is closed.
 type body struct {
 	io.ReadCloser
+	ctx    context.Context
 	cancel context.CancelFunc
+}
+
+func (b body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = cmp.Or(context.Cause(b.ctx), err)
+	}
+	return n, err
 }
 
 func (b body) Close() error {

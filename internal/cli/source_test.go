@@ -1,13 +1,20 @@
 package cli
 
 import (
+	"compress/gzip"
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // namedJob is a manifest that says no more than that.
@@ -85,22 +92,95 @@ func TestRead(t *testing.T) {
 
 func TestReadURL(t *testing.T) {
 	t.Parallel()
+	silent := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/job.yaml":
 			fmt.Fprint(w, namedJob("far"))
+		case "/moved":
+			http.Redirect(w, r, "/job.yaml", http.StatusMovedPermanently)
 		case "/loop":
 			http.Redirect(w, r, "/loop", http.StatusFound)
+		case "/packed":
+			w.Header().Set("Content-Encoding", "gzip")
+			z := gzip.NewWriter(w)
+			fmt.Fprint(z, namedJob("packed"))
+			z.Close()
+		case "/cut":
+			w.Header().Set("Content-Length", "1000")
+			fmt.Fprint(w, namedJob("cut"))
+		case "/silent":
+			<-silent
+		case "/stalled":
+			fmt.Fprint(w, namedJob("stalled"))
+			w.(http.Flusher).Flush()
+			<-silent
 		default:
 			http.NotFound(w, r)
 		}
 	}))
-	defer server.Close()
-	objects, err := inputs{paths: []string{server.URL + "/job.yaml", server.URL + "/none", server.URL + "/loop"}}.read(t.Context())
-	if len(objects) != 1 || objects[0].GetName() != "far" || objects[0].Where() != server.URL+"/job.yaml:1" {
-		t.Errorf("got %v", objects)
+	t.Cleanup(server.Close)
+	t.Cleanup(func() { close(silent) })
+	for _, c := range []struct {
+		path  string
+		want  string // the name of the Job
+		wrong string // what is said behind the URL
+	}{
+		{path: "/job.yaml", want: "far"},
+		{path: "/moved", want: "far"},
+		{path: "/packed", want: "packed"},
+		{path: "/none", wrong: `the server answers "404 Not Found"`},
+		{path: "/loop", wrong: "stopped after 10 redirects"},
+		{path: "/cut", wrong: "unexpected EOF"},
+		{path: "/silent", wrong: "the server has not answered with all of it within 500ms"},
+		{path: "/stalled", wrong: "the server has not answered with all of it within 500ms"},
+	} {
+		t.Run(c.path, func(t *testing.T) {
+			t.Parallel()
+			in := inputs{paths: []string{server.URL + c.path}, patience: 500 * time.Millisecond}
+			if c.want != "" {
+				in.patience = 0
+			}
+			objects, err := in.read(t.Context())
+			switch {
+			case c.wrong != "":
+				if want := server.URL + c.path + ": " + c.wrong; err == nil || err.Error() != want {
+					t.Errorf("got %v, want %s", err, want)
+				}
+			case err != nil || len(objects) != 1 || objects[0].GetName() != c.want || objects[0].Where() != server.URL+c.path+":1":
+				t.Errorf("got %v, %v", objects, err)
+			}
+		})
 	}
-	if want := server.URL + `/none: the server answers "404 Not Found"` + "\n" + server.URL + "/loop: stopped after 10 redirects"; err == nil || err.Error() != want {
-		t.Errorf("got %v, want %s", err, want)
+}
+
+// All that is wrong is said, besides what can be read.
+func TestReadOneOfTwoURLs(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, namedJob("far")) }))
+	defer server.Close()
+	nobody := httptest.NewServer(nil)
+	nobody.Close()
+	objects, err := inputs{paths: []string{server.URL, nobody.URL}}.read(t.Context())
+	if len(objects) != 1 || err == nil || !strings.HasPrefix(err.Error(), nobody.URL+": ") || !strings.HasSuffix(err.Error(), "connection refused") {
+		t.Errorf("got %v, %v", objects, err)
+	}
+}
+
+// Who waits for a pipe that nobody writes to can be asked to end.
+func TestReadInterrupted(t *testing.T) {
+	t.Parallel()
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, w := io.Pipe()
+	defer w.Close()
+	for _, path := range []string{pipe, "-"} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(10*time.Millisecond, func() { cancel(errInterrupted) })
+		if _, err := (inputs{paths: []string{path}, stdin: r}).read(ctx); !errors.Is(err, errInterrupted) {
+			t.Errorf("%s: got %v", path, err)
+		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,37 +22,28 @@ func verbs() []*cobra.Command {
 	return []*cobra.Command{newGet(), newDescribe(), newApply(), newCreate(), newDelete(), newExport()}
 }
 
-// open connects a command with the API. Ctrl-C ends it.
-func (c *cluster) open(cmd *cobra.Command) (api *verb.API, ctx context.Context, stop func(), err error) {
+// open connects a command with the API.
+func (c *cluster) open(cmd *cobra.Command) (*verb.API, error) {
 	config, namespace, err := c.config()
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
 	notes := cmd.ErrOrStderr()
-	api, err = verb.Open(config, namespace, func(text string) { fmt.Fprintln(notes, "Warning:", plainLines(text)) })
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	ctx, stop = signal.NotifyContext(cmd.Context(), os.Interrupt)
-	return api, ctx, stop, nil
+	return verb.Open(config, namespace, func(text string) { fmt.Fprintln(notes, "Warning:", plainLines(text)) })
 }
 
 // verbCommand is a command that calls do with the API.
 func verbCommand(cmd *cobra.Command, c *cluster, do func(ctx context.Context, api *verb.API, out, notes io.Writer, args []string) error) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		api, ctx, stop, err := c.open(cmd)
+		api, err := c.open(cmd)
 		if err != nil {
 			return err
 		}
-		defer stop()
 		out := cmd.OutOrStdout()
 		if term.IsTerminal(int(os.Stdout.Fd())) {
 			out = plainText{out}
 		}
-		err = do(ctx, api, out, cmd.ErrOrStderr(), args)
-		if ctx.Err() != nil && cmd.Context().Err() == nil {
-			return &exitError{code: exitInterrupted}
-		}
+		err = do(cmd.Context(), api, out, cmd.ErrOrStderr(), args)
 		if wrong := verb.ArgumentError(""); errors.As(err, &wrong) {
 			return usage(err)
 		}

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -10,6 +11,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sampan-batch/sampan/internal/engine"
+	"github.com/sampan-batch/sampan/internal/runner"
 )
 
 // Linux has all that the sandbox uses since this version (mount_setattr).
@@ -89,6 +93,9 @@ func limits() []Finding {
 		return []Finding{limited(name, "", "%v", err)}
 	}
 	how := fmt.Sprintf("open files %s, processes %s, pid_max %s", amount(files.Max), amount(processes.Max), sysctl("kernel/pid_max"))
+	if low := (*engine.LimitError)(nil); errors.As(engine.CheckLimits(runner.Sandbox), &low) {
+		return []Finding{broken(name, "raise it: `"+low.Raise+"`", "%s may be %s here, and an engine needs %s", low.What, low.Have, low.Need)}
+	}
 	switch {
 	case files.Max < few:
 		return []Finding{limited(name, "raise it: LimitNOFILE= of a unit, `nofile` in /etc/security/limits.conf", "%s: too few files for some hundred pods", how)}

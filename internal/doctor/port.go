@@ -23,12 +23,38 @@ func (o Options) port() []Finding {
 	listener, err := net.Listen("tcp", o.Listen)
 	if err == nil {
 		listener.Close()
+		if !Reachable(o.Listen) {
+			return []Finding{broken(name, "`"+LoopbackUp+"`", "%s: %s", o.Listen, LoopbackDown)}
+		}
 		return []Finding{ok(name, "%s is free", o.Listen)}
 	}
 	if errors.Is(err, unix.EADDRINUSE) {
 		return []Finding{broken(name, "sampan serve --listen 127.0.0.1:0 takes another", "%s is taken by %s", o.Listen, Listening(o.Listen))}
 	}
 	return []Finding{broken(name, "name another address by --listen", "%v", err)}
+}
+
+// What is wrong with an address that is not Reachable, and what helps.
+const (
+	LoopbackDown = "the loopback interface is down"
+	LoopbackUp   = "ip link set lo up"
+)
+
+// Reachable tells whether somebody on this machine could connect with who listens on a TCP address.
+// Nothing is sent.
+func Reachable(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return true // it is none
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	probe, err := net.Dial("udp", net.JoinHostPort(host, "1"))
+	if err == nil {
+		probe.Close()
+	}
+	return !errors.Is(err, unix.ENETUNREACH)
 }
 
 // Listening names the process that listens on the port of a TCP address, as far as this

@@ -163,11 +163,28 @@ func (o Options) host(ctx context.Context) []Finding {
 	return []Finding{ok(name, "a process of runtime class host was started, and ended with 0")}
 }
 
-// temporary tries the directory in which `sampan run` works, where that is another file
-// system than the data directory's.
+// temporary looks at the directory in which `sampan run` works, and tries it where it is on
+// another file system than the data directory.
 func (o Options) temporary(ctx context.Context) []Finding {
-	const name = "temporary directory"
 	dir := os.TempDir()
+	return append(o.works(ctx, dir), abandoned(dir)...)
+}
+
+// abandoned tells of runs that were killed, and left their directories.
+func abandoned(dir string) []Finding {
+	all := engine.Abandoned(dir)
+	for _, s := range all {
+		s.Release()
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return []Finding{limited("killed runs", "the next `sampan run` removes it", "%d directories of runs that were killed are in %s, the first is %s", len(all), dir, all[0].Dir)}
+}
+
+// works tries a temporary directory.
+func (o Options) works(ctx context.Context, dir string) []Finding {
+	const name = "temporary directory"
 	if sameDevice(dir, o.place()) {
 		return []Finding{ok(name, "%s, on the file system of the data directory", dir)}
 	}

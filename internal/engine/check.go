@@ -268,7 +268,7 @@ func (c *dirCheck) measure(root string) (t TreeReport) {
 
 // ours are the names that an engine, its node and its supervisors give to what
 // is in a data directory.
-var ours = []string{storeName, "lock", "kubeconfig", "pki", "run", nodesDir, "logs", "images", "pods", "etc", "termination", lastBackupName, RunRecord, RunVolumes}
+var ours = []string{storeName, "lock", "kubeconfig", "pki", "run", nodesDir, "logs", "images", "pods", "etc", "termination", lastBackupName, RunRecord, RunVolumes, scratchMark}
 
 // What `sampan run --keep` has in the directory besides: what it was to do, and the volumes
 // that are claims.

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/sampan-batch/sampan/internal/agent/eviction"
@@ -52,7 +53,7 @@ type Config struct {
 	// NodeMonitorGrace is how long a node may be silent before nobody knows how it is; 0:
 	// kube-controller-manager's 50 s. A node says five times in it that it lives.
 	NodeMonitorGrace time.Duration
-	// MaxPods is how many pods may run at a time.
+	// MaxPods is how many pods may run at a time, at most: as many as there may be files open for.
 	MaxPods int64
 	// PodPids is how many processes and threads a pod may have; 0 means
 	// DefaultPodPids, a negative number: as many as the machine has.
@@ -212,6 +213,7 @@ func (c *Config) complete() error {
 	case c.MaxPods < 0:
 		return fmt.Errorf("max pods %d: want a positive number", c.MaxPods)
 	}
+	c.MaxPods = min(c.MaxPods, podsWith(limitOf(unix.RLIMIT_NOFILE), c.Runtime))
 	if c.PodPids == 0 {
 		c.PodPids = DefaultPodPids
 	}

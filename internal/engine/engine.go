@@ -62,8 +62,12 @@ type Engine struct {
 }
 
 // New opens the data directory and prepares every room. It returns an
-// *InUseError when another engine works on the directory.
+// *InUseError when another engine works on the directory, a *LimitError when this process may have
+// too little for one.
 func New(config Config) (*Engine, error) {
+	if err := CheckLimits(config.Runtime); err != nil {
+		return nil, err
+	}
 	if err := config.complete(); err != nil {
 		return nil, err
 	}
@@ -240,7 +244,7 @@ func (e *Engine) Addr() string { return e.server.Addr() }
 func (e *Engine) KubeconfigPath() string { return e.config.Kubeconfig }
 
 // RESTConfig is how a client in this process reaches the API.
-func (e *Engine) RESTConfig() *rest.Config { return e.server.LoopbackConfig() }
+func (e *Engine) RESTConfig() *rest.Config { return e.server.InsideConfig() }
 
 // Watch is a watch of a resource for who is in this process: see server.Server.Watch.
 func (e *Engine) Watch(ctx context.Context, of change.Resource, o metav1.ListOptions) (watch.Interface, error) {
