@@ -169,7 +169,7 @@ func apiService() netip.AddrPort {
 func namesService() netip.Addr { return network.DefaultConfig().Names }
 
 // joined returns when the network that a pod has joined has its Services and names.
-func (c *cluster) joined(ctx context.Context, id uint64) error {
+func (c *cluster) joined(ctx context.Context, in runner.Joined) error {
 	select {
 	case <-c.listed:
 	case <-ctx.Done():
@@ -177,8 +177,11 @@ func (c *cluster) joined(ctx context.Context, id uint64) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.network == id {
+	if c.network == in.Network {
 		return nil
+	}
+	if in.Unreached != "" {
+		c.options.Log.Warn("this machine does not reach pods by their addresses", "why", in.Unreached)
 	}
 	if err := c.setLocked(ctx); err != nil {
 		return err
@@ -190,7 +193,7 @@ func (c *cluster) joined(ctx context.Context, id uint64) error {
 	c.stop()
 	// Not the context of the pod that came first.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
-	c.network, c.stop = id, stop
+	c.network, c.stop = in.Network, stop
 	go c.names.Serve(serving, udp, tcp)
 	return c.police.begin(ctx)
 }

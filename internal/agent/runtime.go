@@ -114,7 +114,7 @@ func (r *containerRuntime) join(ctx context.Context, pod *corev1.Pod) error {
 		return nil
 	}
 	if err == nil {
-		err = r.cluster.joined(ctx, joined.Network)
+		err = r.cluster.joined(ctx, joined)
 	}
 	at := []netip.Addr{joined.Address}
 	if joined.IPv6.IsValid() {

@@ -121,8 +121,15 @@ func (r *rules) asGateway() []expr.Any {
 	}
 }
 
+// Unreached says why the machine does not reach pods and Services by their addresses, though
+// Config.Machine asks for it; "": it does, or nobody has asked.
+func (n *Network) Unreached() string { return n.unreached }
+
 // errMachine says why this machine does not reach pods.
 func errMachine(err error) error {
+	if errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("another engine of this machine has the same addresses, and --pod-routes: %w", err)
+	}
 	if errors.Is(err, os.ErrPermission) {
 		return fmt.Errorf("this user has no rights over the machine's network: %w", err)
 	}

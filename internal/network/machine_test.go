@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -185,6 +186,32 @@ func TestMachine(t *testing.T) {
 		links, err := net.Interfaces()
 		if err != nil || len(links) != 1 {
 			t.Errorf("the machine has %v, %v", links, err)
+		}
+	})
+}
+
+// Of two engines with the same addresses one can lead the machine to its pods. The other has its pods all
+// the same, and says why.
+func TestMachineOfAnother(t *testing.T) {
+	t.Parallel()
+	elsewhere(t, func() {
+		config := DefaultConfig()
+		config.Machine, config.Pods = true, netip.MustParsePrefix("10.244.0.0/24")
+		first, err := New(config)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer first.Close()
+		second, err := New(config)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer second.Close()
+		joined(t, second, "a")
+		if first.Unreached() != "" || !strings.HasPrefix(second.Unreached(), "another engine of this machine has the same addresses") {
+			t.Errorf("the first says %q, the second %q", first.Unreached(), second.Unreached())
 		}
 	})
 }

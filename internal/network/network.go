@@ -77,6 +77,8 @@ type Network struct {
 	outside  *outside
 	doors    doors
 	names    [2]*os.File // where names are asked for: UDP and TCP
+	// unreached says why the machine does not reach pods, if it was to.
+	unreached string
 
 	// making is held by who makes a space, and taken before mu.
 	making  sync.Mutex
@@ -119,7 +121,8 @@ func New(config Config) (_ *Network, err error) {
 	}
 	if config.Machine {
 		if err := n.connectMachine(); err != nil {
-			config.Log.Warn("this machine does not reach pods by their addresses", "err", errMachine(err))
+			n.unreached = errMachine(err).Error()
+			config.Log.Warn("this machine does not reach pods by their addresses", "err", n.unreached)
 		}
 	}
 	n.mu.Lock()

@@ -149,6 +149,9 @@ type Joined struct {
 	// Network says which network it is in: another, without Services, after the supervisor has
 	// died.
 	Network uint64
+	// Unreached says why this machine does not reach the pods of that network by their
+	// addresses, if it was to.
+	Unreached string `json:",omitempty"`
 }
 
 // Target is a TCP port of a pod.

@@ -93,7 +93,7 @@ func (l *Launcher) Join(podUID string) (runner.Joined, error) {
 		return runner.Joined{}, err
 	}
 	at, err := n.Join(podUID)
-	return runner.Joined{Address: at.IPv4, IPv6: at.IPv6, Network: l.networks.id}, err
+	return runner.Joined{Address: at.IPv4, IPv6: at.IPv6, Network: l.networks.id, Unreached: n.Unreached()}, err
 }
 
 // SetServices implements runner.Launcher.
