@@ -93,7 +93,7 @@ func alike(line string) string {
 func (r *onTerminal) shows(want ...string) {
 	r.t.Helper()
 	var got []string
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(screentest.Patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		got = nil
 		for _, line := range r.Lines() {
 			got = append(got, alike(line))

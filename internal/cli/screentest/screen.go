@@ -15,6 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Patience is how long nothing may happen.
+const Patience = 2 * time.Minute
+
 // Rows is how many rows a screen has. What has scrolled off is not forgotten.
 const Rows = 24
 
@@ -113,8 +116,8 @@ func (s *Screen) Lines() []string {
 func (s *Screen) Read(text string) {
 	s.t.Helper()
 	buf := make([]byte, 4096)
-	_ = s.Master.SetReadDeadline(time.Now().Add(30 * time.Second))
 	for {
+		_ = s.Master.SetReadDeadline(time.Now().Add(Patience))
 		n, err := s.Master.Read(buf)
 		if err != nil && text != "" {
 			s.t.Error(err)
