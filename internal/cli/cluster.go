@@ -185,7 +185,7 @@ func (c *cluster) completeTargets(kinds ...string) func(*cobra.Command, []string
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		return c.complete(cmd, func(ctx context.Context, client kubernetes.Interface, namespace string) ([]string, error) {
-			targets, err := listTargets(ctx, client, namespace, at.kind, "")
+			targets, err := listTargets(ctx, client, namespace, at.kind)
 			var names []string
 			for _, t := range targets {
 				if prefixed {

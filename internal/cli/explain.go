@@ -6,16 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/spf13/cobra"
-	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/sampan-batch/sampan/internal/explain"
 )
@@ -91,8 +84,9 @@ func (o *explainOptions) run(ctx context.Context, args []string, out, notes io.W
 	if o.all {
 		namespace = metav1.NamespaceAll
 	}
+	reader := &explainer{client: client, notes: notes}
 	if all {
-		if targets, err = listTargets(ctx, client, namespace, targets[0].kind, o.selector); err != nil {
+		if targets, err = reader.readAll(ctx, namespace, targets[0].kind, o.selector); err != nil {
 			return err
 		}
 		if len(targets) == 0 {
@@ -101,9 +95,8 @@ func (o *explainOptions) run(ctx context.Context, args []string, out, notes io.W
 	}
 	answers := []explain.Answer{}
 	var failed []error
-	reader := explainer{client: client, notes: notes}
 	for _, at := range targets {
-		reader.namespace = cmp.Or(at.namespace, namespace)
+		at.namespace = cmp.Or(at.namespace, namespace)
 		answer, err := reader.explain(ctx, at)
 		if err != nil {
 			failed = append(failed, err)
@@ -141,108 +134,4 @@ func (o *explainOptions) print(out io.Writer, answers []explain.Answer, single b
 		value = answers[0]
 	}
 	return o.output.print(out, value)
-}
-
-// explainer reads what an answer goes by.
-type explainer struct {
-	client    kubernetes.Interface
-	namespace string
-	notes     io.Writer
-	warned    bool // that events may not be read
-}
-
-func (e *explainer) explain(ctx context.Context, at target) (explain.Answer, error) {
-	switch at.kind {
-	case kindCronJob:
-		return e.cronJob(ctx, at.name)
-	case kindPod:
-		return e.pod(ctx, at.name)
-	}
-	return e.job(ctx, at.name)
-}
-
-func (e *explainer) pod(ctx context.Context, name string) (explain.Answer, error) {
-	pod, err := e.client.CoreV1().Pods(e.namespace).Get(ctx, name, metav1.GetOptions{})
-	if err != nil {
-		return explain.Answer{}, err
-	}
-	events, err := e.events(ctx, "Pod", pod.UID)
-	return explain.Pod(time.Now(), pod, events), err
-}
-
-func (e *explainer) job(ctx context.Context, name string) (explain.Answer, error) {
-	job, err := e.client.BatchV1().Jobs(e.namespace).Get(ctx, name, metav1.GetOptions{})
-	if err != nil {
-		return explain.Answer{}, err
-	}
-	var pods []*corev1.Pod
-	if job.Spec.Selector != nil {
-		list, err := e.client.CoreV1().Pods(e.namespace).List(ctx, metav1.ListOptions{LabelSelector: metav1.FormatLabelSelector(job.Spec.Selector)})
-		if err != nil {
-			return explain.Answer{}, err
-		}
-		for i := range list.Items {
-			if metav1.IsControlledBy(&list.Items[i], job) {
-				pods = append(pods, &list.Items[i])
-			}
-		}
-	}
-	events, err := e.events(ctx, "Job", job.UID)
-	if err != nil {
-		return explain.Answer{}, err
-	}
-	// Why pods do not start is in events about them. A few are as good as all.
-	const few = 20
-	for n, i := 0, 0; i < len(pods) && n < few; i++ {
-		if pods[i].Status.Phase != corev1.PodPending {
-			continue
-		}
-		n++
-		about, err := e.events(ctx, "Pod", pods[i].UID)
-		if err != nil {
-			return explain.Answer{}, err
-		}
-		events = append(events, about...)
-	}
-	return explain.Job(time.Now(), job, pods, events), nil
-}
-
-func (e *explainer) cronJob(ctx context.Context, name string) (explain.Answer, error) {
-	c, err := e.client.BatchV1().CronJobs(e.namespace).Get(ctx, name, metav1.GetOptions{})
-	if err != nil {
-		return explain.Answer{}, err
-	}
-	list, err := e.client.BatchV1().Jobs(e.namespace).List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return explain.Answer{}, err
-	}
-	var jobs []*batchv1.Job
-	for i := range list.Items {
-		if metav1.IsControlledBy(&list.Items[i], c) {
-			jobs = append(jobs, &list.Items[i])
-		}
-	}
-	events, err := e.events(ctx, "CronJob", c.UID)
-	return explain.CronJob(time.Now(), time.LoadLocation, c, jobs, events), err
-}
-
-// events lists the events about an object.
-func (e *explainer) events(ctx context.Context, kind string, uid types.UID) ([]*corev1.Event, error) {
-	list, err := e.client.CoreV1().Events(e.namespace).List(ctx, metav1.ListOptions{FieldSelector: fields.AndSelectors(
-		fields.OneTermEqualSelector("involvedObject.kind", kind), fields.OneTermEqualSelector("involvedObject.uid", string(uid))).String()})
-	if apierrors.IsForbidden(err) { // the objects say a lot without them
-		if !e.warned {
-			e.warned = true
-			fmt.Fprintf(e.notes, "warning: without events, as %s\n", plain(err.Error()))
-		}
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	events := make([]*corev1.Event, len(list.Items))
-	for i := range list.Items {
-		events[i] = &list.Items[i]
-	}
-	return events, nil
 }

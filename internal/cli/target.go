@@ -90,9 +90,9 @@ func oneTarget(arg, kind string) (target, error) {
 	return t, nil
 }
 
-// listTargets lists the objects of a kind that a selector selects.
-func listTargets(ctx context.Context, client kubernetes.Interface, namespace, kind, selector string) ([]target, error) {
-	options := metav1.ListOptions{LabelSelector: selector}
+// listTargets lists the objects of a kind.
+func listTargets(ctx context.Context, client kubernetes.Interface, namespace, kind string) ([]target, error) {
+	options := metav1.ListOptions{}
 	var list runtime.Object
 	var err error
 	switch kind {

@@ -324,8 +324,10 @@ func (s *jobStory) states() {
 	for _, pod := range s.outlook.Active {
 		st := look(s.c, pod, s.about(pod))
 		s.covered = append(s.covered, st.covered...)
-		if st.class == "running" {
+		if st.state() == Running && st.class != "initializing" {
 			running++
+		}
+		if st.class == "running" {
 			continue
 		}
 		if odd[st.class] == nil {

@@ -29,7 +29,7 @@ type Obstacle struct {
 func ObstacleOf(now time.Time, pod *corev1.Pod, events []*corev1.Event) (_ Obstacle, ok bool) {
 	st := look(clock{now}, pod, events)
 	switch st.class {
-	case "succeeded", "failed", "terminating", "running", "initializing":
+	case "succeeded", "failed", "terminating", "running", "initializing", "half ended":
 		return Obstacle{}, false
 	case "starting", "unscheduled":
 		if len(st.why) == 0 {

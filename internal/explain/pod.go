@@ -84,7 +84,7 @@ type state struct {
 
 func (st state) state() State {
 	switch st.class {
-	case "running", "initializing":
+	case "running", "initializing", "half ended":
 		return Running
 	case "succeeded":
 		return Succeeded
@@ -141,17 +141,40 @@ func look(c clock, pod *corev1.Pod, events []*corev1.Event) state {
 		}
 		return st
 	}
+	if running < len(pod.Status.ContainerStatuses) && pod.Spec.RestartPolicy != corev1.RestartPolicyAlways {
+		return lingers(c, pod)
+	}
 	return runs(pod, events)
+}
+
+// lingers is the state of a pod of which a container has ended and another one has not: it may
+// be a helper that nobody tells.
+func lingers(c clock, pod *corev1.Pod) state {
+	st := state{class: "half ended"}
+	var run []string
+	for _, s := range pod.Status.ContainerStatuses {
+		if t := s.State.Terminated; t != nil {
+			when := ""
+			if !t.FinishedAt.IsZero() {
+				when = " " + c.at(t.FinishedAt.Time)
+			}
+			st.why = append(st.why, fmt.Sprintf("container %s %s%s", s.Name, exit(t), when))
+		} else {
+			run = append(run, s.Name)
+		}
+	}
+	others, do := "container "+run[0], "does"
+	if len(run) > 1 {
+		others, do = "containers "+strings.Join(run, ", "), "do"
+	}
+	st.now = fmt.Sprintf("does not end before %s %s", others, do)
+	st.next = append(st.next, fmt.Sprintf("it ends when %s %s; one that only helps belongs into initContainers, with restartPolicy Always", others, do))
+	return st
 }
 
 // runs is the state of a pod whose containers do.
 func runs(pod *corev1.Pod, events []*corev1.Event) state {
 	st := state{class: "running", now: "is running"}
-	for _, s := range pod.Status.ContainerStatuses {
-		if t := s.State.Terminated; t != nil {
-			st.why = append(st.why, fmt.Sprintf("container %s %s already; the pod ends when the others have", s.Name, exit(t)))
-		}
-	}
 	switch pod.Spec.RestartPolicy {
 	case corev1.RestartPolicyNever:
 		st.next = append(st.next, "it ends when its containers do; if one fails, it fails (restartPolicy Never)")
