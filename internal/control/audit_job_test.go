@@ -118,6 +118,7 @@ func (a *audit) seeJob(ev store.Event, j *batchv1.Job) {
 	}
 	a.settle(old, j)
 	a.move = move{}
+	a.checkSuccess(old, j)
 	if end := finishedAs(j); end != "" {
 		a.checkEnd(j, end)
 	}
@@ -266,6 +267,19 @@ func (a *audit) checkStart(j *batchv1.Job) {
 	}
 }
 
+// checkSuccess: a Job has as many successes as it wants when it says so. It has said so for good: who
+// wants more of an elastic one afterwards, while its last pods end, does not get more.
+func (a *audit) checkSuccess(old, j *batchv1.Job) {
+	if conditionTrue(old, batchv1.JobSuccessCriteriaMet) {
+		return
+	}
+	for _, c := range j.Status.Conditions {
+		if c.Type == batchv1.JobSuccessCriteriaMet && c.Reason == batchv1.JobReasonCompletionsReached && j.Status.Succeeded < ptr.Deref(j.Spec.Completions, 1) {
+			a.fail("%s says with %d successes that these are all", j.Name, j.Status.Succeeded)
+		}
+	}
+}
+
 // checkEnd: a Job that is over has what its last condition says, and no pod runs
 // for it.
 func (a *audit) checkEnd(j *batchv1.Job, end batchv1.JobConditionType) {
@@ -287,8 +301,6 @@ func (a *audit) checkEnd(j *batchv1.Job, end batchv1.JobConditionType) {
 	switch {
 	case complete != conditionTrue(j, batchv1.JobSuccessCriteriaMet), complete == conditionTrue(j, batchv1.JobFailureTarget), complete != (st.CompletionTime != nil):
 		a.fail("%s ended as %v at %v", j.Name, conditionsOf(j), st.CompletionTime)
-	case last.Reason == batchv1.JobReasonCompletionsReached && st.Succeeded < ptr.Deref(j.Spec.Completions, 1):
-		a.fail("%s is complete with %d successes", j.Name, st.Succeeded)
 	}
 }
 
