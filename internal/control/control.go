@@ -32,8 +32,8 @@ type Controller struct {
 	// Dirties calls add for every key that wants another look after ev. view is
 	// a state that contains ev. It must be quick.
 	Dirties func(view change.View, ev change.Event, add func(change.Key))
-	// Every is how often a dirty key is decided at most: at multiples of it, so
-	// that many writes make for one look. Zero: at once.
+	// Every is how often a dirty key is decided at most: the first write makes for a look at
+	// once, many make for one. Zero: each makes for one.
 	Every time.Duration
 	// After is how long after a write its keys are decided: what is to be decided about has so
 	// long to mend. Not with Every.
@@ -171,7 +171,7 @@ func (l *Loop) dirty(view change.View, ev change.Event) {
 		c.Dirties(view, ev, func(key change.Key) {
 			switch {
 			case c.Every > 0:
-				l.queue.AddAt(task{i, key}, time.Now().Truncate(c.Every).Add(c.Every))
+				l.queue.AddEvery(task{i, key}, c.Every)
 			case c.After > 0:
 				l.queue.AddAt(task{i, key}, time.Now().Add(c.After))
 			default:

@@ -12,8 +12,8 @@ import (
 	"github.com/sampan-batch/sampan/internal/kind"
 )
 
-// endpointsEvery is how often what stands behind a Service is looked at, at most: many
-// pods that become ready make for one write.
+// endpointsEvery is how often what stands behind a Service is looked at, at most: one pod that
+// becomes ready waits for nothing, and many make for one write.
 const endpointsEvery = 100 * time.Millisecond
 
 // endpointController keeps the EndpointSlices and the Endpoints of Services.

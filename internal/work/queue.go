@@ -48,6 +48,7 @@ type Queue[K comparable] struct {
 	nudge   chan struct{} // the earliest wake-up changed
 	stopped bool
 	waiting aside[K]
+	resting []*item[K] // those that are kept for when they were handled last, the oldest first
 }
 
 // item is what the queue knows about a key that it holds for any reason.
@@ -62,8 +63,10 @@ type item[K comparable] struct {
 	active   bool // being handled
 	dirty    bool // added while active
 	failures int
-	wake     time.Time // zero: none
-	index    int       // in wakes, -1 if absent
+	rest     time.Duration // between two times at which it is handled, as AddEvery asks
+	handled  time.Time     // last, if there is a rest
+	wake     time.Time     // zero: none
+	index    int           // in wakes, -1 if absent
 }
 
 // New returns an empty queue.
@@ -89,6 +92,40 @@ func (q *Queue[K]) AddAt(key K, t time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.wakeByLocked(q.itemLocked(key), t.Round(0))
+}
+
+// AddEvery asks for key to be handled soon, or, if that was done less than d ago, when d has passed
+// since: one change waits for nothing, and many are gathered.
+func (q *Queue[K]) AddEvery(key K, d time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.forgetLocked()
+	it := q.itemLocked(key)
+	it.rest = d
+	if ago := now().Sub(it.handled); ago >= 0 && ago < d { // else the clock was set
+		q.wakeByLocked(it, it.handled.Add(d))
+	} else {
+		q.addLocked(it)
+	}
+}
+
+// forgetLocked lets go of keys that were kept for when they were handled, and may be handled again at once.
+func (q *Queue[K]) forgetLocked() {
+	for t := now(); len(q.resting) > 0; q.resting = q.resting[1:] {
+		it := q.resting[0]
+		if ago := t.Sub(it.handled); ago >= 0 && ago < it.rest {
+			return // it is the oldest, or was handled again meanwhile: then the others wait a little
+		}
+		q.resting[0] = nil
+		q.dropLocked(it)
+	}
+}
+
+// dropLocked lets go of a key that nobody has asked for anything.
+func (q *Queue[K]) dropLocked(it *item[K]) {
+	if q.items[it.key] == it && it.wake.IsZero() && it.failures == 0 && !it.crowded && !it.queued && !it.active {
+		delete(q.items, it.key)
+	}
 }
 
 // Recheck looks at all wake-up times anew. Call it when the clock was set.
@@ -163,6 +200,9 @@ func (q *Queue[K]) take() *item[K] {
 	q.ready = q.ready[1:]
 	it := q.items[key]
 	it.queued, it.active, it.dirty = false, true, false
+	if it.rest > 0 {
+		it.handled = now()
+	}
 	// Whatever it was to be woken for, it is looked at now.
 	q.setWakeLocked(it, time.Time{})
 	return it
@@ -189,8 +229,11 @@ func (q *Queue[K]) done(it *item[K], wakeAt time.Time, err error) {
 	switch {
 	case it.dirty:
 		q.addLocked(it)
-	case it.wake.IsZero() && it.failures == 0 && !it.crowded && !it.queued:
-		delete(q.items, it.key)
+	case it.rest > 0:
+		q.resting = append(q.resting, it)
+		q.forgetLocked()
+	default:
+		q.dropLocked(it)
 	}
 }
 

@@ -112,6 +112,55 @@ func TestWakesExactlyWhenAsked(t *testing.T) {
 	})
 }
 
+func TestAddEveryHandlesTheFirstAtOnceAndGathersTheRest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		q := New[string](DefaultBackoff)
+		var mu sync.Mutex
+		var at []time.Duration
+		run(t, q, 2, func(_ context.Context, key string) (time.Time, error) {
+			if key != "a" {
+				return time.Time{}, nil
+			}
+			mu.Lock()
+			at = append(at, time.Since(start))
+			mu.Unlock()
+			time.Sleep(time.Millisecond)
+			return time.Time{}, nil
+		})
+		add := func() { q.AddEvery("a", 100*time.Millisecond) }
+		add() // at once
+		synctest.Wait()
+		add() // while it is handled
+		time.Sleep(30 * time.Millisecond)
+		add()
+		time.Sleep(80 * time.Millisecond) // it was handled at 100
+		for range 5 {
+			add()
+			time.Sleep(10 * time.Millisecond)
+		}
+		time.Sleep(time.Second) // it was handled at 200
+		add()                   // at once
+		synctest.Wait()
+		want := fmt.Sprint([]time.Duration{0, 100 * time.Millisecond, 200 * time.Millisecond, 1160 * time.Millisecond})
+		mu.Lock()
+		if fmt.Sprint(at) != want {
+			t.Errorf("handled at %v, want %v", at, want)
+		}
+		mu.Unlock()
+		time.Sleep(time.Second)
+		q.AddEvery("b", 100*time.Millisecond)
+		synctest.Wait()
+		if q.items["a"] != nil {
+			t.Error("a key is kept that may be handled at once")
+		}
+		if _, asleep := q.Len(); asleep != 0 {
+			t.Errorf("%d keys are asleep", asleep)
+		}
+	})
+}
+
 func TestAddAtGathers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
