@@ -126,7 +126,7 @@ var table = []struct {
 	{"control sequences for the user's terminal", []string{
 		"control sequences for the user's terminal", "internal/cli.TestOutputOfStrangers", "internal/cli.TestLogOfStrangers", "internal/cli.TestConsoleShowsStrangers"}},
 	{"connections and requests of strangers", []string{
-		"idle connections of strangers", "internal/server.TestStrangersKeepNobodyOut", "internal/server.TestRefusedWithoutReading", "internal/server.TestFloods", "internal/server.TestSlowBodies"}},
+		"idle connections of strangers", "internal/server.TestStrangersKeepNobodyOut", "internal/server.TestLoudStrangers", "internal/server.TestRefusedWithoutReading", "internal/server.TestFloods", "internal/server.TestSlowBodies"}},
 	{"a small request that causes much work", []string{"internal/server.TestBulk", "internal/server.TestBulkIsNeeded", "internal/server.TestHostileBodies"}},
 	{"sessions of exec, attach and port-forward without end, and streams of which none is paired", []string{"internal/server.TestSessionsAreCounted", "internal/server.TestSessionsAreShared", "internal/server.TestUnpairedStreams"}},
 	{"requests that wait for what is their sender's hold all places of the API", []string{"internal/server.TestSeatsThatAreKept"}},
