@@ -59,7 +59,7 @@ func (l *Loop) judgedSteps() []step {
 	for _, s := range ownSteps() {
 		switch s.name {
 		case "identity":
-			steps = append(steps, l.judge("mutation", func(a Admission) judgement { return a.Mutate }))
+			steps = append(steps, l.judge("mutation", func(a Admission) judgement { return a.Mutate }), step{name: "admission of what others made", do: admitJudged})
 		case "node":
 			steps = append(steps, l.judge("judgement", func(a Admission) judgement { return a.Refuse }))
 		}
@@ -76,6 +76,7 @@ type completion struct {
 	cause change.Object // what the set was decided about; nil if that is no object
 	set   *change.Set
 
+	judged  bool            // others may have changed what is created
 	ordinal uint64          // of the next generated name
 	given   map[string]bool // the names that the set has generated
 	vacancy *vacancy        // for the pods of the set; nil until one is looked at
@@ -188,6 +189,14 @@ func admit(c *completion, k *kind.Kind, w *change.Write) error {
 	return forbidden(k, w.Object, k.Create.Admit(w.Object, c.view))
 }
 
+// admitJudged does once more to what others may have changed what admission does.
+func admitJudged(c *completion, k *kind.Kind, w *change.Write) error {
+	if !c.judged {
+		return nil
+	}
+	return admit(c, k, w)
+}
+
 // forbidden is how the API puts it that admission refuses obj because of err.
 func forbidden(k *kind.Kind, obj change.Object, err error) error {
 	if err == nil {
@@ -217,9 +226,9 @@ func limit(c *completion, k *kind.Kind, w *change.Write) error {
 
 // validate refuses what the row does not allow: not all of a template is validated
 // with the object that it is part of. Nor is a name that a core has given, which is a
-// label and a hostname, too.
+// label and a hostname, too. What webhooks and policies have made of it is.
 func validate(c *completion, k *kind.Kind, w *change.Write) error {
-	if k.Create.FromTemplate && c.given[w.Key.Name] {
+	if k.Create.FromTemplate && c.given[w.Key.Name] && !c.judged {
 		return nil
 	}
 	if errs := k.Create.Check(w.Object); len(errs) > 0 {

@@ -38,6 +38,7 @@ func (l *Loop) judge(name string, by func(Admission) judgement) step {
 		if len(created) == 0 || !l.Admission.Sits() {
 			return nil
 		}
+		c.judged = true
 		out := outside{aside: func() (func(), bool) { return work.Aside(ctx) }}
 		defer out.end()
 		err := judgeAll(ctx, created, func(n creation) error {

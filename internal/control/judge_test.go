@@ -121,6 +121,40 @@ func TestAdmissionJudgesPods(t *testing.T) {
 	})
 }
 
+// What a webhook has made of a pod is held to the rules of pods, and to what admission asks, though its
+// template was.
+func TestAdmissionDoesWrong(t *testing.T) {
+	for told, wrong := range map[string]func(*corev1.PodSpec){
+		`spec.restartPolicy: Unsupported value: "Sometimes"`: func(s *corev1.PodSpec) { s.RestartPolicy = "Sometimes" },
+		`spec.containers[0].volumeMounts[0].name: Not found: "none"`: func(s *corev1.PodSpec) {
+			s.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "none", MountPath: "/x"}}
+		},
+		`serviceaccount "nobody" not found`:         func(s *corev1.PodSpec) { s.ServiceAccountName = "nobody" },
+		`no PriorityClass with name none was found`: func(s *corev1.PodSpec) { s.PriorityClassName, s.Priority = "none", nil },
+	} {
+		t.Run(told, func(t *testing.T) {
+			judgedBubble(t, judge{mutate: func(_ context.Context, _ string, obj change.Object) error {
+				wrong(&obj.(*corev1.Pod).Spec)
+				return nil
+			}}, func(b *bundle) {
+				b.namespace("default")
+				b.node("n")
+				b.create(newJob("j"))
+				b.settle()
+				failures := b.failures()
+				if n := len(b.pods("default")); n != 0 || len(failures) == 0 {
+					t.Errorf("%d pods, told %v", n, failures)
+				}
+				for message := range failures {
+					if !strings.Contains(message, told) {
+						t.Error(message)
+					}
+				}
+			})
+		})
+	}
+}
+
 // What is before the first that is refused is created at once.
 func TestAdmissionRefusesSome(t *testing.T) {
 	judgedBubble(t, judge{refuse: func(_ context.Context, _ string, obj change.Object) error {
