@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/uuid"
 	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/storage"
 	"k8s.io/apiserver/pkg/util/dryrun"
 
 	"github.com/sampan-batch/sampan/internal/change"
@@ -89,6 +90,9 @@ func (r *resource) prepareNew(ctx context.Context, obj change.Object, validate r
 // insert commits the creation of obj. That its namespace takes it, the store has asked in the very state
 // in which it appears. (kind.NamespaceLifecycle)
 func (r *resource) insert(ctx context.Context, key change.Key, obj change.Object) (runtime.Object, error) {
+	if rev, err := (storage.APIObjectVersioner{}).ObjectResourceVersion(obj); err == nil && rev != 0 {
+		return nil, storage.ErrResourceVersionSetOnCreate // Kubernetes' storage refuses it, and so only when it is written
+	}
 	set := change.Set{Lazy: r.kind.Storage.BestEffort}
 	set.Create(key, obj)
 	result, err := r.commit(ctx, set)

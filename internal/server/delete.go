@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -12,10 +13,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/storage"
 	"k8s.io/apiserver/pkg/util/dryrun"
 	"k8s.io/apiserver/pkg/warning"
 
 	"github.com/sampan-batch/sampan/internal/change"
+	"github.com/sampan-batch/sampan/internal/server/admission"
 	"github.com/sampan-batch/sampan/internal/store"
 )
 
@@ -31,6 +34,25 @@ func (r *resource) Delete(ctx context.Context, name string, validate rest.Valida
 	}
 	r.warnOrphans(ctx, options)
 	return r.delete(ctx, name, validate, options)
+}
+
+// GetCorruptObjDeleter implements rest.CorruptObjectDeleterProvider: who would delete an object unread.
+func (r *resource) GetCorruptObjDeleter() rest.GracefulDeleter { return readable{r} }
+
+// readable is a resource of which nothing can be deleted unread, since all of it can be read.
+type readable struct{ of *resource }
+
+// Delete implements rest.GracefulDeleter.
+func (r readable) Delete(ctx context.Context, name string, _ rest.ValidateObjectFunc, _ *metav1.DeleteOptions) (runtime.Object, bool, error) {
+	key, err := r.of.key(ctx, name)
+	if err != nil {
+		return nil, false, err
+	}
+	if _, ok := r.of.store.View().Get(key); !ok {
+		return nil, false, apierrors.NewNotFound(r.of.gr, name)
+	}
+	at := path.Join("/registry", r.of.gr.Resource, key.Namespace, name)
+	return nil, false, apierrors.NewConflict(r.of.gr, name, storage.NewInvalidObjError(at, "unsafe deletion is not allowed because the object is decodable from storage"))
 }
 
 func (r *resource) warnOrphans(ctx context.Context, options *metav1.DeleteOptions) {
@@ -178,7 +200,8 @@ func (r *resource) orphanByDefault() bool {
 }
 
 // deleteWorkers is how many objects of a collection are deleted at a time:
-// their commits share the disk's syncs.
+// their commits share the disk's syncs. Where somebody may refuse, it is one, as
+// in Kubernetes: what comes after the first that is refused stays.
 const deleteWorkers = 16
 
 // DeleteCollection deletes the selected objects one by one, and returns them.
@@ -195,7 +218,11 @@ func (r *resource) DeleteCollection(ctx context.Context, validate rest.ValidateO
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
-	return list, inParallel(ctx, items, deleteWorkers, func(ctx context.Context, obj runtime.Object) error {
+	workers := deleteWorkers
+	if admission.Configured(r.store.View()) {
+		workers = 1
+	}
+	return list, inParallel(ctx, items, workers, func(ctx context.Context, obj runtime.Object) error {
 		o, ok := obj.(change.Object)
 		if !ok {
 			return apierrors.NewInternalError(fmt.Errorf("%T is no object", obj))

@@ -70,8 +70,10 @@ func New(o Options) *Judge { return &Judge{o: o} }
 var configurations = kind.AdmissionConfigurations()
 
 // Sits reports whether there is anything to judge by.
-func (j *Judge) Sits() bool {
-	view := j.o.Store.View()
+func (j *Judge) Sits() bool { return Configured(j.o.Store.View()) }
+
+// Configured reports whether there is anything to judge by in a state.
+func Configured(view *store.View) bool {
 	for _, resource := range configurations {
 		if view.Len(resource) > 0 {
 			return true

@@ -87,13 +87,16 @@ func (o *objects) decode(stored change.Object, into runtime.Object) error {
 		return err
 	}
 	if _, _, err := o.codec.Decode(data, nil, into); err != nil {
-		return err // as Kubernetes tells it: what a webhook that converts has said
+		return &undecodable{change.RevOf(u), err} // what a webhook that converts has said
 	}
 	return versioner.UpdateObject(into, change.RevOf(u))
 }
 
 // Create implements storage.Interface.
 func (o *objects) Create(ctx context.Context, path string, obj, out runtime.Object, _ uint64) error {
+	if rev, err := o.Versioner().ObjectResourceVersion(obj); err == nil && rev != 0 {
+		return storage.ErrResourceVersionSetOnCreate
+	}
 	key := o.key(path)
 	next, err := o.encode(obj)
 	if err == nil {
@@ -139,10 +142,16 @@ func (o *objects) current(path string) (change.Object, runtime.Object, error) {
 
 // Delete implements storage.Interface.
 func (o *objects) Delete(ctx context.Context, path string, out runtime.Object, preconditions *storage.Preconditions,
-	validate storage.ValidateObjectFunc, _ runtime.Object, _ storage.DeleteOptions) error {
+	validate storage.ValidateObjectFunc, _ runtime.Object, opts storage.DeleteOptions) error {
+	unread := opts.ExpectTransformOrDecodeError // what can be read is not deleted so
 	for {
 		stored, obj, err := o.current(path)
-		if err != nil {
+		switch {
+		case unread && err == nil:
+			return o.errDecodable(path)
+		case unread && errors.As(err, new(*undecodable)):
+			obj, out = nil, nil
+		case err != nil:
 			return err
 		}
 		if err := preconditions.Check(path, obj); err != nil {
@@ -172,7 +181,7 @@ func (o *objects) Get(_ context.Context, path string, opts storage.GetOptions, o
 	}
 	stored, ok := view.Get(o.key(path))
 	if ok {
-		return o.decode(stored, out)
+		return o.corrupt(path, o.decode(stored, out))
 	}
 	if opts.IgnoreNotFound {
 		return runtime.SetZeroValue(out)
@@ -204,6 +213,7 @@ func (o *objects) GetList(ctx context.Context, path string, opts storage.ListOpt
 		name = o.key(path).Name
 	}
 	to.Set(reflect.MakeSlice(to.Type(), 0, 0))
+	damaged := corruptions{group: o.group}
 	next, left := "", int64(0) // where the next page begins, and how many objects it and those behind it have
 	for stored := range view.ListFrom(o.resource, o.namespace(path, opts.Recursive), start) {
 		switch {
@@ -216,9 +226,12 @@ func (o *objects) GetList(ctx context.Context, path string, opts storage.ListOpt
 			continue
 		}
 		left = 0
-		if err := o.include(ctx, stored, opts, to); err != nil {
-			return err
+		if err := o.include(ctx, stored, opts, to); damaged.add("/registry"+o.place(stored.GetNamespace()+"/"+stored.GetName()), err) {
+			break
 		}
+	}
+	if err := damaged.err(); err != nil {
+		return err
 	}
 	return o.finish(view, list, opts, next, left)
 }
