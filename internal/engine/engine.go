@@ -87,11 +87,7 @@ func (e *Engine) open() (err error) {
 	if e.lock, err = lockDir(c.DataDir, c.Command); err != nil {
 		return err
 	}
-	kinds := kind.Builtin
-	if c.ipv6 {
-		kinds = kind.DualStack
-	}
-	return e.openWith(kinds())
+	return e.openWith(kind.Cluster{DualStack: c.ipv6, MountDefault: c.AutomountDefaultToken}.Kinds())
 }
 
 // openWith opens what needs to know what kinds of objects there are.

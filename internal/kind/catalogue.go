@@ -42,20 +42,27 @@ func NewKinds(rows ...*Kind) (*Kinds, error) {
 
 // Builtin returns a catalogue of Table. An error in that is an error in this
 // program, and panics.
-func Builtin() *Kinds { return builtin(Table()) }
+func Builtin() *Kinds { return Cluster{}.Kinds() }
 
-// DualStack is Builtin for a cluster that has IPv6 beside IPv4.
-func DualStack() *Kinds {
-	rows := Table()
-	for i, k := range rows {
-		if k.Resource == Services {
-			rows[i] = serviceOf(corev1.IPv4Protocol, corev1.IPv6Protocol)
-		}
-	}
-	return builtin(rows)
+// Cluster is what the rows of a cluster depend on. The zero value is what Table has.
+type Cluster struct {
+	// DualStack: Services have addresses of IPv6 beside those of IPv4.
+	DualStack bool
+	// MountDefault: a default account that is about to be made lets its token be mounted.
+	MountDefault bool
 }
 
-func builtin(rows []*Kind) *Kinds {
+// Kinds is Builtin for such a cluster.
+func (c Cluster) Kinds() *Kinds {
+	rows := Table()
+	for i, k := range rows {
+		switch {
+		case c.DualStack && k.Resource == Services:
+			rows[i] = serviceOf(corev1.IPv4Protocol, corev1.IPv6Protocol)
+		case c.MountDefault && k.Resource == Pods:
+			rows[i] = podOf(&corev1.ServiceAccount{})
+		}
+	}
 	ks, err := NewKinds(rows...)
 	if err != nil {
 		panic(err)

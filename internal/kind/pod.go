@@ -17,7 +17,11 @@ import (
 )
 
 // Pod is the row of v1 pods.
-func Pod() *Kind {
+func Pod() *Kind { return podOf(nil) }
+
+// podOf is the row of v1 pods of a cluster whose namespaces get such a default account; nil is one whose
+// token is not mounted.
+func podOf(fresh *corev1.ServiceAccount) *Kind {
 	return &Kind{
 		Names: Names{
 			Resource:   Pods,
@@ -34,7 +38,7 @@ func Pod() *Kind {
 			AddToScheme: addPodSubresources,
 		},
 		Create: Create{
-			Admit:    func(obj Object, others Getter) error { return admitPod(obj.(*corev1.Pod), others) },
+			Admit:    func(obj Object, others Getter) error { return admitPod(obj.(*corev1.Pod), others, fresh) },
 			Prepare:  changes(podspec.Prepare),
 			Validate: checks(validatePod),
 			Limit: func(obj Object, others Getter) error {

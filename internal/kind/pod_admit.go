@@ -32,9 +32,16 @@ const hostClass = "host"
 
 // admitPod is all of admission: the row's. AdmitAccount and AdmitPod are its parts, for
 // who tells them apart in what he says. Their errors say why a pod is forbidden.
-func admitPod(pod *corev1.Pod, others Getter) error {
+//
+// A namespace that is new has no default account yet, for which kube-apiserver waits. Here fresh is in its
+// place, which is what it will be: nobody waits, and whoever is first has a pod like all others'.
+func admitPod(pod *corev1.Pod, others Getter, fresh *corev1.ServiceAccount) error {
 	var account *corev1.ServiceAccount
-	if found, ok := others.Get(AccountKey(pod)); ok {
+	key := AccountKey(pod)
+	if key.Name == DefaultAccount {
+		account = fresh
+	}
+	if found, ok := others.Get(key); ok {
 		account = found.(*corev1.ServiceAccount)
 	}
 	if err := AdmitAccount(pod, account); err != nil {
@@ -60,12 +67,12 @@ func AdmitPod(pod *corev1.Pod, others Getter) error {
 
 // AdmitAccount gives a new pod the imagePullSecrets of its service account, what
 // is at AccountKey; nil if there is none, and a volume with a token, unless the pod or the
-// account says no. Only "default" need not exist: every namespace gets it
+// account says no, and refuses it Secrets that the account keeps from it. Only "default" need not exist: every namespace gets it
 // in a moment.
 func AdmitAccount(pod *corev1.Pod, account *corev1.ServiceAccount) error {
 	name := AccountKey(pod).Name
 	if account == nil && name != DefaultAccount {
-		return fmt.Errorf("error looking up service account %s/%s: serviceaccount %q not found", pod.Namespace, name, name)
+		return noAccount(pod)
 	}
 	if account != nil && len(pod.Spec.ImagePullSecrets) == 0 {
 		pod.Spec.ImagePullSecrets = slices.Clone(account.ImagePullSecrets)
@@ -73,7 +80,12 @@ func AdmitAccount(pod *corev1.Pod, account *corev1.ServiceAccount) error {
 	if wantsToken(pod, account) {
 		mountToken(pod)
 	}
-	return nil
+	return mountable(pod, account)
+}
+
+func noAccount(pod *corev1.Pod) error {
+	name := AccountKey(pod).Name
+	return fmt.Errorf("error looking up service account %s/%s: serviceaccount %q not found", pod.Namespace, name, name)
 }
 
 // admitPodUpdate does the same for a changed pod: what the client left out

@@ -22,7 +22,12 @@ func podParts() []Part {
 		return withinNode(obj.(*corev1.Pod), others)
 	}
 	ephemeral := podPart(EphemeralContainers, podregistry.EphemeralContainersStrategy)
-	ephemeral.Limit = staysWithinSecurity
+	ephemeral.Limit = func(obj, old Object, others Getter) error {
+		if err := mountableBeside(obj.(*corev1.Pod), others); err != nil {
+			return err
+		}
+		return staysWithinSecurity(obj, old, others)
+	}
 	return []Part{ephemeral, resize}
 }
 

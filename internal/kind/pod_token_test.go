@@ -61,3 +61,29 @@ func TestTokenVolumeLeavesTheTemplate(t *testing.T) {
 		t.Errorf("the template was changed: %+v, %+v", volumes[:2], mounts[:2])
 	}
 }
+
+// A namespace that has just been made has no default account yet: its first pod is like all that come
+// after it.
+func TestTokenBeforeTheAccount(t *testing.T) {
+	t.Parallel()
+	for _, mounts := range []bool{false, true} {
+		k := Cluster{MountDefault: mounts}.Kinds().ByResource(Pods)
+		for _, name := range []string{"", DefaultAccount} {
+			pod := &corev1.Pod{Spec: corev1.PodSpec{ServiceAccountName: name, Containers: []corev1.Container{{Name: "c"}}}}
+			pod.Namespace, pod.Name = "new", "p"
+			if err := k.Create.Admit(pod, objects{}); err != nil || (len(pod.Spec.Volumes) == 1) != mounts {
+				t.Errorf("mounts %v, account %q: %v, %v", mounts, name, pod.Spec.Volumes, err)
+			}
+			pod.Spec.Volumes, pod.Spec.Containers[0].VolumeMounts = nil, nil
+			says := objects{AccountKey(pod): &corev1.ServiceAccount{AutomountServiceAccountToken: ptr.To(false)}}
+			if err := k.Create.Admit(pod, says); err != nil || len(pod.Spec.Volumes) > 0 {
+				t.Errorf("mounts %v, the account says no: %v, %v", mounts, pod.Spec.Volumes, err)
+			}
+		}
+		other := &corev1.Pod{Spec: corev1.PodSpec{ServiceAccountName: "other"}}
+		other.Namespace = "new"
+		if err := k.Create.Admit(other, objects{}); err == nil {
+			t.Errorf("mounts %v: an account that is not there", mounts)
+		}
+	}
+}

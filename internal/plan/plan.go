@@ -99,10 +99,7 @@ type Plan struct {
 // Make returns the plan for an input. The error joins all that keeps it from being run,
 // each with its place; there is no plan then.
 func Make(w World, input []manifest.Object) (*Plan, error) {
-	p := &planner{World: w, kinds: kind.Builtin(), ineffect: map[string]*ineffective{}}
-	if w.IPv6 {
-		p.kinds = kind.DualStack()
-	}
+	p := &planner{World: w, kinds: kind.Cluster{DualStack: w.IPv6}.Kinds(), ineffect: map[string]*ineffective{}}
 	var err error
 	if p.scheme, err = kind.NewVersionedScheme(p.kinds.All()); err != nil {
 		return nil, err

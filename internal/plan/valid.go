@@ -15,7 +15,7 @@ import (
 // fields and names, and two objects of one name. Of kinds that are not here only the name is
 // looked at. The error joins all, each with its place.
 func Valid(input []manifest.Object) error {
-	p := &planner{kinds: kind.DualStack()}
+	p := &planner{kinds: kind.Cluster{DualStack: true}.Kinds()}
 	var err error
 	if p.scheme, err = kind.NewVersionedScheme(p.kinds.All()); err != nil {
 		return err

@@ -121,7 +121,7 @@ func TestServicesGetAddresses(t *testing.T) {
 // back when it asks for that.
 func TestServicesOfBothFamilies(t *testing.T) {
 	t.Parallel()
-	f := setup(t, func(o *Options) { o.Kinds = kind.DualStack() })
+	f := setup(t, func(o *Options) { o.Kinds = kind.Cluster{DualStack: true}.Kinds() })
 	got := func(s *corev1.Service, err error) string {
 		if err != nil {
 			return err.Error()
