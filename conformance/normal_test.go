@@ -61,7 +61,7 @@ var normalForms = []struct {
 	{regexp.MustCompile(`[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d [+-]\d{4}`), "<time>"},
 	{regexp.MustCompile(`\b([0-9a-z][0-9a-z-]{56}[0-9a-z])[bcdfghjklmnpqrstvwxz2456789]{5}\b`), "$1<random>"}, // of the full 63 characters
 	{regexp.MustCompile(`-[bcdfghjklmnpqrstvwxz2456789]{5}\b`), "-<random>"},
-	{regexp.MustCompile(`(ResourceVersion in record \(|resource version: \d+, current: )\d+`), "$1<revision>"},
+	{regexp.MustCompile(`(ResourceVersion in record \(|resource version: \d+, current: |not decodable revision=)\d+`), "$1<revision>"},
 	{regexp.MustCompile(`\b10\.96\.\d+\.\d+\b`), "<cluster ip>"},
 	{regexp.MustCompile(`(nodePort: |\d:)3[0-2]\d{3}\b`), "$1<node port>"},
 	// A patch that makes no object is refused with the object that it was for.
@@ -71,6 +71,7 @@ var normalForms = []struct {
 // normal replaces what is different each time: names, times and UIDs.
 func (s *session) normal(text string) string {
 	text = strings.ReplaceAll(text, s.namespace, "<namespace>")
+	text = s.hooks.unspell(text)
 	text = s.unspell(text)
 	for _, f := range normalForms {
 		text = f.pattern.ReplaceAllString(text, f.text)

@@ -48,7 +48,7 @@ func (s *session) place(kind string) (place, bool) {
 }
 
 // kindOf is what a session calls an object's kind. One that no row has is a custom
-// one, in the session's namespace.
+// one, in the session's namespace; the second version of one has that in its name.
 func (s *session) kindOf(u *unstructured.Unstructured) string {
 	gvk := u.GroupVersionKind()
 	name := strings.ToLower(gvk.Kind)
@@ -59,6 +59,9 @@ func (s *session) kindOf(u *unstructured.Unstructured) string {
 		return name + "." + gvk.Version
 	}
 	gvr, _ := meta.UnsafeGuessKindToResource(gvk)
+	if first, known := s.named[name]; known && first.GroupVersionResource != gvr {
+		name += "." + gvk.Version
+	}
 	s.named[name] = place{gvr, true}
 	return name
 }

@@ -36,6 +36,7 @@ type session struct {
 	began           time.Time         // in the session's words, 5m is before this
 	spelt           map[string]string // what spell writes, and for what
 	kept            map[string]string // what an answer held, by the names that requests gave it
+	hooks           *hooks            // nil if the session has none
 	named           map[string]place  // kinds that no row has, as objects of the session's files are of them
 	made            []made            // what was created outside of the namespace
 
@@ -72,13 +73,15 @@ type command struct {
 //	events                              what was said, each once
 //	table KIND [NAME]                   what `kubectl get -o wide` prints; columns of that alone have a (1)
 //	pod JOB[/INDEX] STATE [KEY=VALUE]   play the kubelet, see play; KEY=VALUE is a label of the pods, too
+//	hook NAME ANSWER                    what the webhook answers from now on, see hookAnswer
+//	asked [-sorted] [-show=FIELD]       what the webhooks were asked since then, a line each
 //	after DURATION                      before Kubernetes does what is asked for next
 //	minute                              the same, of what is done when the next minute begins
 //	still DURATION                      nothing moves for so long
 //
 // A NAME may end in *, as in pod/a-*: the oldest object whose name begins so.
 // Commands and files may speak of <slot 5m>, <minute 5m>, <time 5m>, <uid of KIND/NAME>,
-// <namespace> and <kept NAME>, see spell. What is in no namespace has <namespace> in its name,
+// <namespace>, <kept NAME>, <hook NAME> and <hook ca>, see spell. What is in no namespace has <namespace> in its name,
 // since sessions run beside each other.
 func (s *session) commands() map[string]command {
 	return map[string]command{
@@ -95,6 +98,8 @@ func (s *session) commands() map[string]command {
 		"events":    {reads: true, run: s.events},
 		"table":     {reads: true, run: s.table},
 		"pod":       {run: s.play},
+		"hook":      {run: s.hook},
+		"asked":     {run: s.askedAbout},
 		"after":     {run: s.after},
 		"minute":    {run: func([]string) (string, error) { return s.after([]string{"65s"}) }},
 		"still":     {run: s.still},
@@ -114,6 +119,7 @@ func newSession(t *testing.T, config *rest.Config, archive *txtar.Archive) *sess
 		s.files[f.Name] = f.Data
 		s.mention(string(f.Data))
 	}
+	s.startHooks(t, archive)
 	config = rest.CopyConfig(config)
 	config.WarningHandler = s
 	var err error

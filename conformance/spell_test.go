@@ -15,7 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-var spelling = regexp.MustCompile(`<(slot|minute|time) ([0-9a-z]+)(?: ([A-Za-z/]+))?>|<uid of ([^>]+)>|<kept ([^>]+)>|<(namespace)>`)
+var spelling = regexp.MustCompile(`<(slot|minute|time) ([0-9a-z]+)(?: ([A-Za-z/]+))?>|<uid of ([^>]+)>|<kept ([^>]+)>|<(namespace)>|<hook ([0-9a-z-]+)>`)
 
 // spell writes into a text what is known only when the session runs:
 //
@@ -26,11 +26,15 @@ var spelling = regexp.MustCompile(`<(slot|minute|time) ([0-9a-z]+)(?: ([A-Za-z/]
 //	<uid of KIND/NAME>    the uid of an object
 //	<kept NAME>           what a request has kept of its answer
 //	<namespace>           that of the session
+//	<hook NAME>           where a webhook of the session is
+//	<hook ca>             who answers for all of them, as a caBundle has it
 func (s *session) spell(text string) (string, error) {
 	var failed error
 	text = spelling.ReplaceAllStringFunc(text, func(spelt string) string {
 		m := spelling.FindStringSubmatch(spelt)
 		switch {
+		case m[7] != "":
+			return s.hooks.spell(m[7])
 		case m[6] != "":
 			return s.namespace
 		case m[5] != "":
