@@ -26,8 +26,7 @@ const imageName = "sampan-bench"
 
 // bench is what all measurements share.
 type bench struct {
-	options
-	binary string // sampan
+	options // with binary, in any case
 	// program does nothing when called with "true": the static busybox where
 	// there is one, else a Go program.
 	program string
@@ -45,9 +44,12 @@ func (b *bench) inside(class string) string {
 
 // prepare builds the binary and the image.
 func prepare(ctx context.Context, o options) (*bench, error) {
-	b := &bench{options: o, binary: filepath.Join(o.dir, "sampan"), image: filepath.Join(o.dir, "image.tar"), layer: filepath.Join(o.dir, "layer")}
-	if err := program.GoBuild(ctx, b.binary, "github.com/sampan-batch/sampan/cmd/sampan"); err != nil {
-		return nil, err
+	b := &bench{options: o, image: filepath.Join(o.dir, "image.tar"), layer: filepath.Join(o.dir, "layer")}
+	if b.binary == "" {
+		b.binary = filepath.Join(o.dir, "sampan")
+		if err := program.GoBuild(ctx, b.binary, "github.com/sampan-batch/sampan/cmd/sampan"); err != nil {
+			return nil, err
+		}
 	}
 	if program.Static(program.Shell) {
 		b.program = program.Shell
@@ -96,29 +98,24 @@ func (b *bench) buildProgram(ctx context.Context) error {
 	return program.GoBuild(ctx, b.program, source)
 }
 
-// limits measures what the machine can do by bare loops, as many at a time as
-// it has cores: fork+exec, the same with the sandbox around it, and commands that
+// bare measures what the machine can do by a bare loop, as many at a time as
+// it has cores: fork+exec, the same with the sandbox around it, or commands that
 // are executed inside a sandbox that is there, as probes and hooks are.
-func (b *bench) limits() (map[string]rate, error) {
-	limits := map[string]rate{}
-	for _, class := range []string{"host", "sandbox", execClass} {
-		cmd := exec.Command("/proc/self/exe", bareCommand, class, b.inside(class), b.layer, b.dir)
-		cmd.Stderr = os.Stderr
-		if class != "host" {
-			cmd.SysProcAttr = ownNamespaces()
-		}
-		out, err := cmd.Output()
-		if err != nil {
-			return nil, fmt.Errorf("bare loop, %s: %w", class, err)
-		}
-		var r struct{ PerSecond, CPU float64 }
-		if err := json.Unmarshal(out, &r); err != nil {
-			return nil, err
-		}
-		limits[class] = rate{perSecond: r.PerSecond, cpu: time.Duration(r.CPU * float64(time.Second))}
-		fmt.Fprintf(os.Stderr, "%s: bare loop: %.0f per second\n", class, r.PerSecond)
+func (b *bench) bare(class string) (rate, error) {
+	cmd := exec.Command("/proc/self/exe", bareCommand, class, b.inside(class), b.layer, b.dir)
+	cmd.Stderr = os.Stderr
+	if class != "host" {
+		cmd.SysProcAttr = ownNamespaces()
 	}
-	return limits, nil
+	out, err := cmd.Output()
+	if err != nil {
+		return rate{}, fmt.Errorf("bare loop, %s: %w", class, err)
+	}
+	var r struct{ PerSecond, CPU float64 }
+	if err := json.Unmarshal(out, &r); err != nil {
+		return rate{}, err
+	}
+	return rate{perSecond: r.PerSecond, cpu: time.Duration(r.CPU * float64(time.Second))}, nil
 }
 
 // ownNamespaces gives the loop what a supervisor has: mounts of its own and,

@@ -36,19 +36,33 @@ type engine struct {
 
 // serve starts an engine on a fresh directory and waits until it is ready.
 func (b *bench) serve(ctx context.Context, class string) (*engine, error) {
+	return b.serveIn(ctx, nil, class, nil)
+}
+
+// serveIn is serve in a control group, with images beside the benchmark's own, and with flags.
+func (b *bench) serveIn(ctx context.Context, g *group, class string, images []string, flags ...string) (*engine, error) {
 	data, err := os.MkdirTemp(b.dir, "data-*")
 	if err != nil {
 		return nil, err
 	}
 	if class == "sandbox" {
-		load := exec.CommandContext(ctx, b.binary, "image", "load", "--data-dir", data, b.image)
+		images = append(images, b.image)
+	}
+	for _, image := range images {
+		load := exec.CommandContext(ctx, b.binary, "image", "load", "--data-dir", data, image)
 		if out, err := load.CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("load the image: %w\n%s", err, out)
 		}
 	}
 	e := &engine{binary: b.binary, data: data, program: b.inside(class)}
-	e.cmd = exec.CommandContext(ctx, b.binary, "serve", "--data-dir", data, "--listen", "127.0.0.1:0", "--runtime", class)
-	e.cmd.Stderr = os.Stderr
+	args := append([]string{b.binary, "serve", "--data-dir", data, "--listen", "127.0.0.1:0", "--runtime", class}, flags...)
+	if g != nil {
+		args = append([]string{"/proc/self/exe"}, g.enter(args...)...)
+	}
+	e.cmd = exec.CommandContext(ctx, args[0], args[1:]...)
+	if e.cmd.Stderr, err = os.Create(e.log()); err != nil { // a line for each Job
+		return nil, err
+	}
 	out, err := e.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -58,8 +72,9 @@ func (b *bench) serve(ctx context.Context, class string) (*engine, error) {
 		return nil, err
 	}
 	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		text, _ := os.ReadFile(e.log())
 		e.stop()
-		return nil, fmt.Errorf("serve said %q: %w", line, err)
+		return nil, fmt.Errorf("serve said %q: %w\n%s", line, err, text)
 	}
 	e.ready = time.Since(began)
 	config, err := clientcmd.BuildConfigFromFlags("", filepath.Join(data, "kubeconfig"))
@@ -71,6 +86,9 @@ func (b *bench) serve(ctx context.Context, class string) (*engine, error) {
 	e.client, err = kubernetes.NewForConfig(config)
 	return e, err
 }
+
+// log is where the engine writes its log.
+func (e *engine) log() string { return filepath.Join(e.data, "bench.log") }
 
 func (e *engine) stop() {
 	if out, err := exec.Command(e.binary, "stop", "--data-dir", e.data).CombinedOutput(); err != nil {
@@ -219,12 +237,7 @@ func (e *engine) latency(ctx context.Context, n int) (time.Duration, error) {
 type rate struct {
 	perSecond float64
 	cpu       time.Duration
-	elapsed   time.Duration
-	n         int
-}
-
-func (r rate) each() time.Duration {
-	return time.Duration(float64(time.Second) / max(r.perSecond, 1e-9))
+	client    time.Duration // the same, of who asked for it
 }
 
 // throughput creates n one-pod Jobs and waits for the last to complete.
@@ -236,7 +249,7 @@ func (e *engine) throughput(ctx context.Context, n, clients int) (rate, error) {
 		return rate{}, err
 	}
 	defer c.watch.Stop()
-	cpu := e.cpu()
+	cpu, client := e.cpu(), ownCPU()
 	began := time.Now()
 	if err := e.create(ctx, n, clients, false); err != nil {
 		return rate{}, err
@@ -245,7 +258,10 @@ func (e *engine) throughput(ctx context.Context, n, clients int) (rate, error) {
 		return rate{}, err
 	}
 	took := time.Since(began)
-	return rate{perSecond: float64(n) / took.Seconds(), cpu: (e.cpu() - cpu) / time.Duration(n), elapsed: took, n: n}, nil
+	return rate{
+		perSecond: float64(n) / took.Seconds(),
+		cpu:       (e.cpu() - cpu) / time.Duration(n), client: (ownCPU() - client) / time.Duration(n),
+	}, nil
 }
 
 // cpu is the CPU time of the engine and its supervisors, with the children that

@@ -2,9 +2,11 @@
 // figure of the engine is printed with the limit that the machine itself sets,
 // measured in the same run.
 //
-//	go run ./bench            everything, in about twenty minutes
-//	go run ./bench -only run  what measures "sampan run", beside GNU parallel where that is installed
-//	go run ./bench -jobs 2000 more Jobs
+//	go run ./bench                everything, in about half an hour
+//	go run ./bench -only run      one part: run ("sampan run", beside GNU parallel where that is installed),
+//	                              host and sandbox (one-pod Jobs of a class), engine (start, memory, punctuality),
+//	                              services, pods (memory of those that do nothing)
+//	go run ./bench -jobs 2000     more Jobs
 //
 // It builds the binary, runs it on a directory of its own, talks to it through
 // the API as any client does, and leaves nothing behind.
@@ -18,6 +20,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -27,8 +31,9 @@ import (
 type options struct {
 	jobs, clients, stored, jobsGone int
 	items, lines, indexes           int
+	rounds, pods, services          int
 	only                            string
-	dir                             string
+	dir, binary                     string
 }
 
 func main() {
@@ -40,11 +45,24 @@ func main() {
 	flag.IntVar(&o.items, "items", 5000, "items that run beside GNU parallel")
 	flag.IntVar(&o.lines, "lines", 10000, "Jobs of a large `sampan run`")
 	flag.IntVar(&o.indexes, "indexes", 100000, "indexes of a large Job")
-	flag.StringVar(&o.only, "only", "", `"run": only what measures "sampan run"`)
+	flag.IntVar(&o.rounds, "rounds", 3, "how often one-pod Jobs and their bare loop are measured, in turn")
+	flag.IntVar(&o.pods, "pods", 500, "pods that do nothing, for their memory")
+	flag.IntVar(&o.services, "services", 1000, "Services that there are when one of them is measured again")
+	flag.StringVar(&o.only, "only", "", "one part alone: "+strings.Join(slices.Collect(partNames), ", "))
+	flag.StringVar(&o.binary, "binary", "", "a sampan that is there already, in place of this source's")
 	flag.StringVar(&o.dir, "dir", "", "where to work (default: a temporary directory)")
 	flag.Parse()
-	if len(os.Args) > 1 && os.Args[1] == bareCommand {
-		os.Exit(bareMain(os.Args[2:]))
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case bareCommand:
+			os.Exit(bareMain(os.Args[2:]))
+		case serverCommand, clientCommand:
+			os.Exit(trafficMain(os.Args[1:]))
+		case enterCommand:
+			os.Exit(enterMain(os.Args[2:]))
+		case sleepsCommand:
+			os.Exit(sleepsMain(os.Args[2:]))
+		}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -87,39 +105,76 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	load := loadNow()
 	fmt.Printf("%d cores, %s/%s, program %s\n\n", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, b.program)
 
 	var r report
-	if o.only != "" && o.only != "run" {
-		return fmt.Errorf("-only: %q is not known; it may be run", o.only)
-	}
-	if o.only == "" {
-		if err := b.engines(ctx, &r); err != nil {
-			return err
+	for _, p := range parts {
+		if o.only != "" && o.only != p.name {
+			continue
+		}
+		if err := p.measure(b, ctx, &r); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
-	if err := b.batches(ctx, &r); err != nil {
-		return err
-	}
+	fmt.Printf("load of this machine, before and after: %s, %s\n\n", load, loadNow())
 	r.print()
 	return nil
 }
 
-// engines measures what an engine can do.
-func (b *bench) engines(ctx context.Context, r *report) error {
-	limits, err := b.limits()
+// parts are what can be measured alone.
+var parts = []struct {
+	name    string
+	measure func(*bench, context.Context, *report) error
+}{
+	{"host", (*bench).hostJobs},
+	{"sandbox", (*bench).sandboxJobs},
+	{"engine", (*bench).engines},
+	{"services", (*bench).serviceWays},
+	{"pods", (*bench).podMemory},
+	{"run", (*bench).batches},
+}
+
+func partNames(yield func(string) bool) {
+	for _, p := range parts {
+		if !yield(p.name) {
+			return
+		}
+	}
+}
+
+// loadNow is what the machine has to do besides: figures are to be read with it.
+func loadNow() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	one, _, _ := strings.Cut(string(text), " ")
+	return one
+}
+
+func (b *bench) hostJobs(ctx context.Context, r *report) error { return b.class(ctx, r, "host") }
+
+func (b *bench) sandboxJobs(ctx context.Context, r *report) error {
+	if err := b.class(ctx, r, "sandbox"); err != nil {
+		return err
+	}
+	start, err := b.bare("host")
 	if err != nil {
 		return err
 	}
-	for _, class := range []string{"host", "sandbox"} {
-		if err := b.class(ctx, r, class, limits[class]); err != nil {
-			return fmt.Errorf("%s: %w", class, err)
-		}
+	exec, err := b.bare(execClass)
+	if err != nil {
+		return err
 	}
-	exec, start := limits[execClass], limits["host"]
 	r.add("sandbox: commands executed inside a container, per second", fmt.Sprintf("%.0f", exec.perSecond),
 		fmt.Sprintf("%.0f", start.perSecond), fmt.Sprintf("%.0f %% of fork and exec, by a bare loop", 100*exec.perSecond/start.perSecond))
 	r.add("sandbox: CPU per command", ms(exec.cpu), ms(start.cpu), "")
+	return nil
+}
+
+// engines measures what an engine takes, and whether it is on time.
+func (b *bench) engines(ctx context.Context, r *report) error {
 	if err := b.memory(ctx, r); err != nil {
 		return err
 	}
@@ -134,28 +189,63 @@ func (b *bench) engines(ctx context.Context, r *report) error {
 var goals = map[string]int{"host": 25, "sandbox": 70}
 
 // class measures one runtime class: how soon the engine is ready, the latency
-// of a Job, and how many run per second.
-func (b *bench) class(ctx context.Context, r *report, class string, limit rate) error {
+// of a Job, and how many run per second: in turn with the bare loop, for the machine may be
+// slower a minute later.
+func (b *bench) class(ctx context.Context, r *report, class string) error {
+	var limits, all, shares []rate
+	for i := range b.rounds {
+		limit, err := b.bare(class)
+		if err != nil {
+			return err
+		}
+		limits = append(limits, limit)
+		done, err := b.round(ctx, r, class, i == 0)
+		if err != nil {
+			return err
+		}
+		all = append(all, done)
+		share := done.perSecond / limit.perSecond
+		shares = append(shares, rate{perSecond: share})
+		fmt.Fprintf(os.Stderr, "%s: %.0f Jobs per second at %s beside %.0f at %s of the bare loop: %.2f\n",
+			class, done.perSecond, ms(done.cpu), limit.perSecond, ms(limit.cpu), share)
+	}
+	perSecond := func(r rate) float64 { return r.perSecond }
+	cpu := func(r rate) float64 { return float64(r.cpu) }
+	client := func(r rate) float64 { return float64(r.client) }
+	r.add(class+": one-pod Jobs per second", fmt.Sprintf("%.0f", median(all, perSecond)), fmt.Sprintf("%.0f", median(limits, perSecond)),
+		fmt.Sprintf("%.0f %% of the bare loop, medians of %d; goal %d %%", 100*median(shares, perSecond), b.rounds, goals[class]))
+	r.add(class+": CPU per Job, engine and supervisor", ms(time.Duration(median(all, cpu))), ms(time.Duration(median(limits, cpu))),
+		"and "+ms(time.Duration(median(all, client)))+" of the client's")
+	return nil
+}
+
+// round measures the Jobs of a class once. The first also says how long a start takes, and one Job.
+func (b *bench) round(ctx context.Context, r *report, class string, first bool) (rate, error) {
 	e, err := b.serve(ctx, class)
 	if err != nil {
-		return err
+		return rate{}, err
 	}
 	defer e.stop()
-	r.add(class+": start until a Job can run", ms(e.ready), "", "")
 	latency, err := e.latency(ctx, 20)
 	if err != nil {
-		return err
+		return rate{}, err
 	}
-	r.add(class+": one Job, create to Complete, median", ms(latency), ms(limit.each()), "one start, by a bare loop")
+	if first {
+		r.add(class+": start until a Job can run", ms(e.ready), "", "")
+		r.add(class+": one Job, create to Complete, median", ms(latency), "", "")
+	}
 	runtime.GC()
-	done, err := e.throughput(ctx, b.jobs, b.clients)
-	if err != nil {
-		return err
+	return e.throughput(ctx, b.jobs, b.clients)
+}
+
+// median returns the one in the middle of what is taken from each.
+func median[T any](all []T, of func(T) float64) float64 {
+	values := make([]float64, len(all))
+	for i := range all {
+		values[i] = of(all[i])
 	}
-	r.add(class+": one-pod Jobs per second", fmt.Sprintf("%.0f", done.perSecond), fmt.Sprintf("%.0f", limit.perSecond),
-		fmt.Sprintf("%.0f %% of the bare loop; goal %d %%", 100*done.perSecond/limit.perSecond, goals[class]))
-	r.add(class+": CPU per Job, engine and supervisor", ms(done.cpu), ms(limit.cpu), "")
-	return nil
+	slices.Sort(values)
+	return values[len(values)/2]
 }
 
 // quietTime is how long an engine does nothing before it counts as idle: it gives memory
