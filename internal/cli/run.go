@@ -217,6 +217,7 @@ func (o *runOptions) withEngine(ctx context.Context, dir string, out *console, s
 	}
 	engine.RouteLibraryLogs(log)
 	engine.HideMemory(log)
+	engine.CollectSeldom()
 	class, _ := runtimeClass(o.runtime)
 	config := o.node
 	config.DataDir, config.ImageDir, config.Listen, config.Runtime, config.Private = dir, o.images, "127.0.0.1:0", class, true

@@ -98,6 +98,7 @@ func serve(ctx context.Context, config engine.Config, merge bool) error {
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
 	engine.RouteLibraryLogs(config.Logger)
 	engine.HideMemory(config.Logger)
+	engine.CollectSeldom()
 	if err := reachable(config.Listen); err != nil {
 		return err
 	}
