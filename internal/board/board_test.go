@@ -191,7 +191,8 @@ func TestStuck(t *testing.T) {
 		{name: "it starts", states: []string{"ContainerCreating"}},
 		{name: "no image, ever", states: []string{"ErrImageNeverPull"}, want: "job/j cannot go on: pod j-0 does not find the image i of container main on its node: because"},
 		{name: "no valid name", states: []string{"InvalidImageName"}, want: "has no valid name"},
-		{name: "no Secret", states: []string{"CreateContainerConfigError"}, want: "something that its spec refers to is missing"},
+		{name: "no Secret", states: []string{"CreateContainerConfigError"}, change: pulled(`secret "s" not found`), want: "something that its spec refers to is missing"},
+		{name: "not as root", states: []string{"CreateContainerConfigError"}, change: pulled("container has runAsNonRoot and image will run as root"), want: "cannot start container main as its spec says: container has runAsNonRoot"},
 		{name: "a registry that does not answer", states: []string{"ErrImagePull"}},
 		{name: "an image that is not there", states: []string{"ErrImagePull"}, change: pulled(`failed to pull image "i": not found`), want: "not found"},
 		{name: "no room", states: []string{"unschedulable"}, want: "no room"},
@@ -224,6 +225,32 @@ func TestStuck(t *testing.T) {
 				t.Errorf("got %+v", r)
 			}
 		})
+	}
+}
+
+// What a run leaves before its end says what kept it from that: what it waits for, or how it
+// failed last; nothing if it was only time, or room.
+func TestLeft(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		states []string
+		want   string
+	}{
+		{[]string{"running"}, ""},
+		{[]string{"running", "unschedulable"}, ""},
+		{[]string{"running", "ErrImagePull", "ErrImagePull"}, "pod j-1 cannot get the image i of container main: because"},
+		{[]string{"3", "running"}, "pod j-0: main exited with 3 after 1s"},
+		{[]string{"3", "CrashLoopBackOff"}, "pod j-1 waits before container main is started again"},
+	} {
+		j := aJob("j", 3)
+		b := New(t0, true)
+		b.Add(t0, j)
+		for i, state := range c.states {
+			b.Pod(t0, aPod(j, fmt.Sprint("j-", i), state), false)
+		}
+		if r := b.Results(after(3))[0]; r.Status != "Stopped" || !strings.HasPrefix(r.Message, c.want) || (r.Message == "") != (c.want == "") {
+			t.Errorf("%s: got %s, %q", c.states, r.Status, r.Message)
+		}
 	}
 }
 

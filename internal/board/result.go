@@ -54,6 +54,9 @@ type WorkResult struct {
 	Pods []*PodResult `json:"pods,omitempty"`
 }
 
+// cutShort is the status of a work that the run ended before it had.
+const cutShort = "Stopped"
+
 // NotStarted is the status of a work whose turn had not come.
 const NotStarted = "NotStarted"
 
@@ -67,7 +70,11 @@ func (b *Board) Seconds(now time.Time) float64 { return seconds(now.Sub(b.began)
 func (b *Board) Results(now time.Time) []WorkResult {
 	all := make([]WorkResult, 0, len(b.order))
 	for _, w := range b.order {
-		all = append(all, w.result(now))
+		r := w.result(now)
+		if r.Status == cutShort && !b.leaving { // how pods end that are told to says nothing
+			r.Message = b.lacking(now, w)
+		}
+		all = append(all, r)
 	}
 	return all
 }
@@ -93,7 +100,7 @@ func (w *work) result(now time.Time) WorkResult {
 	case w.hindered != "":
 		r.Status, r.Message = "Stuck", w.hindered
 	default:
-		r.Status = "Stopped"
+		r.Status = cutShort
 	}
 	r.Seconds = seconds(end.Sub(w.began))
 	if j := w.job; j != nil {

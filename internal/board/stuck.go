@@ -91,3 +91,24 @@ func (b *Board) unborn(now time.Time, w *work) (held, room bool, why string) {
 	}
 	return true, false, "no pod of it can be made: " + explain.FirstLine(last.Message)
 }
+
+// lacking is what keeps a work from its end, as far as it is not only time: what a pod of it
+// waits for, else how it failed last.
+func (b *Board) lacking(now time.Time, w *work) string {
+	first, why := "", ""
+	for _, p := range w.pods {
+		if kind.PodEnded(p.Pod) || first != "" && p.Name > first {
+			continue
+		}
+		if o, ok := explain.ObstacleOf(now, p.Pod, b.events[p.UID]); ok && !o.Crowded {
+			first, why = p.Name, strings.Join(append([]string{o.Now}, o.Why...), ": ")
+		}
+	}
+	if first != "" {
+		return "pod " + first + " " + why
+	}
+	if last := Culprit(w.results); last != nil && !last.StoppedByJob {
+		return "pod " + last.Name + ": " + last.How()
+	}
+	return ""
+}

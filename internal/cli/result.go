@@ -188,7 +188,10 @@ func failure(w *board.WorkResult) string {
 	case "Stuck":
 		return plain(head+": "+w.Message) + "\n"
 	case "Stopped":
-		return ""
+		if w.Message == "" { // it only had not come to its end
+			return ""
+		}
+		return plain(head+" was stopped: "+w.Message) + "\n"
 	}
 	last := board.Culprit(w.Pods)
 	if last == nil {

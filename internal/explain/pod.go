@@ -2,6 +2,7 @@ package explain
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -276,8 +277,10 @@ func lookAt(c clock, pod *corev1.Pod, s *corev1.ContainerStatus, what string, ev
 		st.class, st.now = "crash loop", fmt.Sprintf("waits before %s is started again", what)
 		st.crashLoop(c, s)
 	case "CreateContainerConfigError":
-		st.now = fmt.Sprintf("cannot start %s: something that its spec refers to is missing", what)
-		st.next = append(st.next, "it starts when that exists; the node keeps trying")
+		st.now, st.next = fmt.Sprintf("cannot start %s as its spec says", what), append(st.next, "the node keeps trying; nothing changes until the spec, or the image, is another one")
+		if w.Message == "" || missing.MatchString(w.Message) {
+			st.now, st.next[len(st.next)-1] = fmt.Sprintf("cannot start %s: something that its spec refers to is missing", what), "it starts when that exists; the node keeps trying"
+		}
 		st.covered = []string{reason.Failed}
 	default:
 		st.now = fmt.Sprintf("cannot start %s: %s", what, w.Reason)
@@ -286,6 +289,10 @@ func lookAt(c clock, pod *corev1.Pod, s *corev1.ContainerStatus, what string, ev
 	}
 	return st, true
 }
+
+// missing is how a node says that a ConfigMap, a Secret or a key of theirs is not there: what
+// else it cannot make a container of (runAsNonRoot, a name of a host) has the same reason.
+var missing = regexp.MustCompile(`not found|find key|non-existent|does not exist`)
 
 // PullOf says how far the pull of an image is that the pod waits for, "" if it waits for none, or
 // its node does not say.

@@ -173,7 +173,7 @@ func whole(w *board.WorkResult) testcase {
 	case "Stuck":
 		why.Message = text("it could not go on: " + w.Message)
 	case "Stopped":
-		why.Message = "it was stopped before it had ended"
+		why.Message = text(strings.TrimSuffix("it was stopped before it had ended: "+w.Message, ": "))
 	case "Deleted":
 		why.Message = "it was deleted before it had ended"
 	case "Suspended":
