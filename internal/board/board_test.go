@@ -545,3 +545,22 @@ func TestPodOfAnothersJob(t *testing.T) {
 		t.Errorf("got %s and %s", got[0].Status, got[1].Status)
 	}
 }
+
+// An index that has failed for good is not tried again, though its Job goes on to others.
+func TestFailureOfAnIndexForGood(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		retries int32
+		want    string
+	}{{0, "✗ pod j-1-x: main exited with 3 after 1s"}, {1, "✗ pod j-1-x: main exited with 3 after 1s; next try in "}} {
+		j := aJob("j", 5)
+		j.Spec.Parallelism, j.Spec.CompletionMode = ptr.To[int32](1), ptr.To(batchv1.IndexedCompletion)
+		j.Spec.BackoffLimitPerIndex, j.Spec.BackoffLimit = &c.retries, ptr.To[int32](1<<31-1)
+		b := New(t0, true)
+		b.Add(t0, j)
+		b.Pod(after(1), ofIndex(aPod(j, "j-1-x", "3"), 1), false)
+		if news := b.News(after(3), true); len(news) != 1 || !strings.HasPrefix(news[0], c.want) || c.retries == 0 && news[0] != c.want {
+			t.Errorf("%d retries: got %q, want %q", c.retries, news, c.want)
+		}
+	}
+}

@@ -96,11 +96,12 @@ func (b *Board) podEnded(now time.Time, p *pod) {
 		return
 	}
 	b.failed = append(b.failed, r)
-	b.add(piece{now, "✗ pod " + p.Name + ": ", b.then(now, p.work), r})
+	b.add(piece{now, "✗ pod " + p.Name + ": ", b.then(now, p), r})
 }
 
 // then says what follows the failure of a pod.
-func (b *Board) then(now time.Time, w *work) string {
+func (b *Board) then(now time.Time, p *pod) string {
+	w := p.work
 	if w.job == nil || w.ended() {
 		return ""
 	}
@@ -109,7 +110,10 @@ func (b *Board) then(now time.Time, w *work) string {
 		return ""
 	}
 	o := waitOf(now, w)
+	index, indexed := kind.CompletionIndex(p.Pod)
 	switch {
+	case indexed && o.Lost.Has(int32(index)):
+		return "" // others may be
 	case o.Verdict.Target == batchv1.JobFailureTarget:
 		return ""
 	case !o.Wait.Until.IsZero():

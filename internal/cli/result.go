@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sampan-batch/sampan/internal/board"
+	corejob "github.com/sampan-batch/sampan/internal/job"
 	"github.com/sampan-batch/sampan/internal/report"
 )
 
@@ -177,12 +179,21 @@ func took(w *board.WorkResult) string {
 	return board.Duration(time.Duration(w.Seconds * float64(time.Second)))
 }
 
+// fewIndexes is a list of indexes in a length that suits a line; -o json has all of them.
+func fewIndexes(all string) string {
+	const most = 100
+	if len(all) <= most {
+		return all
+	}
+	return fmt.Sprintf("%s,… (%d)", all[:strings.LastIndexByte(all[:most], ',')], corejob.ParseIndexes(all, math.MaxInt32).Len())
+}
+
 // failure says how a work failed: its last pod that did, and what that wrote last.
 func failure(w *board.WorkResult) string {
 	var text strings.Builder
 	head := "✗ " + strings.ToLower(w.Kind) + "/" + w.Name
 	if w.FailedIndexes != "" {
-		head += "  failed indexes: " + w.FailedIndexes
+		head += "  failed indexes: " + fewIndexes(w.FailedIndexes)
 	}
 	switch w.Status {
 	case "Stuck":
