@@ -2,6 +2,7 @@ package podspec
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -71,6 +72,11 @@ func TestDefaultPullPolicy(t *testing.T) {
 		"Not A Reference":                  corev1.PullIfNotPresent,
 		"UPPER/case":                       corev1.PullAlways,
 		"busybox:":                         corev1.PullIfNotPresent,
+		strings.Repeat("a", 247):           corev1.PullAlways,       // with library/ before it 255
+		strings.Repeat("a", 248):           corev1.PullIfNotPresent, // too long to be a name
+		"busybox:latest@sha256:" + id[:40]: corev1.PullIfNotPresent, // no digest of that kind
+		"busybox:latest@md4:" + id:         corev1.PullIfNotPresent,
+		"localhost/UPPER":                  corev1.PullIfNotPresent,
 	} {
 		if got := defaultPullPolicy(image); got != want {
 			t.Errorf("%q: %s, want %s", image, got, want)
