@@ -173,3 +173,23 @@ func TestRunIntoTee(t *testing.T) {
 		t.Errorf("the screen has %q, want %q:\n%s", logs, want, strings.Join(r.Lines(), "\n"))
 	}
 }
+
+// Ctrl-C ends the run gracefully, and the ^C that the terminal itself shows is gone with the block.
+func TestInterruptOnATerminal(t *testing.T) {
+	t.Parallel()
+	r := runOnTerminal(t, 80, `exec "$0" run --runtime=host jobs.json`)
+	r.shows("0/3 Jobs 3 running CLOCK", " ▸ a-pod Ns", " ▸ b-pod Ns", " ▸ c-pod Ns")
+	if _, err := r.Master.WriteString("\x03"); err != nil {
+		t.Fatal(err)
+	}
+	r.ends(130)
+	var lines []string
+	for end := time.Now().Add(screentest.Patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if lines = r.Lines(); len(lines) == 6 {
+			break
+		}
+	}
+	if len(lines) != 6 || lines[0] != "interrupted: ending the pods gracefully (Ctrl-C again kills them)" || !strings.HasPrefix(alike(lines[5]), "c Stopped 0/1 ") {
+		t.Errorf("the screen shows\n%s", strings.Join(lines, "\n"))
+	}
+}
