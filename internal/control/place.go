@@ -70,13 +70,24 @@ type vacancy struct {
 }
 
 // vacancyOf finds room if there is just one node that is ready; with several, which
-// one is best is not a trivial question.
+// one is best is not a trivial question. Each set that creates pods asks, so that it does not look
+// at the pods that there are, unless they are so many that it matters how many of them have ended.
 func vacancyOf(view change.View) *vacancy {
-	all := slices.DeleteFunc(nodesOf(view), func(n place.Node) bool { return !ready(n.Node) })
+	all := slices.DeleteFunc(allNodes(view), func(n *corev1.Node) bool { return !ready(n) })
 	if len(all) != 1 {
 		return &vacancy{}
 	}
-	return &vacancy{node: all[0], left: share(all[0].Node)}
+	n, left := place.Node{Node: all[0], Count: view.Len(kind.Pods)}, share(all[0])
+	if int64(n.Count)+left >= n.Node.Status.Allocatable.Pods().Value()/2 {
+		n.Count = 0
+		for range activePods(view, n.Node.Name) {
+			n.Count++
+		}
+	}
+	for obj := range view.Index(kind.Pods, kind.AffinePods(n.Node.Name)) {
+		n.Affine = append(n.Affine, obj.(*corev1.Pod))
+	}
+	return &vacancy{node: n, left: left}
 }
 
 // share is how many pods a set may bind unseen, so that the half of the node that

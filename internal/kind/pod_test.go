@@ -184,8 +184,12 @@ func TestPodIndex(t *testing.T) {
 		"{}":                        "unbound",
 		"{status: {phase: Failed}}": "",
 		"{spec: {nodeName: n1}}":    "node/n1 active/n1",
-		"{spec: {nodeName: n1}, status: {phase: Running}}":   "node/n1 active/n1",
-		"{spec: {nodeName: n1}, status: {phase: Succeeded}}": "node/n1",
+		"{spec: {nodeName: n1}, status: {phase: Running}}":                                    "node/n1 active/n1",
+		"{spec: {nodeName: n1}, status: {phase: Succeeded}}":                                  "node/n1",
+		"{spec: {nodeName: n1, affinity: {nodeAffinity: {}}}}":                                "node/n1 active/n1",
+		"{spec: {nodeName: n1, affinity: {podAffinity: {}}}}":                                 "node/n1 active/n1 affine/n1",
+		"{spec: {nodeName: n1, affinity: {podAntiAffinity: {}}}}":                             "node/n1 active/n1 affine/n1",
+		"{spec: {nodeName: n1, affinity: {podAntiAffinity: {}}}, status: {phase: Succeeded}}": "node/n1",
 	} {
 		got := Pod().Select.Index(readPod(t, pod))
 		wanted := strings.Fields(want)
@@ -194,7 +198,7 @@ func TestPodIndex(t *testing.T) {
 				t.Errorf("%s: %q lacks %s", pod, got, term)
 			}
 		}
-		for _, term := range []string{"unbound", "node/n1", "active/n1"} {
+		for _, term := range []string{"unbound", "node/n1", "active/n1", "affine/n1"} {
 			if slices.Contains(got, term) && !slices.Contains(wanted, term) {
 				t.Errorf("%s: %q has %s", pod, got, term)
 			}

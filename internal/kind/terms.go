@@ -18,6 +18,9 @@ func NodePods(node string) string { return "node/" + node }
 // not ended.
 func ActivePods(node string) string { return "active/" + node }
 
+// AffinePods is the index term of those of them that want to be near other pods, or far from them.
+func AffinePods(node string) string { return "affine/" + node }
+
 // LivePods is the index term of the pods that a controller has not finished
 // with: they have not ended, a finalizer holds them, or they lack the label that
 // its selector asks for, so that it may have to let them go.
@@ -82,6 +85,9 @@ func podTerms(pod *corev1.Pod) []string {
 		terms = append(terms, NodePods(pod.Spec.NodeName))
 		if !ended {
 			terms = append(terms, ActivePods(pod.Spec.NodeName))
+			if a := pod.Spec.Affinity; a != nil && (a.PodAffinity != nil || a.PodAntiAffinity != nil) {
+				terms = append(terms, AffinePods(pod.Spec.NodeName))
+			}
 		}
 	case !ended:
 		terms = append(terms, UnboundPods)
