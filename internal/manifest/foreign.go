@@ -94,8 +94,13 @@ func Unfilled(value string) string {
 		return "a template that was not filled in"
 	case variable.MatchString(value):
 		return "a variable that was not filled in: sampan expand FILE --set NAME=VALUE | sampan run -"
+	case placeholder.MatchString(value):
+		return "a place that was not filled in"
 	}
 	return ""
 }
+
+// placeholder is how people write what a reader is to put there: "<node-hostname>".
+var placeholder = regexp.MustCompile(`<[A-Za-z][A-Za-z0-9 _.-]*>`)
 
 var variable = regexp.MustCompile(`\$\{?[A-Za-z_][A-Za-z0-9_]*\}?`)

@@ -1,11 +1,13 @@
 package plan
 
 import (
+	"fmt"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/sampan-batch/sampan/internal/kind"
+	"github.com/sampan-batch/sampan/internal/manifest"
 )
 
 // check asks the row of the kind whether the object can be created, as the API will.
@@ -21,10 +23,15 @@ func (p *planner) check(it *item) {
 		if it.path != "" && !strings.HasPrefix(err.Field, "spec.") {
 			path = err.Field
 		}
-		before := len(it.errs)
-		it.refuse(path, "%s", err.ErrorBody())
-		if seen[it.errs[before].Error()] {
+		before, text := len(it.errs), err.ErrorBody()
+		if value, ok := err.BadValue.(string); ok && err.Type == field.ErrorTypeInvalid && manifest.Unfilled(value) != "" {
+			text = fmt.Sprintf("%q: %s", value, manifest.Unfilled(value))
+		}
+		it.refuse(path, "%s", text)
+		if said := it.errs[before].Error(); seen[said] { // as of two labels with the same value
 			it.errs = it.errs[:before]
+		} else {
+			seen[said] = true
 		}
 	}
 }

@@ -49,7 +49,14 @@ func (p *planner) noImage(text string) string {
 		return why
 	}
 	if err := p.ImageName(text); text != "" && err != nil {
-		return "is no name of an image, as registry.example.com/team/app:1.2 is"
+		why := "is no name of an image, as registry.example.com/team/app:1.2 is"
+		repository, _, _ := strings.Cut(text, "@")
+		for part := range strings.SplitSeq(repository, "/") {
+			if name, _, _ := strings.Cut(part, ":"); name != strings.ToLower(name) {
+				return why + ": it has capitals (" + part + ")"
+			}
+		}
+		return why
 	}
 	return ""
 }

@@ -36,7 +36,7 @@ func (o Overrides) Apply(spec *corev1.PodSpec) error {
 	case len(meant) == 0:
 		return fmt.Errorf("--container: there is no %q; the containers are %s", o.Container, strings.Join(containerNames(spec), ", "))
 	case len(meant) > 1 && o.single():
-		return fmt.Errorf("--arg and --image are for which container? Name one by --container: %s", strings.Join(containerNames(spec), ", "))
+		return fmt.Errorf("%s for which container? Name one by --container: %s", o.which(), strings.Join(containerNames(spec), ", "))
 	}
 	for _, c := range meant {
 		c.Image = cmp.Or(o.Image, c.Image)
@@ -48,6 +48,17 @@ func (o Overrides) Apply(spec *corev1.PodSpec) error {
 		}
 	}
 	return nil
+}
+
+// which begins the question what is meant by what can be for one container only.
+func (o Overrides) which() string {
+	switch {
+	case o.Image == "":
+		return "--arg is"
+	case o.Args == nil:
+		return "--image is"
+	}
+	return "--arg and --image are"
 }
 
 func (o Overrides) meant(spec *corev1.PodSpec) []*corev1.Container {
@@ -100,7 +111,7 @@ func (p *planner) override(items []*item) {
 		slices.Sort(others)
 		p.errs = append(p.errs, fmt.Errorf("--container: there is no %q; the containers are %s", p.Overrides.Container, some(slices.Compact(others))))
 	case len(meant) > 1 && p.Overrides.single():
-		p.errs = append(p.errs, fmt.Errorf("--arg and --image are for which of %s? Give that one to a run of its own, or name a container by --container that no other has", some(names)))
+		p.errs = append(p.errs, fmt.Errorf("%s for which of %s? Give that one to a run of its own, or name a container by --container that no other has", p.Overrides.which(), some(names)))
 	default:
 		for _, it := range meant {
 			if err := p.Overrides.Apply(&it.pod.Spec); err != nil {

@@ -33,8 +33,8 @@ func TestOverridesOfAPod(t *testing.T) {
 		{"nothing", Overrides{}, `a x [one] K= L=$(K); b y []`},
 		{"env of all containers", Overrides{Env: append(env("K", "v=w"), env("N", "")...)}, `a x [one] K=v=w L=$(K) N=; b y [] K=v=w N=`},
 		{"one container", Overrides{Container: "b", Image: "z", Args: []string{"--all", "-x"}, Env: env("K", "1")}, `a x [one] K= L=$(K); b z [--all -x] K=1`},
-		{"which one?", Overrides{Image: "z"}, "--arg and --image are for which container? Name one by --container: a, b"},
-		{"which one, again?", Overrides{Args: []string{"z"}}, "--arg and --image are for which container? Name one by --container: a, b"},
+		{"which one?", Overrides{Image: "z"}, "--image is for which container? Name one by --container: a, b"},
+		{"which one, again?", Overrides{Args: []string{"z"}}, "--arg is for which container? Name one by --container: a, b"},
 		{"no such container", Overrides{Container: "c"}, `--container: there is no "c"; the containers are a, b`},
 	} {
 		spec := &corev1.PodSpec{
@@ -74,7 +74,7 @@ func TestOverridesOfARun(t *testing.T) {
 		{"the container that one Job has", two, Overrides{Image: "z", Container: "d"}, "c i [] | d z []"},
 		{"no such container", two, Overrides{Image: "z", Container: "e"}, `--container: there is no "e"; the containers are c, d`},
 		{"which Job?", two, Overrides{Args: []string{"a"}},
-			"--arg and --image are for which of job/j, job/k? Give that one to a run of its own, or name a container by --container that no other has"},
+			"--arg is for which of job/j, job/k? Give that one to a run of its own, or name a container by --container that no other has"},
 	} {
 		w := world()
 		w.Overrides = tc.o

@@ -105,17 +105,11 @@ func Make(w World, input []manifest.Object) (*Plan, error) {
 		return nil, err
 	}
 	p.sets = newSets(input)
-	var items []*item
-	for _, in := range input {
-		if it := p.take(in); it != nil {
-			items = append(items, it)
-			items = append(items, p.claimsOf(it)...)
-		}
-	}
-	items = p.unique(items)
+	items := p.unique(p.takeAll(input))
 	p.companions(items)
 	p.override(items)
 	refs := newReferences(items)
+	beside := 0 // of what is wrong
 	for _, it := range items {
 		p.check(it)
 		switch {
@@ -130,8 +124,15 @@ func Make(w World, input []manifest.Object) (*Plan, error) {
 			p.noEffect(it)
 		}
 		p.errs = append(p.errs, it.errs...)
+		if it.role == Companion {
+			beside += len(it.errs)
+		}
+	}
+	if p.work > 0 && beside > 0 && beside == len(p.errs) {
+		p.errs = append(p.errs, errors.New("all of this is about what never ends, and --only-jobs leaves that out"))
 	}
 	p.leftOut(len(items))
+	p.powerless(input, items)
 	if len(p.errs) > 0 {
 		return nil, errors.Join(p.errs...)
 	}
@@ -147,6 +148,7 @@ type planner struct {
 
 	errs      []error
 	skipped   []string
+	later     []string // what is for another time than an installation
 	notes     []string
 	ineffect  map[string]*ineffective // by field and reason
 	ineffects []*ineffective          // the same, in the order of the input

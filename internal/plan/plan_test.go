@@ -80,6 +80,11 @@ func container(fields string) string {
 	return strings.Replace(job("j", "", ""), `command: ["true"]`, fields, 1)
 }
 
+// hook is a Job that a tool runs at a time of its own.
+func hook(name, annotation string) string {
+	return strings.Replace(job(name, "", ""), "{name: "+name+"}", "{name: "+name+", annotations: {"+annotation+"}}", 1)
+}
+
 func object(version, kind, name, rest string) string {
 	return fmt.Sprintf("apiVersion: %s\nkind: %s\nmetadata: {name: %s}\n%s\n---\n", version, kind, name, rest)
 }
@@ -139,7 +144,10 @@ func TestMake(t *testing.T) {
 		{"nothing to run", configMap + object("v1", "ResourceQuota", "s", ""), nil, "!there is nothing to run: no Job, CronJob or Pod is among the 2 objects; a run does not need resourcequota/s"},
 		{"a group that is misspelt", object("bacth/v1", "Job", "j", ""), nil, `!x:2: job/j: there is no kind "Job" in bacth/v1: did you mean batch/v1?`},
 		{"a kind of somebody else's", object("batch.volcano.sh/v1alpha1", "Job", "j", ""), nil, "!there is nothing to run: no Job, CronJob or Pod is among the 1 object; a run does not need job/j"},
-		{"no name of an image", strings.Replace(job("j", "", ""), "image: i", `image: "My Image"`, 1), nil, `!x:12: job/j: spec.template.spec.containers[0].image: "My Image": is no name of an image, as registry.example.com/team/app:1.2 is`},
+		{"no name of an image", strings.Replace(job("j", "", ""), "image: i", `image: "My Image"`, 1), nil, `!x:12: job/j: spec.template.spec.containers[0].image: "My Image": is no name of an image, as registry.example.com/team/app:1.2 is: it has capitals (My Image)`},
+		{"an image that a reader is to fill in", strings.Replace(job("j", "", ""), "image: i", "image: r.io/<your project>/app", 1), nil, `!x:12: job/j: spec.template.spec.containers[0].image: "r.io/<your project>/app": a place that was not filled in`},
+		{"a label that is to be filled in, twice", strings.Replace(job("j", "", ""), "  template:\n", "  template:\n    metadata: {labels: {a: <node>, b: <node>}}\n", 1), nil,
+			`!x:4: job/j: metadata.labels: "<node>": a place that was not filled in` + "\n" + `x:7: job/j: spec.template.labels: "<node>": a place that was not filled in`},
 
 		{"two of one name", job("j", "", "") + configMap + job("j", "completions: 2", ""), nil, "!x:22: job/j: the name is taken: job/j has it at x:4"},
 		{"the same twice", job("j", "", "") + job("j", "", ""), nil, "*job/j"},
@@ -173,19 +181,28 @@ func TestMake(t *testing.T) {
 		{"what never ends, alone", workload("Deployment", "d", "", "") + pod("p", "Always"), nil,
 			`!x:3: deployment/d: kind: a Deployment never ends, and there is no Job, CronJob or Pod here that does; "sampan serve" and "sampan apply" run it` + "\n" +
 				"x:18: pod/p: spec.restartPolicy: is Always, which is the default, so that the pod never ends; OnFailure or Never let it"},
-		{"one that is wrong", job("j", "", "") + workload("Deployment", "d", "replicas: -1", ""), nil, "!x:19: deployment/d: spec.replicas: Invalid value: -1: must be greater than or equal to 0"},
+		{"one that is wrong", job("j", "", "") + workload("Deployment", "d", "replicas: -1", ""), nil, "!x:19: deployment/d: spec.replicas: Invalid value: -1: must be greater than or equal to 0\nall of this is about what never ends, and --only-jobs leaves that out"},
 		{"one that could not start", job("j", "", "") + workload("Deployment", "d", "", "serviceAccountName: sa"), nil,
-			`!x:24: deployment/d: spec.template.spec.serviceAccountName: the ServiceAccount "sa" is not in the input, so that no pod could be made`},
+			`!x:24: deployment/d: spec.template.spec.serviceAccountName: the ServiceAccount "sa" is not in the input, so that no pod could be made` + "\nall of this is about what never ends, and --only-jobs leaves that out"},
 		{"one of an old group", job("j", "", "") + strings.Replace(workload("Deployment", "d", "", ""), "apps/v1", "extensions/v1beta1", 1), nil,
 			`!x:16: deployment/d: there is no kind "Deployment" in extensions/v1beta1: did you mean kind Deployment in apps/v1?`},
 		{"a Deployment for other nodes", job("j", "", "") + workload("Deployment", "d", "", "nodeSelector: {kubernetes.io/os: windows}"), nil,
-			"!x:24: deployment/d: spec.template.spec.nodeSelector: this machine does not match; its labels are kubernetes.io/hostname=here, kubernetes.io/os=linux"},
+			"!x:24: deployment/d: spec.template.spec.nodeSelector: this machine does not match; its labels are kubernetes.io/hostname=here, kubernetes.io/os=linux\nall of this is about what never ends, and --only-jobs leaves that out"},
 		{"a DaemonSet for other nodes", job("j", "", "") + workload("DaemonSet", "d", "", "nodeSelector: {kubernetes.io/os: windows}\n      serviceAccountName: none"), nil, "+daemonset/d *job/j"},
 		{"claims of a StatefulSet", job("j", "", "") + workload("StatefulSet", "s", "serviceName: s\n  replicas: 2\n  ordinals: {start: 3}\n  volumeClaimTemplates: [{metadata: {name: data}, spec: {accessModes: [ReadWriteOnce], storageClassName: ssd, resources: {requests: {storage: 1Gi}}}}]", ""), nil,
 			"persistentvolume/run-03f6ec8d507c697ed695 persistentvolume/run-073839b8cd1cb317c6b2 +statefulset/s *job/j"},
 		{"a block device", job("j", "", "") + workload("StatefulSet", "s", "serviceName: s\n  volumeClaimTemplates: [{metadata: {name: data}, spec: {accessModes: [ReadWriteOnce], volumeMode: Block, resources: {requests: {storage: 1Gi}}}}]", ""), nil,
-			"!x:20: statefulset/s: spec.volumeClaimTemplates[0].spec.volumeMode: there are no block devices here that could be claimed; Filesystem gets a directory"},
+			"!x:20: statefulset/s: spec.volumeClaimTemplates[0].spec.volumeMode: there are no block devices here that could be claimed; Filesystem gets a directory\nall of this is about what never ends, and --only-jobs leaves that out"},
 		{"tests of a chart", job("j", "", "") + strings.Replace(pod("t", "Never"), "{name: t}", `{name: t, annotations: {helm.sh/hook: test}}`, 1), nil, "*job/j"},
+		{"tests of a chart, which has nothing else that ends", workload("Deployment", "d", "", "") + strings.Replace(pod("t", "Never"), "{name: t}", `{name: t, annotations: {helm.sh/hook: "test-success"}}`, 1), nil, "+deployment/d *pod/t"},
+		{"what an upgrade runs", job("j", "", "") + hook("k", "helm.sh/hook: 'pre-upgrade, post-upgrade'") + hook("l", "helm.sh/hook: 'pre-upgrade,post-install'") + hook("m", "argocd.argoproj.io/hook: SyncFail") +
+			hook("o", "argocd.argoproj.io/hook: PreSync"), nil, "*job/j *job/l *job/o"},
+		{"nothing but that", hook("k", "helm.sh/hook: pre-upgrade"), nil, "!there is nothing to run: no Job, CronJob or Pod is among the 1 object; job/k (pre-upgrade) is left out: no installation runs it"},
+		{"nothing but that, and what never ends", workload("Deployment", "d", "", "") + hook("k", "helm.sh/hook: pre-upgrade") + hook("l", "helm.sh/hook: post-upgrade"), nil,
+			`!x:3: deployment/d: kind: a Deployment never ends, and there is no Job, CronJob or Pod here that does; job/k (pre-upgrade), job/l (post-upgrade) are left out: no installation runs them; "sampan serve" and "sampan apply" run it`},
+		{"hooks of another time, strictly", job("j", "", "") + hook("k", "helm.sh/hook: pre-upgrade"), &strict, "!--strict: job/k (pre-upgrade) is left out: no installation runs it"},
+		{"several that never end", workload("Deployment", "d", "", "") + workload("StatefulSet", "s", "serviceName: s", ""), nil,
+			`!x:3: deployment/d: kind: a Deployment never ends, nor do statefulset/s, and there is no Job, CronJob or Pod here that does; "sampan serve" and "sampan apply" run them`},
 		{"an old group", object("extensions/v1beta1", "Job", "j", ""), nil, `!x:2: job/j: there is no kind "Job" in extensions/v1beta1: did you mean kind Job in batch/v1?`},
 		{"a version that there is not", object("batch/v7", "Job", "j", ""), nil, `!x:2: job/j: there is no kind "Job" in batch/v7: did you mean kind Job in batch/v1?`},
 		{"a slip", object("batch/v1", "Jub", "j", ""), nil, `!x:2: jub/j: there is no kind "Jub" in batch/v1: did you mean Job?`},
@@ -287,6 +304,30 @@ func TestNotes(t *testing.T) {
 	}
 	if !slices.Equal(plan.Namespaces, []string{"ns"}) {
 		t.Errorf("got %q", plan.Namespaces)
+	}
+}
+
+// Whose account has rights by the input will probably use them, and cannot.
+func TestPowerless(t *testing.T) {
+	t.Parallel()
+	binding := func(kind, subject string) string {
+		return object("rbac.authorization.k8s.io/v1", kind, "b", "roleRef: {kind: Role, name: r}\nsubjects: [{kind: "+subject+"}]")
+	}
+	for _, c := range []struct{ in, want string }{
+		{binding("RoleBinding", "ServiceAccount, name: sa, namespace: default"), "job/j has rights on the Kubernetes API"},
+		{binding("ClusterRoleBinding", "ServiceAccount, name: default, namespace: default"), "job/k has rights on the Kubernetes API"},
+		{binding("RoleBinding", "ServiceAccount, name: sa, namespace: other"), ""},
+		{binding("RoleBinding", "User, name: sa"), ""},
+		{object("rbac.authorization.k8s.io/v1", "RoleBinding", "b", "subjects: [3, {kind: 4}]"), ""},
+	} {
+		plan, got := made(t, world(), job("j", "", "serviceAccountName: sa")+job("k", "", "")+object("v1", "ServiceAccount", "sa", "")+c.in)
+		if plan == nil {
+			t.Fatal(got)
+		}
+		text := strings.Join(plan.Notes, "\n")
+		if !strings.Contains(text, c.want) || c.want == "" && strings.Contains(text, "rights") {
+			t.Errorf("got %q, want %q", text, c.want)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -8,7 +9,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -41,13 +44,48 @@ func needed(k *kind.Kind) bool {
 	return slices.Contains(workloads, k.Resource)
 }
 
+// takeAll makes items of the input. The tests of a chart are what is to be run where nothing
+// else ends, as "helm test" does once all is installed; else they are left out.
+func (p *planner) takeAll(input []manifest.Object) []*item {
+	var items []*item
+	var tests []manifest.Object
+	work := false
+	take := func(in manifest.Object) {
+		if it := p.take(in); it != nil {
+			work = work || it.role == Work
+			items = append(items, it)
+			items = append(items, p.claimsOf(it)...)
+		}
+	}
+	for _, in := range input {
+		if _, test := hookOf(in); test {
+			tests = append(tests, in)
+		} else {
+			take(in)
+		}
+	}
+	alone := !work
+	for _, in := range tests {
+		if alone {
+			take(in)
+		} else {
+			p.later = append(p.later, laterName(in))
+		}
+	}
+	return items
+}
+
 // take makes an item of an object; nil when it is left out, or refused.
 func (p *planner) take(in manifest.Object) *item {
 	gvk := in.GroupVersionKind()
 	k := p.kinds.ByGVK(gvk)
 	name := nameOf(gvk.Kind, in.GetName(), in.GetGenerateName())
+	later, test := hookOf(in)
 	switch {
-	case p.sets.makes(in), hookOf(in), everywhere(in):
+	case later && !test:
+		p.later = append(p.later, laterName(in))
+		return nil
+	case p.sets.makes(in), everywhere(in):
 		p.skipped = append(p.skipped, name)
 		return nil
 	case gvk.Group == "" && gvk.Kind == "PersistentVolumeClaim":
@@ -147,19 +185,28 @@ func everywhere(in manifest.Object) bool {
 	return false
 }
 
-// hookOf: Helm runs the object at another time than at an installation.
-func hookOf(in manifest.Object) bool {
-	hooks, set := in.GetAnnotations()["helm.sh/hook"]
-	if !set {
-		return false
-	}
+// hookOf: Helm or Argo CD runs the object at another time than at an installation; test: as a
+// test of what is installed.
+func hookOf(in manifest.Object) (later, test bool) {
+	hooks := in.GetAnnotations()["helm.sh/hook"] + "," + in.GetAnnotations()["argocd.argoproj.io/hook"]
 	for hook := range strings.SplitSeq(hooks, ",") {
-		hook = strings.TrimSpace(hook)
-		if !strings.HasPrefix(hook, "test") && !strings.HasSuffix(hook, "-delete") && !strings.HasSuffix(hook, "-rollback") {
-			return false
+		switch hook = strings.TrimSpace(hook); hook {
+		case "":
+		case "test", "test-success", "test-failure":
+			later, test = true, true
+		case "pre-delete", "post-delete", "pre-rollback", "post-rollback", "pre-upgrade", "post-upgrade", "PreDelete", "PostDelete", "SyncFail", "Skip":
+			later = true
+		default:
+			return false, false
 		}
 	}
-	return true
+	return later, test
+}
+
+// laterName is what an object is called that is left out for its hook.
+func laterName(in manifest.Object) string {
+	hooks := cmp.Or(in.GetAnnotations()["helm.sh/hook"], in.GetAnnotations()["argocd.argoproj.io/hook"])
+	return fmt.Sprintf("%s (%s)", nameOf(in.GetKind(), in.GetName(), in.GetGenerateName()), hooks)
 }
 
 // sets are the objects of the input that make others, as another API had them.
@@ -190,6 +237,7 @@ func (p *planner) companions(items []*item) {
 		}
 	}
 	var beside []string
+	var endless []*item
 	for _, it := range items {
 		_, pod := it.obj.(*corev1.Pod)
 		switch {
@@ -201,8 +249,13 @@ func (p *planner) companions(items []*item) {
 		case pod:
 			it.refuse(it.spec("restartPolicy"), "is Always, which is the default, so that the pod never ends; OnFailure or Never let it")
 		case !p.Partial:
-			it.refuse("kind", "a %s never ends, and there is no Job, CronJob or Pod here that does; \"sampan serve\" and \"sampan apply\" run it", it.kind.GVK.Kind)
+			endless = append(endless, it)
 		}
+	}
+	if len(endless) > 0 {
+		p.refuseEndless(endless)
+	}
+	for _, it := range items {
 		if it.role == Companion && p.work == 0 {
 			p.errs = append(p.errs, it.errs...)
 			it.errs = nil
@@ -211,6 +264,65 @@ func (p *planner) companions(items []*item) {
 	if len(beside) > 0 {
 		p.note("%s run%s as long as the others do", some(beside), singular(len(beside)))
 	}
+}
+
+// refuseEndless says once, of the first, that nothing of an input ends.
+func (p *planner) refuseEndless(all []*item) {
+	var others []string
+	for _, it := range all[1:] {
+		others = append(others, it.origin)
+	}
+	too, them := "", "it"
+	if len(others) > 0 {
+		too, them = ", nor do "+some(others), "them"
+	}
+	later := ""
+	if len(p.later) > 0 {
+		later = "; " + p.notNow()
+	}
+	all[0].refuse("kind", "a %s never ends%s, and there is no Job, CronJob or Pod here that does%s; \"sampan serve\" and \"sampan apply\" run %s", all[0].kind.GVK.Kind, too, later, them)
+}
+
+// notNow says what is left out because it is for another time.
+func (p *planner) notNow() string {
+	if len(p.later) == 1 {
+		return p.later[0] + " is left out: no installation runs it"
+	}
+	return some(p.later) + " are left out: no installation runs them"
+}
+
+// powerless says what has rights on the API, and with that probably a use for it.
+func (p *planner) powerless(input []manifest.Object, items []*item) {
+	bound := map[string]bool{}
+	for _, in := range input {
+		if in.GroupVersionKind().Group != rbacv1.GroupName {
+			continue
+		}
+		subjects, _, _ := unstructured.NestedSlice(in.Object, "subjects")
+		for _, s := range subjects {
+			if s, ok := s.(map[string]any); ok && s["kind"] == rbacv1.ServiceAccountKind {
+				name, _ := s["name"].(string)
+				namespace, _ := s["namespace"].(string)
+				bound[cmp.Or(namespace, p.Namespace)+"/"+name] = true
+			}
+		}
+	}
+	var names []string
+	for _, it := range items {
+		if it.pod != nil && bound[it.obj.GetNamespace()+"/"+cmp.Or(it.pod.Spec.ServiceAccountName, "default")] {
+			names = append(names, it.origin)
+		}
+	}
+	if len(names) > 0 {
+		p.note("%s ha%s rights on the Kubernetes API, which no pod of a run reaches; with \"sampan serve\" and \"sampan apply\" they do", some(names), have(len(names)))
+	}
+}
+
+func have(n int) string {
+	if n == 1 {
+		return "s"
+	}
+	return "ve"
 }
 
 // singular is what the verb of one thing ends with.
@@ -230,10 +342,16 @@ func (p *planner) leftOut(taken int) {
 	if n := len(p.skipped); n > 0 {
 		say("skipped %s that a run does not need: %s", count(n, "object"), some(p.skipped))
 	}
+	if len(p.later) > 0 && (p.work > 0 || p.Strict) {
+		say("%s", p.notNow())
+	}
 	if p.work == 0 && len(p.errs) == 0 && !p.Partial {
-		text := "there is nothing to run: no Job, CronJob or Pod is among the " + count(taken+len(p.skipped), "object")
+		text := "there is nothing to run: no Job, CronJob or Pod is among the " + count(taken+len(p.skipped)+len(p.later), "object")
 		if len(p.skipped) > 0 {
 			text += "; a run does not need " + some(p.skipped)
+		}
+		if len(p.later) > 0 {
+			text += "; " + p.notNow()
 		}
 		p.errs = append(p.errs, errors.New(text))
 	}
