@@ -25,7 +25,7 @@ func newCron() *cobra.Command {
 		Long:  `Commands about schedules. "sampan explain cronjob/NAME" says why one has, or has not, run.`,
 		Example: `  sampan cron next nightly
   sampan cron next "30 2 * * *" --time-zone America/Los_Angeles`,
-		Args: wantArgs(cobra.NoArgs, "cron needs a subcommand: next"),
+		Args: noSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newCronNext())

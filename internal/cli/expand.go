@@ -54,7 +54,7 @@ func newExpand() *cobra.Command {
   sampan expand render.yaml --each scene=1,2 --each eye=left,right --set quality=high | sampan run -
   sampan expand import.yaml --values days.csv | sampan run -j 8 -
   sampan expand job.yaml.jinja2 --values sites.yaml`,
-		Args: cobra.MinimumNArgs(1),
+		Args: wantArgs(cobra.MinimumNArgs(1), "which template? Give files"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.run(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},

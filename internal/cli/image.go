@@ -27,7 +27,7 @@ answer for its name: it satisfies every imagePullPolicy without a registry.`,
 		Example: `  docker save busybox | sampan image load -
   sampan image pull perl:5.34
   sampan image ls`,
-		Args: wantArgs(cobra.NoArgs, "image needs a subcommand: pull, load, ls, rm or prune"),
+		Args: noSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.PersistentFlags().StringVar(&dir, "data-dir", dir, "the engine's data directory")

@@ -23,7 +23,7 @@ func newJob() *cobra.Command {
 "sampan explain job/NAME" says what became of one.`,
 		Example: `  sampan job run cronjob/nightly --logs
   sampan job rerun job/render --failed-indexes`,
-		Args: wantArgs(cobra.NoArgs, "job needs a subcommand: run or rerun"),
+		Args: noSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newJobRun(), newJobRerun())

@@ -26,7 +26,7 @@ delete a node asks the API, as everywhere: kubectl drain, kubectl delete node.`,
 		Example: `  sampan node ls
   sampan node kill worker-2      # the power fails
   sampan node start worker-2     # it is back`,
-		Args: wantArgs(cobra.NoArgs, "node needs a subcommand: ls, start, stop or kill"),
+		Args: noSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	f := cmd.PersistentFlags()

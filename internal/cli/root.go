@@ -4,15 +4,18 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sampan-batch/sampan/internal/plan"
 	"github.com/sampan-batch/sampan/internal/report"
 )
 
@@ -134,13 +137,35 @@ kubectl, the client libraries and the manifests that you have work unmodified.
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(wrongFlag)
-	root.SuggestionsMinimumDistance = 2
 	root.AddCommand(newRun(), newServe(), newStop(), newImage(), newNode(), newSupervise())
 	root.AddCommand(newJob(), newCron(), newExplain(), newFollow(), newLogs(), newVersion())
 	root.AddCommand(newBackup(), newRestore(), newCheck())
 	root.AddCommand(newDoctor(), newInstall(), newKubeconfig(), newExpand())
 	root.AddCommand(verbs()...)
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help": // which takes what it does not know for a question after all
+			cmd.Run, cmd.RunE = nil, helpOn
+		case "completion":
+			cmd.Args, cmd.RunE = noSuchCommand, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
 	return root
+}
+
+// helpOn is the command "help".
+func helpOn(cmd *cobra.Command, args []string) error {
+	about, rest, err := cmd.Root().Find(args)
+	if err != nil {
+		return usage(err)
+	}
+	if len(rest) > 0 {
+		return noSuchCommand(about, rest)
+	}
+	about.InitDefaultHelpFlag()
+	return about.Help()
 }
 
 // wantArgs is cobra's argument check with an exit status of its own.
@@ -160,7 +185,9 @@ func noSuchCommand(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	hint := fmt.Sprintf("See '%s --help'", cmd.CommandPath())
+	cmd.SuggestionsMinimumDistance = 2
 	if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
+		slices.SortStableFunc(similar, func(a, b string) int { return cmp.Compare(plan.Distance(a, args[0]), plan.Distance(b, args[0])) })
 		hint = fmt.Sprintf("Did you mean '%s %s'?", cmd.CommandPath(), similar[0])
 	}
 	return usage(fmt.Errorf("%w\n%s", err, hint))
