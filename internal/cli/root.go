@@ -150,6 +150,9 @@ kubectl, the client libraries and the manifests that you have work unmodified.
 			cmd.Run, cmd.RunE = nil, helpOn
 		case "completion":
 			cmd.Args, cmd.RunE = noSuchCommand, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+			for _, shell := range cmd.Commands() {
+				shell.Args = wantArgs(cobra.NoArgs, "completion "+shell.Name()+" takes no arguments")
+			}
 		}
 	}
 	return root
