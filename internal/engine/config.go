@@ -213,7 +213,7 @@ func (c *Config) complete() error {
 	case c.MaxPods < 0:
 		return fmt.Errorf("max pods %d: want a positive number", c.MaxPods)
 	}
-	c.MaxPods = min(c.MaxPods, podsWith(limitOf(unix.RLIMIT_NOFILE), c.Runtime))
+	c.MaxPods = min(c.MaxPods, podsWith(limitOf(unix.RLIMIT_NOFILE), c.Runtime)*int64(max(1, len(c.Nodes))))
 	if c.PodPids == 0 {
 		c.PodPids = DefaultPodPids
 	}

@@ -28,15 +28,18 @@ const (
 	leastMemory = 900 << 20 // of addresses, which the Go runtime reserves long before it uses them
 )
 
-// files are what an engine and the supervisor of a class need of open files to run a pod, and what each
-// pod at a time takes besides. One of one container has five of the supervisor's in class host and ten
-// in sandbox; more while it starts and while it goes, and the next one does not wait for that.
-func files(class runner.Class) (least, each uint64) {
+// files are what an engine and the supervisor of a class need of open files to run a pod; how many of
+// the supervisor's a pod of one container holds; and how many more while it starts and while it goes.
+func files(class runner.Class) (least, held, passing uint64) {
 	if class == runner.Host {
-		return 64, 8
+		return 64, 5, 3
 	}
-	return 128, 24
+	return 128, 10, 14
 }
+
+// mostPassing is how many pods start and go at a time: the supervisor does it with a few, and those
+// that come do not wait for those that go.
+const mostPassing = 32
 
 // leastProcesses is how many processes and threads there may have to be besides those of the user's
 // that there are.
@@ -57,7 +60,7 @@ func limitOf(resource int) uint64 {
 }
 
 func checkLimits(class runner.Class, limit func(resource int) uint64, uid int, threads func(uid int) int64) error {
-	least, _ := files(class)
+	least, _, _ := files(class)
 	if files := limit(unix.RLIMIT_NOFILE); files < least {
 		return &LimitError{"open files", fmt.Sprintf("%d", files), fmt.Sprintf("%d", least), "ulimit -n 1024"}
 	}
@@ -76,12 +79,16 @@ func checkLimits(class runner.Class, limit func(resource int) uint64, uid int, t
 	return nil
 }
 
-// podsWith is how many pods of a class there can be at a time where each process may have so many
-// files open.
+// podsWith is how many pods of a class a node can have at a time where each process, as its supervisor,
+// may have so many files open.
 func podsWith(most uint64, class runner.Class) int64 {
-	least, each := files(class)
-	if most < least+each {
+	least, held, passing := files(class)
+	if most < least+held+passing {
 		return 1
 	}
-	return int64(min((most-least)/each, 1<<31))
+	all := (most - least) / (held + passing) // if each of them were passing
+	if all > mostPassing {
+		all = (most - least - mostPassing*passing) / held
+	}
+	return int64(min(all, 1<<31))
 }

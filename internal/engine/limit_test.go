@@ -49,8 +49,8 @@ func TestPodsWith(t *testing.T) {
 		class runner.Class
 		want  int64
 	}{
-		{20, runner.Host, 1}, {64, runner.Sandbox, 1}, {128, runner.Host, 8}, {152, runner.Sandbox, 1}, {176, runner.Sandbox, 2}, {1024, runner.Sandbox, 37}, {4096, runner.Sandbox, 165},
-		{1 << 20, runner.Sandbox, 43685}, {unix.RLIM_INFINITY, runner.Host, 1 << 31},
+		{20, runner.Host, 1}, {64, runner.Sandbox, 1}, {128, runner.Host, 8}, {152, runner.Sandbox, 1}, {176, runner.Sandbox, 2}, {896, runner.Sandbox, 32}, {1024, runner.Sandbox, 44}, {4096, runner.Sandbox, 352}, {20000, runner.Sandbox, 1942},
+		{1 << 20, runner.Sandbox, 104800}, {unix.RLIM_INFINITY, runner.Host, 1 << 31},
 	} {
 		if got := podsWith(c.files, c.class); got != c.want {
 			t.Errorf("%d files, %s: %d, want %d", c.files, c.class, got, c.want)
