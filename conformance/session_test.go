@@ -142,6 +142,9 @@ func newSession(t *testing.T, config *rest.Config, archive *txtar.Archive) *sess
 		t.Fatal(err)
 	}
 	s.namespace = ns.GetName()
+	if *recordFrom == "" {
+		s.awaitFurnished(ctx, t)
+	}
 	if s.moves, err = watchMoves(t, config, s.namespace, kindsIn(archive)); err != nil {
 		t.Fatal(err)
 	}
@@ -152,6 +155,24 @@ func newSession(t *testing.T, config *rest.Config, archive *txtar.Archive) *sess
 		}
 	})
 	return s
+}
+
+// awaitFurnished waits for what a new namespace is given, which comes when it comes: a webhook would
+// be asked about it. Recorded sessions have waited for it.
+func (s *session) awaitFurnished(ctx context.Context, t *testing.T) {
+	t.Helper()
+	for _, given := range [][2]string{{"serviceaccount", "default"}, {"configmap", "kube-root-ca.crt"}} {
+		at := s.client.Resource(places[given[0]].GroupVersionResource).Namespace(s.namespace)
+		for end := time.Now().Add(s.patience); ; time.Sleep(5 * time.Millisecond) {
+			_, err := at.Get(ctx, given[1], metav1.GetOptions{})
+			if err == nil {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("the namespace has no %s %s: %v", given[0], given[1], err)
+			}
+		}
+	}
 }
 
 // HandleWarningHeader implements rest.WarningHandler.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 
@@ -123,13 +124,14 @@ func asOutOfOrder(err error, to **outOfOrder) bool {
 	return ok
 }
 
-// firstPod waits for a pod of a Job.
+// firstPod waits for a pod of a Job that has a node. As in Kubernetes, the log of one that has none
+// is empty, and followed to its end at once.
 func (r *runner) firstPod(ctx context.Context, job string) string {
 	for range 100 {
 		if all, err := r.podsOf(ctx, job); err != nil {
 			return ""
-		} else if len(all) > 0 {
-			return all[0].Name
+		} else if i := slices.IndexFunc(all, func(p corev1.Pod) bool { return p.Spec.NodeName != "" }); i >= 0 {
+			return all[i].Name
 		}
 		pause(ctx, look)
 	}
