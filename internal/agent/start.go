@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -93,9 +94,9 @@ func (c *container) started(a *attempt, st runner.Status, user *corev1.Container
 	c.hasStarted(&a.container)
 	c.Phase, c.Attempt, c.ID, c.StartedAt = podstate.Running, a.number, a.id, st.StartedAt
 	c.Reason, c.Message, c.Pull = "", "", podstate.Backoff{}
-	c.Image, c.ImageID, c.User = "", "", user
+	c.User = user
+	c.describe(a.image)
 	if a.image != nil {
-		c.describe(a.image)
 		c.stopSignal = a.image.StopSignal
 	}
 	c.pod.dirty = true
@@ -105,12 +106,13 @@ func (c *container) started(a *attempt, st runner.Status, user *corev1.Container
 	c.handOver(a)
 }
 
-// describe records which image the container runs.
+// describe records which image the container is of; nil: of none, as in class host.
 func (c *container) describe(img *Image) {
-	c.Image, c.ImageID = img.Ref, img.Digest
-	if c.ImageID == "" {
-		c.ImageID = img.ID
+	if img == nil {
+		c.Image, c.ImageID = "", ""
+		return
 	}
+	c.Image, c.ImageID = img.Ref, cmp.Or(img.Digest, img.ID)
 }
 
 // contextIgnored says once per pod what of its security context has no effect.
@@ -216,6 +218,7 @@ func (c *container) unstartable(a *attempt, err *runner.StartError, now time.Tim
 	}
 	at := podstate.Seconds(now)
 	c.Phase, c.Attempt, c.ID = podstate.Exited, a.number, a.id
+	c.describe(a.image)
 	c.Exit = &corev1.ContainerStateTerminated{
 		ExitCode: int32(err.Code), Reason: err.Reason, Message: shortened(err.Message),
 		StartedAt: at, FinishedAt: at, ContainerID: podstate.ContainerID(a.id),

@@ -51,6 +51,12 @@ func aPod(j *batchv1.Job, name, state string) *corev1.Pod {
 	case state == "succeeded":
 		p.Status.Phase, p.Finalizers = corev1.PodSucceeded, nil
 		s.State.Terminated = &corev1.ContainerStateTerminated{Reason: "Completed", StartedAt: metav1.NewTime(t0), FinishedAt: metav1.NewTime(t0)}
+	case state == "nosuch", state == "nosuch again":
+		s.ImageID = "sha256:1"
+		lost := &corev1.ContainerStateTerminated{ExitCode: 128, Reason: "StartError", Message: `exec: "nosuch": executable file not found in $PATH`, FinishedAt: metav1.NewTime(t0)}
+		if p.Status.Phase, s.State.Terminated = corev1.PodFailed, lost; state != "nosuch" {
+			p.Status.Phase, s.State, s.LastTerminationState.Terminated = corev1.PodPending, corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}, lost
+		}
 	case state == "running":
 		p.Status.Phase = corev1.PodRunning
 		s.State.Running = &corev1.ContainerStateRunning{}
@@ -180,6 +186,12 @@ func TestStuck(t *testing.T) {
 	pulled := func(message string) func(*corev1.Pod) {
 		return func(p *corev1.Pod) { p.Status.ContainerStatuses[0].State.Waiting.Message = message }
 	}
+	mounted := func(at, program string) func(*corev1.Pod) {
+		return func(p *corev1.Pod) {
+			p.Spec.Containers[0].Command = []string{program}
+			p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "v", MountPath: at}, {Name: "token", MountPath: "/var/run/secrets/kubernetes.io/serviceaccount"}}
+		}
+	}
 	for _, c := range []struct {
 		name   string
 		states []string
@@ -200,6 +212,14 @@ func TestStuck(t *testing.T) {
 		{name: "one cannot, another runs", states: []string{"ErrImageNeverPull", "running"}},
 		{name: "one cannot, another waits for its registry", states: []string{"ErrImageNeverPull", "ErrImagePull"}},
 		{name: "a crash loop", states: []string{"CrashLoopBackOff"}},
+		{name: "a program that is not in the image", states: []string{"nosuch", "succeeded"}, want: `pod j-0: main could not be started: exec: "nosuch": executable file not found in $PATH`},
+		{name: "the same, started again", states: []string{"nosuch again"}, want: `executable file not found in $PATH`},
+		{name: "one has failed otherwise", states: []string{"nosuch", "3"}},
+		{name: "one has no program, another runs", states: []string{"nosuch", "running"}},
+		{name: "no program on this machine", states: []string{"nosuch"}, change: func(p *corev1.Pod) { p.Status.ContainerStatuses[0].ImageID = "" }},
+		{name: "it may come into a volume", states: []string{"nosuch"}, change: mounted("/tools", "nosuch")},
+		{name: "it may come into this volume", states: []string{"nosuch"}, change: mounted("/tools", "/tools/nosuch")},
+		{name: "it is not to come into this volume", states: []string{"nosuch"}, change: mounted("/tools", "/toolsnosuch"), want: "not found"},
 		{name: "somebody could help", states: []string{"ErrImageNeverPull"}, open: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {

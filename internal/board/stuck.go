@@ -72,7 +72,28 @@ func (b *Board) held(now time.Time, w *work) (held, room bool, why string) {
 	if held || w.job == nil {
 		return held, room, why
 	}
+	if lost := unstartable(w); lost != "" {
+		return true, false, lost
+	}
 	return b.unborn(now, w)
+}
+
+// unstartable: all pods of a Job that failed did because their program is not in the image. Those that
+// would be tried in their place fail alike.
+func unstartable(w *work) (why string) {
+	some := false
+	for _, p := range w.pods {
+		if p.Status.Phase != corev1.PodFailed {
+			continue
+		}
+		if some = explain.Unstartable(p.Pod); !some {
+			return ""
+		}
+	}
+	if last := Culprit(w.results); some && last != nil {
+		return "pod " + last.Name + ": " + last.How()
+	}
+	return ""
 }
 
 // unborn: the API refuses the pods of a Job, and will go on doing so.

@@ -1,11 +1,15 @@
 package explain
 
 import (
+	"cmp"
+	"path"
+	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/sampan-batch/sampan/internal/kind"
 	"github.com/sampan-batch/sampan/internal/reason"
 )
 
@@ -44,8 +48,45 @@ func ObstacleOf(now time.Time, pod *corev1.Pod, events []*corev1.Event) (_ Obsta
 		o.Helpless, o.Crowded = true, true
 	case "without image":
 		o.Helpless = imageLost(pod, st.why)
+	case "crash loop":
+		o.Helpless = Unstartable(pod)
 	}
 	return o, true
+}
+
+// Unstartable: the program of a container is not in its image, where no further try will find it
+// either. One that may come from elsewhere does not count: from a volume, or, without an image (class
+// host), from this machine.
+func Unstartable(pod *corev1.Pod) bool {
+	lost := func(specs []corev1.Container, list []corev1.ContainerStatus) bool {
+		for _, s := range list {
+			t := cmp.Or(s.State.Terminated, s.LastTerminationState.Terminated)
+			i := slices.IndexFunc(specs, func(c corev1.Container) bool { return c.Name == s.Name })
+			if i >= 0 && t != nil && t.Reason == "StartError" && s.ImageID != "" && programLost(&specs[i], t.Message) {
+				return true
+			}
+		}
+		return false
+	}
+	return lost(pod.Spec.InitContainers, pod.Status.InitContainerStatuses) || lost(pod.Spec.Containers, pod.Status.ContainerStatuses)
+}
+
+// programLost: a container was not started because there was no such program, as message says.
+func programLost(c *corev1.Container, message string) bool {
+	if !strings.Contains(message, "executable file not found in $PATH") && !strings.Contains(message, "no such file or directory") {
+		return false
+	}
+	program := ""
+	if len(c.Command) > 0 && path.IsAbs(c.Command[0]) {
+		program = path.Clean(c.Command[0]) + "/"
+	}
+	return !slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool {
+		at := path.Clean(m.MountPath) + "/"
+		if at == kind.TokenDir+"/" {
+			return false // no program is in there
+		}
+		return program == "" || strings.HasPrefix(program, at)
+	})
 }
 
 // imageLost: trying again will not bring the image.
