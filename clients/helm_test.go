@@ -70,7 +70,7 @@ func TestHelmTemplate(t *testing.T) {
 	dir := programs(t)
 	e := &engine{t: t, bin: dir, dir: t.TempDir()}
 	out := e.run("sh", "-c", "helm template shop "+filepath.Join("testdata", "chart")+" | sampan run --runtime=host -")
-	for _, want := range []string{"importing with hello", "skipped 1 object that a run does not need: pod/shop-greets", "shop-migrate"} {
+	for _, want := range []string{"importing with hello", "pod/shop-greets (test) is left out: no installation runs it", "shop-migrate"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in:\n%s", want, out)
 		}
