@@ -261,6 +261,9 @@ func (r *PodResult) How() string {
 	return text
 }
 
+// inWords names the pod, and says How.
+func (r *PodResult) inWords() string { return "pod " + r.Name + ": " + r.How() }
+
 // LastWords are the last line of the container that failed, "" if it wrote none.
 func (r *PodResult) LastWords() string {
 	if c := r.worst(); c != nil {

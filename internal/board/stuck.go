@@ -91,7 +91,7 @@ func unstartable(w *work) (why string) {
 		}
 	}
 	if last := Culprit(w.results); some && last != nil {
-		return "pod " + last.Name + ": " + last.How()
+		return last.inWords()
 	}
 	return ""
 }
@@ -129,7 +129,7 @@ func (b *Board) lacking(now time.Time, w *work) string {
 		return "pod " + first + " " + why
 	}
 	if last := Culprit(w.results); last != nil && !last.StoppedByJob {
-		return "pod " + last.Name + ": " + last.How()
+		return last.inWords()
 	}
 	return ""
 }

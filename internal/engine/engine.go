@@ -170,6 +170,15 @@ func (e *Engine) wire(kinds *kind.Kinds) (err error) {
 	return e.employ(kinds)
 }
 
+// discardForeign has a supervisor remove what users of containers have made, in which this one has no part.
+func (e *Engine) discardForeign(ctx context.Context, path string) error {
+	runners := e.nodes[0].runners()
+	if runners == nil {
+		return errors.New("the node is gone")
+	}
+	return runners.Discard(ctx, path)
+}
+
 // openVolumes opens the directories of the claims of this engine's users; nil for a private one,
 // which has been given directories for them before.
 func (e *Engine) openVolumes() (*localpath.Volumes, error) {
@@ -179,13 +188,7 @@ func (e *Engine) openVolumes() (*localpath.Volumes, error) {
 	}
 	var foreign func(path string) error
 	if os.Geteuid() != 0 { // containers have users that only the supervisor has a part in
-		foreign = func(path string) error {
-			runners := e.nodes[0].runners()
-			if runners == nil {
-				return errors.New("the node is gone")
-			}
-			return runners.Discard(context.Background(), path)
-		}
+		foreign = func(path string) error { return e.discardForeign(context.Background(), path) }
 	}
 	v, err := localpath.Open(filepath.Join(c.DataDir, RunVolumes), c.Logger, foreign)
 	if err != nil {

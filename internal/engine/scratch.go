@@ -113,10 +113,8 @@ func (e *Engine) Sweep(ctx context.Context, parent string) error {
 	var errs []error
 	for _, s := range Abandoned(parent) {
 		err := tree.Remove(s.Dir)
-		if err != nil && ctx.Err() == nil && os.Geteuid() != 0 && e.nodes[0].runners() != nil {
-			if e.nodes[0].runners().Discard(ctx, s.Dir) == nil {
-				err = nil
-			}
+		if err != nil && ctx.Err() == nil && os.Geteuid() != 0 && e.discardForeign(ctx, s.Dir) == nil {
+			err = nil
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s is left of a run that was killed: %w", s.Dir, err))

@@ -55,8 +55,8 @@ func ObstacleOf(now time.Time, pod *corev1.Pod, events []*corev1.Event) (_ Obsta
 }
 
 // Unstartable reports whether the program of a container is not in its image, where no further try
-// will find it either. One that may come from elsewhere does not count: from a volume, or, without an image (class
-// host), from this machine.
+// will find it either. One that may come from elsewhere does not count: from a volume, or, without an
+// image (class host), from this machine.
 func Unstartable(pod *corev1.Pod) bool {
 	lost := func(specs []corev1.Container, list []corev1.ContainerStatus) bool {
 		for _, s := range list {

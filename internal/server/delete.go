@@ -13,12 +13,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/registry/rest"
-	"k8s.io/apiserver/pkg/storage"
 	"k8s.io/apiserver/pkg/util/dryrun"
 	"k8s.io/apiserver/pkg/warning"
 
 	"github.com/sampan-batch/sampan/internal/change"
 	"github.com/sampan-batch/sampan/internal/server/admission"
+	"github.com/sampan-batch/sampan/internal/server/custom"
 	"github.com/sampan-batch/sampan/internal/store"
 )
 
@@ -51,8 +51,7 @@ func (r readable) Delete(ctx context.Context, name string, _ rest.ValidateObject
 	if _, ok := r.of.store.View().Get(key); !ok {
 		return nil, false, apierrors.NewNotFound(r.of.gr, name)
 	}
-	at := path.Join("/registry", r.of.gr.Resource, key.Namespace, name)
-	return nil, false, apierrors.NewConflict(r.of.gr, name, storage.NewInvalidObjError(at, "unsafe deletion is not allowed because the object is decodable from storage"))
+	return nil, false, apierrors.NewConflict(r.of.gr, name, custom.Decodable(path.Join("/", r.of.gr.Resource, key.Namespace, name)))
 }
 
 func (r *resource) warnOrphans(ctx context.Context, options *metav1.DeleteOptions) {

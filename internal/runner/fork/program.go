@@ -1,6 +1,7 @@
 package fork
 
 import (
+	"errors"
 	"fmt"
 	"syscall"
 	"unsafe"
@@ -358,3 +359,7 @@ func (e *StepError) Error() string { return fmt.Sprintf("%s: %v", e.Name, e.Errn
 
 // Unwrap returns the error number, for errors.Is.
 func (e *StepError) Unwrap() error { return e.Errno }
+
+// OutOfFiles reports whether a start failed as this process, or the machine, can have no more files open:
+// that is no fault of what was to start.
+func OutOfFiles(err error) bool { return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) }

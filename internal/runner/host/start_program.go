@@ -51,7 +51,7 @@ func (p *process) forkExec(ctx context.Context, args []string, streams [3]*os.Fi
 	switch {
 	case err == nil:
 		return child, nil
-	case !stepped && ctx.Err() == nil || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE):
+	case !stepped && ctx.Err() == nil || fork.OutOfFiles(err):
 		// Not the command's fault: the machine, or this process, has not enough of something.
 		return nil, createError("start: %v", err)
 	case stepped:

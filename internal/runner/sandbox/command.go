@@ -166,7 +166,7 @@ func (c *container) lookFor(cand *candidate, more int) {
 // explain turns the error of a start into Kubernetes' words.
 func (c *container) explain(err error) error {
 	var failed *fork.StepError
-	if !errors.As(err, &failed) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) { // these are the supervisor's
+	if !errors.As(err, &failed) || fork.OutOfFiles(err) { // these are the supervisor's
 		return fmt.Errorf("sandbox: %w", err)
 	}
 	start := &runner.StartError{Reason: "StartError", Code: 128}

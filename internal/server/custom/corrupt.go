@@ -45,9 +45,9 @@ func (o *objects) place(at string) string {
 	return path.Join("/", o.group.Group, o.group.Resource, o.below(at))
 }
 
-// errDecodable refuses to delete unread what can be read.
-func (o *objects) errDecodable(at string) error {
-	return storage.NewInvalidObjError("/registry"+o.place(at), "unsafe deletion is not allowed because the object is decodable from storage")
+// Decodable refuses to delete unread what can be read, at a place below /registry.
+func Decodable(place string) error {
+	return storage.NewInvalidObjError("/registry"+place, "unsafe deletion is not allowed because the object is decodable from storage")
 }
 
 // maxCorrupt is how many of a list are looked for.

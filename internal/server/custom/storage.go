@@ -148,7 +148,7 @@ func (o *objects) Delete(ctx context.Context, path string, out runtime.Object, p
 		stored, obj, err := o.current(path)
 		switch {
 		case unread && err == nil:
-			return o.errDecodable(path)
+			return Decodable(o.place(path))
 		case unread && errors.As(err, new(*undecodable)):
 			obj, out = nil, nil
 		case err != nil:
